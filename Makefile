@@ -1,0 +1,37 @@
+# make run: set up once, then run the default simulation.   make test: set up once, then test.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: run test lint check aid clean
+
+run: $(VENV)/.ready
+	$(BIN)/fed-ist run
+
+test: $(VENV)/.ready
+	$(BIN)/pytest
+
+lint: $(VENV)/.ready
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test
+
+# The table of the README: AID at three mask ratios, IST against FedAvg. DATA holds the parquet files.
+aid: DATA ?= ../shared/data
+aid: $(VENV)/.ready
+	$(BIN)/python -m sims.aid_table $(DATA)
+
+clean:
+	rm -rf $(VENV)
+
+# constraints.txt is the exact set that the tests ran with; pyproject.toml bounds it loosely.
+$(VENV)/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "fed-ist needs Python 3.11 or newer; name one with: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip' || \
+		{ echo "Python lacks venv; install it with: sudo apt install python3-venv"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	@touch $@

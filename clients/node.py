@@ -1,0 +1,101 @@
+"""A node's own images: where they are, and their embeddings."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fed_ist.config import RunConfig
+from fed_ist.embeddings import Embeddings, MaskSpec, embed
+from fed_ist.errors import InputError
+from fed_ist.images import ImageSource, folder_source
+from fed_ist.masks import MASKS
+from fed_ist.paths import cache_dir
+
+if TYPE_CHECKING:  # a round over cached embeddings must not import timm
+    from fed_ist.encoder import Encoder
+
+
+@dataclass(frozen=True)
+class Node:
+    """Who this node is.
+
+    number: its partition in a simulation, Flower's node id in a deployment.
+    n_nodes: nodes in the simulation; 0 in a deployment.
+    data_path: its own image folder; empty in a simulation.
+    """
+
+    number: int
+    n_nodes: int
+    data_path: str
+
+
+@lru_cache(maxsize=1)
+def _encoder(name: str, weights: str, pooling: str, seed: int) -> "Encoder":
+    from fed_ist.encoder import create_encoder
+
+    return create_encoder(name, weights, pooling, seed)
+
+
+def open_images(node: Node, config: RunConfig, class_names: tuple[str, ...]) -> ImageSource:
+    """The node's images, labelled by the server's class names (-1: a class unknown there)."""
+    if node.data_path:
+        path = Path(node.data_path)
+        if not path.is_dir():
+            raise InputError(
+                f"data-path = '{path}' is not a folder on this node. Start its SuperNode with "
+                "--node-config \"data-path='/absolute/path'\" to a folder of <class>/<image>."
+            )
+        return folder_source(path).relabel(class_names)
+    if node.n_nodes == 0:
+        raise InputError(
+            "This node has no images. Start its SuperNode with "
+            "--node-config \"data-path='/absolute/path'\" to a folder of <class>/<image>."
+        )
+    # Only a node that reads a table or draws a partition pays for these imports.
+    from fed_ist.datasets import open_dataset, partition
+
+    source = open_dataset(config.dataset, config.test_dataset, "train", config.seed)
+    return partition(
+        source.relabel(class_names),
+        config.partitioner,
+        node.n_nodes,
+        node.number,
+        alpha=config.partition_alpha,
+        classes_per_node=config.classes_per_node,
+        column=config.partition_column,
+        seed=config.seed,
+    )
+
+
+def embed_images(
+    source: ImageSource,
+    node: Node,
+    config: RunConfig,
+    number_of_pass: int,
+    on_skip: Callable[[str], None],
+) -> tuple[Embeddings, Path]:
+    """Embeddings of the node's images as seen in one pass over them, and their cache folder."""
+    encoder = _encoder(config.encoder, config.encoder_weights, config.pooling, config.seed)
+    redrawn = MASKS[config.mask].per_pass
+    spec = MaskSpec(
+        mask=config.mask,
+        mask_ratio=config.mask_ratio,
+        codec=config.codec,
+        img_px=encoder.img_px,
+        patch_px=encoder.patch_px,
+        seed=config.seed,
+        coordinates=(node.number, number_of_pass) if redrawn else (node.number,),
+    )
+    # A mask that is drawn anew needs the images again, so its packed files serve just once.
+    return embed(
+        source, spec, encoder, cache_dir(config.cache_dir), on_skip, keep_packed=not redrawn
+    )
+
+
+def count_unknown(source: ImageSource) -> int:
+    """Images of classes that the server does not know; they are not trained on."""
+    return int(np.count_nonzero(source.labels < 0))

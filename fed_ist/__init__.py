@@ -1,0 +1,1 @@
+"""fed-ist: train an image classifier across devices with little bandwidth and little compute."""

@@ -1,0 +1,40 @@
+"""Where the files live that came with the installed distribution.
+
+Inside a Flower run `import fed_ist` finds the app bundle's copy of the code, which holds no weights
+(a bundle carries only text). The installed distribution is found through its metadata instead,
+which is the same in and out of a run, for a normal and for an editable installation.
+"""
+
+import json
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+from fed_ist.errors import InputError
+
+
+def checkout() -> Path | None:
+    """The source checkout, where fed-ist was installed from one with `pip install -e`."""
+    try:
+        origin = distribution("fed-ist").read_text("direct_url.json")
+    except PackageNotFoundError:
+        return None
+    url = json.loads(origin) if origin else {}
+    if not url.get("dir_info", {}).get("editable"):
+        return None
+    return Path(unquote(urlparse(url["url"]).path))
+
+
+def package_file(relative: str) -> Path:
+    """The path of a file that the installed distribution brought, such as its encoder weights."""
+    root = checkout()
+    try:
+        path = root / relative if root else Path(str(distribution("fed-ist").locate_file(relative)))
+    except PackageNotFoundError:
+        path = Path(__file__).parent.parent / relative
+    if not path.is_file():
+        raise InputError(
+            f"'{path}' is missing: fed-ist is not installed for this Python. "
+            "Install it with 'pip install .' in its checkout."
+        )
+    return path

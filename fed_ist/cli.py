@@ -1,0 +1,275 @@
+"""The `fed-ist` command. Everything heavy is imported where it is used, so that --help is quick."""
+
+import os
+import sys
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fed_ist.errors import InputError
+
+cli = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Train an image classifier across devices with little bandwidth and little compute.\n\n"
+    "Start with `fed-ist run`: a simulation on the built-in data set, offline, in minutes. "
+    "Then try your own images: `fed-ist run --set dataset=/path/to/images` (a folder of "
+    "<class>/<image>), look at results/<run>/report.html, and classify with `fed-ist predict`.",
+)
+
+
+@cli.command()
+def run(
+    nodes: Annotated[int, typer.Option(min=1, help="Simulated nodes.")] = 4,
+    preset: Annotated[
+        str, typer.Option(help="A preset's name (sims/configs/NAME.toml), or a TOML file.")
+    ] = "",
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any run-config key; repeat for more."),
+    ] = None,
+    name: Annotated[
+        str, typer.Option(help="The run's folder in results/; a timestamp and the preset if empty.")
+    ] = "",
+    app: Annotated[
+        Path | None, typer.Option(help="The fed-ist checkout, if not the current folder.")
+    ] = None,
+    on: Annotated[
+        str, typer.Option(help="A SuperLink of your Flower config, instead of a simulation.")
+    ] = "",
+) -> None:
+    """Train by federated learning: a thin front to `flwr run`.
+
+    Examples:
+
+      fed-ist run
+
+      fed-ist run --nodes 8 --set mask-ratio=0.75 --set strategy=fedavg
+
+      fed-ist run --preset aid-mask50-w4 --set dataset=/data/aid-train.parquet
+    """
+    from fed_ist.config import parse_config, parse_setting, read_defaults, read_preset
+    from fed_ist.launch import find_app, flwr_run, simulation_superlink
+    from fed_ist.paths import cache_dir
+    from fed_ist.report import readable_bytes
+    from fed_ist.results import read_summary
+
+    folder = find_app(app)
+    overrides = read_preset(_preset_path(folder, preset)) if preset else {}
+    overrides |= dict(parse_setting(text) for text in setting or [])
+    for key in ("dataset", "test-dataset", "encoder-weights"):
+        value = overrides.get(key)
+        if isinstance(value, str) and Path(value).expanduser().exists():
+            overrides[key] = str(Path(value).expanduser().resolve())
+    label = Path(preset).stem if preset else "default"
+    overrides["name"] = name or f"{datetime.now():%Y%m%d-%H%M%S}-{label}"
+    results = Path(str(overrides.get("results-dir") or folder / "results")).resolve()
+    overrides["results-dir"] = str(results)
+    overrides["cache-dir"] = str(cache_dir(str(overrides.get("cache-dir", ""))).resolve())
+
+    config = parse_config(read_defaults(folder / "pyproject.toml") | overrides)
+    config.check_inputs()
+    target = results / config.name
+    _check_writable(target)
+    if on:
+        code = flwr_run(folder, overrides, os.environ, superlink=on, n_nodes=None)
+    else:
+        _check_nodes(nodes, config.min_nodes, config.groups or nodes, config.hidden_dim)
+        with simulation_superlink() as environment:
+            code = flwr_run(folder, overrides, environment, superlink="local", n_nodes=nodes)
+    if (target / "error.txt").exists():
+        raise InputError((target / "error.txt").read_text().strip())
+    if code != 0 or not (target / "report.html").exists():
+        typer.echo(f"The run did not finish; what it wrote is in {target}", err=True)
+        raise typer.Exit(1)
+    summary = read_summary(target)
+    typer.echo(f"accuracy    {100 * float(str(summary['accuracy'])):.2f}%")
+    typer.echo(f"bytes down  {readable_bytes(float(str(summary['bytes_down'])))}")
+    typer.echo(f"bytes up    {readable_bytes(float(str(summary['bytes_up'])))}")
+    typer.echo(f"results     {target}")
+
+
+def _preset_path(app: Path, preset: str) -> Path:
+    if preset.endswith(".toml"):
+        return Path(preset).expanduser()
+    configs = app / "sims" / "configs"
+    path = configs / f"{preset}.toml"
+    if not path.exists():
+        names = ", ".join(sorted(p.stem for p in configs.glob("*.toml")))
+        raise InputError(f"Unknown preset '{preset}'. Choose from: {names}; or give a .toml file.")
+    return path
+
+
+def _check_nodes(nodes: int, min_nodes: int, groups: int, hidden_dim: int) -> None:
+    if nodes < min_nodes:
+        raise InputError(
+            f"--nodes {nodes} is fewer than min-nodes = {min_nodes}. "
+            "Simulate more nodes or lower min-nodes."
+        )
+    if groups > hidden_dim:
+        raise InputError(
+            f"hidden-dim = {hidden_dim} is smaller than the number of groups ({groups}, one per "
+            "node): each group needs a neuron. Use a larger hidden-dim or fewer groups."
+        )
+
+
+def _check_writable(target: Path) -> None:
+    if target.exists():
+        raise InputError(
+            f"'{target}' exists already, and no run is ever overwritten. "
+            "Choose another --name, or move it away."
+        )
+    parent = next(folder for folder in target.parents if folder.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise InputError(
+            f"Results cannot be written to '{target.parent}'. Choose another results-dir."
+        )
+
+
+@cli.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="A finished run: results/<name>.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+) -> None:
+    """Classify images with the result of a run: prints image, class and probability."""
+    from fed_ist.predict import classify
+    from fed_ist.results import read_model
+
+    skipped: list[str] = []
+
+    def skip(reason: str) -> None:
+        skipped.append(reason)
+        typer.echo(f"skipped: {reason}", err=True)
+
+    for path, class_name, probability in classify(read_model(run), images, skip):
+        typer.echo(f"{path}\t{class_name}\t{probability:.3f}")
+    if skipped:
+        raise typer.Exit(2)
+
+
+@cli.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(help="Finished runs: results/<name> ...")],
+) -> None:
+    """Print a table of runs: accuracy, and bytes to and from each client and round."""
+    from fed_ist.compare import render_table
+    from fed_ist.results import read_summary
+
+    typer.echo(render_table([(run.name, read_summary(run)) for run in runs]))
+
+
+@cli.command()
+def pack(
+    images: Annotated[str, typer.Argument(help="A folder of <class>/<image>, or a parquet file.")],
+    out: Annotated[Path, typer.Option(help="The packed file to write.")],
+    mask: Annotated[str, typer.Option(help="Which patches are kept.")] = "fixed",
+    mask_ratio: Annotated[float, typer.Option(help="Share of the patches to drop.")] = 0.5,
+    codec: Annotated[str, typer.Option(help="raw, jpeg or webp.")] = "raw",
+    img_px: Annotated[int, typer.Option(min=1, help="Side to which images are scaled.")] = 64,
+    patch_px: Annotated[int, typer.Option(min=1, help="Side of a patch.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the masks.")] = 0,
+) -> None:
+    """Pack masked images into one file and print what that saves."""
+    from fed_ist.embeddings import MaskSpec
+    from fed_ist.embeddings import pack as pack_images
+    from fed_ist.errors import require_choice
+    from fed_ist.packing import CODECS
+    from fed_ist.report import readable_bytes
+
+    require_choice("codec", codec, CODECS)
+    if img_px % patch_px:
+        raise InputError(f"--img-px {img_px} is no multiple of --patch-px {patch_px}.")
+    spec = MaskSpec(mask, mask_ratio, codec, img_px, patch_px, seed, ())
+    source = _all_images(images)
+    packed = pack_images(
+        source, spec, out, lambda reason: typer.echo(f"skipped: {reason}", err=True)
+    )
+    n = packed.n_images
+    typer.echo(f"images           {n} ({packed.n_skipped} skipped)")
+    for label, n_bytes in (
+        ("original files", packed.original_bytes),
+        ("raw pixels", packed.raw_bytes),
+        ("packed", out.stat().st_size),
+    ):
+        if n_bytes:
+            typer.echo(f"{label:16} {readable_bytes(n_bytes / n)} an image")
+
+
+@cli.command()
+def pretrain(
+    images: Annotated[str, typer.Argument(help="A folder of images, or a parquet file.")],
+    out: Annotated[Path, typer.Option(help="Folder for checkpoint, weights and history.")],
+    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = 120,
+    img_px: Annotated[int, typer.Option(min=8, help="Side to which images are scaled.")] = 64,
+    patch_px: Annotated[int, typer.Option(min=1, help="Side of a patch.")] = 8,
+    embed_dim: Annotated[int, typer.Option(min=32, help="Width of the encoder.")] = 192,
+    depth: Annotated[int, typer.Option(min=1, help="Blocks of the encoder.")] = 8,
+    num_heads: Annotated[int, typer.Option(min=1, help="Attention heads.")] = 6,
+    mask_ratio: Annotated[float, typer.Option(help="Share of the patches to hide.")] = 0.75,
+    batch_size: Annotated[int, typer.Option(min=1, help="Images in a step.")] = 128,
+    learning_rate: Annotated[float, typer.Option(help="Its peak.")] = 1e-3,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+) -> None:
+    """Pre-train a small encoder by masked autoencoding; run it again to resume."""
+    from fed_ist.encoder import VitShape
+    from fed_ist.masks import count_visible
+    from fed_ist.pretrain import PretrainConfig
+    from fed_ist.pretrain import pretrain as pretrain_encoder
+
+    if img_px % patch_px:
+        raise InputError(f"--img-px {img_px} is no multiple of --patch-px {patch_px}.")
+    if embed_dim % num_heads:
+        raise InputError(f"--embed-dim {embed_dim} is no multiple of --num-heads {num_heads}.")
+    count_visible(1, mask_ratio)
+    config = PretrainConfig(
+        shape=VitShape(img_px, patch_px, embed_dim, depth, num_heads),
+        mask_ratio=mask_ratio,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        seed=seed,
+    )
+    weights = pretrain_encoder(_all_images(images), out, config, device)
+    typer.echo(f"weights  {weights.resolve()}")
+
+
+def _all_images(images: str) -> "ImageSource":  # type: ignore[name-defined]  # noqa: F821
+    """Every image of a folder (with or without classes) or of a parquet file."""
+    from fed_ist.datasets import open_all
+
+    return open_all(images)
+
+
+bench = typer.Typer(no_args_is_help=True, help="Measure this machine.")
+cli.add_typer(bench, name="bench")
+
+
+@bench.command()
+def encode(
+    encoder: Annotated[str, typer.Option(help="An encoder's name.")] = "vit_mae_patch8_64.aid",
+    weights: Annotated[str, typer.Option(help="pretrained, random, or a file.")] = "pretrained",
+    batch_size: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 128,
+    seconds: Annotated[float, typer.Option(min=0.1, help="Time spent on each ratio.")] = 5.0,
+) -> None:
+    """Images encoded in a second at each mask ratio, and against no mask."""
+    from fed_ist.bench import encoding_speed
+
+    baseline = None
+    typer.echo("mask_ratio  images/s  against 0")
+    for mask_ratio, speed in encoding_speed(encoder, weights, batch_size, seconds):
+        baseline = baseline or speed
+        typer.echo(f"{mask_ratio:10.2f}  {speed:8.0f}  {speed / baseline:8.2f}x")
+
+
+def main() -> None:
+    """The console script: bad input is one sentence on stderr and exit code 2."""
+    try:
+        cli()
+    except InputError as error:
+        print(f"fed-ist: {error}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,55 @@
+"""A table of finished runs, in Markdown: accuracy beside bytes."""
+
+from collections.abc import Mapping, Sequence
+
+from fed_ist.ist import slice_bytes
+
+HEADER = (
+    "run",
+    "strategy",
+    "mask_ratio",
+    "clients",
+    "groups",
+    "accuracy",
+    "best",
+    "B/client/round down",
+    "up",
+    "formula",
+    "sent in all (MB)",
+)
+
+
+def render_table(runs: Sequence[tuple[str, Mapping[str, object]]]) -> str:
+    """One line a run, from its summary.json. Bytes are arrays (payload); the sum is messages."""
+    rows = [HEADER, tuple("---" for _ in HEADER)]
+    rows += [_row(name, summary) for name, summary in runs]
+    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+
+
+def _row(name: str, summary: Mapping[str, object]) -> tuple[str, ...]:
+    value = {key: float(str(summary[key])) for key in summary if _is_number(summary[key])}
+    # Whoever took part in every round: with sampling or faults the mean is lower.
+    per_client = value["clients"] * value["rounds"]
+    formula = slice_bytes(
+        int(value["embed_dim"]),
+        int(value["hidden_dim"]),
+        int(value["num_classes"]),
+        int(value["groups"]),
+    )
+    return (
+        name,
+        str(summary["strategy"]),
+        f"{value['mask_ratio']:.2f}",
+        f"{value['clients']:.0f}",
+        f"{value['groups']:.0f}",
+        f"{100 * value['accuracy']:.1f}%",
+        f"{100 * value['best_accuracy']:.1f}%",
+        f"{value['payload_bytes_down'] / per_client:,.0f}",
+        f"{value['payload_bytes_up'] / per_client:,.0f}",
+        f"{formula:,.0f}",
+        f"{(value['bytes_down'] + value['bytes_up']) / 1e6:.1f}",
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -1,0 +1,195 @@
+"""One validated, frozen configuration of a run.
+
+The keys are those of Flower's run config, in kebab-case there (`mask-ratio`) and with underscores
+here (`mask_ratio`). The defaults live in one place, `[tool.flwr.app.config]` of `pyproject.toml`,
+because Flower accepts overrides only of keys that stand there.
+"""
+
+import difflib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from fed_ist.datasets import PARTITIONERS, check_dataset_name
+from fed_ist.errors import InputError, require_choice
+from fed_ist.masks import MASKS, count_visible
+from fed_ist.packing import CODECS
+
+Value = str | int | float | bool
+STRATEGIES = ("fedavg", "ist")
+OPTIMIZERS = ("adam", "sgd")
+POOLINGS = ("cls", "avg", "both")
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """See the README's table for what each key means."""
+
+    dataset: str
+    test_dataset: str
+    partitioner: str
+    partition_alpha: float
+    classes_per_node: int
+    partition_column: str
+    mask: str
+    mask_ratio: float
+    codec: str
+    encoder: str
+    encoder_weights: str
+    pooling: str
+    strategy: str
+    groups: int
+    rescale: bool
+    hidden_dim: int
+    num_rounds: int
+    fraction_nodes: float
+    min_nodes: int
+    round_timeout_s: float
+    prepare_timeout_s: float
+    local_epochs: int
+    local_steps: int
+    batch_size: int
+    optimizer: str
+    learning_rate: float
+    seed: int
+    name: str
+    results_dir: str
+    cache_dir: str
+
+    def __post_init__(self) -> None:
+        require_choice("partitioner", self.partitioner, PARTITIONERS)
+        require_choice("mask", self.mask, MASKS)
+        require_choice("codec", self.codec, CODECS)
+        require_choice("pooling", self.pooling, POOLINGS)
+        require_choice("strategy", self.strategy, STRATEGIES)
+        require_choice("optimizer", self.optimizer, OPTIMIZERS)
+        count_visible(1, self.mask_ratio)
+        for key in ("classes_per_node", "hidden_dim", "num_rounds", "batch_size", "min_nodes"):
+            self._require(key, getattr(self, key) >= 1, "a whole number of at least 1")
+        for key in ("groups", "local_epochs", "local_steps", "seed"):
+            self._require(key, getattr(self, key) >= 0, "a whole number of at least 0")
+        for key in ("partition_alpha", "round_timeout_s", "prepare_timeout_s", "learning_rate"):
+            self._require(key, 0 < getattr(self, key) < float("inf"), "a number above 0")
+        self._require("fraction_nodes", 0 < self.fraction_nodes <= 1, "a number in (0, 1]")
+        self._require("name", self.name == Path(self.name).name, "a name without '/'")
+        for key in ("results_dir", "cache_dir"):
+            value = getattr(self, key)
+            self._require(key, not value or Path(value).is_absolute(), "an absolute path, or ''")
+        if self.local_epochs == 0 and self.local_steps == 0:
+            raise InputError(
+                "local-epochs = 0 and local-steps = 0 leave nothing to train: set one of them."
+            )
+        if self.groups > self.hidden_dim:
+            raise InputError(
+                f"hidden-dim = {self.hidden_dim} is smaller than groups = {self.groups}: each "
+                "group needs a neuron. Use a larger hidden-dim or fewer groups."
+            )
+        if self.strategy == "fedavg" and self.groups > 1:
+            raise InputError(
+                f"groups = {self.groups} does not go with strategy = 'fedavg', which sends the "
+                "whole classifier. Leave groups at 0, or use strategy = 'ist'."
+            )
+        if self.partitioner == "column" and not self.partition_column:
+            raise InputError("partitioner = 'column' needs partition-column, a column's name.")
+
+    def _require(self, key: str, holds: bool, allowed: str) -> None:
+        if not holds:
+            value = getattr(self, key)
+            raise InputError(f"{kebab(key)} = {value!r} is not possible: give {allowed}.")
+
+    def check_inputs(self) -> None:
+        """Look at what the configuration names outside of itself: data sets and encoder."""
+        from fed_ist.encoder import BUNDLED_ENCODERS, check_encoder_name
+
+        check_dataset_name(self.dataset)
+        if self.test_dataset:
+            check_dataset_name(self.test_dataset, "test-dataset")
+        if self.encoder not in BUNDLED_ENCODERS:
+            check_encoder_name(self.encoder)
+        weights = self.encoder_weights
+        if weights not in ("pretrained", "random") and not Path(weights).is_file():
+            raise InputError(
+                f"encoder-weights = '{weights}' is not a file. Give 'pretrained', 'random', or the "
+                "absolute path of a checkpoint."
+            )
+
+    def to_toml(self) -> str:
+        """The configuration as `flwr run --run-config FILE` reads it."""
+        # JSON's strings, numbers and booleans are TOML's too.
+        lines = [f"{key} = {json.dumps(value)}" for key, value in self.to_mapping().items()]
+        return "\n".join(lines) + "\n"
+
+    def to_mapping(self) -> dict[str, Value]:
+        """Kebab-case keys and their values."""
+        return {kebab(field.name): getattr(self, field.name) for field in fields(self)}
+
+
+def kebab(key: str) -> str:
+    return key.replace("_", "-")
+
+
+def parse_config(values: Mapping[str, object]) -> RunConfig:
+    """Build a `RunConfig` from run-config keys.
+
+    Raises `InputError` for an unknown or missing key, a value of the wrong type, or one that is not
+    possible.
+    """
+    kinds = {kebab(field.name): field.type for field in fields(RunConfig)}
+    for key in values:
+        if key not in kinds:
+            close = difflib.get_close_matches(key, kinds, n=1)
+            hint = f" Did you mean '{close[0]}'?" if close else ""
+            raise InputError(
+                f"Unknown config key '{key}'.{hint} Known keys: {', '.join(sorted(kinds))}."
+            )
+    missing = [key for key in kinds if key not in values]
+    if missing:
+        raise InputError(f"Config keys are missing: {', '.join(missing)}.")
+    typed = {
+        key.replace("-", "_"): _typed(key, values[key], kind)  # type: ignore[arg-type]
+        for key, kind in kinds.items()
+    }
+    return RunConfig(**typed)  # type: ignore[arg-type]
+
+
+def _typed(key: str, value: object, kind: type) -> object:
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not kind:
+        names = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
+        raise InputError(f"{key} = {value!r} is not possible: give {names[kind]}.")
+    return value
+
+
+def read_defaults(pyproject: Path) -> dict[str, Value]:
+    """The run-config defaults of an app: `[tool.flwr.app.config]` of its pyproject.toml."""
+    with pyproject.open("rb") as file:
+        config: dict[str, Value] = tomllib.load(file)["tool"]["flwr"]["app"]["config"]
+    return config
+
+
+def read_preset(path: Path) -> dict[str, Value]:
+    """The run-config keys of a TOML file."""
+    try:
+        with path.open("rb") as file:
+            return tomllib.load(file)
+    except FileNotFoundError:
+        raise InputError(f"There is no preset '{path}'.") from None
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"Preset '{path}' cannot be read: {error}.") from None
+
+
+def parse_setting(setting: str) -> tuple[str, Value]:
+    """`key=value` from the command line; the key with '-' or '_', text with or without quotes."""
+    key, separator, text = setting.partition("=")
+    if not separator:
+        raise InputError(f"--set {setting} is not possible: give key=value.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    if not isinstance(value, str | int | float | bool):
+        value = text
+    return kebab(key.strip()), value

@@ -1,0 +1,317 @@
+"""Data sets by name or path, their train and test images, and the partition of a node.
+
+A data set is `scenes`, a Hub name such as `uoft-cs/cifar10`, a parquet file in the Hugging Face
+image layout, or a folder. A folder holds `<class>/<image>`, or `train/` and `test/` with that
+inside, or parquet files with "train" and "test" in their names. Where there is no test part, a
+stratified 15% of the images is held out.
+"""
+
+import hashlib
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from fed_ist.errors import InputError
+from fed_ist.images import (
+    ImageSource,
+    decode,
+    files_signature,
+    folder_source,
+    image_files,
+    load_file,
+)
+from fed_ist.rng import generator, torch_seed
+from fed_ist.scenes import scenes_source
+
+TEST_FRACTION = 0.15
+SPLITS = {"train": ("train",), "test": ("test", "validation", "valid", "val")}
+
+
+def check_dataset_name(dataset: str, key: str = "dataset") -> None:
+    """Raise `InputError` unless `dataset` can be one: no image is read."""
+    if dataset == "scenes":
+        return
+    path = Path(dataset)
+    if path.is_absolute() or path.exists():
+        if not path.exists():
+            raise InputError(f"{key} = '{dataset}' does not exist. Check the path.")
+        if path.is_file() and path.suffix != ".parquet":
+            raise InputError(
+                f"{key} = '{dataset}' is a file, but not a .parquet one. Give a parquet file or "
+                "a folder of <class>/<image>."
+            )
+        if path.is_dir() and not _split_paths(path):
+            folder_source(path)  # says what is wrong with the folder
+        return
+    if dataset.count("/") != 1 or dataset.startswith((".", "~")) or path.suffix == ".parquet":
+        raise InputError(
+            f"{key} = '{dataset}' is unknown. Choose scenes, the path of an existing parquet file "
+            "or image folder, or a Hub name such as uoft-cs/cifar10."
+        )
+
+
+def open_dataset(dataset: str, test_dataset: str, split: str, seed: int) -> ImageSource:
+    """The images of one split, "train" or "test", labelled with the train images' class names.
+
+    test_dataset: where the test images are; empty where `dataset` itself holds them.
+    Raises `InputError` where there is no such data set or nothing in it.
+    """
+    check_dataset_name(dataset)
+    if test_dataset:
+        check_dataset_name(test_dataset, "test-dataset")
+        train = _open(dataset, "train", seed, held_out=False)
+        if split == "train":
+            return train
+        test = _open(test_dataset, "test", seed, held_out=False)
+        unknown = sorted(set(test.class_names) - set(train.class_names))
+        if unknown:
+            raise InputError(
+                f"test-dataset = '{test_dataset}' has classes that the training images have not: "
+                f"{', '.join(unknown)}."
+            )
+        return test.relabel(train.class_names)
+    return _open(dataset, split, seed, held_out=True)
+
+
+def open_all(path: str) -> ImageSource:
+    """Every image of a parquet file, or under a folder with or without classes.
+
+    A folder's images all get one label. Raises `InputError` where there is no image.
+    """
+    root = Path(path)
+    if not root.exists():
+        raise InputError(f"'{path}' does not exist. Give a folder of images or a parquet file.")
+    if root.is_file():
+        check_dataset_name(path, "images")
+        return _parquet_source(root)
+    files = image_files(root)
+    if not files:
+        raise InputError(f"No images in '{path}'.")
+    return ImageSource(
+        class_names=("image",),
+        labels=np.zeros(len(files), dtype=np.int64),
+        load=lambda i: load_file(files[i]),
+        signature=files_signature(files, root),
+    )
+
+
+def _open(dataset: str, split: str, seed: int, held_out: bool) -> ImageSource:
+    if dataset == "scenes":
+        return scenes_source(split, seed)
+    path = Path(dataset)
+    if not path.exists():
+        return _hub_source(dataset, split, seed)
+    parts = _split_paths(path) if path.is_dir() else {}
+    if split in parts:
+        # The classes are those of the train part, whichever part is read.
+        classes = _open_path(parts.get("train", parts[split])).class_names
+        return _open_path(parts[split]).relabel(classes)
+    source = _open_path(parts.get("train", path))
+    if not held_out:
+        return source
+    return source.subset(hold_out(source.labels, generator(seed, "hold-out"))[split])
+
+
+def _split_paths(root: Path) -> dict[str, Path]:
+    """The parts of a folder that are named after a split: folders or parquet files."""
+    found = {}
+    for split, names in SPLITS.items():
+        folders = [root / name for name in names if (root / name).is_dir()]
+        tables = [p for p in sorted(root.glob("*.parquet")) if any(n in p.stem for n in names)]
+        if folders or tables:
+            found[split] = (folders + tables)[0]
+    return found if "train" in found else {}
+
+
+def _open_path(path: Path) -> ImageSource:
+    return folder_source(path) if path.is_dir() else _parquet_source(path)
+
+
+def hold_out(labels: NDArray[np.int64], rng: np.random.Generator) -> dict[str, NDArray[np.int64]]:
+    """Split indices so that each class gives the same share (and at least one) to the test."""
+    test = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        test[rows[: max(1, round(len(rows) * TEST_FRACTION))]] = len(rows) > 1
+    return {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
+
+
+def _parquet_source(path: Path) -> ImageSource:
+    signature = files_signature([path], path)
+    return _table_source(lambda: _load_table("parquet", data_files=str(path)), str(path), signature)
+
+
+def _hub_source(name: str, split: str, seed: int) -> ImageSource:
+    parts = _load_table(name)
+    available = next((part for part in SPLITS[split] if part in parts), None)
+    if available:
+        return _table_source(lambda: {"train": parts[available]}, name, f"{name} {available}")
+    source = _table_source(lambda: {"train": parts["train"]}, name, f"{name} train")
+    if not any(part in parts for part in SPLITS["test"]) or split == "test":
+        return source.subset(hold_out(source.labels, generator(seed, "hold-out"))[split])
+    return source
+
+
+def _load_table(name: str, **options: Any) -> Any:
+    """A Hugging Face `DatasetDict`."""
+    import datasets
+
+    datasets.disable_progress_bars()
+    try:
+        return datasets.load_dataset(name, **options)
+    except Exception as error:  # the reader and the hub client raise many kinds
+        if options:
+            raise InputError(
+                f"'{options['data_files']}' cannot be read as parquet: {_root(error)}"
+            ) from error
+        raise InputError(
+            f"Data set '{name}' could not be fetched from the Hub ({_root(error)}). Check the "
+            "name and the network, or give the path of a parquet file or an image folder."
+        ) from error
+
+
+def _root(error: BaseException) -> str:
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return str(error).strip().split("\n")[0] or type(error).__name__
+
+
+def _table_source(open_parts: Callable[[], Any], name: str, signature: str) -> ImageSource:
+    """A Hugging Face table with one image column and one class column."""
+    from datasets import ClassLabel
+    from datasets import Image as ImageFeature
+
+    table = open_parts()["train"]
+    images = [key for key, kind in table.features.items() if isinstance(kind, ImageFeature)]
+    classes = [key for key, kind in table.features.items() if isinstance(kind, ClassLabel)]
+    if not classes and "label" in table.features:
+        table, classes = table.class_encode_column("label"), ["label"]
+    if not images or not classes:
+        raise InputError(
+            f"'{name}' has the columns {', '.join(table.features)}; an image column and a class "
+            "column ('label') are needed, in the Hugging Face image-classification layout."
+        )
+    column, label = images[0], "label" if "label" in classes else classes[0]
+    table = table.cast_column(column, ImageFeature(decode=False))
+    plain = [key for key in table.features if key != column]
+
+    def load(i: int) -> tuple[Image.Image, int]:
+        cell = table[i][column]
+        if cell["bytes"] is None:
+            return load_file(Path(cell["path"]))
+        return decode(cell["bytes"], f"{name}, row {i}"), len(cell["bytes"])
+
+    return ImageSource(
+        class_names=tuple(table.features[label].names),
+        labels=np.array(table[label], dtype=np.int64),
+        load=load,
+        signature=hashlib.sha256(f"{signature} {column} {label}".encode()).hexdigest(),
+        columns={key: np.array(table[key]) for key in plain},
+    )
+
+
+PARTITIONERS = ("iid", "dirichlet", "pathological", "column")
+
+
+def partition(
+    source: ImageSource,
+    partitioner: str,
+    n_nodes: int,
+    node: int,
+    *,
+    alpha: float,
+    classes_per_node: int,
+    column: str,
+    seed: int,
+) -> ImageSource:
+    """The images of one simulated node, by flwr-datasets' partitioners.
+
+    partitioner: "iid"; "dirichlet" (`alpha`: the smaller, the more unlike the nodes);
+        "pathological" (`classes_per_node` each); "column" (one node per value of `column`).
+    Raises `InputError` where the images cannot be parted so.
+    """
+    indices = _partitions(
+        _Table(source), partitioner, n_nodes, alpha, classes_per_node, column, seed
+    )[node]
+    return source.subset(indices)
+
+
+class _Table:
+    """A source as a cache key: two are equal where their signatures are."""
+
+    def __init__(self, source: ImageSource) -> None:
+        self.source = source
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Table) and other.source.signature == self.source.signature
+
+    def __hash__(self) -> int:
+        return hash(self.source.signature)
+
+
+@lru_cache(maxsize=4)
+def _partitions(
+    table: _Table,
+    partitioner: str,
+    n_nodes: int,
+    alpha: float,
+    classes_per_node: int,
+    column: str,
+    seed: int,
+) -> list[NDArray[np.int64]]:
+    """Indices of every node's images, each ascending."""
+    from datasets import Dataset
+    from flwr_datasets.partitioner import (
+        DirichletPartitioner,
+        IidPartitioner,
+        NaturalIdPartitioner,
+        PathologicalPartitioner,
+    )
+
+    source = table.source
+    columns = {"index": np.arange(len(source)), "label": source.labels}
+    if partitioner == "column":
+        if column not in source.columns:
+            have = ", ".join(source.columns) or "none"
+            raise InputError(f"partition-column = '{column}' is not there. Columns: {have}.")
+        columns["by"] = source.columns[column].astype(str)
+    drawn = torch_seed(seed, "partition") % 2**31
+    makers: dict[str, Callable[[], Any]] = {
+        "iid": lambda: IidPartitioner(n_nodes),
+        "dirichlet": lambda: DirichletPartitioner(
+            n_nodes, partition_by="label", alpha=alpha, min_partition_size=1, seed=drawn
+        ),
+        "pathological": lambda: PathologicalPartitioner(
+            n_nodes, "label", classes_per_node, class_assignment_mode="deterministic", seed=drawn
+        ),
+        "column": lambda: NaturalIdPartitioner(partition_by="by"),
+    }
+    try:
+        parts = makers[partitioner]()
+        # Images may come sorted by class; the IID partitioner takes every n-th of them as they lie.
+        parts.dataset = Dataset.from_dict(columns).shuffle(seed=drawn)
+        if partitioner == "column" and parts.num_partitions != n_nodes:
+            raise InputError(
+                f"Column '{column}' has {parts.num_partitions} values, so it parts the images for "
+                f"{parts.num_partitions} nodes, not {n_nodes}."
+            )
+        found = [np.sort(np.array(parts.load_partition(i)["index"])) for i in range(n_nodes)]
+    except InputError:
+        raise
+    except Exception as error:  # the partitioners raise several kinds for impossible requests
+        raise InputError(
+            f"{len(source)} images of {len(source.class_names)} classes cannot be parted among "
+            f"{n_nodes} nodes by '{partitioner}': {_root(error)}"
+        ) from error
+    empty = [i for i, indices in enumerate(found) if len(indices) == 0]
+    if empty:
+        raise InputError(
+            f"{len(source)} images are too few for {n_nodes} nodes by '{partitioner}': "
+            f"node {empty[0]} would get none. Use fewer nodes."
+        )
+    return found

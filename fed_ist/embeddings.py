@@ -1,0 +1,175 @@
+"""Images to embeddings, each step on disk: masked and packed, encoded, cached.
+
+A cache folder holds `<key>.arrow` (packed masked images) and `<key>/` (embeddings, labels, counts).
+The keys are digests of everything that the content depends on, so a stale entry is never found.
+Entries are built beside their place and renamed into it: a cut leaves none half-written.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fed_ist.errors import InputError
+from fed_ist.images import ImageSource, squares
+from fed_ist.masks import Grid, Images, Indices, count_visible, visible_patches
+from fed_ist.packing import PackedImages, PackLayout, write_packed
+from fed_ist.rng import generator
+
+if TYPE_CHECKING:  # reading the cache must not cost the import of torch
+    from fed_ist.encoder import Encoder
+
+BATCH_SIZE = 256
+
+
+@dataclass(frozen=True)
+class MaskSpec:
+    """Everything that decides which pixels of an image are kept, and how.
+
+    coordinates: what the mask's random stream depends on beside the seed: the node and, for a mask
+        that is drawn at each pass over the images, the pass.
+    """
+
+    mask: str
+    mask_ratio: float
+    codec: str
+    img_px: int
+    patch_px: int
+    seed: int
+    coordinates: tuple[int, ...]
+
+    @property
+    def grid(self) -> Grid:
+        return self.img_px // self.patch_px, self.img_px // self.patch_px
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What packing and encoding found: images, and bytes in all (see `PackedImages`)."""
+
+    n_images: int
+    n_skipped: int
+    original_bytes: int
+    raw_bytes: int
+    packed_bytes: int
+
+
+@dataclass(frozen=True)
+class Embeddings:
+    """values: float32 (n, embed_dim), memory-mapped; labels: int64 (n,)."""
+
+    values: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    counts: Counts
+
+
+def _digest(*parts: object) -> str:
+    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:32]
+
+
+def pack(
+    source: ImageSource, spec: MaskSpec, path: Path, on_skip: Callable[[str], None]
+) -> PackedImages:
+    """Mask and pack all images of a source into `path`; images without a class are left out."""
+    n_visible = count_visible(spec.grid[0] * spec.grid[1], spec.mask_ratio)
+
+    def choose(images: Images, first: int) -> Indices:
+        rng = generator(spec.seed, "mask", *spec.coordinates, first)
+        return visible_patches(spec.mask, images, spec.grid, spec.mask_ratio, rng)
+
+    probe = choose(np.zeros((1, spec.img_px, spec.img_px, 3), dtype=np.uint8), 0)
+    common = tuple(int(i) for i in probe) if probe.ndim == 1 else None
+    labelled = source.subset(np.flatnonzero(source.labels >= 0))
+
+    def batches() -> Iterator[tuple[Images, Indices, NDArray[np.int64], NDArray[np.int64]]]:
+        for first in range(0, len(labelled), BATCH_SIZE):
+            part = labelled.subset(np.arange(first, min(first + BATCH_SIZE, len(labelled))))
+            rows = list(squares(part, spec.img_px, on_skip))
+            if not rows:
+                continue
+            images = np.stack([pixels for _, pixels, _ in rows])
+            visible = probe if common else choose(images, first)
+            labels = part.labels[[i for i, _, _ in rows]]
+            yield images, visible, labels, np.array([n for _, _, n in rows], dtype=np.int64)
+
+    layout = PackLayout(spec.grid, spec.patch_px, n_visible, spec.codec, len(labelled), common)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_packed(path, layout, batches())
+    return PackedImages(path)
+
+
+def load_cached(folder: Path) -> Embeddings | None:
+    """A cache entry, or None where there is none that is whole."""
+    try:
+        counts = Counts(**json.loads((folder / "counts.json").read_text()))
+        values = np.load(folder / "embeddings.npy", mmap_mode="r")
+        labels = np.load(folder / "labels.npy")
+    except (OSError, ValueError, TypeError):
+        return None
+    if len(values) != len(labels) or len(labels) != counts.n_images:
+        return None
+    return Embeddings(values, labels, counts)
+
+
+def store(folder: Path, embeddings: Embeddings) -> None:
+    """Write a cache entry, whole or not at all."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    try:
+        np.save(part / "embeddings.npy", embeddings.values)
+        np.save(part / "labels.npy", embeddings.labels)
+        (part / "counts.json").write_text(json.dumps(asdict(embeddings.counts)))
+        shutil.rmtree(folder, ignore_errors=True)  # an entry that `load_cached` refused
+        part.rename(folder)
+    except OSError:
+        # Another process may have put the same entry there first; then all is well.
+        if load_cached(folder) is None:
+            raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def embed(
+    source: ImageSource,
+    spec: MaskSpec,
+    encoder: "Encoder",
+    cache: Path,
+    on_skip: Callable[[str], None],
+    *,
+    keep_packed: bool = True,
+) -> tuple[Embeddings, Path]:
+    """The embeddings of a source and their cache folder, encoding only what was never encoded."""
+    pack_key = _digest("pack", source.signature, asdict(spec))
+    folder = cache / _digest("embed", pack_key, encoder.digest)
+    found = load_cached(folder)
+    if found is not None:
+        return found, folder
+    packed_path = cache / f"{pack_key}.arrow"
+    try:
+        packed = PackedImages(packed_path)
+    except InputError:
+        packed = pack(source, spec, packed_path, on_skip)
+    values, labels = [], []
+    for part, part_labels in encoder.encode_packed(packed):
+        values.append(part)
+        labels.append(part_labels)
+    counts = Counts(
+        n_images=packed.n_images,
+        n_skipped=packed.n_skipped,
+        original_bytes=packed.original_bytes,
+        raw_bytes=packed.raw_bytes,
+        packed_bytes=packed_path.stat().st_size,
+    )
+    store(folder, Embeddings(np.concatenate(values), np.concatenate(labels), counts))
+    if not keep_packed:
+        packed_path.unlink(missing_ok=True)
+    loaded = load_cached(folder)
+    assert loaded is not None
+    return loaded, folder

@@ -1,0 +1,16 @@
+"""The one exception that means "the user gave us something we cannot use".
+
+The command line prints its message and exits with code 2, without a traceback. Anything else that
+is raised is a defect of ours and keeps its traceback.
+"""
+
+
+class InputError(ValueError):
+    """Bad input: the message names the value, what is accepted, and what to do."""
+
+
+def require_choice(kind: str, value: str, choices: object) -> None:
+    """Raise `InputError` unless `value` is one of `choices`, naming them all."""
+    names = sorted(str(choice) for choice in choices)  # type: ignore[attr-defined]
+    if value not in names:
+        raise InputError(f"Unknown {kind} '{value}'. Choose from: {', '.join(names)}.")

@@ -1,0 +1,129 @@
+"""Start `flwr run` so that it just works: a SuperLink of its own for each simulation.
+
+A local SuperLink that Flower starts by itself outlives the run, keeps the environment and the
+Python of its first start, and installs the app's dependencies (torch again) for each run. Ours
+lives as long as the run, in this very environment, on a free port.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from urllib.error import URLError
+from urllib.request import urlopen
+
+from fed_ist.bundled import checkout
+from fed_ist.config import Value, read_defaults
+from fed_ist.errors import InputError
+
+START_TIMEOUT_S = 60.0
+
+
+def find_app(given: Path | None) -> Path:
+    """The folder that `flwr run` bundles: as given, the current one, or the installed checkout."""
+    for folder in [given] if given else [Path.cwd(), checkout()]:
+        if folder and _is_app(folder):
+            return folder.resolve()
+    raise InputError(
+        f"'{given or Path.cwd()}' is not the fed-ist app. Run this in a checkout of fed-ist, or "
+        "name one with --app."
+    )
+
+
+def _is_app(folder: Path) -> bool:
+    try:
+        defaults = read_defaults(folder / "pyproject.toml")
+    except (OSError, KeyError, tomllib.TOMLDecodeError):
+        return False
+    return "mask-ratio" in defaults
+
+
+@contextmanager
+def simulation_superlink() -> Iterator[dict[str, str]]:
+    """A private simulation SuperLink; yields the environment in which `flwr` finds it."""
+    with tempfile.TemporaryDirectory(prefix="fed-ist-flwr-") as home:
+        port = _free_port()
+        scripts = str(Path(sys.executable).parent)
+        environment = {
+            **os.environ,
+            "FLWR_HOME": home,
+            "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+            "FLWR_DISABLE_UPDATE_CHECK": "1",
+            "PATH": os.pathsep.join([scripts, os.environ.get("PATH", "")]),
+            # Ray's own start looks for a newer version and for an accelerator otherwise.
+            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+        }
+        Path(home, "config.toml").write_text(
+            '[superlink]\ndefault = "local"\n'
+            f'[superlink.local]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
+        )
+        log = Path(home, "superlink.log")
+        command = ["flower-superlink", "--insecure", "--simulation", "--isolation", "subprocess"]
+        command += ["--host", "127.0.0.1", "--port", str(port)]
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command, env=environment, stdout=output, stderr=output, start_new_session=True
+            )
+        try:
+            _wait_until_ready(process, port, log)
+            yield environment
+        finally:
+            _stop(process)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            with urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
+                return
+        except (URLError, OSError):
+            time.sleep(0.2)
+    tail = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
+    raise InputError(f"Flower's SuperLink did not start. The end of its log:\n{tail}")
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    """End the SuperLink and whatever it has started."""
+    for sign, patience_s in ((signal.SIGTERM, 15.0), (signal.SIGKILL, 5.0)):
+        try:
+            os.killpg(process.pid, sign)
+            process.wait(patience_s)
+        except (ProcessLookupError, subprocess.TimeoutExpired):
+            continue
+
+
+def flwr_run(
+    app: Path,
+    overrides: Mapping[str, Value],
+    environment: Mapping[str, str],
+    *,
+    superlink: str,
+    n_nodes: int | None,
+) -> int:
+    """`flwr run APP SUPERLINK --stream` with overrides of the run config; returns its exit code."""
+    import json
+
+    with tempfile.TemporaryDirectory(prefix="fed-ist-run-") as folder:
+        settings = Path(folder, "run-config.toml")
+        settings.write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in overrides.items()))
+        command = ["flwr", "run", str(app), superlink, "--stream", "--run-config", str(settings)]
+        if n_nodes is not None:
+            command += [
+                "--federation-config",
+                f"num-supernodes={n_nodes} client-resources-num-cpus=1",
+            ]
+        return subprocess.run(command, env=environment, check=False).returncode

@@ -1,0 +1,47 @@
+"""The byte ledger: one line for every message, written as it happens."""
+
+import csv
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+DIRECTIONS = ("down", "up")
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """One message between the server and a node.
+
+    direction: "down" to the node, "up" to the server. kind: "prepare", "train" or "error".
+    payload_bytes: the arrays alone. message_bytes: the Flower message as serialised.
+    """
+
+    round: int
+    node: str
+    direction: str
+    kind: str
+    payload_bytes: int
+    message_bytes: int
+
+    def __post_init__(self) -> None:
+        assert self.direction in DIRECTIONS
+        assert 0 <= self.payload_bytes <= self.message_bytes
+
+
+class Ledger:
+    """Appends to a CSV file and keeps the sums; a line is flushed when it is added."""
+
+    def __init__(self, path: Path) -> None:
+        self._file = path.open("x", newline="")
+        self._writer = csv.DictWriter(self._file, [field.name for field in fields(Transfer)])
+        self._writer.writeheader()
+        self.payload_bytes = dict.fromkeys(DIRECTIONS, 0)
+        self.message_bytes = dict.fromkeys(DIRECTIONS, 0)
+
+    def add(self, transfer: Transfer) -> None:
+        self._writer.writerow(asdict(transfer))
+        self._file.flush()
+        self.payload_bytes[transfer.direction] += transfer.payload_bytes
+        self.message_bytes[transfer.direction] += transfer.message_bytes
+
+    def close(self) -> None:
+        self._file.close()

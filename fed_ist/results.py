@@ -1,0 +1,130 @@
+"""The folder of one run: written as the run goes, so that a cut leaves what it had.
+
+Tables are appended to line by line; every other file is written beside its place and renamed.
+"""
+
+import csv
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from safetensors import SafetensorError, safe_open
+from safetensors.numpy import save
+
+from fed_ist.config import RunConfig
+from fed_ist.errors import InputError
+from fed_ist.heads import Params
+
+
+@dataclass(frozen=True)
+class Round:
+    """One line of rounds.csv. Bytes are of this round's messages as serialised."""
+
+    round: int
+    accuracy: float
+    loss: float
+    bytes_down: int
+    bytes_up: int
+    seconds: float
+    asked: int
+    answered: int
+    rejected: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained classifier and what is needed to use it."""
+
+    params: Params
+    class_names: tuple[str, ...]
+    encoder: str
+    encoder_weights: str
+    encoder_digest: str
+    pooling: str
+    mask: str
+    mask_ratio: float
+    seed: int
+
+
+class RunFolder:
+    """`results/<name>/`, which must not exist before."""
+
+    def __init__(self, parent: Path, name: str) -> None:
+        self.path = parent / name
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+            self.path.mkdir()
+            self._rounds = (self.path / "rounds.csv").open("x", newline="")
+        except FileExistsError:
+            raise InputError(
+                f"'{self.path}' exists already, and no run is ever overwritten. "
+                "Choose another --name, or move it away."
+            ) from None
+        except OSError as error:
+            raise InputError(
+                f"Results cannot be written to '{parent}': {error.strerror}. "
+                "Choose another results-dir."
+            ) from None
+        self._writer = csv.DictWriter(self._rounds, [field.name for field in fields(Round)])
+        self._writer.writeheader()
+        self.rounds: list[Round] = []
+
+    def write_config(self, config: RunConfig, n_nodes: int) -> None:
+        """config.toml: everything that was resolved, and the command that repeats the run."""
+        command = (
+            f"# Repeat this run: fed-ist run --nodes {n_nodes} --preset "
+            f"'{self.path / 'config.toml'}' --name {self.path.name}-again\n"
+        )
+        write_atomic(self.path / "config.toml", (command + config.to_toml()).encode())
+
+    def add_round(self, row: Round) -> None:
+        self._writer.writerow(asdict(row))
+        self._rounds.flush()
+        self.rounds.append(row)
+
+    def write_summary(self, summary: Mapping[str, object]) -> None:
+        write_atomic(self.path / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+
+    def write_model(self, model: Model) -> None:
+        extras = {key: value for key, value in vars(model).items() if key != "params"}
+        data = save(model.params, metadata={"fed-ist": json.dumps(extras)})
+        write_atomic(self.path / "model.safetensors", data)
+
+
+def write_atomic(path: Path, data: bytes) -> None:
+    """Write a file so that a reader finds the old one or the new one, whole."""
+    part = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with part.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def read_model(run: Path) -> Model:
+    """The model of a finished run; raises `InputError` where there is none."""
+    path = run / "model.safetensors"
+    if not path.is_file():
+        raise InputError(f"'{run}' is no run with a model: there is no '{path}'.")
+    try:
+        with safe_open(path, framework="numpy") as file:
+            extras = json.loads(file.metadata()["fed-ist"])
+            params = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, KeyError, TypeError, ValueError) as error:
+        raise InputError(f"'{path}' is cut short or not a fed-ist model ({error}).") from None
+    extras["class_names"] = tuple(extras["class_names"])
+    return Model(params=params, **extras)
+
+
+def read_summary(run: Path) -> dict[str, object]:
+    """summary.json of a run; raises `InputError` where there is none."""
+    try:
+        summary: dict[str, object] = json.loads((run / "summary.json").read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"'{run}' has no readable summary.json: {error}.") from None
+    return summary

@@ -1,0 +1,194 @@
+"""The Flower ServerApp: composes data, encoder, strategy, ledger and results into one run."""
+
+import time
+from datetime import datetime
+from logging import ERROR, INFO, WARNING
+
+from flwr.app import ArrayRecord, Context, MetricRecord
+from flwr.common import log
+from flwr.serverapp import Grid, ServerApp
+
+from fed_ist import protocol
+from fed_ist.config import RunConfig, parse_config
+from fed_ist.datasets import open_dataset
+from fed_ist.embeddings import Embeddings, MaskSpec, embed
+from fed_ist.encoder import Encoder, create_encoder
+from fed_ist.errors import InputError
+from fed_ist.heads import init_params
+from fed_ist.ledger import Ledger
+from fed_ist.paths import cache_dir, results_dir
+from fed_ist.report import draw_accuracy, readable_bytes, render_page
+from fed_ist.results import Model, Round, RunFolder, write_atomic
+from fed_ist.rng import generator
+from fed_ist.training import evaluate
+from strategies import STRATEGIES, SliceStrategy
+from strategies.wire import from_record, to_record
+
+app = ServerApp()
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Run the experiment that the run config describes."""
+    folder: RunFolder | None = None
+    try:
+        config = parse_config(context.run_config)
+        config.check_inputs()
+        name = config.name or f"{datetime.now():%Y%m%d-%H%M%S}-{config.strategy}"
+        folder = RunFolder(results_dir(config.results_dir), name)
+        run(grid, config, folder)
+    except InputError as error:
+        log(ERROR, "%s", error)
+        if folder is not None:  # `fed-ist run` reads it, as Flower does not pass on exit codes
+            write_atomic(folder.path / "error.txt", f"{error}\n".encode())
+        raise SystemExit(2) from None
+
+
+def run(grid: Grid, config: RunConfig, folder: RunFolder) -> None:
+    """Evaluate and record round after round; draw the report at the end."""
+    started = time.monotonic()
+    encoder = create_encoder(config.encoder, config.encoder_weights, config.pooling, config.seed)
+    test, class_names = embed_test_images(config, encoder)
+    ledger = Ledger(folder.path / "ledger.csv")
+    strategy = STRATEGIES[config.strategy](config, class_names, ledger)
+    strategy.require_nodes(grid)
+    folder.write_config(config, len(strategy.prepared))
+    params = init_params(
+        encoder.embed_dim, config.hidden_dim, len(class_names), generator(config.seed, "init")
+    )
+    recorder = Recorder(config, folder, strategy, encoder, test, started)
+    strategy.start(
+        grid,
+        to_record(params),
+        num_rounds=config.num_rounds,
+        timeout=config.round_timeout_s,
+        evaluate_fn=recorder.record,
+    )
+    ledger.close()
+    summary = recorder.summary()
+    figure = draw_accuracy(folder.rounds, folder.path.name)
+    write_atomic(folder.path / "accuracy.png", figure)
+    page = render_page(folder.path.name, summary, folder.rounds, figure)
+    write_atomic(folder.path / "report.html", page.encode())
+    log(
+        INFO,
+        "accuracy %.2f%%, %s down, %s up; results in %s",
+        100 * folder.rounds[-1].accuracy,
+        readable_bytes(ledger.message_bytes["down"]),
+        readable_bytes(ledger.message_bytes["up"]),
+        folder.path,
+    )
+
+
+def embed_test_images(config: RunConfig, encoder: Encoder) -> tuple[Embeddings, tuple[str, ...]]:
+    """The server's test images under the run's mask (one draw), and the class names."""
+    source = open_dataset(config.dataset, config.test_dataset, "test", config.seed)
+    spec = MaskSpec(
+        mask=config.mask,
+        mask_ratio=config.mask_ratio,
+        codec=config.codec,
+        img_px=encoder.img_px,
+        patch_px=encoder.patch_px,
+        seed=config.seed,
+        coordinates=(),
+    )
+
+    def warn(reason: str) -> None:
+        log(WARNING, "A test image is skipped: %s", reason)
+
+    found, _ = embed(source, spec, encoder, cache_dir(config.cache_dir), warn)
+    log(INFO, "%d test images in %d classes", found.counts.n_images, len(source.class_names))
+    return found, source.class_names
+
+
+class Recorder:
+    """Evaluates the global classifier after each round and writes down what happened."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        folder: RunFolder,
+        strategy: SliceStrategy,
+        encoder: Encoder,
+        test: Embeddings,
+        started: float,
+    ) -> None:
+        self.config = config
+        self.folder = folder
+        self.strategy = strategy
+        self.encoder = encoder
+        self.test = test
+        self.started = self.last = started
+        self.bytes = {"down": 0, "up": 0}
+
+    def record(self, server_round: int, arrays: ArrayRecord) -> MetricRecord:
+        """Called by Flower with the initial arrays as round 0, and after each round."""
+        params = from_record(arrays)
+        accuracy, loss = evaluate(params, self.test.values, self.test.labels)
+        now, sent = time.monotonic(), dict(self.strategy.ledger.message_bytes)
+        counts = self.strategy.counts
+        row = Round(
+            round=server_round,
+            accuracy=round(accuracy, 6),
+            loss=round(loss, 6),
+            bytes_down=sent["down"] - self.bytes["down"],
+            bytes_up=sent["up"] - self.bytes["up"],
+            seconds=round(now - self.last, 3),
+            asked=counts.asked,
+            answered=counts.answered,
+            rejected=counts.rejected,
+        )
+        self.last, self.bytes = now, sent
+        self.folder.add_round(row)
+        self.folder.write_model(
+            Model(
+                params=params,
+                class_names=self.strategy.class_names,
+                encoder=self.config.encoder,
+                encoder_weights=self.config.encoder_weights,
+                encoder_digest=self.encoder.digest,
+                pooling=self.config.pooling,
+                mask=self.config.mask,
+                mask_ratio=self.config.mask_ratio,
+                seed=self.config.seed,
+            )
+        )
+        self.folder.write_summary(self.summary())
+        return MetricRecord({"accuracy": accuracy, protocol.LOSS: loss})
+
+    def summary(self) -> dict[str, object]:
+        """What summary.json holds: the run in one screen."""
+        config, ledger, rounds = self.config, self.strategy.ledger, self.folder.rounds
+        prepared = self.strategy.prepared.values()
+        total = {key: int(sum(node.counts[key] for node in prepared)) for key in protocol.PREPARED}
+        n_images = total[protocol.NUM_EXAMPLES]
+        groups = 1 if config.strategy == "fedavg" else config.groups or len(prepared)
+        return {
+            "accuracy": rounds[-1].accuracy,
+            "best_accuracy": max(row.accuracy for row in rounds),
+            "loss": rounds[-1].loss,
+            "rounds": rounds[-1].round,
+            "clients": len(prepared),
+            "groups": groups,
+            "strategy": config.strategy,
+            "dataset": config.dataset,
+            "encoder": config.encoder,
+            "mask": config.mask,
+            "mask_ratio": config.mask_ratio,
+            "embed_dim": self.encoder.embed_dim,
+            "hidden_dim": config.hidden_dim,
+            "num_classes": len(self.strategy.class_names),
+            "bytes_down": ledger.message_bytes["down"],
+            "bytes_up": ledger.message_bytes["up"],
+            "payload_bytes_down": ledger.payload_bytes["down"],
+            "payload_bytes_up": ledger.payload_bytes["up"],
+            "seconds": round(time.monotonic() - self.started, 3),
+            "images": n_images,
+            "test_images": self.test.counts.n_images,
+            "images_skipped": total[protocol.IMAGES_SKIPPED] + self.test.counts.n_skipped,
+            "images_of_unknown_classes": total[protocol.UNKNOWN_CLASSES],
+            "image_bytes_original": round(total[protocol.ORIGINAL_BYTES] / max(1, n_images), 1),
+            "image_bytes_raw": round(total[protocol.RAW_BYTES] / max(1, n_images), 1),
+            "image_bytes_packed": round(total[protocol.PACKED_BYTES] / max(1, n_images), 1),
+            "seed": config.seed,
+        }
