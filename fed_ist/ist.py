@@ -50,7 +50,7 @@ def partition_units(
 def extract(params: Params, subnet: Subnet) -> Params:
     """The dense sub-MLP of a group; copies, never views."""
     units1, units2 = subnet.units1, subnet.units2
-    return {
+    slice_ = {
         "fc1.weight": params["fc1.weight"][units1],
         "fc1.bias": params["fc1.bias"][units1],
         "fc2.weight": params["fc2.weight"][np.ix_(units2, units1)],
@@ -58,6 +58,9 @@ def extract(params: Params, subnet: Subnet) -> Params:
         "fc3.weight": params["fc3.weight"][:, units2],
         "fc3.bias": params["fc3.bias"].copy(),
     }
+    # numpy lays columns picked by index out in Fortran order, and torch, which would keep that,
+    # multiplies such matrices with other roundings.
+    return {name: np.ascontiguousarray(array) for name, array in slice_.items()}
 
 
 def merge(params: Params, returned: Sequence[tuple[Subnet, Params, int]]) -> Params:

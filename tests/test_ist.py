@@ -1,0 +1,220 @@
+"""Partition, extract and merge, by hand-worked examples and by their laws."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fed_ist.errors import InputError
+from fed_ist.heads import init_params, payload_bytes
+from fed_ist.ist import Subnet, average, extract, merge, partition_units, slice_bytes
+from fed_ist.training import LocalTraining, evaluate, forward, train
+
+HIDDEN = st.integers(1, 24)
+
+
+def params(hidden: int = 12, seed: int = 0, embed: int = 5, classes: int = 3):
+    return init_params(embed, hidden, classes, np.random.default_rng(seed))
+
+
+def other(slice_, seed: int):
+    rng = np.random.default_rng(seed)
+    return {name: rng.normal(size=a.shape).astype(np.float32) for name, a in slice_.items()}
+
+
+@given(hidden=HIDDEN, n_groups=st.integers(1, 24), seed=st.integers(0, 2**32))
+def test_groups_are_disjoint_cover_all_neurons_and_differ_by_one_at_most(hidden, n_groups, seed):
+    if n_groups > hidden:
+        with pytest.raises(InputError, match=f"hidden-dim = {hidden} is smaller than the number"):
+            partition_units((hidden, hidden), n_groups, np.random.default_rng(seed))
+        return
+    subnets = partition_units((hidden, hidden), n_groups, np.random.default_rng(seed))
+    for layer in ("units1", "units2"):
+        units = [getattr(subnet, layer) for subnet in subnets]
+        assert sorted(np.concatenate(units)) == list(range(hidden))
+        assert max(map(len, units)) - min(map(len, units)) <= 1
+        assert all((np.diff(group) > 0).all() for group in units)
+
+
+def test_the_same_seed_deals_the_same_groups_and_another_seed_others():
+    first, same, differs = (
+        partition_units((12, 12), 3, np.random.default_rng(seed)) for seed in (1, 1, 2)
+    )
+    assert all((a.units1 == b.units1).all() for a, b in zip(first, same, strict=True))
+    assert any((a.units1 != b.units1).any() for a, b in zip(first, differs, strict=True))
+
+
+def test_extract_takes_rows_columns_and_biases_of_a_worked_example():
+    fc2 = np.arange(16, dtype=np.float32).reshape(4, 4)
+    whole = params(hidden=4) | {"fc2.weight": fc2}
+    slice_ = extract(whole, Subnet(0, np.array([0, 3]), np.array([1, 2])))
+    assert slice_["fc2.weight"].tolist() == [[4, 7], [8, 11]]
+    assert (slice_["fc1.weight"] == whole["fc1.weight"][[0, 3]]).all()
+    assert (slice_["fc1.bias"] == whole["fc1.bias"][[0, 3]]).all()
+    assert (slice_["fc2.bias"] == whole["fc2.bias"][[1, 2]]).all()
+    assert (slice_["fc3.weight"] == whole["fc3.weight"][:, [1, 2]]).all()
+    assert (slice_["fc3.bias"] == whole["fc3.bias"]).all()
+
+
+@given(hidden=HIDDEN, data=st.data(), seed=st.integers(0, 2**32))
+def test_what_is_merged_is_what_is_extracted_again(hidden, data, seed):
+    n_groups = data.draw(st.integers(1, hidden))
+    whole = params(hidden)
+    subnets = partition_units((hidden, hidden), n_groups, np.random.default_rng(seed))
+    news = [other(extract(whole, subnet), i) for i, subnet in enumerate(subnets)]
+    merged = merge(whole, [(s, new, 7) for s, new in zip(subnets, news, strict=True)])
+    for subnet, new in zip(subnets, news, strict=True):
+        again = extract(merged, subnet)
+        for name in set(new) - {"fc3.bias"}:
+            assert (again[name] == new[name]).all()
+    mean = np.mean([new["fc3.bias"].astype(np.float64) for new in news], axis=0)
+    assert np.allclose(merged["fc3.bias"], mean, atol=1e-6)
+
+
+@given(seed=st.integers(0, 2**32), absent=st.integers(0, 2))
+def test_a_missing_group_keeps_its_neurons_and_weights_between_groups_rest(seed, absent):
+    whole = params(12)
+    subnets = partition_units((12, 12), 3, np.random.default_rng(seed))
+    present = [subnet for subnet in subnets if subnet.group != absent]
+    merged = merge(whole, [(s, other(extract(whole, s), s.group), 5) for s in present])
+    kept, old = extract(merged, subnets[absent]), extract(whole, subnets[absent])
+    for name in set(kept) - {"fc3.bias"}:
+        assert (kept[name] == old[name]).all()
+    a, b = present
+    between = np.ix_(a.units2, b.units1)
+    assert (merged["fc2.weight"][between] == whole["fc2.weight"][between]).all()
+
+
+def test_merge_changes_neither_the_old_parameters_nor_the_slices():
+    whole = params(6)
+    before = {name: array.copy() for name, array in whole.items()}
+    subnet = partition_units((6, 6), 2, np.random.default_rng(0))[0]
+    slice_ = extract(whole, subnet)
+    for array in slice_.values():
+        array += 1
+    merge(whole, [(subnet, slice_, 1)])
+    assert all((whole[name] == before[name]).all() for name in whole)
+
+
+def test_no_reply_changes_nothing():
+    whole = params(6)
+    assert all((merge(whole, [])[name] == whole[name]).all() for name in whole)
+
+
+def test_clients_of_one_group_are_averaged_by_their_examples():
+    whole = params(4)
+    subnet = partition_units((4, 4), 2, np.random.default_rng(0))[1]
+    slice_ = extract(whole, subnet)
+    ones = {name: np.ones_like(array) for name, array in slice_.items()}
+    fives = {name: np.full_like(array, 5) for name, array in slice_.items()}
+    merged = extract(merge(whole, [(subnet, ones, 30), (subnet, fives, 10)]), subnet)
+    assert all((array == 2).all() for array in merged.values())
+
+
+@given(weight=st.integers(1, 2**29 - 1), seed=st.integers(0, 2**32))
+def test_the_average_of_one_is_itself_bit_for_bit(weight, seed):
+    one = params(8, seed)
+    mean = average([(one, weight)])
+    assert all((mean[name] == one[name]).all() for name in one)
+
+
+@pytest.mark.parametrize("n_groups", [1, 2, 4, 8])
+def test_the_formula_counts_the_bytes_of_a_slice(n_groups):
+    whole = params(hidden=64, embed=24, classes=7)
+    for subnet in partition_units((64, 64), n_groups, np.random.default_rng(0)):
+        assert payload_bytes(extract(whole, subnet)) == slice_bytes(24, 64, 7, n_groups)
+
+
+def examples(n: int = 90, seed: int = 0):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, 3, n)
+    x = rng.normal(size=(n, 5)).astype(np.float32)
+    x[np.arange(n), labels] += 3
+    return x, labels
+
+
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_one_group_and_one_client_is_plain_training_bit_for_bit(optimizer):
+    """The reference is an ordinary torch loop over an ordinary torch network."""
+    x, y = examples()
+    whole = params(16)
+    how = LocalTraining(2, 0, 32, optimizer, 0.01)
+    reference = {name: array.copy() for name, array in whole.items()}
+    for server_round in range(3):
+        (subnet,) = partition_units((16, 16), 1, np.random.default_rng(server_round))
+        trained, _ = train(extract(whole, subnet), lambda _: (x, y), how, 1.0, server_round)
+        whole = merge(whole, [(subnet, trained, len(y))])
+
+        net = torch.nn.Sequential(
+            torch.nn.Linear(5, 16), torch.nn.ReLU(),
+            torch.nn.Linear(16, 16), torch.nn.ReLU(), torch.nn.Linear(16, 3),
+        )  # fmt: skip
+        for i, layer in enumerate((net[0], net[2], net[4]), start=1):
+            layer.weight.data = torch.tensor(reference[f"fc{i}.weight"])
+            layer.bias.data = torch.tensor(reference[f"fc{i}.bias"])
+        kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer]
+        optim = kind(net.parameters(), lr=0.01)
+        rng = torch.Generator().manual_seed(server_round)
+        for _ in range(2):
+            for rows in torch.randperm(90, generator=rng).split(32):
+                loss = torch.nn.functional.cross_entropy(
+                    net(torch.tensor(x[rows])), torch.tensor(y[rows])
+                )
+                optim.zero_grad()
+                loss.backward()
+                optim.step()
+        for i, layer in enumerate((net[0], net[2], net[4]), start=1):
+            reference[f"fc{i}.weight"] = layer.weight.detach().numpy()
+            reference[f"fc{i}.bias"] = layer.bias.detach().numpy()
+    assert all((whole[name] == reference[name]).all() for name in whole)
+
+
+def test_rescaling_makes_the_expected_logits_of_a_group_those_of_the_network():
+    """Averaged over partitions, the scaled sums of the last layer are the whole network's."""
+    whole = params(hidden=8, seed=3)
+    h = np.abs(np.random.default_rng(0).normal(size=(1, 8))).astype(np.float32)
+    sums = []
+    for seed in range(4000):
+        for subnet in partition_units((8, 8), 4, np.random.default_rng(seed)):
+            sums.append(4 * h[:, subnet.units2] @ whole["fc3.weight"][:, subnet.units2].T)
+    assert np.allclose(np.mean(sums, axis=0), h @ whole["fc3.weight"].T, atol=1e-2)
+
+
+def test_a_scale_of_one_is_the_plain_network():
+    whole = {name: torch.tensor(array) for name, array in params(8).items()}
+    x = torch.tensor(examples()[0])
+    hidden = torch.relu(x @ whole["fc1.weight"].T + whole["fc1.bias"])
+    hidden = torch.relu(hidden @ whole["fc2.weight"].T + whole["fc2.bias"])
+    expected = hidden @ whole["fc3.weight"].T + whole["fc3.bias"]
+    assert torch.allclose(forward(whole, x, 1.0), expected, atol=1e-6)
+
+
+def test_training_learns_and_counts_steps_or_epochs():
+    x, y = examples(300)
+    trained, loss = train(
+        params(16), lambda _: (x, y), LocalTraining(20, 0, 32, "adam", 0.01), 1, 0
+    )
+    accuracy, test_loss = evaluate(trained, *examples(300, seed=1))
+    assert accuracy > 0.9
+    assert 0 < test_loss < 0.5
+    assert loss < 1
+    how = LocalTraining(
+        local_epochs=3, local_steps=0, batch_size=32, optimizer="sgd", learning_rate=1
+    )
+    assert (how.count_steps(100), how.count_passes(100)) == (12, 3)
+    how = LocalTraining(
+        local_epochs=3, local_steps=5, batch_size=32, optimizer="sgd", learning_rate=1
+    )
+    assert (how.count_steps(100), how.count_passes(100)) == (5, 2)
+
+
+def test_each_pass_asks_for_its_own_embeddings():
+    asked = []
+
+    def at(number: int):
+        asked.append(number)
+        return examples(seed=number)
+
+    train(params(8), at, LocalTraining(3, 0, 32, "sgd", 0.1), 1, 0)
+    assert asked == [0, 1, 2]
