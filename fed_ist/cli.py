@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -63,7 +64,7 @@ def run(
     overrides |= dict(parse_setting(text) for text in setting or [])
     for key in ("dataset", "test-dataset", "encoder-weights"):
         value = overrides.get(key)
-        if isinstance(value, str) and Path(value).expanduser().exists():
+        if isinstance(value, str) and value and Path(value).expanduser().exists():
             overrides[key] = str(Path(value).expanduser().resolve())
     label = Path(preset).stem if preset else "default"
     overrides["name"] = name or f"{datetime.now():%Y%m%d-%H%M%S}-{label}"
@@ -123,11 +124,15 @@ def _check_writable(target: Path) -> None:
             f"'{target}' exists already, and no run is ever overwritten. "
             "Choose another --name, or move it away."
         )
-    parent = next(folder for folder in target.parents if folder.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
+    try:  # nothing but trying tells: root may write where the file system does not let it
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=target.parent):
+            pass
+    except OSError as error:
         raise InputError(
-            f"Results cannot be written to '{target.parent}'. Choose another results-dir."
-        )
+            f"Results cannot be written to '{target.parent}': {error.strerror}. "
+            "Choose another results-dir."
+        ) from None
 
 
 @cli.command()

@@ -1,4 +1,4 @@
-"""The encoder on visible patches is timm's, and the MAE reference's, where these can be compared."""
+"""On visible patches the encoder is timm's, and MAE's, where these can be compared."""
 
 import numpy as np
 import pytest
@@ -60,7 +60,7 @@ def test_with_every_patch_visible_tokens_equal_timms_forward_features(variant, i
 
 @pytest.mark.parametrize("mask", ["fixed", "shared", "saliency"])
 def test_with_patches_hidden_tokens_equal_the_mae_encoder(mask, images):
-    """MAE's models_mae.py, forward_encoder: embed all, add positions, drop, then the class token."""
+    """MAE's forward_encoder: embed all, add positions, drop, then the class token."""
     model = small_vit()
     visible = visible_patches(mask, images, (8, 8), 0.75, np.random.default_rng(0))
     index = torch.from_numpy(np.broadcast_to(visible, (5, 16)).copy())

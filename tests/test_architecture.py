@@ -1,0 +1,66 @@
+"""Who may import whom, and what a device must not have to load."""
+
+import ast
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+FORBIDDEN = {
+    "fed_ist": {"flwr", "strategies", "clients", "sims"},
+    "strategies": {"clients", "sims"},
+    "clients": {"strategies", "sims"},
+    "sims": set(),
+}
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            found.add(node.module or "")
+    return found
+
+
+@pytest.mark.parametrize("package", FORBIDDEN)
+def test_imports_go_one_way(package):
+    for path in (ROOT / package).glob("*.py"):
+        tops = {name.split(".")[0] for name in imports(path)}
+        assert not tops & FORBIDDEN[package], path
+
+
+def test_only_the_encoder_and_the_pretraining_touch_timm():
+    users = {
+        p.name
+        for p in (ROOT / "fed_ist").glob("*.py")
+        if any(n.startswith("timm") for n in imports(p))
+    }
+    assert users == {"encoder.py", "pretrain.py"}
+
+
+def test_every_package_is_in_the_wheel():
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
+        "packages"
+    ]
+    assert set(packages) == set(FORBIDDEN)
+
+
+def loaded_by(statement: str) -> set[str]:
+    code = f"import sys\n{statement}\nprint(*{{name.split('.')[0] for name in sys.modules}})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_a_training_round_loads_no_vision_library():
+    loaded = loaded_by("import clients.app, fed_ist.training")
+    assert not loaded & {"timm", "torchvision", "datasets", "flwr_datasets", "matplotlib"}
+
+
+def test_help_loads_nothing_heavy():
+    loaded = loaded_by("import fed_ist.cli")
+    assert not loaded & {"torch", "timm", "flwr", "datasets", "pyarrow", "matplotlib", "numpy"}

@@ -1,0 +1,86 @@
+"""Every bad setting is one sentence that names the key, the value and what is allowed."""
+
+import tomllib
+
+import pytest
+from conftest import ROOT
+
+from fed_ist.config import parse_config, parse_setting, read_defaults
+from fed_ist.errors import InputError
+
+BAD = {
+    "mask_ratio=1.0": r"mask-ratio = 1\.0 is not possible: give a number in \[0, 1\)",
+    "mask_ratio=-0.1": r"mask-ratio = -0\.1",
+    "mask_ratio='half'": r"mask-ratio = 'half' is not possible: give a number",
+    "mask='radnom'": r"Unknown mask 'radnom'\. Choose from: block, fixed, grid, random, saliency",
+    "strategy='fedsgd'": r"Unknown strategy 'fedsgd'\. Choose from: fedavg, ist",
+    "codec='png'": r"Unknown codec 'png'\. Choose from: jpeg, raw, webp",
+    "pooling='max'": r"Unknown pooling 'max'",
+    "optimizer='lion'": r"Unknown optimizer 'lion'\. Choose from: adam, sgd",
+    "partitioner='odd'": r"Unknown partitioner 'odd'",
+    "hidden_dim=0": r"hidden-dim = 0 is not possible: give a whole number of at least 1",
+    "hidden_dim=2.5": r"hidden-dim = 2\.5 is not possible: give a whole number",
+    "num_rounds=true": r"num-rounds = True is not possible: give a whole number",
+    "learning_rate=0": r"learning-rate = 0\.0 is not possible: give a number above 0",
+    "learning_rate=nan": r"learning-rate = nan",
+    "fraction_nodes=1.5": r"fraction-nodes = 1\.5 is not possible: give a number in \(0, 1\]",
+    "groups=513": r"hidden-dim = 512 is smaller than groups = 513",
+    "num_round=3": r"Unknown config key 'num-round'\. Did you mean 'num-rounds'\?",
+    "local_epochs=0": r"leave nothing to train",
+    "name='a/b'": r"name = 'a/b' is not possible: give a name without '/'",
+    "results_dir='results'": r"results-dir = 'results' is not possible: give an absolute path",
+    "partitioner='column'": r"needs partition-column",
+}
+
+
+@pytest.mark.parametrize("setting", BAD)
+def test_a_bad_setting_is_refused_in_one_sentence(setting):
+    values = read_defaults(ROOT / "pyproject.toml") | dict([parse_setting(setting)])
+    with pytest.raises(InputError, match=BAD[setting]) as caught:
+        parse_config(values)
+    assert "\n" not in str(caught.value)
+
+
+def test_fedavg_has_no_groups(make_config):
+    with pytest.raises(InputError, match="groups = 4 does not go with strategy = 'fedavg'"):
+        make_config(strategy="fedavg", groups=4)
+
+
+def test_a_missing_key_is_named():
+    values = read_defaults(ROOT / "pyproject.toml")
+    del values["seed"]
+    with pytest.raises(InputError, match="Config keys are missing: seed"):
+        parse_config(values)
+
+
+def test_the_written_config_is_read_back_the_same(make_config):
+    config = make_config(dataset='a "quoted" \\ name', mask_ratio=0.75, learning_rate=1e-5)
+    assert parse_config(tomllib.loads(config.to_toml())) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "value"),
+    [
+        ("mask-ratio=0.75", "mask-ratio", 0.75),
+        ("mask_ratio = 0.75", "mask-ratio", 0.75),
+        ("dataset=/data/a=b.parquet", "dataset", "/data/a=b.parquet"),
+        ("dataset='scenes'", "dataset", "scenes"),
+        ("rescale=false", "rescale", False),
+        ("name=1.2.3", "name", "1.2.3"),
+    ],
+)
+def test_settings_are_read_as_toml_or_as_text(text, key, value):
+    assert parse_setting(text) == (key, value)
+
+
+def test_every_key_of_the_presets_is_known_and_every_preset_is_possible():
+    defaults = read_defaults(ROOT / "pyproject.toml")
+    presets = sorted((ROOT / "sims" / "configs").glob("*.toml"))
+    assert len(presets) >= 4
+    for path in presets:
+        parse_config(defaults | tomllib.loads(path.read_text()))
+
+
+def test_the_readme_explains_every_key():
+    readme = (ROOT / "README.md").read_text()
+    assert [key for key in read_defaults(ROOT / "pyproject.toml") if f"`{key}`" not in readme] == []

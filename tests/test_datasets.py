@@ -1,0 +1,188 @@
+"""Data sets by name and path, their splits, labels and partitions."""
+
+import io
+
+import numpy as np
+import pytest
+from conftest import SHARED_DATA
+from datasets import ClassLabel, Dataset, Features, Value
+from datasets import Image as ImageFeature
+from PIL import Image
+
+from fed_ist.config import PARTITIONERS
+from fed_ist.datasets import hold_out, open_all, open_dataset, partition
+from fed_ist.errors import InputError
+from fed_ist.images import UnreadableImageError, folder_source
+from fed_ist.scenes import N_TEST, N_TRAIN, SCENES, scenes_source
+
+
+def png(colour: int) -> bytes:
+    out = io.BytesIO()
+    Image.new("RGB", (20, 10), (colour, 0, 0)).save(out, "PNG")
+    return out.getvalue()
+
+
+@pytest.fixture
+def parquet(tmp_path):
+    """24 images in the Hugging Face layout; row 5 is damaged; stations a, b and c."""
+    cells = [{"bytes": b"damaged" if i == 5 else png(i), "path": f"{i}.png"} for i in range(24)]
+    columns = {"image": cells, "label": [i % 2 for i in range(24)], "station": list("abc") * 8}
+    names = ClassLabel(names=["dry", "wet"])
+    features = Features({"image": ImageFeature(), "label": names, "station": Value("string")})
+    path = tmp_path / "tiny.parquet"
+    Dataset.from_dict(columns, features=features).to_parquet(path)
+    return path
+
+
+def split(source, kind, n_nodes, **changes):
+    options = {"alpha": 0.3, "classes_per_node": 2, "column": "station", "seed": 0}
+    return [partition(source, kind, n_nodes, i, **(options | changes)) for i in range(n_nodes)]
+
+
+def test_scenes_are_the_same_for_a_seed_and_others_for_another():
+    first, same, other = (scenes_source("train", seed) for seed in (0, 0, 1))
+    assert len(first) == N_TRAIN
+    assert len(scenes_source("test", 0)) == N_TEST
+    assert (first.labels == same.labels).all()
+    for i in (0, 17):
+        assert first.load(i)[0].tobytes() == same.load(i)[0].tobytes()
+        assert first.load(i)[0].tobytes() != other.load(i)[0].tobytes()
+    assert first.load(0)[0].tobytes() != scenes_source("test", 0).load(0)[0].tobytes()
+    assert (np.bincount(first.labels) == N_TRAIN // len(SCENES)).all()
+
+
+def test_a_parquet_file_brings_images_class_names_and_columns(parquet):
+    source = open_all(str(parquet))
+    assert source.class_names == ("dry", "wet")
+    assert source.load(3)[0].getpixel((0, 0)) == (3, 0, 0)
+    assert source.load(3)[1] == len(png(3))
+    assert source.columns["station"][:3].tolist() == ["a", "b", "c"]
+    with pytest.raises(UnreadableImageError):
+        source.load(5)
+
+
+def test_without_a_test_part_a_stratified_share_is_held_out(parquet):
+    train, test = (open_dataset(str(parquet), "", part, 0) for part in ("train", "test"))
+    assert (len(train), len(test)) == (20, 4)
+    assert np.bincount(test.labels).tolist() == [2, 2]
+
+
+def test_held_out_images_are_never_trained_on():
+    labels = np.random.default_rng(0).integers(0, 5, 300)
+    parts = hold_out(labels, np.random.default_rng(0))
+    assert sorted(np.concatenate([parts["train"], parts["test"]])) == list(range(300))
+
+
+def test_folders_named_train_and_test_are_used_as_such(image_folder, tmp_path):
+    (tmp_path / "train").symlink_to(image_folder)
+    (tmp_path / "test" / "forest").mkdir(parents=True)
+    Image.new("RGB", (9, 9)).save(tmp_path / "test" / "forest" / "x.png")
+    test = open_dataset(str(tmp_path), "", "test", 0)
+    assert test.class_names == folder_source(image_folder).class_names
+    assert test.labels.tolist() == [test.class_names.index("forest")]
+    assert len(open_dataset(str(tmp_path), "", "train", 0)) == 48
+
+
+def test_a_test_dataset_is_labelled_by_the_training_classes(image_folder, tmp_path):
+    (tmp_path / "forest").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "forest" / "x.png")
+    test = open_dataset(str(image_folder), str(tmp_path), "test", 0)
+    assert test.labels.tolist() == [3]
+    (tmp_path / "forest").rename(tmp_path / "moon")
+    with pytest.raises(InputError, match="classes that the training images have not: moon"):
+        open_dataset(str(image_folder), str(tmp_path), "test", 0)
+
+
+@pytest.mark.parametrize("kind", PARTITIONERS)
+def test_every_partitioner_gives_each_image_to_one_node(kind, parquet):
+    source = open_all(str(parquet))
+    parts = split(source, kind, 3)
+    reds = [
+        part.load(i)[0].getpixel((0, 0))[0]
+        for part in parts
+        for i in range(len(part))
+        if loads(part, i)
+    ]
+    assert sorted(reds) == [i for i in range(24) if i != 5]
+    assert len({part.signature for part in parts}) == 3
+
+
+def loads(part, i) -> bool:
+    try:
+        part.load(i)
+    except UnreadableImageError:
+        return False
+    return True
+
+
+def test_partition_by_a_column_gives_each_station_to_one_node(parquet):
+    for part in split(open_all(str(parquet)), "column", 3):
+        assert len(set(part.columns["station"])) == 1
+
+
+def test_dirichlet_partitions_are_uneven_and_iid_ones_are_not():
+    source = scenes_source("train", 0)
+    shares = {
+        kind: np.stack([np.bincount(p.labels, minlength=10) for p in split(source, kind, 4)])
+        for kind in ("iid", "dirichlet", "pathological")
+    }
+    assert shares["iid"].std(axis=0).mean() < 15
+    assert shares["dirichlet"].std(axis=0).mean() > 60
+    assert ((shares["pathological"] > 0).sum(axis=1) == 2).all()
+
+
+@pytest.mark.parametrize(
+    ("kind", "n_nodes", "sentence"),
+    [
+        ("column", 2, "Column 'station' has 3 values"),
+        ("iid", 100, "too few for 100 nodes|cannot be parted among 100 nodes"),
+        ("pathological", 3, "cannot be parted among 3 nodes by 'pathological'"),
+    ],
+)
+def test_impossible_partitions_are_one_sentence(kind, n_nodes, sentence, parquet):
+    with pytest.raises(InputError, match=sentence):
+        split(open_all(str(parquet)), kind, n_nodes, classes_per_node=5)
+    with pytest.raises(InputError, match="partition-column = 'nope' is not there"):
+        split(open_all(str(parquet)), "column", 3, column="nope")
+
+
+def test_bad_paths_are_one_sentence(tmp_path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "flat").mkdir()
+    Image.new("RGB", (9, 9)).save(tmp_path / "flat" / "x.png")
+    (tmp_path / "words").mkdir()
+    (tmp_path / "words" / "a.txt").write_text("no image")
+    (tmp_path / "a.csv").write_text("no image")
+    (tmp_path / "a.parquet").write_text("no table")
+    for dataset, sentence in {
+        "secnes": "dataset = 'secnes' is unknown. Choose scenes",
+        "/absent/folder": "does not exist",
+        "absent.parquet": "is unknown",
+        str(tmp_path / "empty"): "No images in",
+        str(tmp_path / "words"): "No images in",
+        str(tmp_path / "flat"): "have no class",
+        str(tmp_path / "a.csv"): "not a .parquet one",
+        str(tmp_path / "a.parquet"): "cannot be read as parquet",
+    }.items():
+        with pytest.raises(InputError) as caught:
+            open_dataset(dataset, "", "train", 0)
+        assert sentence in str(caught.value)
+
+
+def test_a_hub_name_without_network_says_what_to_do(monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
+    with pytest.raises(InputError, match=r"'fed-ist/no-such-set' could not be fetched.*network"):
+        open_dataset("fed-ist/no-such-set", "", "train", 0)
+
+
+@pytest.mark.data
+@pytest.mark.skipif(not SHARED_DATA.exists(), reason=f"{SHARED_DATA} is not here")
+def test_the_aerial_image_dataset_is_read():
+    files = [str(SHARED_DATA / f"aid-{part}.parquet") for part in ("train", "test")]
+    train, test = (open_dataset(*files, part, 0) for part in ("train", "test"))
+    assert (len(train), len(test), len(train.class_names)) == (8498, 1502, 30)
+    assert train.class_names[0].lower() == "airport"
+    image, n_bytes = test.load(0)
+    assert image.size == (128, 128)
+    assert n_bytes > 1000

@@ -1,0 +1,188 @@
+"""The whole chain under a real `flwr run`: SuperLink, simulated nodes, results on disk."""
+
+import csv
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from test_cli import fed_ist
+
+from fed_ist.config import parse_config
+from fed_ist.ist import slice_bytes
+
+pytestmark = pytest.mark.flower
+NODES = 4
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory, image_folder) -> Path:
+    """Images of four classes, two of them damaged, and room for a cache and results."""
+    root = tmp_path_factory.mktemp("flower")
+    shutil.copytree(image_folder, root / "images")
+    (root / "images" / "beach" / "00.jpg").write_bytes(b"damaged")
+    (root / "images" / "forest" / "03.jpg").write_bytes(b"")
+    return root
+
+
+def run(place: Path, name: str, *words: str) -> subprocess.CompletedProcess:
+    settings = [
+        f"dataset={place / 'images'}",
+        f"results-dir={place / 'results'}",
+        f"cache-dir={place / 'cache'}",
+        "hidden-dim=64",
+        "num-rounds=4",
+        "batch-size=8",
+    ]
+    options = [word for setting in settings for word in ("--set", setting)]
+    # From another folder, as no path may depend on where the command is started.
+    return fed_ist(
+        "run", "--app", ROOT, "--nodes", NODES, "--name", name, *options, *words, cwd=place
+    )
+
+
+@pytest.fixture(scope="module")
+def first(place) -> tuple[subprocess.CompletedProcess, Path]:
+    return run(place, "first"), place / "results" / "first"
+
+
+def rows(folder: Path, name: str) -> list[dict[str, str]]:
+    with (folder / name).open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_run_ends_with_accuracy_bytes_and_an_absolute_path(first):
+    done, folder = first
+    assert done.returncode == 0, done.stdout + done.stderr
+    summary = json.loads((folder / "summary.json").read_text())
+    assert f"accuracy    {100 * summary['accuracy']:.2f}%" in done.stdout
+    assert re.search(r"bytes down  [\d.]+ [kM]B\nbytes up    [\d.]+ [kM]B", done.stdout)
+    assert f"results     {folder}" in done.stdout
+
+
+def test_everything_promised_is_in_the_folder(first):
+    _, folder = first
+    assert {path.name for path in folder.iterdir()} == {
+        "config.toml", "rounds.csv", "ledger.csv", "summary.json",
+        "model.safetensors", "accuracy.png", "report.html",
+    }  # fmt: skip
+    parse_config(tomllib.loads((folder / "config.toml").read_text()))
+    summary = json.loads((folder / "summary.json").read_text())
+    wanted = (
+        "accuracy best_accuracy loss rounds clients groups strategy dataset encoder mask "
+        "mask_ratio bytes_down bytes_up seconds images_skipped"
+    )
+    assert set(wanted.split()) <= set(summary)
+    assert (summary["clients"], summary["groups"], summary["rounds"]) == (4, 4, 4)
+
+
+def test_damaged_images_are_skipped_and_counted(first):
+    done, folder = first
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["images_skipped"] == 2
+    assert summary["images"] + summary["test_images"] + 2 == 48
+    assert done.stdout.count("skips an image") + done.stdout.count("test image is skipped") == 2
+
+
+def test_the_classifier_learns_from_real_images(first):
+    accuracy = [float(row["accuracy"]) for row in rows(first[1], "rounds.csv")]
+    assert accuracy[-1] > accuracy[0] + 0.2
+
+
+def test_the_ledger_agrees_with_rounds_summary_and_formula(first):
+    _, folder = first
+    ledger, rounds = rows(folder, "ledger.csv"), rows(folder, "rounds.csv")
+    summary = json.loads((folder / "summary.json").read_text())
+    for direction in ("down", "up"):
+        lines = [line for line in ledger if line["direction"] == direction]
+        total = sum(int(line["message_bytes"]) for line in lines)
+        assert total == summary[f"bytes_{direction}"]
+        assert total == sum(int(row[f"bytes_{direction}"]) for row in rounds)
+        payload = [int(line["payload_bytes"]) for line in lines if line["kind"] == "train"]
+        assert len(payload) == 4 * NODES
+        formula = slice_bytes(192, 64, 4, NODES)
+        assert all(abs(n - formula) <= 0.01 * formula for n in payload)
+    assert all(row["asked"] == row["answered"] == "4" for row in rounds[1:])
+
+
+def test_a_second_identical_run_encodes_nothing_and_gives_the_same_bytes(first, place):
+    before = {path.name for path in (place / "cache").iterdir()}
+    done = run(place, "second")
+    assert done.returncode == 0
+    assert {path.name for path in (place / "cache").iterdir()} == before
+    one, two = (rows(place / "results" / name, "rounds.csv") for name in ("first", "second"))
+    for row in one + two:
+        del row["seconds"]
+    assert one == two
+    models = [
+        (place / "results" / n / "model.safetensors").read_bytes() for n in ("first", "second")
+    ]
+    assert models[0] == models[1]
+
+
+def test_a_run_is_repeated_from_its_config_alone(first, place):
+    done = fed_ist(
+        "run", "--app", ROOT, "--preset", place / "results" / "first" / "config.toml",
+        "--nodes", NODES, "--name", "third", cwd=place,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    model = (place / "results" / "third" / "model.safetensors").read_bytes()
+    assert model == (place / "results" / "first" / "model.safetensors").read_bytes()
+
+
+def test_a_name_that_is_taken_is_refused_and_loses_nothing(first, place):
+    before = (first[1] / "rounds.csv").read_bytes()
+    done = run(place, "first")
+    assert (done.returncode, "exists already" in done.stderr) == (2, True)
+    assert (first[1] / "rounds.csv").read_bytes() == before
+
+
+def test_predict_names_class_and_probability(first, place):
+    done = fed_ist("predict", first[1], place / "images" / "car-park", cwd=place)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split("\t") for line in done.stdout.splitlines()]
+    assert len(lines) == 12
+    assert all(0.25 <= float(probability) <= 1 for _, _, probability in lines)
+    assert sum(name == "car-park" for _, name, _ in lines) >= 8
+    done = fed_ist("predict", first[1], place / "images" / "beach" / "00.jpg", cwd=place)
+    assert (done.returncode, "skipped: " in done.stderr) == (2, True)
+
+
+def test_what_the_server_finds_wrong_ends_with_code_2(place):
+    """A checkpoint's architecture is known only once it is loaded, inside the run."""
+    (place / "w.safetensors").write_bytes(b"no checkpoint")
+    done = run(place, "bad", "--set", f"encoder-weights={place / 'w.safetensors'}")
+    assert done.returncode == 2
+    assert "cannot be read as a checkpoint" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_flwr_run_works_by_itself(place):
+    """As Flower's own documentation has it, with its own local SuperLink on ports of ours."""
+    environment = os.environ | {
+        "FLWR_HOME": str(place / "flwr"),
+        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": "43091",
+        "FLWR_LOCAL_CONTROL_API_PORT": "43093",
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    }
+    config = (
+        f"dataset='{place / 'images'}' results-dir='{place / 'results'}' "
+        f"cache-dir='{place / 'cache'}' name='plain' num-rounds=2 hidden-dim=32 strategy='fedavg'"
+    )
+    try:
+        done = subprocess.run(
+            ["flwr", "run", ".", "--stream", "--run-config", config],
+            cwd=ROOT, env=environment, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+    finally:
+        subprocess.run(["pkill", "-f", "flower-superlink.*--port 43091"], check=False)
+    assert f"results in {place / 'results' / 'plain'}" in done.stdout
+    summary = json.loads((place / "results" / "plain" / "summary.json").read_text())
+    assert (summary["strategy"], summary["clients"], summary["groups"]) == ("fedavg", 2, 1)

@@ -1,0 +1,144 @@
+"""Run folders, reports, and predictions."""
+
+import csv
+import re
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from fed_ist.compare import render_table
+from fed_ist.encoder import create_encoder
+from fed_ist.errors import InputError
+from fed_ist.heads import init_params
+from fed_ist.predict import classify
+from fed_ist.report import draw_accuracy, readable_bytes, render_page
+from fed_ist.results import Model, Round, RunFolder, read_model, read_summary, write_atomic
+
+ENCODER = "vit_mae_patch8_64.aid"
+ROUNDS = [
+    Round(0, 0.1, 2.3, 500, 400, 1.0, 0, 0, 0),
+    Round(1, 0.6, 1.1, 5000, 4000, 0.5, 4, 4, 0),
+    Round(2, 0.8, 0.6, 5000, 4000, 0.5, 4, 4, 1),
+]
+
+
+@pytest.fixture
+def model() -> Model:
+    return Model(
+        params=init_params(192, 16, 3, np.random.default_rng(0)),
+        class_names=("dry", "wet <&>", "ice"),
+        encoder=ENCODER,
+        encoder_weights="random",
+        encoder_digest=create_encoder(ENCODER, "random", "cls", 0).digest,
+        pooling="cls",
+        mask="fixed",
+        mask_ratio=0.5,
+        seed=0,
+    )
+
+
+def test_rounds_are_on_disk_as_soon_as_they_are_added(tmp_path):
+    folder = RunFolder(tmp_path, "run")
+    for row in ROUNDS:
+        folder.add_round(row)
+        with (tmp_path / "run" / "rounds.csv").open() as file:
+            lines = list(csv.DictReader(file))
+        assert lines[-1]["accuracy"] == str(row.accuracy)
+    columns = "round accuracy loss bytes_down bytes_up seconds asked answered rejected"
+    assert list(lines[0]) == columns.split()
+
+
+def test_no_run_is_ever_overwritten(tmp_path):
+    RunFolder(tmp_path, "run").add_round(ROUNDS[0])
+    before = (tmp_path / "run" / "rounds.csv").read_bytes()
+    with pytest.raises(InputError, match=r"exists already.*another --name"):
+        RunFolder(tmp_path, "run")
+    assert (tmp_path / "run" / "rounds.csv").read_bytes() == before
+
+
+def test_a_place_that_cannot_hold_results_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match=r"Results cannot be written|exists already"):
+        RunFolder(tmp_path / "file", "run")
+
+
+def test_a_failed_write_leaves_the_old_file_whole(tmp_path, monkeypatch):
+    path = tmp_path / "f"
+    write_atomic(path, b"old")
+    monkeypatch.setattr("os.fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        write_atomic(path, b"new")
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_a_model_is_read_back_as_it_was_written(tmp_path, model):
+    RunFolder(tmp_path, "run").write_model(model)
+    again = read_model(tmp_path / "run")
+    assert all((again.params[name] == model.params[name]).all() for name in model.params)
+    assert {k: v for k, v in vars(again).items() if k != "params"} == {
+        k: v for k, v in vars(model).items() if k != "params"
+    }
+
+
+def test_a_damaged_model_or_no_run_is_one_sentence(tmp_path, model):
+    RunFolder(tmp_path, "run").write_model(model)
+    path = tmp_path / "run" / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(InputError, match="is cut short or not a fed-ist model"):
+        read_model(tmp_path / "run")
+    with pytest.raises(InputError, match="is no run with a model"):
+        read_model(tmp_path)
+    with pytest.raises(InputError, match=r"no readable summary\.json"):
+        read_summary(tmp_path)
+
+
+def test_the_page_needs_nothing_else_and_shows_the_figures(tmp_path):
+    summary = {"accuracy": 0.8, "bytes_down": 10_500, "bytes_up": 8_400, "rounds": 2, "clients": 4}
+    summary["dataset"] = "<script>alert(1)</script>"
+    page = render_page("run", summary, ROUNDS, draw_accuracy(ROUNDS, "run"))
+    assert not re.search(r"(src|href)=\"(?!data:)", page)
+    assert "<script>" not in page
+    for text in ("80.0%", "10.50 kB", "8.40 kB", "<td>0.6</td>"):
+        assert text in page
+
+
+def test_the_figure_is_a_png(tmp_path):
+    (tmp_path / "a.png").write_bytes(draw_accuracy(ROUNDS, "run"))
+    assert Image.open(tmp_path / "a.png").size[0] > 800
+
+
+@pytest.mark.parametrize(
+    ("n_bytes", "text"),
+    [(0, "0 B"), (999, "999 B"), (1234, "1.23 kB"), (5.2e9, "5.20 GB"), (3e12, "3000.00 GB")],
+)
+def test_bytes_are_shown_in_decimal_units(n_bytes, text):
+    assert readable_bytes(n_bytes) == text
+
+
+def test_the_table_compares_bytes_with_the_formula():
+    summary = {
+        "strategy": "ist", "mask_ratio": 0.5, "clients": 4, "groups": 4, "rounds": 10,
+        "accuracy": 0.5, "best_accuracy": 0.6, "embed_dim": 192, "hidden_dim": 1024,
+        "num_classes": 30, "payload_bytes_down": 40 * 491_640, "payload_bytes_up": 40 * 491_640,
+        "bytes_down": 20_000_000, "bytes_up": 20_000_000,
+    }  # fmt: skip
+    row = render_table([("x", summary)]).splitlines()[-1]
+    assert row == "| x | ist | 0.50 | 4 | 4 | 50.0% | 60.0% | 491,640 | 491,640 | 491,640 | 40.0 |"
+
+
+def test_images_are_classified_and_unreadable_ones_named(tmp_path, model, image_folder):
+    (tmp_path / "bad.jpg").write_text("no image")
+    skipped: list[str] = []
+    paths = [image_folder / "beach", tmp_path / "bad.jpg", tmp_path / "absent.jpg"]
+    found = list(classify(model, paths, skipped.append))
+    assert [path.name for path, _, _ in found] == [f"{i:02}.jpg" for i in range(12)]
+    assert all(name in model.class_names and 1 / 3 <= p <= 1 for _, name, p in found)
+    assert ["bad.jpg" in skipped[0], "absent.jpg" in skipped[1]] == [True, True]
+
+
+def test_a_model_of_another_encoder_is_refused(tmp_path, model, image_folder):
+    other = Model(**(vars(model) | {"encoder_digest": "0" * 64}))
+    with pytest.raises(InputError, match="are not those that this model was trained on"):
+        list(classify(other, [image_folder], pytest.fail))

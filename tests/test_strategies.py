@@ -1,0 +1,360 @@
+"""The strategies and the ClientApp, with real Flower messages between them."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+from flwr.supercore.task_identity import TaskIdentity
+from local_grid import LocalGrid
+
+from clients.app import EMBEDDINGS, STATE
+from fed_ist import protocol
+from fed_ist.config import OPTIMIZERS as OPTIMIZER_NAMES
+from fed_ist.config import STRATEGIES as STRATEGY_NAMES
+from fed_ist.embeddings import load_cached
+from fed_ist.errors import InputError
+from fed_ist.heads import init_params
+from fed_ist.ist import slice_bytes
+from fed_ist.ledger import Ledger
+from fed_ist.rng import torch_seed
+from fed_ist.training import OPTIMIZERS, LocalTraining, train
+from strategies import STRATEGIES
+from strategies.wire import from_record, message_bytes, to_record
+
+NODES = [900, 100, 500]
+
+
+@pytest.fixture(autouse=True)
+def task_identity(monkeypatch):
+    """Flower sets these in the process of a ServerApp; messages cannot be made without."""
+    for name in ("_run_id", "_node_id", "_task_id"):
+        monkeypatch.setattr(TaskIdentity, name, 1)
+
+
+class Federation:
+    """A strategy, its grid and its ledger, on the images of a folder."""
+
+    def __init__(self, config, tmp_path, classes, node_ids=NODES, node_config=None):
+        self.config = config
+        self.ledger_path = tmp_path / "ledger.csv"
+        self.ledger = Ledger(self.ledger_path)
+        self.grid = LocalGrid(config, node_ids, node_config)
+        self.strategy = STRATEGIES[config.strategy](config, classes, self.ledger)
+        self.params = init_params(192, config.hidden_dim, len(classes), np.random.default_rng(0))
+
+    def prepare(self):
+        self.strategy.require_nodes(self.grid)
+        return self
+
+    def configure(self, number=1):
+        arrays = to_record(self.params)
+        return list(self.strategy.configure_train(number, arrays, ConfigRecord(), self.grid))
+
+    def round(self, number=1):
+        """One round; returns the parameters after it."""
+        replies = self.grid.send_and_receive(self.configure(number))
+        merged, _ = self.strategy.aggregate_train(number, replies)
+        return self.params if merged is None else from_record(merged)
+
+    def lines(self):
+        with self.ledger_path.open() as file:
+            return list(csv.DictReader(file))
+
+
+CLASSES = ("beach", "car-park", "farmland", "forest")
+
+
+@pytest.fixture
+def federate(make_config, image_folder, tmp_path):
+    def make(node_ids=NODES, classes=CLASSES, node_config=None, **changes):
+        settings = {
+            "dataset": str(image_folder),
+            "encoder_weights": "random",
+            "hidden_dim": 24,
+            "local_epochs": 1,
+            "batch_size": 8,
+        }
+        config = make_config(**(settings | changes))
+        return Federation(config, tmp_path, classes, node_ids, node_config)
+
+    return make
+
+
+def test_names_in_the_config_are_those_that_exist():
+    assert set(STRATEGY_NAMES) == set(STRATEGIES)
+    assert set(OPTIMIZER_NAMES) == set(OPTIMIZERS)
+
+
+def test_each_node_gets_its_own_slice_and_no_index_travels(federate):
+    federation = federate().prepare()
+    federation.round()
+    sent = [m for m in federation.grid.sent if m.metadata.message_type == "train"]
+    slices = [from_record(m.content.array_records[protocol.ARRAYS]) for m in sent]
+    assert [s["fc2.weight"].shape for s in slices] == [(8, 8)] * 3
+    rows = np.concatenate([s["fc1.weight"] for s in slices])
+    assert sorted(map(tuple, rows)) == sorted(map(tuple, federation.params["fc1.weight"]))
+    for message in sent:
+        assert set(message.content) == {protocol.ARRAYS, protocol.TASK}
+        assert set(message.content.config_records[protocol.TASK]) == {
+            protocol.ROUND,
+            protocol.SCALE,
+        }
+
+
+def test_nothing_but_the_slice_and_scalars_leaves_a_node(federate):
+    federation = federate().prepare()
+    federation.round()
+    queries = [m for m in federation.grid.received if m.metadata.message_type == "query"]
+    trains = [m for m in federation.grid.received if m.metadata.message_type == "train"]
+    assert len(queries) == len(trains) == 3
+    for reply in queries:
+        assert set(reply.content) == {protocol.METRICS}
+    for reply, message in zip(trains, federation.grid.sent[3:], strict=True):
+        assert set(reply.content) == {protocol.ARRAYS, protocol.METRICS}
+        shapes = {k: a.shape for k, a in reply.content.array_records[protocol.ARRAYS].items()}
+        asked = {k: a.shape for k, a in message.content.array_records[protocol.ARRAYS].items()}
+        assert shapes == asked
+    for reply in queries + trains:
+        values = reply.content.metric_records[protocol.METRICS].values()
+        assert all(isinstance(value, int | float) for value in values)
+        assert len(values) <= 7
+
+
+def test_every_neuron_is_trained_in_a_round_and_the_groups_change(federate):
+    federation = federate().prepare()
+    first = federation.round(1)
+    assert (first["fc1.bias"] != federation.params["fc1.bias"]).all()
+    second = federation.configure(2)
+    old = federation.grid.sent[3].content.array_records[protocol.ARRAYS]["fc1.bias"].numpy()
+    new = second[0].content.array_records[protocol.ARRAYS]["fc1.bias"].numpy()
+    assert set(old) != set(new)
+
+
+@pytest.mark.parametrize("strategy", ["ist", "fedavg"])
+def test_one_group_and_one_client_is_centralised_training_bit_for_bit(strategy, federate):
+    federation = federate([7], strategy=strategy, min_nodes=1, local_epochs=2).prepare()
+    found = next(p for p in federation.strategy.prepared)
+    params = federation.params
+    for number in (1, 2):
+        federation.params = federation.round(number)
+    state = federation.grid.contexts[found].state.config_records[STATE]
+    data = load_cached(Path(str(state[EMBEDDINGS])))
+    how = LocalTraining(2, 0, 8, "adam", 1e-3)
+    for number in (1, 2):
+        params, _ = train(
+            params,
+            lambda _: (data.values, data.labels),
+            how,
+            1.0,
+            torch_seed(0, "train", number, 0),
+        )
+    assert all((params[name] == federation.params[name]).all() for name in params)
+
+
+def test_the_order_of_node_ids_and_of_replies_does_not_matter(federate, tmp_path):
+    def after_two_rounds(node_ids, order):
+        federation = federate(node_ids).prepare()
+        for number in (1, 2):
+            messages = federation.configure(number)
+            replies = federation.grid.send_and_receive(messages[::order])
+            merged, _ = federation.strategy.aggregate_train(number, replies)
+            federation.params = from_record(merged)
+        (tmp_path / "ledger.csv").unlink()
+        return federation.params
+
+    first, second = after_two_rounds([900, 100, 500], 1), after_two_rounds([3, 2, 1], -1)
+    assert all((first[name] == second[name]).all() for name in first)
+
+
+def replace_array(name, array):
+    def fault(reply):
+        record = reply.content.array_records[protocol.ARRAYS]
+        record[name] = Array(array(record[name].numpy()))
+        return reply
+
+    return fault
+
+
+def replace_metric(name, value):
+    def fault(reply):
+        reply.content.metric_records[protocol.METRICS][name] = value
+        return reply
+
+    return fault
+
+
+def drop_metrics(reply):
+    del reply.content[protocol.METRICS]
+    return reply
+
+
+def extra_array(reply):
+    reply.content.array_records[protocol.ARRAYS]["more"] = Array(np.zeros(3, dtype=np.float32))
+    return reply
+
+
+def undeclared_size(reply):
+    """Says that it is small, and is large."""
+    record = reply.content.array_records[protocol.ARRAYS]
+    honest = record["fc1.bias"]
+    record["fc1.bias"] = Array(
+        dtype=honest.dtype, shape=tuple(honest.shape), stype=honest.stype, data=bytes(1_000_000)
+    )
+    return reply
+
+
+def an_error(reply):
+    node_id = reply.metadata.src_node_id
+    asked = Message(RecordDict(), dst_node_id=node_id, message_type="train")
+    return Message(Error(0, "out of memory"), reply_to=asked)
+
+
+BAD_REPLIES = {
+    "an error": an_error,
+    "no metrics": drop_metrics,
+    "a wrong shape": replace_array("fc1.weight", lambda a: a[:-1]),
+    "a wrong dtype": replace_array("fc1.weight", lambda a: a.astype(np.float64)),
+    "NaN": replace_array("fc3.bias", lambda a: a * np.float32("nan")),
+    "Inf": replace_array("fc2.weight", lambda a: a + np.float32("inf")),
+    "an unknown array": extra_array,
+    "more bytes than declared": undeclared_size,
+    "no examples": replace_metric(protocol.NUM_EXAMPLES, 0),
+    "a negative count": replace_metric(protocol.NUM_EXAMPLES, -5),
+    "a NaN loss": replace_metric(protocol.LOSS, float("nan")),
+}
+
+
+@pytest.mark.parametrize("kind", BAD_REPLIES)
+def test_a_bad_reply_is_refused_counted_and_changes_nothing(kind, federate):
+    """The round ends as if the bad node had stayed silent."""
+    federation, bad = federate().prepare(), NODES[1]
+    federation.grid.faults = {bad: BAD_REPLIES[kind]}
+    with_bad = federation.round()
+    counts = federation.strategy.counts
+    assert (counts.asked, counts.answered, counts.rejected) == (3, 3, 1)
+    federation.grid.faults = {bad: lambda reply: None}
+    without = federation.round()
+    counts = federation.strategy.counts
+    assert (counts.asked, counts.answered, counts.rejected) == (3, 2, 0)
+    assert all((with_bad[name] == without[name]).all() for name in without)
+    assert all(np.isfinite(array).all() for array in with_bad.values())
+
+
+def test_a_reply_from_a_node_that_was_not_asked_is_refused(federate):
+    federation = federate().prepare()
+    messages = federation.configure(1)
+    replies = list(federation.grid.send_and_receive(messages))
+    stranger = Message(
+        RecordDict(
+            {
+                protocol.METRICS: MetricRecord({protocol.NUM_EXAMPLES: 5, protocol.LOSS: 1.0}),
+                protocol.ARRAYS: ArrayRecord(),
+            }
+        ),
+        reply_to=Message(RecordDict(), dst_node_id=4711, message_type="train"),
+    )
+    federation.strategy.aggregate_train(1, [*replies, replies[0], stranger])
+    assert federation.strategy.counts.rejected == 2
+
+
+def test_only_silence_leaves_the_classifier_as_it_was(federate):
+    federation = federate().prepare()
+    federation.grid.faults = dict.fromkeys(NODES, lambda reply: None)
+    after = federation.round()
+    assert all((after[name] == federation.params[name]).all() for name in after)
+    assert (federation.strategy.counts.asked, federation.strategy.counts.answered) == (3, 0)
+
+
+@pytest.mark.parametrize("n_groups", [1, 2, 3, 6])
+def test_groups_may_be_fewer_or_more_than_nodes(n_groups, federate):
+    federation = federate(groups=n_groups).prepare()
+    after = federation.round()
+    touched = int((after["fc1.bias"] != federation.params["fc1.bias"]).sum())
+    assert touched == 24 // n_groups * min(3, n_groups)
+
+
+def test_fraction_nodes_samples_and_other_rounds_sample_others(federate):
+    federation = federate([1, 2, 3, 4, 5, 6], fraction_nodes=0.5).prepare()
+    asked = []
+    for number in range(1, 9):
+        messages = federation.configure(number)
+        asked.append(frozenset(m.metadata.dst_node_id for m in messages))
+    assert {len(nodes) for nodes in asked} == {3}
+    assert len(set(asked)) > 3
+
+
+def test_a_message_weighs_the_same_whatever_ids_flower_draws(federate, monkeypatch):
+    weights = set()
+    for run_id, node_id in ((1, 2), (2**63 + 5, 2**62)):
+        monkeypatch.setattr(TaskIdentity, "_run_id", run_id)
+        message = Message(RecordDict(), dst_node_id=node_id, message_type="train")
+        weights.add(message_bytes(message))
+        largest = sum(len(v.deflate()) for v in get_all_nested_objects(message).values())
+        assert 0 <= message_bytes(message) - largest < 60
+    assert len(weights) == 1
+
+
+def test_the_ledger_counts_every_message_and_payload_follows_the_formula(federate):
+    federation = federate().prepare()
+    federation.round()
+    federation.ledger.close()
+    lines = federation.lines()
+    assert [line["kind"] for line in lines] == ["prepare"] * 6 + ["train"] * 6
+    assert {line["node"] for line in lines} == {"0", "1", "2"}
+    trains = [line for line in lines if line["kind"] == "train"]
+    formula = slice_bytes(192, 24, 4, 3)
+    assert {int(line["payload_bytes"]) for line in trains} == {int(formula)}
+    for line, message in zip(trains[:3], federation.grid.sent[3:], strict=True):
+        assert int(line["message_bytes"]) == message_bytes(message) > int(line["payload_bytes"])
+    up = sum(int(line["message_bytes"]) for line in lines if line["direction"] == "up")
+    assert up == federation.ledger.message_bytes["up"]
+
+
+def test_a_node_with_its_own_folder_agrees_on_classes_by_name(federate, image_folder):
+    classes = ("forest", "beach", "glacier")
+    federation = federate(
+        [5], classes=classes, node_config={"data-path": str(image_folder)}, min_nodes=1
+    ).prepare()
+    (node,) = federation.strategy.prepared.values()
+    assert node.counts[protocol.NUM_EXAMPLES] == 24
+    assert node.counts[protocol.UNKNOWN_CLASSES] == 24
+    assert node.name == "5"
+
+
+def test_too_few_nodes_is_one_sentence(federate):
+    federation = federate([1, 2], min_nodes=3, round_timeout_s=0.1)
+    with pytest.raises(InputError, match="min-nodes = 3, but only 2 nodes are connected"):
+        federation.prepare()
+
+
+def test_nodes_without_images_are_passed_over_with_the_reason(federate, tmp_path, caplog):
+    federation = federate([1, 2], node_config={"data-path": str(tmp_path / "none")})
+    with pytest.raises(InputError, match="only 0 nodes could prepare"):
+        federation.prepare()
+    assert "is not a folder on this node" in caplog.text
+
+
+def test_a_random_mask_shows_the_images_anew_in_every_pass(federate, tmp_path):
+    federation = federate([1], mask="random", min_nodes=1, local_epochs=2).prepare()
+    caches = tmp_path / "cache"
+    federation.round(1)
+    first = {path for path in caches.iterdir() if path.is_dir()}
+    federation.round(2)
+    second = {path for path in caches.iterdir() if path.is_dir()} - first
+    assert (len(first), len(second)) == (2, 2)
+    values = [np.load(path / "embeddings.npy") for path in first | second]
+    assert all((a != b).any() for i, a in enumerate(values) for b in values[:i])
+
+
+def test_a_node_that_lost_its_embeddings_is_prepared_again(federate, tmp_path):
+    federation = federate().prepare()
+    shutil.rmtree(tmp_path / "cache")
+    federation.round(1)
+    assert federation.strategy.counts.rejected == 3
+    federation.round(2)
+    assert federation.strategy.counts.rejected == 0
+    assert federation.strategy.counts.answered == 3
