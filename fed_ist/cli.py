@@ -55,7 +55,7 @@ def run(
     """
     from fed_ist.config import parse_config, parse_setting, read_defaults, read_preset
     from fed_ist.launch import find_app, flwr_run, simulation_superlink
-    from fed_ist.paths import cache_dir
+    from fed_ist.paths import cache_dir, results_dir
     from fed_ist.report import readable_bytes
     from fed_ist.results import read_summary
 
@@ -68,18 +68,22 @@ def run(
             overrides[key] = str(Path(value).expanduser().resolve())
     label = Path(preset).stem if preset else "default"
     overrides["name"] = name or f"{datetime.now():%Y%m%d-%H%M%S}-{label}"
-    results = Path(str(overrides.get("results-dir") or folder / "results")).resolve()
-    overrides["results-dir"] = str(results)
-    overrides["cache-dir"] = str(cache_dir(str(overrides.get("cache-dir", ""))).resolve())
-
+    if not on:  # in a deployment each host has its own folders
+        results = Path(str(overrides.get("results-dir") or folder / "results"))
+        overrides["results-dir"] = str(results.expanduser().resolve())
+        cache = cache_dir(str(overrides.get("cache-dir", "")))
+        overrides["cache-dir"] = str(cache.expanduser().resolve())
     config = parse_config(read_defaults(folder / "pyproject.toml") | overrides)
-    config.check_inputs()
-    target = results / config.name
-    _check_writable(target)
+    target = results_dir(config.results_dir) / config.name
     if on:
         code = flwr_run(folder, overrides, os.environ, superlink=on, n_nodes=None)
+        if not target.exists():
+            typer.echo(f"The results are in {config.name}/ of results-dir on the SuperLink's host.")
+            raise typer.Exit(code)
     else:
+        config.check_inputs()
         _check_nodes(nodes, config.min_nodes, config.groups or nodes, config.hidden_dim)
+        _check_writable(target)
         with simulation_superlink() as environment:
             code = flwr_run(folder, overrides, environment, superlink="local", n_nodes=nodes)
     if (target / "error.txt").exists():
