@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fed_ist.config import RunConfig
-from fed_ist.embeddings import Embeddings, MaskSpec, embed
+from fed_ist.embeddings import Embeddings, embed, mask_spec
 from fed_ist.errors import InputError
 from fed_ist.images import ImageSource, folder_source
 from fed_ist.masks import MASKS
@@ -81,15 +81,8 @@ def embed_images(
     """Embeddings of the node's images as seen in one pass over them, and their cache folder."""
     encoder = _encoder(config.encoder, config.encoder_weights, config.pooling, config.seed)
     redrawn = MASKS[config.mask].per_pass
-    spec = MaskSpec(
-        mask=config.mask,
-        mask_ratio=config.mask_ratio,
-        codec=config.codec,
-        img_px=encoder.img_px,
-        patch_px=encoder.patch_px,
-        seed=config.seed,
-        coordinates=(node.number, number_of_pass) if redrawn else (node.number,),
-    )
+    coordinates = (node.number, number_of_pass) if redrawn else (node.number,)
+    spec = mask_spec(config, encoder, coordinates)
     # A mask that is drawn anew needs the images again, so its packed files serve just once.
     return embed(
         source, spec, encoder, cache_dir(config.cache_dir), on_skip, keep_packed=not redrawn

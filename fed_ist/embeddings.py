@@ -24,6 +24,7 @@ from fed_ist.packing import PackedImages, PackLayout, write_packed
 from fed_ist.rng import generator
 
 if TYPE_CHECKING:  # reading the cache must not cost the import of torch
+    from fed_ist.config import RunConfig
     from fed_ist.encoder import Encoder
 
 BATCH_SIZE = 256
@@ -48,6 +49,19 @@ class MaskSpec:
     @property
     def grid(self) -> Grid:
         return self.img_px // self.patch_px, self.img_px // self.patch_px
+
+
+def mask_spec(config: "RunConfig", encoder: "Encoder", coordinates: tuple[int, ...]) -> MaskSpec:
+    """What a run's configuration and its encoder make of the images."""
+    return MaskSpec(
+        mask=config.mask,
+        mask_ratio=config.mask_ratio,
+        codec=config.codec,
+        img_px=encoder.img_px,
+        patch_px=encoder.patch_px,
+        seed=config.seed,
+        coordinates=coordinates,
+    )
 
 
 @dataclass(frozen=True)

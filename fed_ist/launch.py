@@ -5,6 +5,7 @@ Python of its first start, and installs the app's dependencies (torch again) for
 lives as long as the run, in this very environment, on a free port.
 """
 
+import json
 import os
 import signal
 import socket
@@ -14,10 +15,12 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.error import URLError
 from urllib.request import urlopen
+
+import psutil
 
 from fed_ist.bundled import checkout
 from fed_ist.config import Value, read_defaults
@@ -71,11 +74,14 @@ def simulation_superlink() -> Iterator[dict[str, str]]:
             process = subprocess.Popen(
                 command, env=environment, stdout=output, stderr=output, start_new_session=True
             )
+        # Without this, a terminated command would leave its SuperLink behind.
+        previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
             _wait_until_ready(process, port, log)
             yield environment
         finally:
             _stop(process)
+            signal.signal(signal.SIGTERM, previous)
 
 
 def _free_port() -> int:
@@ -97,13 +103,19 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int, log: Path) 
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """End the SuperLink and whatever it has started."""
-    for sign, patience_s in ((signal.SIGTERM, 15.0), (signal.SIGKILL, 5.0)):
-        try:
-            os.killpg(process.pid, sign)
-            process.wait(patience_s)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            continue
+    """End the SuperLink and all that it has started: simulation and Ray would outlive it."""
+    try:
+        family = [parent := psutil.Process(process.pid), *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for member in family:
+        with suppress(psutil.NoSuchProcess):
+            member.terminate()
+    _, alive = psutil.wait_procs(family, timeout=10)
+    for member in alive:
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
+    process.wait()
 
 
 def flwr_run(
@@ -115,8 +127,6 @@ def flwr_run(
     n_nodes: int | None,
 ) -> int:
     """`flwr run APP SUPERLINK --stream` with overrides of the run config; returns its exit code."""
-    import json
-
     with tempfile.TemporaryDirectory(prefix="fed-ist-run-") as folder:
         settings = Path(folder, "run-config.toml")
         settings.write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in overrides.items()))

@@ -11,7 +11,7 @@ from flwr.serverapp import Grid, ServerApp
 from fed_ist import protocol
 from fed_ist.config import RunConfig, parse_config
 from fed_ist.datasets import open_dataset
-from fed_ist.embeddings import Embeddings, MaskSpec, embed
+from fed_ist.embeddings import Embeddings, embed, mask_spec
 from fed_ist.encoder import Encoder, create_encoder
 from fed_ist.errors import InputError
 from fed_ist.heads import init_params
@@ -83,15 +83,7 @@ def run(grid: Grid, config: RunConfig, folder: RunFolder) -> None:
 def embed_test_images(config: RunConfig, encoder: Encoder) -> tuple[Embeddings, tuple[str, ...]]:
     """The server's test images under the run's mask (one draw), and the class names."""
     source = open_dataset(config.dataset, config.test_dataset, "test", config.seed)
-    spec = MaskSpec(
-        mask=config.mask,
-        mask_ratio=config.mask_ratio,
-        codec=config.codec,
-        img_px=encoder.img_px,
-        patch_px=encoder.patch_px,
-        seed=config.seed,
-        coordinates=(),
-    )
+    spec = mask_spec(config, encoder, ())
 
     def warn(reason: str) -> None:
         log(WARNING, "A test image is skipped: %s", reason)

@@ -133,11 +133,14 @@ class SliceStrategy(Strategy):
 
     def wait_for_nodes(self, grid: Grid, timeout_s: float) -> bool:
         """Whether `min-nodes` nodes are connected, waiting for them up to `timeout_s`."""
-        deadline = time.monotonic() + timeout_s
+        deadline, told = time.monotonic() + timeout_s, -1
         while (n_connected := len(list(grid.get_node_ids()))) < self.config.min_nodes:
             if time.monotonic() > deadline:
                 return False
-            log(INFO, "%d of %d nodes are connected; waiting", n_connected, self.config.min_nodes)
+            if n_connected != told:
+                wanted = self.config.min_nodes
+                log(INFO, "%d of %d nodes connected; waiting %g s", n_connected, wanted, timeout_s)
+                told = n_connected
             time.sleep(POLL_S)
         return True
 

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 
@@ -161,6 +162,40 @@ def test_what_the_server_finds_wrong_ends_with_code_2(place):
     assert done.returncode == 2
     assert "cannot be read as a checkpoint" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def processes_with(text: str) -> list[str]:
+    """Command lines of processes that have `text` in their environment."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if text.encode() in (folder / "environ").read_bytes():
+                found.append((folder / "cmdline").read_text().replace("\0", " "))
+        except OSError:
+            continue  # gone, or not ours
+    return found
+
+
+def test_a_terminated_run_keeps_what_it_had_and_leaves_no_process(first, place, tmp_path):
+    rounds = place / "results" / "cut" / "rounds.csv"
+    command = [str(Path(sys.executable).parent / "fed-ist"), "run", "--app", str(ROOT)]
+    config = place / "results" / "first" / "config.toml"
+    command += ["--preset", str(config), "--name", "cut", "--set", "num-rounds=5000"]
+    environment = os.environ | {"MARK": str(tmp_path)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not rounds.exists() or len(rounds.read_text().splitlines()) < 5:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    process.terminate()
+    assert process.wait(60) != 0
+    while left := processes_with(f"MARK={tmp_path}"):
+        assert time.monotonic() < deadline, left
+        time.sleep(0.2)
+    done = rows(rounds.parent, "rounds.csv")
+    summary = json.loads((rounds.parent / "summary.json").read_text())
+    assert abs(summary["rounds"] - int(done[-1]["round"])) <= 1
+    assert fed_ist("predict", rounds.parent, place / "images" / "forest" / "00.jpg").returncode == 0
 
 
 def test_flwr_run_works_by_itself(place):
