@@ -5,11 +5,14 @@ import sys
 import tempfile
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from fed_ist.errors import InputError
+
+if TYPE_CHECKING:
+    from fed_ist.images import ImageSource
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -61,13 +64,16 @@ def run(
 
     folder = find_app(app)
     overrides = read_preset(_preset_path(folder, preset)) if preset else {}
-    overrides |= dict(parse_setting(text) for text in setting or [])
+    settings = dict(parse_setting(text) for text in setting or [])
+    overrides |= settings
+    words = ("", "scenes", "pretrained", "random")
     for key in ("dataset", "test-dataset", "encoder-weights"):
         value = overrides.get(key)
-        if isinstance(value, str) and value and Path(value).expanduser().exists():
+        if isinstance(value, str) and value not in words and Path(value).expanduser().exists():
             overrides[key] = str(Path(value).expanduser().resolve())
     label = Path(preset).stem if preset else "default"
-    overrides["name"] = name or f"{datetime.now():%Y%m%d-%H%M%S}-{label}"
+    # A preset may be the config.toml of another run, whose name is taken.
+    overrides["name"] = name or settings.get("name") or f"{datetime.now():%Y%m%d-%H%M%S}-{label}"
     if not on:  # in a deployment each host has its own folders
         results = Path(str(overrides.get("results-dir") or folder / "results"))
         overrides["results-dir"] = str(results.expanduser().resolve())
@@ -247,7 +253,7 @@ def pretrain(
     typer.echo(f"weights  {weights.resolve()}")
 
 
-def _all_images(images: str) -> "ImageSource":  # type: ignore[name-defined]  # noqa: F821
+def _all_images(images: str) -> "ImageSource":
     """Every image of a folder (with or without classes) or of a parquet file."""
     from fed_ist.datasets import open_all
 

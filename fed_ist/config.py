@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from fed_ist.datasets import PARTITIONERS, check_dataset_name
+from fed_ist.datasets import check_dataset_name
 from fed_ist.errors import InputError, require_choice
 from fed_ist.masks import MASKS, count_visible
 from fed_ist.packing import CODECS
+from fed_ist.partitions import PARTITIONERS
 
 Value = str | int | float | bool
 STRATEGIES = ("fedavg", "ist")

@@ -1,4 +1,4 @@
-"""Data sets by name or path, their train and test images, and the partition of a node.
+"""Data sets by name or path, and their train and test images.
 
 A data set is `scenes`, a Hub name such as `uoft-cs/cifar10`, a parquet file in the Hugging Face
 image layout, or a folder. A folder holds `<class>/<image>`, or `train/` and `test/` with that
@@ -8,7 +8,6 @@ stratified 15% of the images is held out.
 
 import hashlib
 from collections.abc import Callable
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +24,7 @@ from fed_ist.images import (
     image_files,
     load_file,
 )
-from fed_ist.rng import generator, torch_seed
+from fed_ist.rng import generator
 from fed_ist.scenes import scenes_source
 
 TEST_FRACTION = 0.15
@@ -167,15 +166,16 @@ def _load_table(name: str, **options: Any) -> Any:
     except Exception as error:  # the reader and the hub client raise many kinds
         if options:
             raise InputError(
-                f"'{options['data_files']}' cannot be read as parquet: {_root(error)}"
+                f"'{options['data_files']}' cannot be read as parquet: {root_cause(error)}"
             ) from error
         raise InputError(
-            f"Data set '{name}' could not be fetched from the Hub ({_root(error)}). Check the "
+            f"Data set '{name}' could not be fetched from the Hub ({root_cause(error)}). Check the "
             "name and the network, or give the path of a parquet file or an image folder."
         ) from error
 
 
-def _root(error: BaseException) -> str:
+def root_cause(error: BaseException) -> str:
+    """What a library complained about at the bottom of it, in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
     return str(error).strip().split("\n")[0] or type(error).__name__
@@ -213,105 +213,3 @@ def _table_source(open_parts: Callable[[], Any], name: str, signature: str) -> I
         signature=hashlib.sha256(f"{signature} {column} {label}".encode()).hexdigest(),
         columns={key: np.array(table[key]) for key in plain},
     )
-
-
-PARTITIONERS = ("iid", "dirichlet", "pathological", "column")
-
-
-def partition(
-    source: ImageSource,
-    partitioner: str,
-    n_nodes: int,
-    node: int,
-    *,
-    alpha: float,
-    classes_per_node: int,
-    column: str,
-    seed: int,
-) -> ImageSource:
-    """The images of one simulated node, by flwr-datasets' partitioners.
-
-    partitioner: "iid"; "dirichlet" (`alpha`: the smaller, the more unlike the nodes);
-        "pathological" (`classes_per_node` each); "column" (one node per value of `column`).
-    Raises `InputError` where the images cannot be parted so.
-    """
-    indices = _partitions(
-        _Table(source), partitioner, n_nodes, alpha, classes_per_node, column, seed
-    )[node]
-    return source.subset(indices)
-
-
-class _Table:
-    """A source as a cache key: two are equal where their signatures are."""
-
-    def __init__(self, source: ImageSource) -> None:
-        self.source = source
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Table) and other.source.signature == self.source.signature
-
-    def __hash__(self) -> int:
-        return hash(self.source.signature)
-
-
-@lru_cache(maxsize=4)
-def _partitions(
-    table: _Table,
-    partitioner: str,
-    n_nodes: int,
-    alpha: float,
-    classes_per_node: int,
-    column: str,
-    seed: int,
-) -> list[NDArray[np.int64]]:
-    """Indices of every node's images, each ascending."""
-    from datasets import Dataset
-    from flwr_datasets.partitioner import (
-        DirichletPartitioner,
-        IidPartitioner,
-        NaturalIdPartitioner,
-        PathologicalPartitioner,
-    )
-
-    source = table.source
-    columns = {"index": np.arange(len(source)), "label": source.labels}
-    if partitioner == "column":
-        if column not in source.columns:
-            have = ", ".join(source.columns) or "none"
-            raise InputError(f"partition-column = '{column}' is not there. Columns: {have}.")
-        columns["by"] = source.columns[column].astype(str)
-    drawn = torch_seed(seed, "partition") % 2**31
-    makers: dict[str, Callable[[], Any]] = {
-        "iid": lambda: IidPartitioner(n_nodes),
-        "dirichlet": lambda: DirichletPartitioner(
-            n_nodes, partition_by="label", alpha=alpha, min_partition_size=1, seed=drawn
-        ),
-        "pathological": lambda: PathologicalPartitioner(
-            n_nodes, "label", classes_per_node, class_assignment_mode="deterministic", seed=drawn
-        ),
-        "column": lambda: NaturalIdPartitioner(partition_by="by"),
-    }
-    try:
-        parts = makers[partitioner]()
-        # Images may come sorted by class; the IID partitioner takes every n-th of them as they lie.
-        parts.dataset = Dataset.from_dict(columns).shuffle(seed=drawn)
-        if partitioner == "column" and parts.num_partitions != n_nodes:
-            raise InputError(
-                f"Column '{column}' has {parts.num_partitions} values, so it parts the images for "
-                f"{parts.num_partitions} nodes, not {n_nodes}."
-            )
-        found = [np.sort(np.array(parts.load_partition(i)["index"])) for i in range(n_nodes)]
-    except InputError:
-        raise
-    except Exception as error:  # the partitioners raise several kinds for impossible requests
-        raise InputError(
-            f"{len(source)} images of {len(source.class_names)} classes cannot be parted among "
-            f"{n_nodes} nodes by '{partitioner}': {_root(error)}"
-        ) from error
-    empty = [i for i, indices in enumerate(found) if len(indices) == 0]
-    if empty:
-        raise InputError(
-            f"{len(source)} images are too few for {n_nodes} nodes by '{partitioner}': "
-            f"node {empty[0]} would get none. Use fewer nodes."
-        )
-    return found

@@ -4,13 +4,15 @@ The command line prints its message and exits with code 2, without a traceback. 
 is raised is a defect of ours and keeps its traceback.
 """
 
+from collections.abc import Iterable
+
 
 class InputError(ValueError):
     """Bad input: the message names the value, what is accepted, and what to do."""
 
 
-def require_choice(kind: str, value: str, choices: object) -> None:
+def require_choice(kind: str, value: str, choices: Iterable[str]) -> None:
     """Raise `InputError` unless `value` is one of `choices`, naming them all."""
-    names = sorted(str(choice) for choice in choices)  # type: ignore[attr-defined]
+    names = sorted(choices)
     if value not in names:
         raise InputError(f"Unknown {kind} '{value}'. Choose from: {', '.join(names)}.")

@@ -261,8 +261,9 @@ def save_encoder(
         name: value.detach().cpu().half().contiguous()
         for name, value in model.encoder.state_dict().items()
     }
-    metadata = {"shape": json.dumps(asdict(config.shape)), "epochs": str(len(history))}
-    write_atomic(weights, save(half | features, metadata=metadata))
+    # One entry, as safetensors writes several in random order, and equal runs must give equal files.
+    origin = json.dumps({"shape": asdict(config.shape), "epochs": len(history)})
+    write_atomic(weights, save(half | features, metadata={"fed-ist": origin}))
     text = json.dumps({"config": asdict(config), "loss": history}, indent=1)
     write_atomic(weights.with_name("history.json"), text.encode())
 

@@ -10,9 +10,10 @@ from datasets import Image as ImageFeature
 from PIL import Image
 
 from fed_ist.config import PARTITIONERS
-from fed_ist.datasets import hold_out, open_all, open_dataset, partition
+from fed_ist.datasets import hold_out, open_all, open_dataset
 from fed_ist.errors import InputError
 from fed_ist.images import UnreadableImageError, folder_source
+from fed_ist.partitions import partition
 from fed_ist.scenes import N_TEST, N_TRAIN, SCENES, scenes_source
 
 
