@@ -261,7 +261,7 @@ def save_encoder(
         name: value.detach().cpu().half().contiguous()
         for name, value in model.encoder.state_dict().items()
     }
-    # One entry, as safetensors writes several in random order, and equal runs must give equal files.
+    # One entry: safetensors writes several in random order, and equal runs must give equal files.
     origin = json.dumps({"shape": asdict(config.shape), "epochs": len(history)})
     write_atomic(weights, save(half | features, metadata={"fed-ist": origin}))
     text = json.dumps({"config": asdict(config), "loss": history}, indent=1)
