@@ -1,8 +1,8 @@
 """The `fed-ist` command. Everything heavy is imported where it is used, so that --help is quick."""
 
 import os
+import shutil
 import sys
-import tempfile
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -58,7 +58,7 @@ def run(
     """
     from fed_ist.config import parse_config, parse_setting, read_defaults, read_preset
     from fed_ist.launch import find_app, flwr_run, simulation_superlink
-    from fed_ist.paths import cache_dir, results_dir
+    from fed_ist.paths import cache_dir, require_writable, results_dir
     from fed_ist.report import readable_bytes
     from fed_ist.results import read_summary
 
@@ -89,11 +89,20 @@ def run(
     else:
         config.check_inputs()
         _check_nodes(nodes, config.min_nodes, config.groups or nodes, config.hidden_dim)
-        _check_writable(target)
-        with simulation_superlink() as environment:
-            code = flwr_run(folder, overrides, environment, superlink="local", n_nodes=nodes)
+        _check_free(target)
+        require_writable(target.parent, "results-dir")
+        require_writable(Path(config.cache_dir), "cache-dir")
+        try:
+            with simulation_superlink() as environment:
+                code = flwr_run(folder, overrides, environment, superlink="local", n_nodes=nodes)
+        except KeyboardInterrupt:
+            typer.echo(f"Interrupted; what the run wrote is in {target}", err=True)
+            raise typer.Exit(130) from None
     if (target / "error.txt").exists():
-        raise InputError((target / "error.txt").read_text().strip())
+        reason = (target / "error.txt").read_text().strip()
+        if not (target / "summary.json").exists():  # it failed before its first round
+            shutil.rmtree(target)
+        raise InputError(reason)
     if code != 0 or not (target / "report.html").exists():
         typer.echo(f"The run did not finish; what it wrote is in {target}", err=True)
         raise typer.Exit(1)
@@ -128,21 +137,12 @@ def _check_nodes(nodes: int, min_nodes: int, groups: int, hidden_dim: int) -> No
         )
 
 
-def _check_writable(target: Path) -> None:
+def _check_free(target: Path) -> None:
     if target.exists():
         raise InputError(
-            f"'{target}' exists already, and no run is ever overwritten. "
-            "Choose another --name, or move it away."
+            f"'{target}' exists already, and nothing is ever overwritten. "
+            "Choose another name, or move it away."
         )
-    try:  # nothing but trying tells: root may write where the file system does not let it
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=target.parent):
-            pass
-    except OSError as error:
-        raise InputError(
-            f"Results cannot be written to '{target.parent}': {error.strerror}. "
-            "Choose another results-dir."
-        ) from None
 
 
 @cli.command()
@@ -163,6 +163,7 @@ def predict(
     for path, class_name, probability in classify(read_model(run), images, skip):
         typer.echo(f"{path}\t{class_name}\t{probability:.3f}")
     if skipped:
+        typer.echo(f"{len(skipped)} could not be classified", err=True)
         raise typer.Exit(2)
 
 
@@ -174,7 +175,15 @@ def compare(
     from fed_ist.compare import render_table
     from fed_ist.results import read_summary
 
-    typer.echo(render_table([(run.name, read_summary(run)) for run in runs]))
+    found = []
+    for run in runs:
+        try:
+            found.append((run.name, read_summary(run)))
+        except InputError as reason:
+            typer.echo(f"skipped: {reason}", err=True)
+    if not found:
+        raise InputError("None of these is a run. Give folders that runs wrote: results/<name> ...")
+    typer.echo(render_table(found))
 
 
 @cli.command()
@@ -193,6 +202,7 @@ def pack(
     from fed_ist.embeddings import pack as pack_images
     from fed_ist.errors import require_choice
     from fed_ist.packing import CODECS
+    from fed_ist.paths import require_writable
     from fed_ist.report import readable_bytes
 
     require_choice("codec", codec, CODECS)
@@ -200,6 +210,8 @@ def pack(
         raise InputError(f"--img-px {img_px} is no multiple of --patch-px {patch_px}.")
     spec = MaskSpec(mask, mask_ratio, codec, img_px, patch_px, seed, ())
     source = _all_images(images)
+    _check_free(out)
+    require_writable(out.absolute().parent, "--out")
     packed = pack_images(
         source, spec, out, lambda reason: typer.echo(f"skipped: {reason}", err=True)
     )
@@ -233,6 +245,7 @@ def pretrain(
     """Pre-train a small encoder by masked autoencoding; run it again to resume."""
     from fed_ist.encoder import VitShape
     from fed_ist.masks import count_visible
+    from fed_ist.paths import require_writable
     from fed_ist.pretrain import PretrainConfig
     from fed_ist.pretrain import pretrain as pretrain_encoder
 
@@ -241,6 +254,7 @@ def pretrain(
     if embed_dim % num_heads:
         raise InputError(f"--embed-dim {embed_dim} is no multiple of --num-heads {num_heads}.")
     count_visible(1, mask_ratio)
+    require_writable(out, "--out")
     config = PretrainConfig(
         shape=VitShape(img_px, patch_px, embed_dim, depth, num_heads),
         mask_ratio=mask_ratio,

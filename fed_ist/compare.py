@@ -1,18 +1,21 @@
 """A table of finished runs, in Markdown: accuracy beside bytes."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from fed_ist.ist import slice_bytes
 
 HEADER = (
     "run",
+    "dataset",
     "strategy",
+    "mask",
     "mask_ratio",
     "clients",
     "groups",
     "accuracy",
     "best",
-    "B/client/round down",
+    "B/slice down",
     "up",
     "formula",
     "sent in all (MB)",
@@ -28,8 +31,6 @@ def render_table(runs: Sequence[tuple[str, Mapping[str, object]]]) -> str:
 
 def _row(name: str, summary: Mapping[str, object]) -> tuple[str, ...]:
     value = {key: float(str(summary[key])) for key in summary if _is_number(summary[key])}
-    # Whoever took part in every round: with sampling or faults the mean is lower.
-    per_client = value["clients"] * value["rounds"]
     formula = slice_bytes(
         int(value["embed_dim"]),
         int(value["hidden_dim"]),
@@ -38,14 +39,16 @@ def _row(name: str, summary: Mapping[str, object]) -> tuple[str, ...]:
     )
     return (
         name,
+        Path(str(summary["dataset"])).name,
         str(summary["strategy"]),
+        str(summary["mask"]),
         f"{value['mask_ratio']:.2f}",
         f"{value['clients']:.0f}",
         f"{value['groups']:.0f}",
         f"{100 * value['accuracy']:.1f}%",
         f"{100 * value['best_accuracy']:.1f}%",
-        f"{value['payload_bytes_down'] / per_client:,.0f}",
-        f"{value['payload_bytes_up'] / per_client:,.0f}",
+        f"{value['payload_bytes_down'] / max(1, value['asked']):,.0f}",
+        f"{value['payload_bytes_up'] / max(1, value['answered']):,.0f}",
         f"{formula:,.0f}",
         f"{(value['bytes_down'] + value['bytes_up']) / 1e6:.1f}",
     )

@@ -21,6 +21,7 @@ from fed_ist.partitions import PARTITIONERS
 Value = str | int | float | bool
 STRATEGIES = ("fedavg", "ist")
 OPTIMIZERS = ("adam", "sgd")
+BUNDLED_ENCODER = "vit_mae_patch8_64.aid"
 POOLINGS = ("cls", "avg", "both")
 
 
@@ -102,19 +103,15 @@ class RunConfig:
 
     def check_inputs(self) -> None:
         """Look at what the configuration names outside of itself: data sets and encoder."""
-        from fed_ist.encoder import BUNDLED_ENCODERS, check_encoder_name
-
         check_dataset_name(self.dataset)
         if self.test_dataset:
             check_dataset_name(self.test_dataset, "test-dataset")
-        if self.encoder not in BUNDLED_ENCODERS:
-            check_encoder_name(self.encoder)
-        weights = self.encoder_weights
-        if weights not in ("pretrained", "random") and not Path(weights).is_file():
-            raise InputError(
-                f"encoder-weights = '{weights}' is not a file. Give 'pretrained', 'random', or the "
-                "absolute path of a checkpoint."
-            )
+        if self.encoder != BUNDLED_ENCODER or self.encoder_weights not in ("pretrained", "random"):
+            # Whether weights fit is known once they are loaded; the default is known to fit, and
+            # is spared the time.
+            from fed_ist.encoder import create_encoder
+
+            create_encoder(self.encoder, self.encoder_weights, self.pooling, self.seed)
 
     def to_toml(self) -> str:
         """The configuration as `flwr run --run-config FILE` reads it."""

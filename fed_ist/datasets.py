@@ -46,12 +46,23 @@ def check_dataset_name(dataset: str, key: str = "dataset") -> None:
             )
         if path.is_dir() and not _split_paths(path):
             folder_source(path)  # says what is wrong with the folder
+        if path.is_file():
+            _check_parquet(path)
         return
     if dataset.count("/") != 1 or dataset.startswith((".", "~")) or path.suffix == ".parquet":
         raise InputError(
             f"{key} = '{dataset}' is unknown. Choose scenes, the path of an existing parquet file "
             "or image folder, or a Hub name such as uoft-cs/cifar10."
         )
+
+
+def _check_parquet(path: Path) -> None:
+    from pyarrow import ArrowException, parquet
+
+    try:
+        parquet.read_schema(path)
+    except (ArrowException, OSError) as error:
+        raise InputError(f"'{path}' cannot be read as parquet: {error}") from None
 
 
 def open_dataset(dataset: str, test_dataset: str, split: str, seed: int) -> ImageSource:
@@ -169,8 +180,9 @@ def _load_table(name: str, **options: Any) -> Any:
                 f"'{options['data_files']}' cannot be read as parquet: {root_cause(error)}"
             ) from error
         raise InputError(
-            f"Data set '{name}' could not be fetched from the Hub ({root_cause(error)}). Check the "
-            "name and the network, or give the path of a parquet file or an image folder."
+            f"Data set '{name}' is no path here, and could not be fetched from the Hub "
+            f"({root_cause(error)}). Check the name and the network, or give the path of a parquet "
+            "file or an image folder."
         ) from error
 
 

@@ -21,6 +21,7 @@ from fed_ist.errors import InputError
 from fed_ist.images import ImageSource, squares
 from fed_ist.masks import Grid, Images, Indices, count_visible, visible_patches
 from fed_ist.packing import PackedImages, PackLayout, write_packed
+from fed_ist.paths import require_writable
 from fed_ist.rng import generator
 
 if TYPE_CHECKING:  # reading the cache must not cost the import of torch
@@ -165,6 +166,7 @@ def embed(
     found = load_cached(folder)
     if found is not None:
         return found, folder
+    require_writable(cache, "cache-dir")
     packed_path = cache / f"{pack_key}.arrow"
     try:
         packed = PackedImages(packed_path)

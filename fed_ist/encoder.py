@@ -28,6 +28,9 @@ VIT_MEAN = (0.485, 0.456, 0.406)
 VIT_STD = (0.229, 0.224, 0.225)
 BATCH_SIZE = 128
 
+# timm's modules whose models are plain `VisionTransformer`s, or can be.
+VIT_FAMILIES = ("timm.models.vision_transformer", "timm.models.deit")
+
 
 @dataclass(frozen=True)
 class VitShape:
@@ -187,16 +190,20 @@ def _check_supported(name: str, model: Any, pooling: str) -> None:
     from timm.models.vision_transformer import VisionTransformer
 
     if type(model) is not VisionTransformer or model.pos_embed is None:
-        raise InputError(
-            f"Encoder '{name}' is a {type(model).__name__}, which cannot run on visible patches "
-            "alone. Choose a plain timm VisionTransformer with learned positions, such as "
-            f"vit_small_patch16_224, or {', '.join(BUNDLED_ENCODERS)}."
-        )
+        raise _unsupported(name, type(model).__name__)
     if pooling in ("cls", "both") and model.cls_token is None:
         raise InputError(
             f"Encoder '{name}' has no class token, so pooling = '{pooling}' is not possible. "
             "Choose pooling = 'avg'."
         )
+
+
+def _unsupported(name: str, kind: str) -> InputError:
+    return InputError(
+        f"Encoder '{name}' is of the kind '{kind}', which cannot run on visible patches alone. "
+        "Choose a plain timm VisionTransformer with learned positions, such as "
+        f"vit_small_patch16_224, or {', '.join(BUNDLED_ENCODERS)}."
+    )
 
 
 def check_encoder_name(name: str) -> None:
@@ -212,6 +219,9 @@ def check_encoder_name(name: str) -> None:
             f"Unknown encoder '{name}'. Choose from: {', '.join(BUNDLED_ENCODERS)}, or any timm "
             f"VisionTransformer (timm.list_models('vit*')).{hint}"
         )
+    family = timm.models.model_entrypoint(name.split(".")[0]).__module__
+    if family not in VIT_FAMILIES:  # said before any weights are fetched
+        raise _unsupported(name, family.split(".")[-1])
 
 
 def create_encoder(name: str, weights: str, pooling: str, seed: int) -> Encoder:
@@ -270,7 +280,9 @@ def _load_checkpoint(name: str, model: Any, path: Path) -> dict[str, Tensor]:
     try:
         found = load_state_dict(str(path), use_ema=False, weights_only=True)
     except Exception as error:
-        raise InputError(f"'{path}' cannot be read as a checkpoint: {error}") from error
+        raise InputError(
+            f"'{path}' cannot be read as a checkpoint ({type(error).__name__}: {error})."
+        ) from error
     features = {key: found.pop(key).float() for key in (FEATURE_MEAN, FEATURE_STD) if key in found}
     wanted = model.state_dict()
     others = ("head", "fc_norm", "decoder", "mask_token")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fed_ist.errors import InputError
 
@@ -74,6 +74,8 @@ def decode(data: bytes, name: str) -> Image.Image:
     try:
         image = Image.open(io.BytesIO(data))
         return ImageOps.exif_transpose(image).convert("RGB")
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError(f"{name}: it is not an image") from error
     except Exception as error:  # Pillow's decoders raise many kinds on damaged files
         raise UnreadableImageError(f"{name}: {error}") from error
 

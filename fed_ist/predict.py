@@ -37,7 +37,7 @@ def classify(
     for path in paths:
         files = image_files(path) if path.exists() else []
         if not files:
-            on_skip(f"{path}: no such image, or no images in it")
+            on_skip(f"{path}: there is no such file, or no image in the folder")
         for file in files:
             try:
                 image, _ = load_file(file)

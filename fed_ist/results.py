@@ -16,6 +16,7 @@ from safetensors.numpy import save
 from fed_ist.config import RunConfig
 from fed_ist.errors import InputError
 from fed_ist.heads import Params
+from fed_ist.paths import require_writable
 
 
 @dataclass(frozen=True)
@@ -53,19 +54,14 @@ class RunFolder:
 
     def __init__(self, parent: Path, name: str) -> None:
         self.path = parent / name
+        require_writable(parent, "results-dir")
         try:
-            parent.mkdir(parents=True, exist_ok=True)
             self.path.mkdir()
             self._rounds = (self.path / "rounds.csv").open("x", newline="")
         except FileExistsError:
             raise InputError(
                 f"'{self.path}' exists already, and no run is ever overwritten. "
                 "Choose another --name, or move it away."
-            ) from None
-        except OSError as error:
-            raise InputError(
-                f"Results cannot be written to '{parent}': {error.strerror}. "
-                "Choose another results-dir."
             ) from None
         self._writer = csv.DictWriter(self._rounds, [field.name for field in fields(Round)])
         self._writer.writeheader()

@@ -154,19 +154,23 @@ class Recorder:
         prepared = self.strategy.prepared.values()
         total = {key: int(sum(node.counts[key] for node in prepared)) for key in protocol.PREPARED}
         n_images = total[protocol.NUM_EXAMPLES]
-        groups = 1 if config.strategy == "fedavg" else config.groups or len(prepared)
+        most_asked = max(row.asked for row in rounds) or len(prepared)
+        groups = 1 if config.strategy == "fedavg" else config.groups or most_asked
         return {
             "accuracy": rounds[-1].accuracy,
             "best_accuracy": max(row.accuracy for row in rounds),
             "loss": rounds[-1].loss,
             "rounds": rounds[-1].round,
             "clients": len(prepared),
+            "asked": sum(row.asked for row in rounds),
+            "answered": sum(row.answered for row in rounds),
             "groups": groups,
             "strategy": config.strategy,
             "dataset": config.dataset,
             "encoder": config.encoder,
             "mask": config.mask,
             "mask_ratio": config.mask_ratio,
+            "pooling": config.pooling,
             "embed_dim": self.encoder.embed_dim,
             "hidden_dim": config.hidden_dim,
             "num_classes": len(self.strategy.class_names),

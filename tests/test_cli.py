@@ -35,7 +35,12 @@ BAD_RUNS = {
     "key": (["--set", "mask-ration=0.5"], "Did you mean 'mask-ratio'?"),
     "no value": (["--set", "mask-ratio"], "give key=value"),
     "preset": (["--preset", "aid"], "Unknown preset 'aid'. Choose from: aid-mask00-w4"),
-    "results": (["--set", "results-dir=/proc/none"], "Results cannot be written to '/proc/none'"),
+    "results": (
+        ["--set", "results-dir=/proc/none"],
+        "results-dir = '/proc/none' cannot be written to",
+    ),
+    "cache": (["--set", "cache-dir=/proc/none"], "cache-dir = '/proc/none' cannot be written to"),
+    "network": (["--set", "encoder=resnet50"], "which cannot run on visible patches alone"),
     "nodes": (["--nodes", "2", "--set", "min-nodes=3"], "--nodes 2 is fewer than min-nodes = 3"),
     "app": (["--app", "/tmp"], "is not the fed-ist app"),
 }
@@ -82,6 +87,9 @@ def test_pack_reports_what_is_saved(image_folder, tmp_path):
         done = fed_ist("pack", image_folder, "--out", out, *words)
         assert (done.returncode, "Traceback" in done.stderr) == (2, False)
     assert fed_ist("pack", tmp_path / "none", "--out", out).returncode == 2
+    before = out.read_bytes()
+    assert "exists already" in fed_ist("pack", image_folder, "--out", out).stderr
+    assert out.read_bytes() == before
 
 
 def test_pretrain_and_predict_refuse_bad_input(tmp_path):
@@ -92,6 +100,8 @@ def test_pretrain_and_predict_refuse_bad_input(tmp_path):
         ["pretrain", tmp_path, "--out", tmp_path / "o", "--mask-ratio", "1.5"],
         ["predict", tmp_path, tmp_path / "x.png"],
         ["compare", tmp_path],
+        ["pack", tmp_path, "--out", "/proc/x/y"],
+        ["pretrain", tmp_path, "--out", "/proc/x"],
     ):
         done = fed_ist(*words)
         assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr

@@ -5,7 +5,8 @@ import tomllib
 import pytest
 from conftest import ROOT
 
-from fed_ist.config import parse_config, parse_setting, read_defaults
+from fed_ist.config import BUNDLED_ENCODER, parse_config, parse_setting, read_defaults
+from fed_ist.encoder import BUNDLED_ENCODERS
 from fed_ist.errors import InputError
 
 BAD = {
@@ -44,6 +45,11 @@ def test_a_bad_setting_is_refused_in_one_sentence(setting):
 def test_fedavg_has_no_groups(make_config):
     with pytest.raises(InputError, match="groups = 4 does not go with strategy = 'fedavg'"):
         make_config(strategy="fedavg", groups=4)
+
+
+def test_the_encoder_taken_on_trust_is_the_bundled_one_and_the_default():
+    assert BUNDLED_ENCODER in BUNDLED_ENCODERS
+    assert read_defaults(ROOT / "pyproject.toml")["encoder"] == BUNDLED_ENCODER
 
 
 def test_a_missing_key_is_named():

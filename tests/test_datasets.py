@@ -173,7 +173,7 @@ def test_bad_paths_are_one_sentence(tmp_path):
 def test_a_hub_name_without_network_says_what_to_do(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match=r"'fed-ist/no-such-set' could not be fetched.*network"):
+    with pytest.raises(InputError, match=r"'fed-ist/no-such-set' is no path here.*network"):
         open_dataset("fed-ist/no-such-set", "", "train", 0)
 
 

@@ -107,7 +107,7 @@ def test_timm_names_are_built_with_their_own_preprocessing(images):
     ("name", "pooling", "sentence"),
     [
         ("vit_enormous", "cls", "Unknown encoder 'vit_enormous'"),
-        ("resnet18", "avg", "is a ResNet, which cannot run on visible patches"),
+        ("resnet18", "avg", "of the kind 'resnet', which cannot run on visible patches"),
         ("swin_tiny_patch4_window7_224", "avg", "cannot run on visible patches"),
         ("vit_base_patch16_siglip_224", "cls", "has no class token.*pooling = 'avg'"),
     ],

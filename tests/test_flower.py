@@ -155,13 +155,32 @@ def test_predict_names_class_and_probability(first, place):
     assert (done.returncode, "skipped: " in done.stderr) == (2, True)
 
 
-def test_what_the_server_finds_wrong_ends_with_code_2(place):
-    """A checkpoint's architecture is known only once it is loaded, inside the run."""
-    (place / "w.safetensors").write_bytes(b"no checkpoint")
-    done = run(place, "bad", "--set", f"encoder-weights={place / 'w.safetensors'}")
+def test_what_only_the_server_finds_wrong_ends_with_code_2_and_frees_the_name(place):
+    """That all images of a data set are damaged is known once they are read, inside the run."""
+    for name in ("beach", "forest"):
+        (place / "damaged" / name).mkdir(parents=True)
+        for i in range(4):
+            (place / "damaged" / name / f"{i}.jpg").write_bytes(b"damaged")
+    done = run(place, "bad", "--set", f"dataset={place / 'damaged'}")
     assert done.returncode == 2
-    assert "cannot be read as a checkpoint" in done.stderr
-    assert "Traceback" not in done.stderr
+    assert "None of the images could be read" in done.stderr
+    assert "Traceback" not in done.stderr + done.stdout
+    assert not (place / "results" / "bad").exists()
+
+
+def test_compare_passes_over_what_is_no_run(first, place):
+    (place / "results" / "notes.md").write_text("no run")
+    done = fed_ist("compare", first[1], place / "results" / "notes.md")
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 3)
+    assert "skipped: " in done.stderr
+
+
+def test_the_table_of_a_sampled_run_agrees_with_the_formula(first, place):
+    assert run(place, "sampled", "--set", "fraction-nodes=0.5").returncode == 0
+    row = fed_ist("compare", place / "results" / "sampled").stdout.splitlines()[-1].split(" | ")
+    assert row[6] == "2"
+    down, up, formula = (int(cell.replace(",", "")) for cell in row[9:12])
+    assert down == up == formula == slice_bytes(192, 64, 4, 2)
 
 
 def processes_with(text: str) -> list[str]:
