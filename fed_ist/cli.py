@@ -12,6 +12,7 @@ import typer
 from fed_ist.errors import InputError
 
 if TYPE_CHECKING:
+    from fed_ist.config import RunConfig, Value
     from fed_ist.images import ImageSource
 
 cli = typer.Typer(
@@ -56,29 +57,12 @@ def run(
 
       fed-ist run --preset aid-mask50-w4 --set dataset=/data/aid-train.parquet
     """
-    from fed_ist.config import parse_config, parse_setting, read_defaults, read_preset
+    from fed_ist.config import parse_config, read_defaults
     from fed_ist.launch import find_app, flwr_run, simulation_superlink
-    from fed_ist.paths import cache_dir, require_writable, results_dir
-    from fed_ist.report import readable_bytes
-    from fed_ist.results import read_summary
+    from fed_ist.paths import require_writable, results_dir
 
     folder = find_app(app)
-    overrides = read_preset(_preset_path(folder, preset)) if preset else {}
-    settings = dict(parse_setting(text) for text in setting or [])
-    overrides |= settings
-    words = ("", "scenes", "pretrained", "random")
-    for key in ("dataset", "test-dataset", "encoder-weights"):
-        value = overrides.get(key)
-        if isinstance(value, str) and value not in words and Path(value).expanduser().exists():
-            overrides[key] = str(Path(value).expanduser().resolve())
-    label = Path(preset).stem if preset else "default"
-    # A preset may be the config.toml of another run, whose name is taken.
-    overrides["name"] = name or settings.get("name") or f"{datetime.now():%Y%m%d-%H%M%S}-{label}"
-    if not on:  # in a deployment each host has its own folders
-        results = Path(str(overrides.get("results-dir") or folder / "results"))
-        overrides["results-dir"] = str(results.expanduser().resolve())
-        cache = cache_dir(str(overrides.get("cache-dir", "")))
-        overrides["cache-dir"] = str(cache.expanduser().resolve())
+    overrides = _overrides(folder, preset, setting or [], name, simulated=not on)
     config = parse_config(read_defaults(folder / "pyproject.toml") | overrides)
     target = results_dir(config.results_dir) / config.name
     if on:
@@ -88,7 +72,7 @@ def run(
             raise typer.Exit(code)
     else:
         config.check_inputs()
-        _check_nodes(nodes, config.min_nodes, config.groups or nodes, config.hidden_dim)
+        _check_nodes(nodes, config)
         _check_free(target)
         require_writable(target.parent, "results-dir")
         require_writable(Path(config.cache_dir), "cache-dir")
@@ -98,6 +82,40 @@ def run(
         except KeyboardInterrupt:
             typer.echo(f"Interrupted; what the run wrote is in {target}", err=True)
             raise typer.Exit(130) from None
+    _print_outcome(target, code)
+
+
+def _overrides(
+    app: Path, preset: str, settings: list[str], name: str, *, simulated: bool
+) -> "dict[str, Value]":
+    """What differs from the app's defaults: the preset, then --set, with paths made absolute."""
+    from fed_ist.config import parse_setting, read_preset
+    from fed_ist.paths import cache_dir
+
+    overrides = read_preset(_preset_path(app, preset)) if preset else {}
+    chosen = dict(parse_setting(text) for text in settings)
+    overrides |= chosen
+    words = ("", "scenes", "pretrained", "random")
+    for key in ("dataset", "test-dataset", "encoder-weights"):
+        value = overrides.get(key)
+        if isinstance(value, str) and value not in words and Path(value).expanduser().exists():
+            overrides[key] = str(Path(value).expanduser().resolve())
+    label = Path(preset).stem if preset else "default"
+    # A preset may be the config.toml of another run, whose name is taken.
+    overrides["name"] = name or chosen.get("name") or f"{datetime.now():%Y%m%d-%H%M%S}-{label}"
+    if simulated:  # in a deployment each host has its own folders
+        results = Path(str(overrides.get("results-dir") or app / "results"))
+        overrides["results-dir"] = str(results.expanduser().resolve())
+        cache = cache_dir(str(overrides.get("cache-dir", "")))
+        overrides["cache-dir"] = str(cache.expanduser().resolve())
+    return overrides
+
+
+def _print_outcome(target: Path, code: int) -> None:
+    """Accuracy, bytes and place of a run; raises `InputError` with what stopped it, if any."""
+    from fed_ist.report import readable_bytes
+    from fed_ist.results import read_summary
+
     if (target / "error.txt").exists():
         reason = (target / "error.txt").read_text().strip()
         if not (target / "summary.json").exists():  # it failed before its first round
@@ -124,16 +142,17 @@ def _preset_path(app: Path, preset: str) -> Path:
     return path
 
 
-def _check_nodes(nodes: int, min_nodes: int, groups: int, hidden_dim: int) -> None:
-    if nodes < min_nodes:
+def _check_nodes(nodes: int, config: "RunConfig") -> None:
+    if nodes < config.min_nodes:
         raise InputError(
-            f"--nodes {nodes} is fewer than min-nodes = {min_nodes}. "
+            f"--nodes {nodes} is fewer than min-nodes = {config.min_nodes}. "
             "Simulate more nodes or lower min-nodes."
         )
-    if groups > hidden_dim:
+    asked = max(config.min_nodes, int(config.fraction_nodes * nodes))
+    if config.strategy == "ist" and not config.groups and asked > config.hidden_dim:
         raise InputError(
-            f"hidden-dim = {hidden_dim} is smaller than the number of groups ({groups}, one per "
-            "node): each group needs a neuron. Use a larger hidden-dim or fewer groups."
+            f"hidden-dim = {config.hidden_dim} is smaller than the number of groups ({asked}, one "
+            "per node): each group needs a neuron. Use a larger hidden-dim or fewer groups."
         )
 
 
