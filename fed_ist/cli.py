@@ -1,6 +1,5 @@
 """The `fed-ist` command. Everything heavy is imported where it is used, so that --help is quick."""
 
-import os
 import shutil
 import sys
 from datetime import datetime
@@ -58,7 +57,7 @@ def run(
       fed-ist run --preset aid-mask50-w4 --set dataset=/data/aid-train.parquet
     """
     from fed_ist.config import parse_config, read_defaults
-    from fed_ist.launch import find_app, flwr_run, simulation_superlink
+    from fed_ist.launch import find_app, flwr_run, own_environment, simulation_superlink
     from fed_ist.paths import require_writable, results_dir
 
     folder = find_app(app)
@@ -66,7 +65,7 @@ def run(
     config = parse_config(read_defaults(folder / "pyproject.toml") | overrides)
     target = results_dir(config.results_dir) / config.name
     if on:
-        code = flwr_run(folder, overrides, os.environ, superlink=on, n_nodes=None)
+        code = flwr_run(folder, overrides, own_environment(), superlink=on, n_nodes=None)
         if not target.exists():
             typer.echo(f"The results are in {config.name}/ of results-dir on the SuperLink's host.")
             raise typer.Exit(code)

@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 import tomllib
@@ -48,18 +49,22 @@ def _is_app(folder: Path) -> bool:
     return "mask-ratio" in defaults
 
 
+def own_environment() -> dict[str, str]:
+    """This process's environment, with the commands of its own Python found first."""
+    scripts = sysconfig.get_path("scripts")
+    return {**os.environ, "PATH": os.pathsep.join([scripts, os.environ.get("PATH", "")])}
+
+
 @contextmanager
 def simulation_superlink() -> Iterator[dict[str, str]]:
     """A private simulation SuperLink; yields the environment in which `flwr` finds it."""
     with tempfile.TemporaryDirectory(prefix="fed-ist-flwr-") as home:
         port = _free_port()
-        scripts = str(Path(sys.executable).parent)
         environment = {
-            **os.environ,
+            **own_environment(),
             "FLWR_HOME": home,
             "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
             "FLWR_DISABLE_UPDATE_CHECK": "1",
-            "PATH": os.pathsep.join([scripts, os.environ.get("PATH", "")]),
             # Ray's own start looks for a newer version and for an accelerator otherwise.
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         }

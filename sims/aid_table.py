@@ -11,6 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fed_ist.compare import render_table
+from fed_ist.launch import own_environment
 from fed_ist.results import read_summary, write_atomic
 
 PRESETS = ("aid-mask00-w4", "aid-mask50-w4", "aid-mask75-w4")
@@ -36,7 +37,7 @@ def main() -> int:
         command = ["fed-ist", "run", "--app", str(root), "--nodes", str(NODES)]
         command += ["--preset", preset, "--name", name]
         command += [part for setting in settings for part in ("--set", setting)]
-        code = subprocess.run(command, check=False).returncode
+        code = subprocess.run(command, env=own_environment(), check=False).returncode
         if code != 0:
             return code
     table = render_table([(name, read_summary(results / name)) for name in done])
