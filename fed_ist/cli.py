@@ -70,7 +70,8 @@ def run(
             typer.echo(f"The results are in {config.name}/ of results-dir on the SuperLink's host.")
             raise typer.Exit(code)
     else:
-        config.check_inputs()
+        config.check_datasets()
+        config.check_encoder()
         _check_nodes(nodes, config)
         _check_free(target)
         require_writable(target.parent, "results-dir")

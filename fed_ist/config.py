@@ -101,27 +101,31 @@ class RunConfig:
             value = getattr(self, key)
             raise InputError(f"{kebab(key)} = {value!r} is not possible: give {allowed}.")
 
-    def check_inputs(self) -> None:
-        """Look at what the configuration names outside of itself: data sets and encoder."""
+    def check_datasets(self) -> None:
+        """Look at the data sets that the configuration names, without reading an image."""
         check_dataset_name(self.dataset)
         if self.test_dataset:
             check_dataset_name(self.test_dataset, "test-dataset")
+
+    def check_encoder(self) -> None:
+        """Load the encoder, unless it is the bundled one, which is known to fit."""
         if self.encoder != BUNDLED_ENCODER or self.encoder_weights not in ("pretrained", "random"):
-            # Whether weights fit is known once they are loaded; the default is known to fit, and
-            # is spared the time.
             from fed_ist.encoder import create_encoder
 
             create_encoder(self.encoder, self.encoder_weights, self.pooling, self.seed)
 
     def to_toml(self) -> str:
         """The configuration as `flwr run --run-config FILE` reads it."""
-        # JSON's strings, numbers and booleans are TOML's too.
-        lines = [f"{key} = {json.dumps(value)}" for key, value in self.to_mapping().items()]
-        return "\n".join(lines) + "\n"
+        return write_toml(self.to_mapping())
 
     def to_mapping(self) -> dict[str, Value]:
         """Kebab-case keys and their values."""
         return {kebab(field.name): getattr(self, field.name) for field in fields(self)}
+
+
+def write_toml(values: Mapping[str, Value]) -> str:
+    """Flat TOML: JSON's strings, numbers and booleans are TOML's too."""
+    return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
 
 
 def kebab(key: str) -> str:

@@ -7,7 +7,6 @@ stratified 15% of the images is held out.
 """
 
 import hashlib
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -153,15 +152,17 @@ def hold_out(labels: NDArray[np.int64], rng: np.random.Generator) -> dict[str, N
 
 def _parquet_source(path: Path) -> ImageSource:
     signature = files_signature([path], path)
-    return _table_source(lambda: _load_table("parquet", data_files=str(path)), str(path), signature)
+    return _table_source(
+        _load_table("parquet", data_files=str(path))["train"], str(path), signature
+    )
 
 
 def _hub_source(name: str, split: str, seed: int) -> ImageSource:
     parts = _load_table(name)
     available = next((part for part in SPLITS[split] if part in parts), None)
     if available:
-        return _table_source(lambda: {"train": parts[available]}, name, f"{name} {available}")
-    source = _table_source(lambda: {"train": parts["train"]}, name, f"{name} train")
+        return _table_source(parts[available], name, f"{name} {available}")
+    source = _table_source(parts["train"], name, f"{name} train")
     if not any(part in parts for part in SPLITS["test"]) or split == "test":
         return source.subset(hold_out(source.labels, generator(seed, "hold-out"))[split])
     return source
@@ -193,12 +194,11 @@ def root_cause(error: BaseException) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
-def _table_source(open_parts: Callable[[], Any], name: str, signature: str) -> ImageSource:
+def _table_source(table: Any, name: str, signature: str) -> ImageSource:
     """A Hugging Face table with one image column and one class column."""
     from datasets import ClassLabel
     from datasets import Image as ImageFeature
 
-    table = open_parts()["train"]
     images = [key for key, kind in table.features.items() if isinstance(kind, ImageFeature)]
     classes = [key for key, kind in table.features.items() if isinstance(kind, ClassLabel)]
     if not classes and "label" in table.features:

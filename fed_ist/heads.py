@@ -30,8 +30,3 @@ def init_params(
 def hidden_widths(params: Params) -> tuple[int, int]:
     """The widths of the two hidden layers."""
     return len(params["fc1.bias"]), len(params["fc2.bias"])
-
-
-def payload_bytes(params: Params) -> int:
-    """Bytes of the bare arrays."""
-    return sum(array.nbytes for array in params.values())

@@ -5,7 +5,6 @@ Python of its first start, and installs the app's dependencies (torch again) for
 lives as long as the run, in this very environment, on a free port.
 """
 
-import json
 import os
 import signal
 import socket
@@ -24,7 +23,7 @@ from urllib.request import urlopen
 import psutil
 
 from fed_ist.bundled import checkout
-from fed_ist.config import Value, read_defaults
+from fed_ist.config import Value, read_defaults, write_toml
 from fed_ist.errors import InputError
 
 START_TIMEOUT_S = 60.0
@@ -65,7 +64,7 @@ def simulation_superlink() -> Iterator[dict[str, str]]:
             "FLWR_HOME": home,
             "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
             "FLWR_DISABLE_UPDATE_CHECK": "1",
-            # Ray's own start looks for a newer version and for an accelerator otherwise.
+            # Ray would hide the accelerators from a node that asks for none, and warns of it.
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         }
         Path(home, "config.toml").write_text(
@@ -134,7 +133,7 @@ def flwr_run(
     """`flwr run APP SUPERLINK --stream` with overrides of the run config; returns its exit code."""
     with tempfile.TemporaryDirectory(prefix="fed-ist-run-") as folder:
         settings = Path(folder, "run-config.toml")
-        settings.write_text("".join(f"{k} = {json.dumps(v)}\n" for k, v in overrides.items()))
+        settings.write_text(write_toml(overrides))
         command = ["flwr", "run", str(app), superlink, "--stream", "--run-config", str(settings)]
         if n_nodes is not None:
             command += [

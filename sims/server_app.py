@@ -33,10 +33,13 @@ def main(grid: Grid, context: Context) -> None:
     folder: RunFolder | None = None
     try:
         config = parse_config(context.run_config)
-        config.check_inputs()
+        config.check_datasets()
+        encoder = create_encoder(
+            config.encoder, config.encoder_weights, config.pooling, config.seed
+        )
         name = config.name or f"{datetime.now():%Y%m%d-%H%M%S}-{config.strategy}"
         folder = RunFolder(results_dir(config.results_dir), name)
-        run(grid, config, folder)
+        run(grid, config, encoder, folder)
     except InputError as error:
         log(ERROR, "%s", error)
         if folder is not None:  # `fed-ist run` reads it, as Flower does not pass on exit codes
@@ -44,10 +47,9 @@ def main(grid: Grid, context: Context) -> None:
         raise SystemExit(2) from None
 
 
-def run(grid: Grid, config: RunConfig, folder: RunFolder) -> None:
+def run(grid: Grid, config: RunConfig, encoder: Encoder, folder: RunFolder) -> None:
     """Evaluate and record round after round; draw the report at the end."""
     started = time.monotonic()
-    encoder = create_encoder(config.encoder, config.encoder_weights, config.pooling, config.seed)
     test, class_names = embed_test_images(config, encoder)
     ledger = Ledger(folder.path / "ledger.csv")
     strategy = STRATEGIES[config.strategy](config, class_names, ledger)

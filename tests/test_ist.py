@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fed_ist.errors import InputError
-from fed_ist.heads import init_params, payload_bytes
+from fed_ist.heads import init_params
 from fed_ist.ist import Subnet, average, extract, merge, partition_units, slice_bytes
 from fed_ist.training import LocalTraining, evaluate, forward, train
 
@@ -123,7 +123,9 @@ def test_the_average_of_one_is_itself_bit_for_bit(weight, seed):
 def test_the_formula_counts_the_bytes_of_a_slice(n_groups):
     whole = params(hidden=64, embed=24, classes=7)
     for subnet in partition_units((64, 64), n_groups, np.random.default_rng(0)):
-        assert payload_bytes(extract(whole, subnet)) == slice_bytes(24, 64, 7, n_groups)
+        assert sum(a.nbytes for a in extract(whole, subnet).values()) == slice_bytes(
+            24, 64, 7, n_groups
+        )
 
 
 def examples(n: int = 90, seed: int = 0):
