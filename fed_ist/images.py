@@ -10,18 +10,36 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fed_ist.errors import InputError
+from fed_ist.bands import BandChoice, check_first, read_bands
+from fed_ist.errors import InputError, require_choice
+
+Picture = Image.Image | NDArray[np.uint8]  # RGB, or chosen bands (H, W, C)
 
 IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"})
+INTERPOLATIONS = {
+    "bicubic": Image.Resampling.BICUBIC,
+    "bilinear": Image.Resampling.BILINEAR,
+    "lanczos": Image.Resampling.LANCZOS,
+    "nearest": Image.Resampling.NEAREST,
+}
+DECODED_SIDES = 2  # sides of the wanted square that a reduced image keeps at least
+TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
 class UnreadableImageError(Exception):
     """One image that cannot be decoded; callers skip it and count it."""
+
+
+class Load(Protocol):
+    """How one image is fetched: see `ImageSource.load`."""
+
+    def __call__(self, i: int, min_px: int | None = None, /) -> tuple[Picture, int]: ...
 
 
 @dataclass(frozen=True)
@@ -29,17 +47,20 @@ class ImageSource:
     """Images in a fixed order.
 
     labels: int64 (n,), indices into `class_names`; -1 for a class that has no name there.
-    load: index -> (RGB image, size of its file in bytes; 0 where it has no file).
-        Raises `UnreadableImageError`.
+    load: index -> (RGB image, or chosen bands as uint8 (H, W, C); size of its file in bytes, 0
+        where it has no file). With `min_px`, an image may come smaller than it is, but with no side
+        below `min_px`, where its format makes that cheap. Raises `UnreadableImageError`.
     signature: changes whenever the images, their order or their labels do.
     columns: further per-image values by name, each (n,), for partitioning by a column.
+    channels: how many each image has.
     """
 
     class_names: tuple[str, ...]
     labels: NDArray[np.int64]
-    load: Callable[[int], tuple[Image.Image, int]]
+    load: Load
     signature: str
     columns: dict[str, NDArray[np.generic]] = field(default_factory=dict)
+    channels: int = 3
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -51,7 +72,7 @@ class ImageSource:
         return replace(
             self,
             labels=self.labels[indices],
-            load=lambda i: load(int(indices[i])),
+            load=lambda i, min_px=None: load(int(indices[i]), min_px),
             signature=digest.hexdigest(),
             columns={name: values[indices] for name, values in self.columns.items()},
         )
@@ -69,21 +90,52 @@ class ImageSource:
         )
 
 
-def decode(data: bytes, name: str) -> Image.Image:
-    """An upright RGB image from the bytes of a file; raises `UnreadableImageError`."""
+def decode(data: bytes, name: str, min_px: int | None = None) -> Image.Image:
+    """An upright RGB image from the bytes of a file; raises `UnreadableImageError`.
+
+    min_px: the image may come reduced, but with no side below this. JPEG is then decoded at a half,
+        a quarter or an eighth of its size, which skips most of the work on a large photograph.
+    """
     try:
         image = Image.open(io.BytesIO(data))
+        if min_px is not None:
+            image.draft(None, (min_px, min_px))
+        if image.format == "TIFF" and image.mode.startswith(("I", "F")):
+            raise UnreadableImageError(f"{name}: {_more_than_rgb('its values are not 8 bits')}")
         return ImageOps.exif_transpose(image).convert("RGB")
+    except UnreadableImageError:
+        raise
     except UnidentifiedImageError as error:
-        raise UnreadableImageError(f"{name}: it is not an image") from error
+        reason = "it is not an image"
+        if data.startswith(TIFF_MARKS):
+            reason = _more_than_rgb("it is no RGB image")
+        raise UnreadableImageError(f"{name}: {reason}") from error
     except Exception as error:  # Pillow's decoders raise many kinds on damaged files
         raise UnreadableImageError(f"{name}: {error}") from error
 
 
-def square(image: Image.Image, img_px: int) -> NDArray[np.uint8]:
-    """The centred square of an image, scaled: uint8 (img_px, img_px, 3)."""
-    fitted = ImageOps.fit(image, (img_px, img_px), method=Image.Resampling.BICUBIC)
-    return np.asarray(fitted, dtype=np.uint8)
+def _more_than_rgb(problem: str) -> str:
+    return f"{problem}. For a GeoTIFF, set bands, for example bands = '4,3,2'"
+
+
+def decode_bands(file: Path | bytes, name: str, bands: BandChoice) -> NDArray[np.uint8]:
+    """Chosen bands of a GeoTIFF: uint8 (H, W, C); raises `UnreadableImageError`."""
+    try:
+        return read_bands(file, name, bands)
+    except InputError as error:  # this one file is unlike the first, which `check_first` let pass
+        raise UnreadableImageError(str(error)) from error
+    except Exception as error:  # GDAL raises several kinds on damaged files
+        raise UnreadableImageError(f"{name}: {error}") from error
+
+
+def square(picture: Picture, img_px: int, interpolation: str = "bicubic") -> NDArray[np.uint8]:
+    """The centred square of a picture, scaled: uint8 (img_px, img_px, C)."""
+    require_choice("interpolation", interpolation, INTERPOLATIONS)
+    if isinstance(picture, np.ndarray):
+        bands = [Image.fromarray(picture[:, :, c]) for c in range(picture.shape[2])]
+        return np.concatenate([square(band, img_px, interpolation) for band in bands], axis=2)
+    fitted = ImageOps.fit(picture, (img_px, img_px), method=INTERPOLATIONS[interpolation])
+    return np.asarray(fitted, dtype=np.uint8).reshape(img_px, img_px, -1)
 
 
 def image_files(root: Path) -> list[Path]:
@@ -101,8 +153,11 @@ def image_files(root: Path) -> list[Path]:
     return found
 
 
-def folder_source(root: Path) -> ImageSource:
-    """Images laid out as `root/<class>/<image>`; classes in alphabetical order."""
+def folder_source(root: Path, bands: BandChoice | None = None) -> ImageSource:
+    """Images laid out as `root/<class>/<image>`; classes in alphabetical order.
+
+    bands: what is read of each, a GeoTIFF then. Raises `InputError` where the first has not those.
+    """
     files = image_files(root)
     if not files:
         raise InputError(
@@ -118,24 +173,44 @@ def folder_source(root: Path) -> ImageSource:
     class_names = tuple(sorted(set(classes)))
     position = {name: i for i, name in enumerate(class_names)}
 
-    def load(i: int) -> tuple[Image.Image, int]:
-        return load_file(files[i])
+    labels = np.array([position[name] for name in classes], dtype=np.int64)
+    return files_source(files, root, class_names, labels, bands)
+
+
+def files_source(
+    files: Sequence[Path],
+    root: Path,
+    class_names: tuple[str, ...],
+    labels: NDArray[np.int64],
+    bands: BandChoice | None,
+) -> ImageSource:
+    """Image files under `root`, with their labels; see `folder_source` for `bands`."""
+    if bands is not None:
+        check_first(((str(path), path) for path in files), str(root), bands)
+
+    def load(i: int, min_px: int | None = None) -> tuple[Picture, int]:
+        return load_file(files[i], min_px, bands)
 
     return ImageSource(
         class_names=class_names,
-        labels=np.array([position[name] for name in classes], dtype=np.int64),
+        labels=labels,
         load=load,
-        signature=files_signature(files, root),
+        signature=bands_signature(files_signature(files, root), bands),
+        channels=3 if bands is None else bands.n_channels,
     )
 
 
-def load_file(path: Path) -> tuple[Image.Image, int]:
-    """One image file: (RGB image, bytes on disk); raises `UnreadableImageError`."""
+def load_file(
+    path: Path, min_px: int | None = None, bands: BandChoice | None = None
+) -> tuple[Picture, int]:
+    """One image file: (picture, bytes on disk), as `ImageSource.load` describes them."""
     try:
+        if bands is not None:
+            return decode_bands(path, str(path), bands), path.stat().st_size
         data = path.read_bytes()
     except OSError as error:
         raise UnreadableImageError(f"{path}: {error}") from error
-    return decode(data, str(path)), len(data)
+    return decode(data, str(path), min_px), len(data)
 
 
 def files_signature(files: Sequence[Path], root: Path) -> str:
@@ -148,17 +223,29 @@ def files_signature(files: Sequence[Path], root: Path) -> str:
     return digest.hexdigest()
 
 
-def squares(
-    source: ImageSource, img_px: int, on_skip: Callable[[str], None]
-) -> Iterator[tuple[int, NDArray[np.uint8], int]]:
-    """Each readable image as (index, pixels (img_px, img_px, 3), bytes of its file).
+def bands_signature(signature: str, bands: BandChoice | None) -> str:
+    """The signature of images of which only `bands` are read."""
+    if bands is None:
+        return signature
+    return hashlib.sha256(f"{signature} {bands!r}".encode()).hexdigest()
 
-    An image that cannot be decoded is passed over, and `on_skip` is called with the reason.
+
+def squares(
+    source: ImageSource,
+    img_px: int,
+    on_skip: Callable[[str], None],
+    interpolation: str = "bicubic",
+) -> Iterator[tuple[int, NDArray[np.uint8], int]]:
+    """Each readable image as (index, pixels (img_px, img_px, C), bytes of its file).
+
+    An image is decoded at no less than twice the wanted side, so that the interpolation still sees
+    more than it needs. One that cannot be decoded is passed over, and `on_skip` is called with the
+    reason.
     """
     for i in range(len(source)):
         try:
-            image, file_bytes = source.load(i)
+            picture, file_bytes = source.load(i, DECODED_SIDES * img_px)
         except UnreadableImageError as reason:
             on_skip(str(reason))
             continue
-        yield i, square(image, img_px), file_bytes
+        yield i, square(picture, img_px, interpolation), file_bytes

@@ -252,7 +252,7 @@ def scenes_source(split: str, seed: int) -> ImageSource:
     names = tuple(SCENES)
     labels = generator(seed, f"scenes-{split}-labels").permutation(n_images) % len(names)
 
-    def load(i: int) -> tuple[Image.Image, int]:
+    def load(i: int, min_px: int | None = None) -> tuple[Image.Image, int]:
         rng = generator(seed, f"scenes-{split}", i)
         return Image.fromarray(draw_scene(names[labels[i]], rng)), 0
 
