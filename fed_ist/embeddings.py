@@ -35,6 +35,8 @@ BATCH_SIZE = 256
 class MaskSpec:
     """Everything that decides which pixels of an image are kept, and how.
 
+    channels: of each image.
+    interpolation: by which images are scaled.
     coordinates: what the mask's random stream depends on beside the seed: the node and, for a mask
         that is drawn at each pass over the images, the pass.
     """
@@ -46,6 +48,8 @@ class MaskSpec:
     patch_px: int
     seed: int
     coordinates: tuple[int, ...]
+    channels: int = 3
+    interpolation: str = "bicubic"
 
     @property
     def grid(self) -> Grid:
@@ -62,6 +66,7 @@ def mask_spec(config: "RunConfig", encoder: "Encoder", coordinates: tuple[int, .
         patch_px=encoder.patch_px,
         seed=config.seed,
         coordinates=coordinates,
+        channels=config.n_channels,
     )
 
 
@@ -93,20 +98,22 @@ def pack(
     source: ImageSource, spec: MaskSpec, path: Path, on_skip: Callable[[str], None]
 ) -> PackedImages:
     """Mask and pack all images of a source into `path`; images without a class are left out."""
+    assert source.channels == spec.channels, (source.channels, spec.channels)
     n_visible = count_visible(spec.grid[0] * spec.grid[1], spec.mask_ratio)
 
     def choose(images: Images, first: int) -> Indices:
         rng = generator(spec.seed, "mask", *spec.coordinates, first)
         return visible_patches(spec.mask, images, spec.grid, spec.mask_ratio, rng)
 
-    probe = choose(np.zeros((1, spec.img_px, spec.img_px, 3), dtype=np.uint8), 0)
+    blank = np.zeros((1, spec.img_px, spec.img_px, spec.channels), dtype=np.uint8)
+    probe = choose(blank, 0)
     common = tuple(int(i) for i in probe) if probe.ndim == 1 else None
     labelled = source.subset(np.flatnonzero(source.labels >= 0))
 
     def batches() -> Iterator[tuple[Images, Indices, NDArray[np.int64], NDArray[np.int64]]]:
         for first in range(0, len(labelled), BATCH_SIZE):
             part = labelled.subset(np.arange(first, min(first + BATCH_SIZE, len(labelled))))
-            rows = list(squares(part, spec.img_px, on_skip))
+            rows = list(squares(part, spec.img_px, on_skip, spec.interpolation))
             if not rows:
                 continue
             images = np.stack([pixels for _, pixels, _ in rows])
@@ -114,7 +121,9 @@ def pack(
             labels = part.labels[[i for i, _, _ in rows]]
             yield images, visible, labels, np.array([n for _, _, n in rows], dtype=np.int64)
 
-    layout = PackLayout(spec.grid, spec.patch_px, n_visible, spec.codec, len(labelled), common)
+    layout = PackLayout(
+        spec.grid, spec.patch_px, n_visible, spec.codec, len(labelled), common, spec.channels
+    )
     path.parent.mkdir(parents=True, exist_ok=True)
     write_packed(path, layout, batches())
     return PackedImages(path)

@@ -22,12 +22,22 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
-from fed_ist.errors import InputError
+from fed_ist.errors import InputError, require_choice
 from fed_ist.masks import Grid, Images, Indices
 
 FORMAT = "fed-ist packed images 1"
 QUALITY = 90
 CODECS = ("raw", "jpeg", "webp")
+
+
+def check_codec(codec: str, channels: int) -> None:
+    """Raise `InputError` unless `codec` is known and can hold so many channels."""
+    require_choice("codec", codec, CODECS)
+    if codec != "raw" and channels != 3:
+        raise InputError(
+            f"codec = '{codec}' holds three channels, and bands chooses {channels}: "
+            "use codec = 'raw', or three bands."
+        )
 
 
 @dataclass(frozen=True)
@@ -36,6 +46,7 @@ class PackLayout:
 
     n_source: images that the source held, the unreadable ones included.
     shared_visible: the patch indices where one mask serves all images.
+    channels: of each pixel. Files from before there were bands do not say, and have three.
     """
 
     grid: Grid
@@ -44,11 +55,12 @@ class PackLayout:
     codec: str
     n_source: int
     shared_visible: tuple[int, ...] | None = None
+    channels: int = 3
 
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """patches: uint8 (N, K, patch_px * patch_px * 3), pixels row by row, channels last.
+    """patches: uint8 (N, K, patch_px * patch_px * C), pixels row by row, channels last.
     visible: int64 (N, K), or (K,) where one mask serves all images.
     labels: int64 (N,).
     """
@@ -205,7 +217,8 @@ class PackedImages:
     def raw_bytes(self) -> int:
         """The images' pixels at the encoder's input size, uncompressed."""
         rows, cols = self.layout.grid
-        return int(self.n_images * rows * cols * self.layout.patch_px**2 * 3)
+        n_pixels = self.n_images * rows * cols * self.layout.patch_px**2
+        return int(n_pixels * self.layout.channels)
 
     def batches(self) -> Iterator[PackedBatch]:
         """All images, in the order and the batches in which they were written."""
@@ -227,7 +240,7 @@ def _decode_column(column: pa.Array, layout: PackLayout) -> NDArray[np.uint8]:
     if layout.codec == "raw":
         _, offsets, data = column.buffers()
         start = np.frombuffer(offsets, dtype=np.int32)[column.offset]
-        n_bytes = len(column) * layout.n_visible * layout.patch_px**2 * 3
+        n_bytes = len(column) * layout.n_visible * layout.patch_px**2 * layout.channels
         pixels = np.frombuffer(data, dtype=np.uint8)[start : start + n_bytes]
         return pixels.reshape(len(column), layout.n_visible, -1)
     return np.stack(

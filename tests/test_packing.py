@@ -1,5 +1,7 @@
 """Packed files give back the visible patches and nothing else, and refuse what is not theirs."""
 
+import json
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,7 +11,14 @@ from fed_ist.embeddings import MaskSpec, pack
 from fed_ist.errors import InputError
 from fed_ist.images import folder_source
 from fed_ist.masks import MASKS
-from fed_ist.packing import PackedImages, mosaic_grid, patchify, take_visible, unpatchify
+from fed_ist.packing import (
+    FORMAT,
+    PackedImages,
+    mosaic_grid,
+    patchify,
+    take_visible,
+    unpatchify,
+)
 
 
 def spec(**changes) -> MaskSpec:
@@ -73,6 +82,21 @@ def test_bytes_are_reported_against_files_and_pixels(image_folder, tmp_path):
     assert packed.raw_bytes == 48 * 64 * 64 * 3
     # A quarter of the pixels, 16 indices of 2 bytes, a label, a size, and Arrow's frame.
     assert packed.path.stat().st_size < 48 * (64 * 64 * 3 / 4 + 16 * 2 + 20) + 4000
+
+
+def test_a_file_from_before_there_were_bands_is_read_as_rgb(image_folder, tmp_path):
+    new = pack(folder_source(image_folder), spec(), tmp_path / "new", pytest.fail)
+    with pa.OSFile(str(tmp_path / "new")) as file:
+        table = pa.ipc.open_file(file).read_all()
+    layout = json.loads(table.schema.metadata[FORMAT.encode()])
+    assert layout.pop("channels") == 3
+    table = table.replace_schema_metadata({FORMAT: json.dumps(layout)})
+    with pa.OSFile(str(tmp_path / "old"), "wb") as f, pa.ipc.new_file(f, table.schema) as writer:
+        writer.write_table(table)
+    old = PackedImages(tmp_path / "old")
+    assert old.layout == new.layout
+    for a, b in zip(old.batches(), new.batches(), strict=True):
+        assert (a.patches == b.patches).all()
 
 
 def test_a_shared_mask_stores_no_index_with_an_image(image_folder, tmp_path):
