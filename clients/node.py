@@ -49,7 +49,7 @@ def open_images(node: Node, config: RunConfig, class_names: tuple[str, ...]) -> 
                 f"data-path = '{path}' is not a folder on this node. Start its SuperNode with "
                 "--node-config \"data-path='/absolute/path'\" to a folder of <class>/<image>."
             )
-        return folder_source(path).relabel(class_names)
+        return folder_source(path, config.band_choice).relabel(class_names)
     if node.n_nodes == 0:
         raise InputError(
             "This node has no images. Start its SuperNode with "
@@ -59,7 +59,9 @@ def open_images(node: Node, config: RunConfig, class_names: tuple[str, ...]) -> 
     from fed_ist.datasets import open_dataset
     from fed_ist.partitions import partition
 
-    source = open_dataset(config.dataset, config.test_dataset, "train", config.seed)
+    source = open_dataset(
+        config.dataset, config.test_dataset, "train", config.seed, config.band_choice
+    )
     return partition(
         source.relabel(class_names),
         config.partitioner,

@@ -214,21 +214,27 @@ def pack(
     codec: Annotated[str, typer.Option(help="raw, jpeg or webp.")] = "raw",
     img_px: Annotated[int, typer.Option(min=1, help="Side to which images are scaled.")] = 64,
     patch_px: Annotated[int, typer.Option(min=1, help="Side of a patch.")] = 8,
+    bands: Annotated[
+        str,
+        typer.Option(help="Bands of GeoTIFFs, by name or number: 4,3,2,8; RGB if empty."),
+    ] = "",
+    band_range: Annotated[
+        str, typer.Option(help="The values that become 0 and 255, such as 0:10000.")
+    ] = "",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the masks.")] = 0,
 ) -> None:
     """Pack masked images into one file and print what that saves."""
     from fed_ist.embeddings import MaskSpec
     from fed_ist.embeddings import pack as pack_images
-    from fed_ist.errors import require_choice
-    from fed_ist.packing import CODECS
+    from fed_ist.packing import check_codec
     from fed_ist.paths import require_writable
     from fed_ist.report import readable_bytes
 
-    require_choice("codec", codec, CODECS)
     if img_px % patch_px:
         raise InputError(f"--img-px {img_px} is no multiple of --patch-px {patch_px}.")
-    spec = MaskSpec(mask, mask_ratio, codec, img_px, patch_px, seed, ())
-    source = _all_images(images)
+    source = _all_images(images, bands, band_range)
+    check_codec(codec, source.channels)
+    spec = MaskSpec(mask, mask_ratio, codec, img_px, patch_px, seed, (), source.channels)
     _check_free(out)
     require_writable(out.absolute().parent, "--out")
     packed = pack_images(
@@ -258,6 +264,13 @@ def pretrain(
     mask_ratio: Annotated[float, typer.Option(help="Share of the patches to hide.")] = 0.75,
     batch_size: Annotated[int, typer.Option(min=1, help="Images in a step.")] = 128,
     learning_rate: Annotated[float, typer.Option(help="Its peak.")] = 1e-3,
+    bands: Annotated[
+        str,
+        typer.Option(help="Bands of GeoTIFFs, by name or number: 4,3,2,8; RGB if empty."),
+    ] = "",
+    band_range: Annotated[
+        str, typer.Option(help="The values that become 0 and 255, such as 0:10000.")
+    ] = "",
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
@@ -282,15 +295,16 @@ def pretrain(
         learning_rate=learning_rate,
         seed=seed,
     )
-    weights = pretrain_encoder(_all_images(images), out, config, device)
+    weights = pretrain_encoder(_all_images(images, bands, band_range), out, config, device)
     typer.echo(f"weights  {weights.resolve()}")
 
 
-def _all_images(images: str) -> "ImageSource":
+def _all_images(images: str, bands: str, band_range: str) -> "ImageSource":
     """Every image of a folder (with or without classes) or of a parquet file."""
+    from fed_ist.bands import parse_bands
     from fed_ist.datasets import open_all
 
-    return open_all(images)
+    return open_all(images, parse_bands(bands, band_range))
 
 
 bench = typer.Typer(no_args_is_help=True, help="Measure this machine.")

@@ -10,12 +10,14 @@ import json
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import cached_property
 from pathlib import Path
 
+from fed_ist.bands import BandChoice, parse_bands
 from fed_ist.datasets import check_dataset_name
 from fed_ist.errors import InputError, require_choice
 from fed_ist.masks import MASKS, count_visible
-from fed_ist.packing import CODECS
+from fed_ist.packing import check_codec
 from fed_ist.partitions import PARTITIONERS
 
 Value = str | int | float | bool
@@ -35,6 +37,8 @@ class RunConfig:
     partition_alpha: float
     classes_per_node: int
     partition_column: str
+    bands: str
+    band_range: str
     mask: str
     mask_ratio: float
     codec: str
@@ -63,7 +67,7 @@ class RunConfig:
     def __post_init__(self) -> None:
         require_choice("partitioner", self.partitioner, PARTITIONERS)
         require_choice("mask", self.mask, MASKS)
-        require_choice("codec", self.codec, CODECS)
+        check_codec(self.codec, self.n_channels)
         require_choice("pooling", self.pooling, POOLINGS)
         require_choice("strategy", self.strategy, STRATEGIES)
         require_choice("optimizer", self.optimizer, OPTIMIZERS)
@@ -101,11 +105,24 @@ class RunConfig:
             value = getattr(self, key)
             raise InputError(f"{kebab(key)} = {value!r} is not possible: give {allowed}.")
 
+    @cached_property
+    def band_choice(self) -> BandChoice | None:
+        """What is read of each image; None for RGB."""
+        return parse_bands(self.bands, self.band_range)
+
+    @property
+    def n_channels(self) -> int:
+        """Channels of each image."""
+        return self.band_choice.n_channels if self.band_choice else 3
+
     def check_datasets(self) -> None:
-        """Look at the data sets that the configuration names, without reading an image."""
-        check_dataset_name(self.dataset)
+        """Look at the data sets that the configuration names, without reading an image.
+
+        Where bands are chosen, the first image of each is looked into.
+        """
+        check_dataset_name(self.dataset, bands=self.band_choice)
         if self.test_dataset:
-            check_dataset_name(self.test_dataset, "test-dataset")
+            check_dataset_name(self.test_dataset, "test-dataset", self.band_choice)
 
     def check_encoder(self) -> None:
         """Load the encoder, unless it is the bundled one, which is known to fit."""
@@ -159,6 +176,8 @@ def parse_config(values: Mapping[str, object]) -> RunConfig:
 def _typed(key: str, value: object, kind: type) -> object:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
+    if kind is str and type(value) is int:  # `--set bands=4` is read as a number
+        return str(value)
     if type(value) is not kind:
         names = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}
         raise InputError(f"{key} = {value!r} is not possible: give {names[kind]}.")

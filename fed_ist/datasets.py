@@ -7,18 +7,23 @@ stratified 15% of the images is held out.
 """
 
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from fed_ist.bands import BandChoice, check_first
 from fed_ist.errors import InputError
 from fed_ist.images import (
     ImageSource,
+    Picture,
+    bands_signature,
     decode,
+    decode_bands,
     files_signature,
+    files_source,
     folder_source,
     image_files,
     load_file,
@@ -30,9 +35,17 @@ TEST_FRACTION = 0.15
 SPLITS = {"train": ("train",), "test": ("test", "validation", "valid", "val")}
 
 
-def check_dataset_name(dataset: str, key: str = "dataset") -> None:
-    """Raise `InputError` unless `dataset` can be one: no image is read."""
+def check_dataset_name(dataset: str, key: str = "dataset", bands: BandChoice | None = None) -> None:
+    """Raise `InputError` unless `dataset` can be one: no image is read.
+
+    Where bands are chosen, the first image is looked into, unless it is on the Hub.
+    """
     if dataset == "scenes":
+        if bands is not None:
+            raise InputError(
+                f"bands = '{bands}' does not go with {key} = 'scenes', whose images are RGB. "
+                "Leave bands empty, or give a folder of GeoTIFFs."
+            )
         return
     path = Path(dataset)
     if path.is_absolute() or path.exists():
@@ -43,10 +56,14 @@ def check_dataset_name(dataset: str, key: str = "dataset") -> None:
                 f"{key} = '{dataset}' is a file, but not a .parquet one. Give a parquet file or "
                 "a folder of <class>/<image>."
             )
-        if path.is_dir() and not _split_paths(path):
-            folder_source(path)  # says what is wrong with the folder
+        parts = _split_paths(path) if path.is_dir() else {}
         if path.is_file():
             _check_parquet(path)
+        if path.is_dir() and not parts:
+            folder_source(path, bands)  # says what is wrong with the folder
+        elif bands is not None:
+            for part in parts.values() or [path]:
+                _open_path(part, bands)
         return
     if dataset.count("/") != 1 or dataset.startswith((".", "~")) or path.suffix == ".parquet":
         raise InputError(
@@ -64,19 +81,22 @@ def _check_parquet(path: Path) -> None:
         raise InputError(f"'{path}' cannot be read as parquet: {error}") from None
 
 
-def open_dataset(dataset: str, test_dataset: str, split: str, seed: int) -> ImageSource:
+def open_dataset(
+    dataset: str, test_dataset: str, split: str, seed: int, bands: BandChoice | None = None
+) -> ImageSource:
     """The images of one split, "train" or "test", labelled with the train images' class names.
 
     test_dataset: where the test images are; empty where `dataset` itself holds them.
+    bands: what is read of each image, a GeoTIFF then; None for RGB.
     Raises `InputError` where there is no such data set or nothing in it.
     """
-    check_dataset_name(dataset)
+    check_dataset_name(dataset, bands=bands)
     if test_dataset:
-        check_dataset_name(test_dataset, "test-dataset")
-        train = _open(dataset, "train", seed, held_out=False)
+        check_dataset_name(test_dataset, "test-dataset", bands)
+        train = _open(dataset, "train", seed, bands, held_out=False)
         if split == "train":
             return train
-        test = _open(test_dataset, "test", seed, held_out=False)
+        test = _open(test_dataset, "test", seed, bands, held_out=False)
         unknown = sorted(set(test.class_names) - set(train.class_names))
         if unknown:
             raise InputError(
@@ -84,43 +104,41 @@ def open_dataset(dataset: str, test_dataset: str, split: str, seed: int) -> Imag
                 f"{', '.join(unknown)}."
             )
         return test.relabel(train.class_names)
-    return _open(dataset, split, seed, held_out=True)
+    return _open(dataset, split, seed, bands, held_out=True)
 
 
-def open_all(path: str) -> ImageSource:
+def open_all(path: str, bands: BandChoice | None = None) -> ImageSource:
     """Every image of a parquet file, or under a folder with or without classes.
 
-    A folder's images all get one label. Raises `InputError` where there is no image.
+    A folder's images all get one label. For `bands` see `open_dataset`. Raises `InputError` where
+    there is no image.
     """
     root = Path(path)
     if not root.exists():
         raise InputError(f"'{path}' does not exist. Give a folder of images or a parquet file.")
     if root.is_file():
         check_dataset_name(path, "images")
-        return _parquet_source(root)
+        return _parquet_source(root, bands)
     files = image_files(root)
     if not files:
         raise InputError(f"No images in '{path}'.")
-    return ImageSource(
-        class_names=("image",),
-        labels=np.zeros(len(files), dtype=np.int64),
-        load=lambda i: load_file(files[i]),
-        signature=files_signature(files, root),
-    )
+    return files_source(files, root, ("image",), np.zeros(len(files), dtype=np.int64), bands)
 
 
-def _open(dataset: str, split: str, seed: int, held_out: bool) -> ImageSource:
+def _open(
+    dataset: str, split: str, seed: int, bands: BandChoice | None, *, held_out: bool
+) -> ImageSource:
     if dataset == "scenes":
         return scenes_source(split, seed)
     path = Path(dataset)
     if not path.exists():
-        return _hub_source(dataset, split, seed)
+        return _hub_source(dataset, split, seed, bands)
     parts = _split_paths(path) if path.is_dir() else {}
     if split in parts:
         # The classes are those of the train part, whichever part is read.
-        classes = _open_path(parts.get("train", parts[split])).class_names
-        return _open_path(parts[split]).relabel(classes)
-    source = _open_path(parts.get("train", path))
+        classes = _open_path(parts.get("train", parts[split]), bands).class_names
+        return _open_path(parts[split], bands).relabel(classes)
+    source = _open_path(parts.get("train", path), bands)
     if not held_out:
         return source
     return source.subset(hold_out(source.labels, generator(seed, "hold-out"))[split])
@@ -137,8 +155,8 @@ def _split_paths(root: Path) -> dict[str, Path]:
     return found if "train" in found else {}
 
 
-def _open_path(path: Path) -> ImageSource:
-    return folder_source(path) if path.is_dir() else _parquet_source(path)
+def _open_path(path: Path, bands: BandChoice | None) -> ImageSource:
+    return folder_source(path, bands) if path.is_dir() else _parquet_source(path, bands)
 
 
 def hold_out(labels: NDArray[np.int64], rng: np.random.Generator) -> dict[str, NDArray[np.int64]]:
@@ -150,19 +168,18 @@ def hold_out(labels: NDArray[np.int64], rng: np.random.Generator) -> dict[str, N
     return {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
 
 
-def _parquet_source(path: Path) -> ImageSource:
+def _parquet_source(path: Path, bands: BandChoice | None) -> ImageSource:
     signature = files_signature([path], path)
-    return _table_source(
-        _load_table("parquet", data_files=str(path))["train"], str(path), signature
-    )
+    table = _load_table("parquet", data_files=str(path))["train"]
+    return _table_source(table, str(path), signature, bands)
 
 
-def _hub_source(name: str, split: str, seed: int) -> ImageSource:
+def _hub_source(name: str, split: str, seed: int, bands: BandChoice | None) -> ImageSource:
     parts = _load_table(name)
     available = next((part for part in SPLITS[split] if part in parts), None)
     if available:
-        return _table_source(parts[available], name, f"{name} {available}")
-    source = _table_source(parts["train"], name, f"{name} train")
+        return _table_source(parts[available], name, f"{name} {available}", bands)
+    source = _table_source(parts["train"], name, f"{name} train", bands)
     if not any(part in parts for part in SPLITS["test"]) or split == "test":
         return source.subset(hold_out(source.labels, generator(seed, "hold-out"))[split])
     return source
@@ -194,7 +211,7 @@ def root_cause(error: BaseException) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
-def _table_source(table: Any, name: str, signature: str) -> ImageSource:
+def _table_source(table: Any, name: str, signature: str, bands: BandChoice | None) -> ImageSource:
     """A Hugging Face table with one image column and one class column."""
     from datasets import ClassLabel
     from datasets import Image as ImageFeature
@@ -212,16 +229,29 @@ def _table_source(table: Any, name: str, signature: str) -> ImageSource:
     table = table.cast_column(column, ImageFeature(decode=False))
     plain = [key for key in table.features if key != column]
 
-    def load(i: int) -> tuple[Image.Image, int]:
-        cell = table[i][column]
-        if cell["bytes"] is None:
-            return load_file(Path(cell["path"]))
-        return decode(cell["bytes"], f"{name}, row {i}"), len(cell["bytes"])
+    def cells() -> Iterator[tuple[str, Path | bytes]]:
+        for i in range(len(table)):
+            cell = table[i][column]
+            yield f"{name}, row {i}", Path(cell["path"]) if cell["bytes"] is None else cell["bytes"]
 
+    if bands is not None:
+        check_first(cells(), name, bands)
+
+    def load(i: int, min_px: int | None = None) -> tuple[Picture, int]:
+        cell, row = table[i][column], f"{name}, row {i}"
+        data = cell["bytes"]
+        if data is None:
+            return load_file(Path(cell["path"]), min_px, bands)
+        if bands is not None:
+            return decode_bands(data, row, bands), len(data)
+        return decode(data, row, min_px), len(data)
+
+    digest = hashlib.sha256(f"{signature} {column} {label}".encode()).hexdigest()
     return ImageSource(
         class_names=tuple(table.features[label].names),
         labels=np.array(table[label], dtype=np.int64),
         load=load,
-        signature=hashlib.sha256(f"{signature} {column} {label}".encode()).hexdigest(),
+        signature=bands_signature(digest, bands),
         columns={key: np.array(table[key]) for key in plain},
+        channels=3 if bands is None else bands.n_channels,
     )

@@ -5,9 +5,16 @@ from pathlib import Path
 
 import numpy as np
 
+from fed_ist.bands import parse_bands, require_rasterio
 from fed_ist.encoder import Encoder, create_encoder
 from fed_ist.errors import InputError
-from fed_ist.images import UnreadableImageError, image_files, load_file, square
+from fed_ist.images import (
+    DECODED_SIDES,
+    UnreadableImageError,
+    image_files,
+    load_file,
+    square,
+)
 from fed_ist.masks import visible_patches
 from fed_ist.packing import take_visible
 from fed_ist.results import Model
@@ -33,6 +40,9 @@ def classify(
 
     The images are masked as in training. What cannot be read is passed to `on_skip` and left out.
     """
+    bands = parse_bands(model.bands, model.band_range)
+    if bands is not None:
+        require_rasterio()
     encoder = open_encoder(model)
     for path in paths:
         files = image_files(path) if path.exists() else []
@@ -40,11 +50,11 @@ def classify(
             on_skip(f"{path}: there is no such file, or no image in the folder")
         for file in files:
             try:
-                image, _ = load_file(file)
+                picture, _ = load_file(file, DECODED_SIDES * encoder.img_px, bands)
             except UnreadableImageError as reason:
                 on_skip(str(reason))
                 continue
-            images = square(image, encoder.img_px)[None]
+            images = square(picture, encoder.img_px)[None]
             rng = generator(model.seed, "mask", 0)
             visible = visible_patches(model.mask, images, encoder.grid, model.mask_ratio, rng)
             embedding = encoder.encode(take_visible(images, encoder.patch_px, visible), visible)

@@ -36,7 +36,10 @@ class Round:
 
 @dataclass(frozen=True)
 class Model:
-    """A trained classifier and what is needed to use it."""
+    """A trained classifier and what is needed to use it.
+
+    bands, band_range: as in the run config. Models from before there were bands are of RGB.
+    """
 
     params: Params
     class_names: tuple[str, ...]
@@ -47,6 +50,8 @@ class Model:
     mask: str
     mask_ratio: float
     seed: int
+    bands: str = ""
+    band_range: str = ""
 
 
 class RunFolder:

@@ -84,7 +84,9 @@ def run(grid: Grid, config: RunConfig, encoder: Encoder, folder: RunFolder) -> N
 
 def embed_test_images(config: RunConfig, encoder: Encoder) -> tuple[Embeddings, tuple[str, ...]]:
     """The server's test images under the run's mask (one draw), and the class names."""
-    source = open_dataset(config.dataset, config.test_dataset, "test", config.seed)
+    source = open_dataset(
+        config.dataset, config.test_dataset, "test", config.seed, config.band_choice
+    )
     spec = mask_spec(config, encoder, ())
 
     def warn(reason: str) -> None:
@@ -145,6 +147,8 @@ class Recorder:
                 mask=self.config.mask,
                 mask_ratio=self.config.mask_ratio,
                 seed=self.config.seed,
+                bands=self.config.bands,
+                band_range=self.config.band_range,
             )
         )
         self.folder.write_summary(self.summary())

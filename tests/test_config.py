@@ -30,6 +30,8 @@ BAD = {
     "local_epochs=0": r"leave nothing to train",
     "name='a/b'": r"name = 'a/b' is not possible: give a name without '/'",
     "results_dir='results'": r"results-dir = 'results' is not possible: give an absolute path",
+    "bands='4,,2'": r"bands = '4,,2' is not possible: give names or numbers of bands",
+    "band_range='0:1'": r"band-range = '0:1' is of no use without bands",
     "partitioner='column'": r"needs partition-column",
 }
 

@@ -1,11 +1,13 @@
 """Run folders, reports, and predictions."""
 
 import csv
+import json
 import re
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors.numpy import save
 
 from fed_ist.compare import render_table
 from fed_ist.encoder import create_encoder
@@ -80,6 +82,14 @@ def test_a_model_is_read_back_as_it_was_written(tmp_path, model):
     assert {k: v for k, v in vars(again).items() if k != "params"} == {
         k: v for k, v in vars(model).items() if k != "params"
     }
+
+
+def test_a_model_from_before_there_were_bands_is_one_of_rgb(tmp_path, model):
+    extras = {k: v for k, v in vars(model).items() if k not in ("params", "bands", "band_range")}
+    data = save(model.params, metadata={"fed-ist": json.dumps(extras)})
+    (tmp_path / "model.safetensors").write_bytes(data)
+    again = read_model(tmp_path)
+    assert (again.bands, again.band_range) == ("", "")
 
 
 def test_a_damaged_model_or_no_run_is_one_sentence(tmp_path, model):
