@@ -13,6 +13,7 @@ from fed_ist.errors import InputError
 if TYPE_CHECKING:
     from fed_ist.config import RunConfig, Value
     from fed_ist.images import ImageSource
+    from fed_ist.probe_table import Settings, Subject
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -297,6 +298,108 @@ def pretrain(
     )
     weights = pretrain_encoder(_all_images(images, bands, band_range), out, config, device)
     typer.echo(f"weights  {weights.resolve()}")
+
+
+@cli.command()
+def probe(
+    dataset: Annotated[
+        str, typer.Argument(help="scenes, an image folder, a parquet file, or a Hub name.")
+    ],
+    test_dataset: Annotated[str, typer.Option(help="The test images, if not in DATASET.")] = "",
+    encoder: Annotated[str, typer.Option(help="An encoder's name.")] = "vit_mae_patch8_64.aid",
+    weights: Annotated[str, typer.Option(help="pretrained, random, or a file.")] = "pretrained",
+    pooling: Annotated[str, typer.Option(help="cls, avg or both.")] = "cls",
+    mask: Annotated[str, typer.Option(help="Masks, separated by commas, or all.")] = "fixed",
+    mask_ratio: Annotated[
+        str, typer.Option(help="Shares of the patches to drop, separated by commas.")
+    ] = "0,0.5,0.75",
+    limit: Annotated[
+        int, typer.Option(min=0, help="Training and test images, each at most; 0: all.")
+    ] = 0,
+    seeds: Annotated[int, typer.Option(min=1, help="Trainings of the MLP for each row.")] = 3,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for table, report and figure; resumes there.")
+    ] = None,
+) -> None:
+    """How much a classifier can tell from frozen embeddings, under each mask and ratio.
+
+    Example:
+
+      fed-ist probe images --mask all --mask-ratio 0,0.25,0.5,0.75,0.9 --out probe
+    """
+    from fed_ist.config import POOLINGS
+    from fed_ist.encoder import check_encoder_name, create_encoder
+    from fed_ist.errors import require_choice
+    from fed_ist.paths import cache_dir, require_writable
+    from fed_ist.probe import require_scikit_learn
+    from fed_ist.probe_table import (
+        Subject,
+        describe,
+        list_cells,
+        open_images,
+        parse_masks,
+        parse_ratios,
+    )
+
+    require_scikit_learn()
+    cells = list_cells(parse_masks(mask), parse_ratios(mask_ratio))
+    require_choice("pooling", pooling, POOLINGS)
+    check_encoder_name(encoder)
+    if out:
+        require_writable(out, "--out")
+    train = open_images(dataset, test_dataset, "train", limit, seed)
+    test = open_images(dataset, test_dataset, "test", limit, seed)
+    model = create_encoder(encoder, weights, pooling, seed)
+    subject = Subject(train, test, model, cache_dir(""), seeds, seed)
+    settings = describe(
+        subject,
+        {
+            "dataset": dataset,
+            "test_dataset": test_dataset,
+            "encoder": encoder,
+            "weights": weights,
+            "pooling": pooling,
+            "limit": limit,
+        },
+    )
+    _probe_cells(subject, cells, settings, out)
+
+
+def _probe_cells(
+    subject: "Subject", cells: list[tuple[str, float]], settings: "Settings", out: Path | None
+) -> None:
+    """Print the row of each cell as it is measured and, with `out`, write it down."""
+    from tqdm import tqdm
+
+    from fed_ist.probe_report import draw_probe, render_report
+    from fed_ist.probe_table import HEADER, baseline, measure, open_folder, render_line, write_rows
+    from fed_ist.results import write_atomic
+
+    rows = open_folder(out, settings) if out else []
+    skipped: set[str] = set()
+    typer.echo(HEADER)
+    with tqdm(cells, unit="row") as bar:
+        for mask, mask_ratio in bar:
+            row = next((r for r in rows if (r.mask, r.mask_ratio) == (mask, mask_ratio)), None)
+            if row is None:
+
+                def show(step: str, name: str = f"{mask} {mask_ratio:.2f}") -> None:
+                    bar.set_description(f"{name}: {step}")
+
+                row = measure(subject, mask, mask_ratio, show, skipped.add)
+                rows.append(row)
+                if out:
+                    write_rows(out, rows)
+            with tqdm.external_write_mode():
+                typer.echo(render_line(row, baseline(rows)))
+    for reason in sorted(skipped):
+        typer.echo(f"skipped: {reason}", err=True)
+    if out:
+        title = f"{settings['encoder']} on {Path(str(settings['dataset'])).name}"
+        write_atomic(out / "probe.png", draw_probe(rows, title))
+        write_atomic(out / "probe.md", render_report(settings, rows).encode())
+        typer.echo(f"report    {(out / 'probe.md').resolve()}")
 
 
 def _all_images(images: str, bands: str, band_range: str) -> "ImageSource":

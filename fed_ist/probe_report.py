@@ -1,0 +1,227 @@
+"""A probe's rows for people: two tables, what they say about the paper's findings, and a figure.
+
+The findings are those of Kariotakis et al. (CPAL 2024): a mask that is drawn once for good is no
+worse than one that is drawn anew at each pass, and half of the image suffices.
+"""
+
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fed_ist.probe_table import NO_MASK, ProbeRow, baseline
+
+# Half of the image "suffices" where it keeps as much of the accuracy of the whole.
+ENOUGH = 0.97
+# A difference is noise up to so many standard errors.
+N_ERRORS = 2
+
+# Dashes and markers tell the masks apart without colour.
+LINES = {
+    "random": ("o", "-", "#000000"),
+    "fixed": ("s", "-", "#c84c09"),
+    "shared": ("^", "--", "#0b6e4f"),
+    "grid": ("D", "--", "#3066be"),
+    "block": ("v", ":", "#8f2d56"),
+    "saliency": ("X", "-.", "#7a6c00"),
+}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One of the two probes: how to read its accuracy, and its variance over seeds, from a row."""
+
+    name: str
+    accuracy: Callable[[ProbeRow], float]
+    seed_variance: Callable[[ProbeRow], float]
+
+
+def _mlp_variance(row: ProbeRow) -> float:
+    return row.mlp_deviation**2 / row.n_seeds if row.n_seeds > 1 else 0.0
+
+
+PROBES = (
+    Probe("linear", lambda row: row.linear, lambda row: 0.0),
+    Probe("MLP", lambda row: row.mlp, _mlp_variance),
+)
+
+
+def squared_error(probe: Probe, row: ProbeRow) -> float:
+    """Squared standard error of an accuracy: binomial in the test images, plus the seeds'."""
+    accuracy = probe.accuracy(row)
+    return accuracy * (1 - accuracy) / row.n_test + probe.seed_variance(row)
+
+
+def difference_noise(probe: Probe, a: ProbeRow, b: ProbeRow) -> float:
+    """Up to which size a difference of two accuracies is noise."""
+    return N_ERRORS * math.sqrt(squared_error(probe, a) + squared_error(probe, b))
+
+
+def render_table(probe: Probe, rows: Sequence[ProbeRow]) -> str:
+    """Masks by ratios, accuracies in percent; the unmasked row stands in the line of each mask."""
+    found = {(row.mask, row.mask_ratio): row for row in rows}
+    ratios = sorted({row.mask_ratio for row in rows})
+    lines = [
+        f"| {probe.name} | " + " | ".join(f"{_percent(ratio)} dropped" for ratio in ratios) + " |",
+        "|---|" + "---|" * len(ratios),
+    ]
+    for mask in _masks(rows) or [NO_MASK]:
+        cells = [found.get((mask if r > 0 else NO_MASK, r)) for r in ratios]
+        words = [f"{100 * probe.accuracy(row):.1f}%" if row else "" for row in cells]
+        lines.append(f"| {mask} | " + " | ".join(words) + " |")
+    return "\n".join(lines)
+
+
+def fixed_against_random(rows: Sequence[ProbeRow]) -> list[str]:
+    """A sentence for each probe and each ratio at which both masks were probed."""
+    found = {(row.mask, row.mask_ratio): row for row in rows}
+    sentences = []
+    for probe in PROBES:
+        for ratio in sorted({row.mask_ratio for row in rows}):
+            fixed, random = found.get(("fixed", ratio)), found.get(("random", ratio))
+            if fixed and random:
+                sentences.append(_compare_fixed(probe, ratio, fixed, random))
+    return sentences or [
+        "Not measured: probe fixed and random at one ratio (`--mask fixed,random`)."
+    ]
+
+
+def _compare_fixed(probe: Probe, ratio: float, fixed: ProbeRow, random: ProbeRow) -> str:
+    difference = probe.accuracy(fixed) - probe.accuracy(random)
+    noise = difference_noise(probe, fixed, random)
+    if difference < -noise:
+        verdict = "beyond the noise: fixed is worse, and the finding does not hold."
+    elif difference > noise:
+        verdict = "beyond the noise: fixed is better, and the finding holds."
+    else:
+        verdict = "within the noise: fixed is no worse, and the finding holds as far as this tells."
+    return (
+        f"{probe.name}, {_percent(ratio)} dropped: fixed {100 * probe.accuracy(fixed):.1f}%, "
+        f"random {100 * probe.accuracy(random):.1f}%. The difference is {100 * difference:+.1f} "
+        f"points, the noise {100 * noise:.1f}; it is {verdict}"
+    )
+
+
+def half_against_whole(rows: Sequence[ProbeRow]) -> list[str]:
+    """A sentence for each probe and each mask that was probed at ratio 0.5."""
+    whole = baseline(rows)
+    halves = [row for row in rows if row.mask_ratio == 0.5]
+    if whole is None or not halves:
+        return ["Not measured: probe the ratios 0 and 0.5 (`--mask-ratio 0,0.5`)."]
+    return [
+        _compare_half(probe, half, whole)
+        for probe in PROBES
+        for half in halves
+        if probe.accuracy(whole) > 0
+    ]
+
+
+def _compare_half(probe: Probe, half: ProbeRow, whole: ProbeRow) -> str:
+    kept = probe.accuracy(half) / probe.accuracy(whole)
+    # The error of a quotient, to first order.
+    noise = (
+        N_ERRORS
+        * math.sqrt(squared_error(probe, half) + kept**2 * squared_error(probe, whole))
+        / probe.accuracy(whole)
+    )
+    bar = f"{_percent(ENOUGH)}{', though within the noise' if abs(kept - ENOUGH) < noise else ''}"
+    if kept >= ENOUGH:
+        verdict = f"at least {bar}: half the image suffices."
+    else:
+        verdict = f"less than {bar}: half the image does not suffice."
+    return (
+        f"{probe.name}, {half.mask}: {100 * probe.accuracy(half):.1f}% with half of the image, "
+        f"{100 * probe.accuracy(whole):.1f}% with the whole. That keeps {100 * kept:.1f}% of the "
+        f"accuracy (noise {100 * noise:.1f}), {verdict}"
+    )
+
+
+def render_report(settings: Mapping[str, object], rows: Sequence[ProbeRow]) -> str:
+    """probe.md; it shows probe.png, which lies beside it."""
+    n_train, n_test = (max(getattr(row, key) for row in rows) for key in ("n_train", "n_test"))
+    n_seeds = rows[0].n_seeds
+    deviation = max((row.mlp_deviation for row in rows if row.n_seeds > 1), default=math.nan)
+    seeds = (
+        f"the mean of {n_seeds} seeds (largest deviation {100 * deviation:.1f} points)"
+        if n_seeds > 1
+        else "of one seed"
+    )
+    parts = [
+        f"# Probe of {settings['encoder']} on {Path(str(settings['dataset'])).name}",
+        f"Test accuracy on {n_test} images of classifiers trained on the frozen embeddings of "
+        f"{n_train}; weights: {settings['weights']}, pooling: {settings['pooling']}. Linear: "
+        f"logistic regression. MLP: fed-ist's own classifier, {seeds}. Masks that are drawn anew "
+        f"at each pass train on {settings['passes_if_drawn_anew']} draws: stacked for the linear "
+        "probe, in turn for the MLP.",
+        f"Made with `{repeat_command(settings, rows)}`.",
+        *(render_table(probe, rows) for probe in PROBES),
+        "![Test accuracy against the share of patches dropped](probe.png)",
+        "## Is a fixed mask no worse than random ones?",
+        _bullets(fixed_against_random(rows)),
+        "## Is half the image enough?",
+        _bullets(half_against_whole(rows)),
+        f"Noise is {N_ERRORS} standard errors: the binomial one of both accuracies on {n_test} "
+        "test images and, for the MLP, that of the mean over seeds. Both accuracies are of the "
+        'same test images, so this is rather too much than too little, which favours "no worse".',
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def repeat_command(settings: Mapping[str, object], rows: Sequence[ProbeRow]) -> str:
+    """The command that makes these rows again, but for --out."""
+    ratios = ",".join(f"{ratio:g}" for ratio in sorted({row.mask_ratio for row in rows}))
+    words = ["fed-ist probe", str(settings["dataset"])]
+    for key in ("test_dataset", "encoder", "weights", "pooling"):
+        if settings[key]:
+            words.append(f"--{key.replace('_', '-')} {settings[key]}")
+    words += [f"--mask {','.join(_masks(rows))}"] if _masks(rows) else []
+    words += [f"--mask-ratio {ratios}"]
+    words += [f"--{key} {settings[key]}" for key in ("limit", "seeds", "seed")]
+    return " ".join(words)
+
+
+def draw_probe(rows: Sequence[ProbeRow], title: str) -> bytes:
+    """Test accuracy against the share of patches dropped, one line a mask, as a PNG file."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4.8), layout="constrained")
+    whole = baseline(rows)
+    for probe, axes in zip(PROBES, figure.subplots(1, len(PROBES), sharey=True), strict=True):
+        for mask in _masks(rows) or [NO_MASK]:
+            line = sorted(
+                [row for row in rows if row.mask == mask or row == whole],
+                key=lambda row: row.mask_ratio,
+            )
+            marker, dashes, colour = LINES.get(mask, ("o", "-", "#000000"))
+            axes.plot(
+                [100 * row.mask_ratio for row in line],
+                [100 * probe.accuracy(row) for row in line],
+                marker=marker,
+                linestyle=dashes,
+                color=colour,
+                label=mask,
+                markersize=5,
+            )
+        axes.set(xlabel="patches dropped (%)", title=f"{probe.name} probe")
+        axes.set_xlim(-3, 100)
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("test accuracy (%)")
+    figure.axes[0].legend(title="mask", loc="lower left")
+    figure.suptitle(title, fontsize=11)
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=130)
+    return out.getvalue()
+
+
+def _masks(rows: Sequence[ProbeRow]) -> list[str]:
+    return list(dict.fromkeys(row.mask for row in rows if row.mask != NO_MASK))
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:g}%"
+
+
+def _bullets(sentences: Sequence[str]) -> str:
+    return "\n".join(f"- {sentence}" for sentence in sentences)
