@@ -10,6 +10,7 @@ import numpy as np
 
 from fed_ist.config import RunConfig
 from fed_ist.embeddings import Embeddings, embed, mask_spec
+from fed_ist.encoder_spec import EncoderSpec
 from fed_ist.errors import InputError
 from fed_ist.images import ImageSource, folder_source
 from fed_ist.masks import MASKS
@@ -34,10 +35,10 @@ class Node:
 
 
 @lru_cache(maxsize=1)
-def _encoder(name: str, weights: str, pooling: str, seed: int) -> "Encoder":
+def _encoder(spec: EncoderSpec) -> "Encoder":
     from fed_ist.encoder import create_encoder
 
-    return create_encoder(name, weights, pooling, seed)
+    return create_encoder(spec)
 
 
 def open_images(node: Node, config: RunConfig, class_names: tuple[str, ...]) -> ImageSource:
@@ -82,7 +83,7 @@ def embed_images(
     on_skip: Callable[[str], None],
 ) -> tuple[Embeddings, Path]:
     """Embeddings of the node's images as seen in one pass over them, and their cache folder."""
-    encoder = _encoder(config.encoder, config.encoder_weights, config.pooling, config.seed)
+    encoder = _encoder(config.encoder_spec)
     redrawn = MASKS[config.mask].per_pass
     coordinates = (node.number, number_of_pass) if redrawn else (node.number,)
     spec = mask_spec(config, encoder, coordinates)

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fed_ist.cli_encoders import encoders
 from fed_ist.errors import InputError
 
 if TYPE_CHECKING:
     from fed_ist.config import RunConfig, Value
-    from fed_ist.images import ImageSource
-    from fed_ist.probe_table import Settings, Subject
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -25,6 +24,7 @@ cli = typer.Typer(
     "Then try your own images: `fed-ist run --set dataset=/path/to/images` (a folder of "
     "<class>/<image>), look at results/<run>/report.html, and classify with `fed-ist predict`.",
 )
+cli.add_typer(encoders)
 
 
 @cli.command()
@@ -72,7 +72,9 @@ def run(
             raise typer.Exit(code)
     else:
         config.check_datasets()
-        config.check_encoder()
+        note = config.check_encoder()
+        if note:
+            typer.echo(note, err=True)
         _check_nodes(nodes, config)
         _check_free(target)
         require_writable(target.parent, "results-dir")
@@ -225,6 +227,8 @@ def pack(
     seed: Annotated[int, typer.Option(min=0, help="Seed of the masks.")] = 0,
 ) -> None:
     """Pack masked images into one file and print what that saves."""
+    from fed_ist.bands import parse_bands
+    from fed_ist.datasets import open_all
     from fed_ist.embeddings import MaskSpec
     from fed_ist.embeddings import pack as pack_images
     from fed_ist.packing import check_codec
@@ -233,7 +237,7 @@ def pack(
 
     if img_px % patch_px:
         raise InputError(f"--img-px {img_px} is no multiple of --patch-px {patch_px}.")
-    source = _all_images(images, bands, band_range)
+    source = open_all(images, parse_bands(bands, band_range))
     check_codec(codec, source.channels)
     spec = MaskSpec(mask, mask_ratio, codec, img_px, patch_px, seed, (), source.channels)
     _check_free(out)
@@ -250,185 +254,6 @@ def pack(
     ):
         if n_bytes:
             typer.echo(f"{label:16} {readable_bytes(n_bytes / n)} an image")
-
-
-@cli.command()
-def pretrain(
-    images: Annotated[str, typer.Argument(help="A folder of images, or a parquet file.")],
-    out: Annotated[Path, typer.Option(help="Folder for checkpoint, weights and history.")],
-    epochs: Annotated[int, typer.Option(min=1, help="Passes over the images.")] = 120,
-    img_px: Annotated[int, typer.Option(min=8, help="Side to which images are scaled.")] = 64,
-    patch_px: Annotated[int, typer.Option(min=1, help="Side of a patch.")] = 8,
-    embed_dim: Annotated[int, typer.Option(min=32, help="Width of the encoder.")] = 192,
-    depth: Annotated[int, typer.Option(min=1, help="Blocks of the encoder.")] = 8,
-    num_heads: Annotated[int, typer.Option(min=1, help="Attention heads.")] = 6,
-    mask_ratio: Annotated[float, typer.Option(help="Share of the patches to hide.")] = 0.75,
-    batch_size: Annotated[int, typer.Option(min=1, help="Images in a step.")] = 128,
-    learning_rate: Annotated[float, typer.Option(help="Its peak.")] = 1e-3,
-    bands: Annotated[
-        str,
-        typer.Option(help="Bands of GeoTIFFs, by name or number: 4,3,2,8; RGB if empty."),
-    ] = "",
-    band_range: Annotated[
-        str, typer.Option(help="The values that become 0 and 255, such as 0:10000.")
-    ] = "",
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
-    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
-) -> None:
-    """Pre-train a small encoder by masked autoencoding; run it again to resume."""
-    from fed_ist.encoder import VitShape
-    from fed_ist.masks import count_visible
-    from fed_ist.paths import require_writable
-    from fed_ist.pretrain import PretrainConfig
-    from fed_ist.pretrain import pretrain as pretrain_encoder
-
-    if img_px % patch_px:
-        raise InputError(f"--img-px {img_px} is no multiple of --patch-px {patch_px}.")
-    if embed_dim % num_heads:
-        raise InputError(f"--embed-dim {embed_dim} is no multiple of --num-heads {num_heads}.")
-    count_visible(1, mask_ratio)
-    require_writable(out, "--out")
-    config = PretrainConfig(
-        shape=VitShape(img_px, patch_px, embed_dim, depth, num_heads),
-        mask_ratio=mask_ratio,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        seed=seed,
-    )
-    weights = pretrain_encoder(_all_images(images, bands, band_range), out, config, device)
-    typer.echo(f"weights  {weights.resolve()}")
-
-
-@cli.command()
-def probe(
-    dataset: Annotated[
-        str, typer.Argument(help="scenes, an image folder, a parquet file, or a Hub name.")
-    ],
-    test_dataset: Annotated[str, typer.Option(help="The test images, if not in DATASET.")] = "",
-    encoder: Annotated[str, typer.Option(help="An encoder's name.")] = "vit_mae_patch8_64.aid",
-    weights: Annotated[str, typer.Option(help="pretrained, random, or a file.")] = "pretrained",
-    pooling: Annotated[str, typer.Option(help="cls, avg or both.")] = "cls",
-    mask: Annotated[str, typer.Option(help="Masks, separated by commas, or all.")] = "fixed",
-    mask_ratio: Annotated[
-        str, typer.Option(help="Shares of the patches to drop, separated by commas.")
-    ] = "0,0.5,0.75",
-    limit: Annotated[
-        int, typer.Option(min=0, help="Training and test images, each at most; 0: all.")
-    ] = 0,
-    seeds: Annotated[int, typer.Option(min=1, help="Trainings of the MLP for each row.")] = 3,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
-    out: Annotated[
-        Path | None, typer.Option(help="Folder for table, report and figure; resumes there.")
-    ] = None,
-) -> None:
-    """How much a classifier can tell from frozen embeddings, under each mask and ratio.
-
-    Example:
-
-      fed-ist probe images --mask all --mask-ratio 0,0.25,0.5,0.75,0.9 --out probe
-    """
-    from fed_ist.config import POOLINGS
-    from fed_ist.encoder import check_encoder_name, create_encoder
-    from fed_ist.errors import require_choice
-    from fed_ist.paths import cache_dir, require_writable
-    from fed_ist.probe import require_scikit_learn
-    from fed_ist.probe_table import (
-        Subject,
-        describe,
-        list_cells,
-        open_images,
-        parse_masks,
-        parse_ratios,
-    )
-
-    require_scikit_learn()
-    cells = list_cells(parse_masks(mask), parse_ratios(mask_ratio))
-    require_choice("pooling", pooling, POOLINGS)
-    check_encoder_name(encoder)
-    if out:
-        require_writable(out, "--out")
-    train = open_images(dataset, test_dataset, "train", limit, seed)
-    test = open_images(dataset, test_dataset, "test", limit, seed)
-    model = create_encoder(encoder, weights, pooling, seed)
-    subject = Subject(train, test, model, cache_dir(""), seeds, seed)
-    settings = describe(
-        subject,
-        {
-            "dataset": dataset,
-            "test_dataset": test_dataset,
-            "encoder": encoder,
-            "weights": weights,
-            "pooling": pooling,
-            "limit": limit,
-        },
-    )
-    _probe_cells(subject, cells, settings, out)
-
-
-def _probe_cells(
-    subject: "Subject", cells: list[tuple[str, float]], settings: "Settings", out: Path | None
-) -> None:
-    """Print the row of each cell as it is measured and, with `out`, write it down."""
-    from tqdm import tqdm
-
-    from fed_ist.probe_report import draw_probe, render_report
-    from fed_ist.probe_table import HEADER, baseline, measure, open_folder, render_line, write_rows
-    from fed_ist.results import write_atomic
-
-    rows = open_folder(out, settings) if out else []
-    skipped: set[str] = set()
-    typer.echo(HEADER)
-    with tqdm(cells, unit="row") as bar:
-        for mask, mask_ratio in bar:
-            row = next((r for r in rows if (r.mask, r.mask_ratio) == (mask, mask_ratio)), None)
-            if row is None:
-
-                def show(step: str, name: str = f"{mask} {mask_ratio:.2f}") -> None:
-                    bar.set_description(f"{name}: {step}")
-
-                row = measure(subject, mask, mask_ratio, show, skipped.add)
-                rows.append(row)
-                if out:
-                    write_rows(out, rows)
-            with tqdm.external_write_mode():
-                typer.echo(render_line(row, baseline(rows)))
-    for reason in sorted(skipped):
-        typer.echo(f"skipped: {reason}", err=True)
-    if out:
-        title = f"{settings['encoder']} on {Path(str(settings['dataset'])).name}"
-        write_atomic(out / "probe.png", draw_probe(rows, title))
-        write_atomic(out / "probe.md", render_report(settings, rows).encode())
-        typer.echo(f"report    {(out / 'probe.md').resolve()}")
-
-
-def _all_images(images: str, bands: str, band_range: str) -> "ImageSource":
-    """Every image of a folder (with or without classes) or of a parquet file."""
-    from fed_ist.bands import parse_bands
-    from fed_ist.datasets import open_all
-
-    return open_all(images, parse_bands(bands, band_range))
-
-
-bench = typer.Typer(no_args_is_help=True, help="Measure this machine.")
-cli.add_typer(bench, name="bench")
-
-
-@bench.command()
-def encode(
-    encoder: Annotated[str, typer.Option(help="An encoder's name.")] = "vit_mae_patch8_64.aid",
-    weights: Annotated[str, typer.Option(help="pretrained, random, or a file.")] = "pretrained",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 128,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Time spent on each ratio.")] = 5.0,
-) -> None:
-    """Images encoded in a second at each mask ratio, and against no mask."""
-    from fed_ist.bench import encoding_speed
-
-    baseline = None
-    typer.echo("mask_ratio  images/s  against 0")
-    for mask_ratio, speed in encoding_speed(encoder, weights, batch_size, seconds):
-        baseline = baseline or speed
-        typer.echo(f"{mask_ratio:10.2f}  {speed:8.0f}  {speed / baseline:8.2f}x")
 
 
 def main() -> None:

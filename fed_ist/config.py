@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fed_ist.bands import BandChoice, parse_bands
 from fed_ist.datasets import check_dataset_name
+from fed_ist.encoder_spec import EncoderSpec
 from fed_ist.errors import InputError, require_choice
 from fed_ist.masks import MASKS, count_visible
 from fed_ist.packing import check_codec
@@ -23,8 +24,6 @@ from fed_ist.partitions import PARTITIONERS
 Value = str | int | float | bool
 STRATEGIES = ("fedavg", "ist")
 OPTIMIZERS = ("adam", "sgd")
-BUNDLED_ENCODER = "vit_mae_patch8_64.aid"
-POOLINGS = ("cls", "avg", "both")
 
 
 @dataclass(frozen=True)
@@ -45,6 +44,8 @@ class RunConfig:
     encoder: str
     encoder_weights: str
     pooling: str
+    img_px: int
+    precision: str
     strategy: str
     groups: int
     rescale: bool
@@ -68,9 +69,9 @@ class RunConfig:
         require_choice("partitioner", self.partitioner, PARTITIONERS)
         require_choice("mask", self.mask, MASKS)
         check_codec(self.codec, self.n_channels)
-        require_choice("pooling", self.pooling, POOLINGS)
         require_choice("strategy", self.strategy, STRATEGIES)
         require_choice("optimizer", self.optimizer, OPTIMIZERS)
+        _ = self.encoder_spec  # which looks at its own values
         count_visible(1, self.mask_ratio)
         for key in ("classes_per_node", "hidden_dim", "num_rounds", "batch_size", "min_nodes"):
             self._require(key, getattr(self, key) >= 1, "a whole number of at least 1")
@@ -124,12 +125,30 @@ class RunConfig:
         if self.test_dataset:
             check_dataset_name(self.test_dataset, "test-dataset", self.band_choice)
 
-    def check_encoder(self) -> None:
-        """Load the encoder, unless it is the bundled one, which is known to fit."""
-        if self.encoder != BUNDLED_ENCODER or self.encoder_weights not in ("pretrained", "random"):
+    @cached_property
+    def encoder_spec(self) -> EncoderSpec:
+        """What decides an image's embedding, for `fed_ist.encoder.create_encoder`."""
+        return EncoderSpec(
+            name=self.encoder,
+            weights=self.encoder_weights,
+            pooling=self.pooling,
+            seed=self.seed,
+            in_chans=self.n_channels,
+            img_px=self.img_px,
+            precision=self.precision,
+        )
+
+    def check_encoder(self) -> str:
+        """Load the encoder, unless it is the bundled one as it comes, which is known to fit.
+
+        Returns what the user should know of it, if anything.
+        """
+        usual = EncoderSpec(pooling="cls", seed=self.seed, in_chans=self.n_channels)
+        if self.encoder_spec != usual:
             from fed_ist.encoder import create_encoder
 
-            create_encoder(self.encoder, self.encoder_weights, self.pooling, self.seed)
+            return create_encoder(self.encoder_spec).note
+        return ""
 
     def to_toml(self) -> str:
         """The configuration as `flwr run --run-config FILE` reads it."""

@@ -6,6 +6,7 @@ Entries are built beside their place and renamed into it: a cut leaves none half
 """
 
 import hashlib
+import itertools
 import json
 import shutil
 import tempfile
@@ -17,10 +18,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from fed_ist.ahead import ahead
 from fed_ist.errors import InputError
 from fed_ist.images import ImageSource, squares
 from fed_ist.masks import Grid, Images, Indices, count_visible, visible_patches
-from fed_ist.packing import PackedImages, PackLayout, write_packed
+from fed_ist.packing import PackedBatch, PackedImages, PackLayout, write_packed
 from fed_ist.paths import require_writable
 from fed_ist.rng import generator
 
@@ -67,6 +69,7 @@ def mask_spec(config: "RunConfig", encoder: "Encoder", coordinates: tuple[int, .
         seed=config.seed,
         coordinates=coordinates,
         channels=config.n_channels,
+        interpolation=encoder.interpolation,
     )
 
 
@@ -98,6 +101,15 @@ def pack(
     source: ImageSource, spec: MaskSpec, path: Path, on_skip: Callable[[str], None]
 ) -> PackedImages:
     """Mask and pack all images of a source into `path`; images without a class are left out."""
+    for _ in packing(source, spec, path, on_skip):
+        pass
+    return PackedImages(path)
+
+
+def packing(
+    source: ImageSource, spec: MaskSpec, path: Path, on_skip: Callable[[str], None]
+) -> Iterator[PackedBatch]:
+    """What `pack` does, handing over each batch as it is packed."""
     assert source.channels == spec.channels, (source.channels, spec.channels)
     n_visible = count_visible(spec.grid[0] * spec.grid[1], spec.mask_ratio)
 
@@ -111,22 +123,26 @@ def pack(
     labelled = source.subset(np.flatnonzero(source.labels >= 0))
 
     def batches() -> Iterator[tuple[Images, Indices, NDArray[np.int64], NDArray[np.int64]]]:
-        for first in range(0, len(labelled), BATCH_SIZE):
-            part = labelled.subset(np.arange(first, min(first + BATCH_SIZE, len(labelled))))
-            rows = list(squares(part, spec.img_px, on_skip, spec.interpolation))
-            if not rows:
-                continue
+        for first, rows in _in_blocks(squares(labelled, spec.img_px, on_skip, spec.interpolation)):
             images = np.stack([pixels for _, pixels, _ in rows])
             visible = probe if common else choose(images, first)
-            labels = part.labels[[i for i, _, _ in rows]]
+            labels = labelled.labels[[i for i, _, _ in rows]]
             yield images, visible, labels, np.array([n for _, _, n in rows], dtype=np.int64)
 
     layout = PackLayout(
         spec.grid, spec.patch_px, n_visible, spec.codec, len(labelled), common, spec.channels
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_packed(path, layout, batches())
-    return PackedImages(path)
+    yield from write_packed(path, layout, batches())
+
+
+Square = tuple[int, NDArray[np.uint8], int]  # of `squares`: index, pixels, bytes of the file
+
+
+def _in_blocks(found: Iterator[Square]) -> Iterator[tuple[int, list[Square]]]:
+    """(first index, images) of each block of BATCH_SIZE indices that has any image."""
+    for block, rows in itertools.groupby(found, key=lambda row: row[0] // BATCH_SIZE):
+        yield block * BATCH_SIZE, list(rows)
 
 
 def load_cached(folder: Path) -> Embeddings | None:
@@ -179,12 +195,16 @@ def embed(
     packed_path = cache / f"{pack_key}.arrow"
     try:
         packed = PackedImages(packed_path)
+        encoder.check_fits(packed)
+        batches = packed.batches()
     except InputError:
-        packed = pack(source, spec, packed_path, on_skip)
+        batches = packing(source, spec, packed_path, on_skip)
     values, labels = [], []
-    for part, part_labels in encoder.encode_packed(packed):
-        values.append(part)
-        labels.append(part_labels)
+    for batch in ahead(batches):
+        for part, part_labels in encoder.encode_batch(batch):
+            values.append(part)
+            labels.append(part_labels)
+    packed = PackedImages(packed_path)
     counts = Counts(
         n_images=packed.n_images,
         n_skipped=packed.n_skipped,

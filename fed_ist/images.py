@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from fed_ist.ahead import mapped
 from fed_ist.bands import BandChoice, check_first, read_bands
 from fed_ist.errors import InputError, require_choice
 
@@ -242,10 +243,16 @@ def squares(
     more than it needs. One that cannot be decoded is passed over, and `on_skip` is called with the
     reason.
     """
-    for i in range(len(source)):
+
+    def prepare(i: int) -> tuple[NDArray[np.uint8], int] | UnreadableImageError:
         try:
             picture, file_bytes = source.load(i, DECODED_SIDES * img_px)
         except UnreadableImageError as reason:
-            on_skip(str(reason))
-            continue
-        yield i, square(picture, img_px, interpolation), file_bytes
+            return reason
+        return square(picture, img_px, interpolation), file_bytes
+
+    for i, found in enumerate(mapped(prepare, range(len(source)))):
+        if isinstance(found, UnreadableImageError):
+            on_skip(str(found))
+        else:
+            yield i, *found

@@ -13,6 +13,7 @@ import io
 import json
 import math
 import os
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -128,20 +129,22 @@ def write_packed(
     path: Path,
     layout: PackLayout,
     batches: Iterable[tuple[Images, Indices, NDArray[np.int64], NDArray[np.int64]]],
-) -> None:
+) -> Iterator[PackedBatch]:
     """Write batches of (images, visible, labels, file_bytes) to `path`, atomically.
 
-    A mask shared by all images is taken from `layout`, not from the batches. Raises `InputError`
-    where there is no batch at all.
+    Yields each batch as reading the file would, so that it can be encoded while the next is being
+    packed; the file is there once all are taken. A mask shared by all images is taken from
+    `layout`, not from the batches. Raises `InputError` where there is no batch at all.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}")
+    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     n_images = 0
     try:
         with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, _schema(layout)) as writer:
             for images, visible, labels, file_bytes in batches:
                 patches = take_visible(images, layout.patch_px, visible)
+                column = _encode_column(patches, layout)
                 rows: list[pa.Array] = [
-                    pa.array([compress(p, layout.patch_px, layout.codec) for p in patches]),
+                    column,
                     pa.array(labels, pa.int32()),
                     pa.array(file_bytes, pa.int64()),
                 ]
@@ -150,6 +153,7 @@ def write_packed(
                     rows.append(pa.FixedSizeListArray.from_arrays(flat, layout.n_visible))
                 writer.write_batch(pa.record_batch(rows, schema=_schema(layout)))
                 n_images += len(images)
+                yield PackedBatch(_decode_column(column, layout), visible, labels)
         if n_images == 0:
             raise InputError("None of the images could be read, so there is nothing to pack.")
         part.replace(path)
@@ -233,6 +237,16 @@ class PackedImages:
                 visible = flat.reshape(-1, layout.n_visible).astype(np.int64)
             labels = rows.column("label").to_numpy().astype(np.int64)
             yield PackedBatch(patches, visible, labels)
+
+
+def _encode_column(patches: NDArray[np.uint8], layout: PackLayout) -> pa.Array:
+    """uint8 (N, K, P) as the `patches` column; raw patches are taken as they lie, not copied."""
+    if layout.codec != "raw":
+        return pa.array([compress(p, layout.patch_px, layout.codec) for p in patches], pa.binary())
+    n, row_bytes = len(patches), patches[0].nbytes
+    offsets = np.arange(n + 1, dtype=np.int32) * np.int32(row_bytes)
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(patches))]
+    return pa.Array.from_buffers(pa.binary(), n, buffers)
 
 
 def _decode_column(column: pa.Array, layout: PackLayout) -> NDArray[np.uint8]:

@@ -24,7 +24,7 @@ from fed_ist.training import predict
 
 def open_encoder(model: Model) -> Encoder:
     """The encoder that the model was trained on; raises `InputError` where it is another now."""
-    encoder = create_encoder(model.encoder, model.encoder_weights, model.pooling, model.seed)
+    encoder = create_encoder(model.encoder_spec)
     if encoder.digest != model.encoder_digest:
         raise InputError(
             f"The weights of encoder '{model.encoder}' ({model.encoder_weights}) are not those "
@@ -54,7 +54,7 @@ def classify(
             except UnreadableImageError as reason:
                 on_skip(str(reason))
                 continue
-            images = square(picture, encoder.img_px)[None]
+            images = square(picture, encoder.img_px, encoder.interpolation)[None]
             rng = generator(model.seed, "mask", 0)
             visible = visible_patches(model.mask, images, encoder.grid, model.mask_ratio, rng)
             embedding = encoder.encode(take_visible(images, encoder.patch_px, visible), visible)

@@ -215,6 +215,8 @@ def _embed(
         patch_px=encoder.patch_px,
         seed=subject.seed,
         coordinates=stream,
+        channels=source.channels,
+        interpolation=encoder.interpolation,
     )
     # A probe reads a packed file once, and those of all masks would fill the disk.
     found, _ = embed(source, spec, encoder, subject.cache, on_skip, keep_packed=False)

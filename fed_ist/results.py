@@ -13,7 +13,9 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from fed_ist.bands import parse_bands
 from fed_ist.config import RunConfig
+from fed_ist.encoder_spec import EncoderSpec
 from fed_ist.errors import InputError
 from fed_ist.heads import Params
 from fed_ist.paths import require_writable
@@ -38,7 +40,7 @@ class Round:
 class Model:
     """A trained classifier and what is needed to use it.
 
-    bands, band_range: as in the run config. Models from before there were bands are of RGB.
+    The fields with defaults are run-config keys that models from before there were such lack.
     """
 
     params: Params
@@ -52,6 +54,22 @@ class Model:
     seed: int
     bands: str = ""
     band_range: str = ""
+    img_px: int = 0
+    precision: str = "fp32"
+
+    @property
+    def encoder_spec(self) -> EncoderSpec:
+        """The encoder that the classifier was trained on."""
+        bands = parse_bands(self.bands, self.band_range)
+        return EncoderSpec(
+            name=self.encoder,
+            weights=self.encoder_weights,
+            pooling=self.pooling,
+            seed=self.seed,
+            in_chans=bands.n_channels if bands else 3,
+            img_px=self.img_px,
+            precision=self.precision,
+        )
 
 
 class RunFolder:

@@ -34,9 +34,9 @@ def main(grid: Grid, context: Context) -> None:
     try:
         config = parse_config(context.run_config)
         config.check_datasets()
-        encoder = create_encoder(
-            config.encoder, config.encoder_weights, config.pooling, config.seed
-        )
+        encoder = create_encoder(config.encoder_spec)
+        if encoder.note:
+            log(WARNING, "%s", encoder.note)
         name = config.name or f"{datetime.now():%Y%m%d-%H%M%S}-{config.strategy}"
         folder = RunFolder(results_dir(config.results_dir), name)
         run(grid, config, encoder, folder)
@@ -144,6 +144,8 @@ class Recorder:
                 encoder_weights=self.config.encoder_weights,
                 encoder_digest=self.encoder.digest,
                 pooling=self.config.pooling,
+                img_px=self.config.img_px,
+                precision=self.config.precision,
                 mask=self.config.mask,
                 mask_ratio=self.config.mask_ratio,
                 seed=self.config.seed,

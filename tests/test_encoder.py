@@ -5,17 +5,19 @@ import pytest
 import timm
 import torch
 from safetensors.torch import save_file
+from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 
+from fed_ist.backbone import Backbone, VitShape, build_vit
 from fed_ist.embeddings import MaskSpec, embed
-from fed_ist.encoder import BUNDLED_ENCODERS, Encoder, VitShape, build_vit, create_encoder
+from fed_ist.encoder import Encoder, batch_size, create_encoder
+from fed_ist.encoder_spec import BUNDLED_ENCODER, EncoderSpec
 from fed_ist.errors import InputError
 from fed_ist.images import folder_source
 from fed_ist.masks import visible_patches
 from fed_ist.packing import patchify, take_visible
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
-BUNDLED = next(iter(BUNDLED_ENCODERS))
 SMALL = {
     "img_size": 64,
     "patch_size": 8,
@@ -24,22 +26,44 @@ SMALL = {
     "num_heads": 3,
     "num_classes": 0,
 }
+ROPE = {"use_rot_pos_emb": True, "use_abs_pos_emb": False, "global_pool": "token"}
 VARIANTS = {
-    "plain": {},
-    "registers": {"reg_tokens": 4},
-    "registers without position": {"reg_tokens": 4, "no_embed_class": True},
-    "no class token": {"class_token": False, "global_pool": "avg"},
-    "norm before the blocks": {"pre_norm": True},
-    "average pooling": {"global_pool": "avg"},
+    "plain": (VisionTransformer, {}),
+    "registers": (VisionTransformer, {"reg_tokens": 4}),
+    "registers without position": (VisionTransformer, {"reg_tokens": 4, "no_embed_class": True}),
+    "no class token": (VisionTransformer, {"class_token": False, "global_pool": "avg"}),
+    "norm before the blocks": (VisionTransformer, {"pre_norm": True}),
+    "average pooling": (VisionTransformer, {"global_pool": "avg"}),
+    "attention pooling": (VisionTransformer, {"class_token": False, "global_pool": "map"}),
+    "rotary": (Eva, ROPE),
+    "rotary, as DINOv3": (
+        Eva,
+        ROPE
+        | {"rope_type": "dinov3", "rope_rotate_half": True, "num_reg_tokens": 4}
+        | {"dynamic_img_size": True, "init_values": 1e-5, "qkv_bias": False},
+    ),
+    "rotary, learned by block": (Eva, ROPE | {"rope_type": "mixed"}),
+    "rotary and absolute": (Eva, ROPE | {"use_abs_pos_emb": True}),
 }
 
 
-def small_vit(**options) -> VisionTransformer:
+def small(variant: str = "plain") -> VisionTransformer | Eva:
     torch.manual_seed(0)
-    model = VisionTransformer(**(SMALL | options)).eval()
+    kind, options = VARIANTS[variant]
+    model = kind(**(SMALL | options)).eval()
     for parameter in model.parameters():  # tokens and norms start at 0 and 1; stir them
         parameter.data += torch.randn_like(parameter) * 0.1
     return model
+
+
+def encoder_of(model, pooling: str = "avg") -> Encoder:
+    spec = EncoderSpec("small", "random", pooling)
+    return Encoder(spec, Backbone(model, 64, MEAN, STD, "bicubic", {}))
+
+
+def tokens_of(encoder: Encoder, patches: np.ndarray, visible: np.ndarray) -> torch.Tensor:
+    with torch.inference_mode():
+        return encoder.exact.tokens(torch.from_numpy(patches), torch.from_numpy(visible))
 
 
 def normalised(images: np.ndarray) -> torch.Tensor:
@@ -49,19 +73,40 @@ def normalised(images: np.ndarray) -> torch.Tensor:
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_with_every_patch_visible_tokens_equal_timms_forward_features(variant, images):
-    model = small_vit(**VARIANTS[variant])
-    encoder = Encoder("small", model, "avg", MEAN, STD)
-    tokens = encoder.tokens(patchify(images, 8), np.arange(64))
+    model = small(variant)
+    tokens = tokens_of(encoder_of(model), patchify(images, 8), np.arange(64))
     with torch.inference_mode():
         expected = model.forward_features(normalised(images))
     assert tokens.shape == expected.shape
     assert (tokens - expected).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_mask_of_each_image_and_one_for_all_give_the_same_tokens(variant, images):
+    encoder = encoder_of(small(variant))
+    visible = np.array([3, 5, 17, 40])
+    patches = take_visible(images, 8, visible)
+    shared = tokens_of(encoder, patches, visible)
+    each = tokens_of(encoder, patches, np.tile(visible, (5, 1)))
+    assert (shared - each).abs().max() < 1e-5
+
+
+@pytest.mark.parametrize("variant", ["rotary", "rotary, as DINOv3", "rotary, learned by block"])
+def test_rotary_positions_stay_with_their_patches(variant, images):
+    """The order of the visible patches is of no account, as attention sees positions alone."""
+    encoder = encoder_of(small(variant), "cls")
+    visible = np.array([3, 5, 17, 40])
+    patches = take_visible(images, 8, visible)
+    order = np.array([2, 0, 3, 1])
+    there = encoder.encode(patches, visible)
+    assert np.abs(encoder.encode(patches[:, order], visible[order]) - there).max() < 1e-5
+    assert np.abs(encoder.encode(patches[:, order], visible) - there).max() > 1e-3
+
+
 @pytest.mark.parametrize("mask", ["fixed", "shared", "saliency"])
 def test_with_patches_hidden_tokens_equal_the_mae_encoder(mask, images):
     """MAE's forward_encoder: embed all, add positions, drop, then the class token."""
-    model = small_vit()
+    model = small()
     visible = visible_patches(mask, images, (8, 8), 0.75, np.random.default_rng(0))
     index = torch.from_numpy(np.broadcast_to(visible, (5, 16)).copy())
     with torch.inference_mode():
@@ -69,96 +114,244 @@ def test_with_patches_hidden_tokens_equal_the_mae_encoder(mask, images):
         x = torch.gather(x, 1, index[:, :, None].expand(-1, -1, 48))
         cls = (model.cls_token + model.pos_embed[:, :1]).expand(5, -1, -1)
         expected = model.norm(model.blocks(torch.cat([cls, x], dim=1)))
-    encoder = Encoder("small", model, "cls", MEAN, STD)
+    encoder = encoder_of(model, "cls")
     patches = take_visible(images, 8, visible)
-    assert (encoder.tokens(patches, visible) - expected).abs().max() < 1e-5
+    assert (tokens_of(encoder, patches, visible) - expected).abs().max() < 1e-5
     assert np.abs(encoder.encode(patches, visible) - expected[:, 0].numpy()).max() < 1e-5
 
 
-@pytest.mark.parametrize("variant", ["plain", "average pooling"])
-def test_average_pooling_equals_timms(variant, images):
-    model = small_vit(**VARIANTS[variant])
-    encoder = Encoder("small", model, "avg", MEAN, STD)
+@pytest.mark.parametrize(
+    ("variant", "pooling"),
+    [("plain", "avg"), ("average pooling", "avg"), ("attention pooling", "map"), ("rotary", "cls")],
+)
+def test_pooling_equals_timms(variant, pooling, images):
+    model = small(variant)
+    names = {"avg": "avg", "map": "map", "cls": "token"}
     with torch.inference_mode():
         tokens = model.forward_features(normalised(images))
-        expected = model.fc_norm(tokens[:, 1:].mean(dim=1)).numpy()
+        expected = model.fc_norm(model.pool(tokens, pool_type=names[pooling])).numpy()
+    encoder = encoder_of(model, pooling)
     assert np.abs(encoder.encode(patchify(images, 8), np.arange(64)) - expected).max() < 1e-5
 
 
 def test_both_poolings_are_concatenated(images):
-    model, visible = small_vit(), np.arange(0, 64, 2)
+    model, visible = small(), np.arange(0, 64, 2)
     patches = take_visible(images, 8, visible)
     cls, avg, both = (
-        Encoder("small", model, pooling, MEAN, STD).encode(patches, visible)
-        for pooling in ("cls", "avg", "both")
+        encoder_of(model, pooling).encode(patches, visible) for pooling in ("cls", "avg", "both")
     )
     assert (both == np.concatenate([cls, avg], axis=1)).all()
 
 
-def test_timm_names_are_built_with_their_own_preprocessing(images):
-    encoder = create_encoder("vit_tiny_patch16_224", "random", "cls", 0)
-    assert (encoder.img_px, encoder.patch_px, encoder.embed_dim) == (224, 16, 192)
-    assert encoder.digest == create_encoder("vit_tiny_patch16_224", "random", "cls", 0).digest
-    assert encoder.digest != create_encoder("vit_tiny_patch16_224", "random", "cls", 1).digest
-    assert encoder.digest != create_encoder("vit_tiny_patch16_224", "random", "avg", 0).digest
+# What the field uses, by timm's names, as small as they come; the large ones are built alike.
+FIELD = {
+    "vit_base_patch16_224.mae": ("cls", 224, 16, 768),
+    "vit_small_patch14_dinov2.lvd142m": ("cls", 518, 14, 384),
+    "vit_small_patch14_reg4_dinov2.lvd142m": ("both", 518, 14, 768),
+    "vit_small_patch16_dinov3.lvd1689m": ("cls", 256, 16, 384),
+    "vit_base_patch16_siglip_224.webli": ("map", 224, 16, 768),
+    "vit_tiny_patch16_224.augreg_in21k": ("cls", 224, 16, 192),
+    "vit_small_patch16_224.dino": ("avg", 224, 16, 384),
+}
+
+
+@pytest.mark.parametrize("name", FIELD)
+def test_the_fields_encoders_run_on_visible_patches_with_timms_preprocessing(name):
+    pooling, img_px, patch_px, dim = FIELD[name]
+    encoder = create_encoder(EncoderSpec(name, "random", pooling))
+    assert (encoder.img_px, encoder.patch_px, encoder.embed_dim) == (img_px, patch_px, dim)
+    assert encoder.note == ""
+    config = timm.get_pretrained_cfg(name)
+    assert encoder.interpolation == config.interpolation
+    # A patch of the mean colour is embedded as the bias alone.
+    mean = np.round(np.array(config.mean) * 255).astype(np.uint8)
+    patch = torch.from_numpy(np.tile(mean, patch_px**2)).float()
+    embedded = encoder.exact.patch_weight @ patch + encoder.exact.patch_bias
+    bias = encoder.exact.vit.patch_embed.proj.bias
+    assert (embedded - bias).abs().max() < 0.1
+    rng = np.random.default_rng(0)
+    visible = np.sort(rng.permutation(encoder.grid[0] ** 2)[:5])
+    patches = rng.integers(0, 256, (2, 5, patch_px**2 * 3), dtype=np.uint8)
+    assert np.isfinite(encoder.encode(patches, visible)).all()
+
+
+def test_the_satellite_dinov3_is_known_with_its_own_preprocessing():
+    """1.2 GB of random weights say nothing more than those of the small one."""
+    config = timm.get_pretrained_cfg("vit_large_patch16_dinov3.sat493m")
+    assert config.mean == (0.430, 0.411, 0.296)
+    model = timm.create_model(
+        "vit_large_patch16_dinov3.sat493m", num_classes=0, depth=2, img_size=64
+    )
+    encoder = encoder_of(model.eval(), "cls")
+    assert encoder.note == ""
+    assert encoder.exact.rope.shape[0] == 16
+
+
+def test_a_smaller_image_size_is_the_models_own_at_that_size():
+    spec = EncoderSpec("vit_small_patch14_dinov2.lvd142m", "random", "cls", img_px=224)
+    encoder = create_encoder(spec)
+    assert (encoder.img_px, encoder.grid) == (224, (16, 16))
+    with pytest.raises(InputError, match="img-px = 96 does not go with encoder 'vit_mae"):
+        create_encoder(EncoderSpec(img_px=96))
+
+
+@pytest.mark.parametrize("name", ["resnet50.a1_in1k", "swin_tiny_patch4_window7_224.ms_in1k"])
+def test_what_cannot_drop_patches_sees_the_image_filled_with_the_mean_colour(name):
+    encoder = create_encoder(EncoderSpec(name, "random", "avg"))
+    assert "cannot leave out patches" in encoder.note
+    assert "saves bytes but no time" in encoder.note
+    images = np.random.default_rng(0).integers(0, 256, (2, 224, 224, 3), dtype=np.uint8)
+    visible = visible_patches("fixed", images, encoder.grid, 0.5, np.random.default_rng(1))
+    patches = take_visible(images, encoder.patch_px, visible)
+    config = timm.get_pretrained_cfg(name)
+    mean, std = (torch.tensor(v).view(1, 3, 1, 1) for v in (config.mean, config.std))
+    whole = ((torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255) - mean) / std
+    kept = torch.zeros(2, 14 * 14).scatter(1, torch.from_numpy(visible), 1.0).view(2, 1, 14, 14)
+    kept = kept.repeat_interleave(16, 2).repeat_interleave(16, 3)
+    with torch.inference_mode():
+        filled = encoder.exact.fill(torch.from_numpy(patches), torch.from_numpy(visible))
+        expected = encoder.exact.model(whole * kept).numpy()
+    assert (filled - whole * kept).abs().max() < 1e-5
+    assert np.abs(encoder.encode(patches, visible) - expected).max() < 1e-4
+
+
+def test_weights_of_timm_names_follow_the_seed():
+    def digest(pooling: str = "cls", seed: int = 0) -> str:
+        return create_encoder(EncoderSpec("vit_tiny_patch16_224", "random", pooling, seed)).digest
+
+    assert digest() == digest()
+    assert len({digest(), digest(seed=1), digest("avg")}) == 3
 
 
 @pytest.mark.parametrize(
     ("name", "pooling", "sentence"),
     [
         ("vit_enormous", "cls", "Unknown encoder 'vit_enormous'"),
-        ("resnet18", "avg", "of the kind 'resnet', which cannot run on visible patches"),
-        ("swin_tiny_patch4_window7_224", "avg", "cannot run on visible patches"),
-        ("vit_base_patch16_siglip_224", "cls", "has no class token.*pooling = 'avg'"),
+        ("vit_base_patch16_224.mea", "cls", r"no such weights.*vit_base_patch16_224\.mae"),
+        ("resnet18", "cls", "cannot leave out patches and pools in its own way.*pooling = 'avg'"),
+        ("vit_base_patch16_siglip_224", "cls", "no class token.*pooling = 'map' or 'avg'"),
+        ("vit_tiny_patch16_224", "map", "no attention pooling.*'both' or 'avg' or 'cls'"),
+        ("vit_tiny_patch16_224", "max", "Unknown pooling 'max'"),
     ],
 )
 def test_encoders_that_cannot_serve_are_refused(name, pooling, sentence):
     with pytest.raises(InputError, match=sentence):
-        create_encoder(name, "random", pooling, 0)
+        create_encoder(EncoderSpec(name, "random", pooling))
 
 
 def test_weights_that_cannot_be_fetched_are_one_clear_error(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match=r"could not be fetched.*encoder-weights the path"):
-        create_encoder("vit_tiny_patch16_224.augreg_in21k", "pretrained", "cls", 0)
+        create_encoder(EncoderSpec("vit_tiny_patch16_224.augreg_in21k"))
 
 
 @pytest.mark.parametrize("ending", ["safetensors", "pth"])
-def test_a_local_checkpoint_is_loaded_without_its_head_and_decoder(ending, tmp_path, images):
+def test_a_local_checkpoint_is_loaded_without_its_head_and_decoder(ending, tmp_path):
     torch.manual_seed(3)
     state = build_vit(VitShape()).state_dict()
     path = tmp_path / f"w.{ending}"
-    extras = {"head.weight": torch.zeros(5, 192), "decoder_embed.weight": torch.zeros(8, 192)}
+    extras = {
+        "head.weight": torch.zeros(5, 192),
+        "decoder_embed.weight": torch.zeros(8, 192),
+        "mask_token": torch.zeros(1, 1, 8),
+    }
     if ending == "pth":
         torch.save({"model": state | extras, "epoch": 3}, path)
     else:
         save_file(state | extras, path)
-    encoder = create_encoder(BUNDLED, str(path), "cls", 0)
-    assert (
-        encoder.model.state_dict()["blocks.7.mlp.fc2.weight"] == state["blocks.7.mlp.fc2.weight"]
-    ).all()
+    loaded = create_encoder(EncoderSpec(weights=str(path))).exact.vit.state_dict()
+    assert (loaded["blocks.7.mlp.fc2.weight"] == state["blocks.7.mlp.fc2.weight"]).all()
+
+
+def test_a_local_checkpoint_of_a_timm_model_is_loaded_and_its_positions_are_interpolated(tmp_path):
+    name = "vit_tiny_patch16_224"
+    torch.manual_seed(3)
+    model = timm.create_model(name, num_classes=7)
+    save_file(model.state_dict(), tmp_path / "w.safetensors")
+    weights = str(tmp_path / "w.safetensors")
+    same = create_encoder(EncoderSpec(name, weights)).exact.vit.state_dict()
+    assert all((same[key] == value).all() for key, value in model.state_dict().items()
+               if not key.startswith("head"))  # fmt: skip
+    small_one = create_encoder(EncoderSpec(name, weights, img_px=96))
+    assert small_one.exact.vit.pos_embed.shape == (1, 37, 192)
+    with pytest.raises(InputError, match="of another architecture than encoder 'vit_small"):
+        create_encoder(EncoderSpec("vit_small_patch16_224", weights))
 
 
 def test_checkpoints_that_do_not_fit_are_refused(tmp_path):
+    def refusal(state, name: str) -> str:
+        save_file(state, tmp_path / name)
+        with pytest.raises(InputError) as caught:
+            create_encoder(EncoderSpec(weights=str(tmp_path / name)))
+        return str(caught.value)
+
     narrow = build_vit(VitShape(embed_dim=96)).state_dict()
-    save_file(narrow, tmp_path / "narrow.safetensors")
-    with pytest.raises(InputError, match="of another architecture than encoder"):
-        create_encoder(BUNDLED, str(tmp_path / "narrow.safetensors"), "cls", 0)
+    assert "of another architecture" in refusal(narrow, "narrow.safetensors")
     shallow = build_vit(VitShape(depth=2)).state_dict()
-    save_file(shallow, tmp_path / "shallow.safetensors")
-    with pytest.raises(InputError, match=r"it lacks 'blocks\.2"):
-        create_encoder(BUNDLED, str(tmp_path / "shallow.safetensors"), "cls", 0)
+    assert "it lacks 'blocks.2" in refusal(shallow, "shallow.safetensors")
     (tmp_path / "text.safetensors").write_text("no checkpoint")
-    with pytest.raises(InputError, match="cannot be read as a checkpoint"):
-        create_encoder(BUNDLED, str(tmp_path / "text.safetensors"), "cls", 0)
-    with pytest.raises(InputError, match="is not a file"):
-        create_encoder(BUNDLED, str(tmp_path / "absent.safetensors"), "cls", 0)
+    for name, sentence in (("text", "cannot be read as a checkpoint"), ("gone", "is not a file")):
+        with pytest.raises(InputError, match=sentence):
+            create_encoder(EncoderSpec(weights=str(tmp_path / f"{name}.safetensors")))
+
+
+@pytest.mark.parametrize("name", [BUNDLED_ENCODER, "vit_tiny_patch16_224", "resnet18"])
+@pytest.mark.parametrize("in_chans", [1, 4, 13])
+def test_any_number_of_bands_is_encoded(name, in_chans):
+    weights = "pretrained" if name == BUNDLED_ENCODER else "random"
+    encoder = create_encoder(EncoderSpec(name, weights, "avg", in_chans=in_chans))
+    pixels = encoder.patch_px**2 * in_chans
+    patches = np.random.default_rng(0).integers(0, 256, (2, 4, pixels), dtype=np.uint8)
+    values = encoder.encode(patches, np.arange(4))
+    assert values.shape == (2, encoder.embed_dim)
+    assert np.isfinite(values).all()
+
+
+def test_six_bands_that_repeat_rgb_are_embedded_as_rgb(images):
+    """timm's `adapt_input_conv` repeats the kernels at half their size."""
+    rgb = create_encoder(EncoderSpec())
+    six = create_encoder(EncoderSpec(in_chans=6))
+    twice = np.concatenate([images, images], axis=3)
+    visible = np.arange(0, 64, 3)
+    a = rgb.encode(take_visible(images, 8, visible), visible)
+    b = six.encode(take_visible(twice, 8, visible), visible)
+    assert np.abs(a - b).max() < 1e-3
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+@pytest.mark.parametrize("name", [BUNDLED_ENCODER, "vit_small_patch16_dinov3.lvd1689m"])
+def test_lower_precision_gives_nearly_the_same_embeddings(name, precision):
+    weights = "pretrained" if name == BUNDLED_ENCODER else "random"
+    exact = create_encoder(EncoderSpec(name, weights))
+    rough = create_encoder(EncoderSpec(name, weights, precision=precision))
+    assert exact.digest != rough.digest
+    rng = np.random.default_rng(0)
+    visible = np.arange(0, 64, 2)
+    patches = rng.integers(0, 256, (8, 32, exact.patch_px**2 * 3), dtype=np.uint8)
+    a, b = exact.encode(patches, visible), rough.encode(patches, visible)
+    assert b.dtype == np.float32
+    assert (a != b).any()
+    cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    assert cosine.min() > 0.98
+
+
+def test_lower_precision_is_for_transformers():
+    with pytest.raises(InputError, match="precision = 'int8' is for transformers"):
+        create_encoder(EncoderSpec("resnet18", "random", "avg", precision="int8"))
+    with pytest.raises(InputError, match="Unknown precision 'fp8'"):
+        EncoderSpec(precision="fp8")
+
+
+def test_fewer_patches_make_larger_steps():
+    sizes = [batch_size(n) for n in (1, 16, 64, 196, 5000)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] == 1
 
 
 def test_the_bundled_encoder_is_small_standardised_and_tells_scenes_apart(image_folder, tmp_path):
-    encoder = create_encoder(BUNDLED, "pretrained", "cls", 0)
-    assert sum(p.numel() for p in encoder.model.parameters()) < 4_000_000
+    encoder = create_encoder(EncoderSpec())
+    assert sum(p.numel() for p in encoder.exact.vit.parameters()) < 4_000_000
     spec = MaskSpec("fixed", 0.5, "raw", 64, 8, 0, (0,))
     found, _ = embed(folder_source(image_folder), spec, encoder, tmp_path, pytest.fail)
     values = found.values - found.values.mean(axis=0)
@@ -168,11 +361,12 @@ def test_the_bundled_encoder_is_small_standardised_and_tells_scenes_apart(image_
     assert 0.2 < found.values.std() < 5
 
 
+@pytest.mark.parametrize("codec", ["raw", "webp"])
 def test_embeddings_are_cached_and_a_second_run_encodes_nothing(
-    image_folder, tmp_path, monkeypatch
+    codec, image_folder, tmp_path, monkeypatch
 ):
-    encoder = create_encoder(BUNDLED, "random", "cls", 0)
-    spec = MaskSpec("fixed", 0.5, "raw", 64, 8, 0, (0,))
+    encoder = create_encoder(EncoderSpec(weights="random"))
+    spec = MaskSpec("fixed", 0.5, codec, 64, 8, 0, (0,))
     first, folder = embed(folder_source(image_folder), spec, encoder, tmp_path, pytest.fail)
     monkeypatch.setattr(Encoder, "encode", lambda *_: pytest.fail("encoded again"))
     second, again = embed(folder_source(image_folder), spec, encoder, tmp_path, pytest.fail)
@@ -181,8 +375,23 @@ def test_embeddings_are_cached_and_a_second_run_encodes_nothing(
     assert isinstance(second.values, np.memmap)
 
 
+@pytest.mark.parametrize("codec", ["raw", "webp"])
+def test_encoding_while_packing_gives_what_encoding_the_packed_file_gives(
+    codec, image_folder, tmp_path
+):
+    encoder = create_encoder(EncoderSpec(weights="random"))
+    spec = MaskSpec("fixed", 0.5, codec, 64, 8, 0, (0,))
+    first, folder = embed(folder_source(image_folder), spec, encoder, tmp_path, pytest.fail)
+    expected = np.array(first.values)
+    for file in folder.iterdir():
+        file.unlink()
+    again, _ = embed(folder_source(image_folder), spec, encoder, tmp_path, pytest.fail)
+    assert (again.values == expected).all()
+    assert again.counts == first.counts
+
+
 def test_the_cache_key_follows_data_mask_and_encoder(image_folder, tmp_path):
-    encoder = create_encoder(BUNDLED, "random", "cls", 0)
+    encoder = create_encoder(EncoderSpec(weights="random"))
     source = folder_source(image_folder)
     spec = MaskSpec("fixed", 0.5, "raw", 64, 8, 0, (0,))
 
@@ -195,13 +404,15 @@ def test_the_cache_key_follows_data_mask_and_encoder(image_folder, tmp_path):
         folder(spec=MaskSpec("fixed", 0.75, "raw", 64, 8, 0, (0,))),
         folder(spec=MaskSpec("block", 0.5, "raw", 64, 8, 0, (0,))),
         folder(spec=MaskSpec("fixed", 0.5, "raw", 64, 8, 1, (0,))),
-        folder(encoder=create_encoder(BUNDLED, "random", "cls", 1)),
+        folder(spec=MaskSpec("fixed", 0.5, "raw", 64, 8, 0, (0,), interpolation="bilinear")),
+        folder(encoder=create_encoder(EncoderSpec(weights="random", seed=1))),
+        folder(encoder=create_encoder(EncoderSpec(weights="random", precision="bf16"))),
     }
-    assert len(keys) == 6
+    assert len(keys) == 8
 
 
 def test_a_damaged_cache_entry_is_encoded_again(image_folder, tmp_path):
-    encoder = create_encoder(BUNDLED, "random", "cls", 0)
+    encoder = create_encoder(EncoderSpec(weights="random"))
     spec = MaskSpec("fixed", 0.5, "raw", 64, 8, 0, (0,))
     first, folder = embed(folder_source(image_folder), spec, encoder, tmp_path, pytest.fail)
     expected = np.array(first.values)

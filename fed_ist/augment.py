@@ -1,0 +1,53 @@
+"""Random views of images for pre-training, from one generator."""
+
+import math
+
+import torch
+from torch import Tensor
+from torchvision.transforms.v2 import functional as transforms
+
+GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
+
+
+def crops(images: Tensor, img_px: int, min_area: float, rng: torch.Generator) -> Tensor:
+    """Random resized crops, flips and quarter turns (seen from above there is no up).
+
+    images: uint8 (N, C, S, S) -> uint8 (N, C, img_px, img_px).
+    """
+    side = images.shape[-1]
+    out = []
+    for image in images:
+        area, aspect, x, y = torch.rand(4, generator=rng).tolist()
+        area = min_area + (1 - min_area) * area
+        aspect = math.exp((2 * aspect - 1) * math.log(4 / 3))
+        height = min(side, max(8, round(side * math.sqrt(area / aspect))))
+        width = min(side, max(8, round(side * math.sqrt(area * aspect))))
+        top, left = int(y * (side - height + 1)), int(x * (side - width + 1))
+        crop = transforms.resized_crop(
+            image, top, left, height, width, [img_px, img_px], antialias=True
+        )
+        turns, flip = torch.randint(4, (1,), generator=rng), torch.rand(1, generator=rng) < 0.5
+        crop = torch.rot90(crop, int(turns), (1, 2))
+        out.append(crop.flip(2) if flip else crop)
+    return torch.stack(out)
+
+
+def recolour(images: Tensor, strength: float, rng: torch.Generator) -> Tensor:
+    """Random brightness, contrast, saturation and tint; one image in ten becomes grey.
+
+    images: float (N, C, H, W) in [0, 1], and so is the result. Where C is not 3 there is no grey or
+    saturation to speak of: brightness, contrast and the channels' tint change.
+    """
+    n, channels = images.shape[:2]
+
+    def factors(width: int, spread: float) -> Tensor:
+        return 1 + spread * (2 * torch.rand(n, width, 1, 1, generator=rng) - 1)
+
+    images = images * factors(1, strength)
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    images = (images - mean) * factors(1, strength) + mean
+    if channels == 3:
+        grey = (images * torch.tensor(GREY).view(1, 3, 1, 1)).sum(dim=1, keepdim=True)
+        keep = (torch.rand(n, 1, 1, 1, generator=rng) >= 0.1).to(images.dtype)
+        images = (images - grey) * (factors(1, strength) * keep) + grey
+    return (images * factors(channels, strength / 4)).clamp(0, 1)

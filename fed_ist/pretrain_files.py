@@ -1,0 +1,86 @@
+"""What pre-training leaves on disk: a checkpoint after each epoch, the encoder, its history."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from fed_ist.backbone import ORIGIN
+from fed_ist.errors import InputError
+from fed_ist.results import write_atomic
+
+if TYPE_CHECKING:
+    from fed_ist.pretrain import PretrainConfig
+
+History = dict[str, list[float]]  # stage -> mean loss of each of its epochs
+
+
+def settings(config: "PretrainConfig") -> str:
+    return json.dumps(asdict(config), sort_keys=True)
+
+
+def save_checkpoint(
+    checkpoint: Path,
+    vit: Any,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    history: History,
+    config: "PretrainConfig",
+) -> None:
+    """Write everything that resuming needs; a cut leaves the previous checkpoint whole."""
+    state = {
+        "encoder": vit.state_dict(),
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "history": history,
+        "config": settings(config),
+    }
+    part = checkpoint.with_suffix(".part")
+    torch.save(state, part)
+    part.replace(checkpoint)
+
+
+def load_checkpoint(
+    checkpoint: Path, config: "PretrainConfig", device: str
+) -> dict[str, Any] | None:
+    """A checkpoint of the same configuration, or None where there is none."""
+    if not checkpoint.exists():
+        return None
+    try:
+        state: dict[str, Any] = torch.load(checkpoint, map_location=device, weights_only=True)
+        written = state["config"]
+    except Exception as error:  # torch and pickle raise many kinds
+        raise InputError(
+            f"'{checkpoint}' cannot be read as a checkpoint ({type(error).__name__}). "
+            "Move it away to start anew, or choose another --out."
+        ) from error
+    if written != settings(config):
+        raise InputError(
+            f"'{checkpoint}' was written with other settings: {written}. "
+            "Repeat those, or choose another --out."
+        )
+    return state
+
+
+def save_encoder(
+    weights: Path,
+    vit: Any,
+    features: dict[str, Tensor],
+    history: History,
+    config: "PretrainConfig",
+) -> Path:
+    """Write the encoder alone (fp16, with its feature statistics) and the history of losses."""
+    half = {
+        name: value.detach().cpu().half().contiguous() for name, value in vit.state_dict().items()
+    }
+    # One entry: safetensors writes several in random order, and equal runs must give equal files.
+    epochs = {name: len(losses) for name, losses in history.items()}
+    origin = json.dumps({"shape": asdict(config.shape), "epochs": epochs})
+    write_atomic(weights, save(half | features, metadata={ORIGIN: origin}))
+    text = json.dumps({"config": asdict(config), "loss": history}, indent=1)
+    write_atomic(weights.with_name("history.json"), text.encode())
+    return weights
