@@ -96,6 +96,16 @@ def check_encoder_name(name: str) -> None:
         )
 
 
+def may_drop_patches(name: str) -> bool:
+    """Whether a known name is of a family that can: told without building or fetching the model."""
+    import timm
+
+    if name in BUNDLED_ENCODERS:
+        return True
+    family: str = timm.models.model_entrypoint(name.partition(".")[0]).__module__
+    return family.removeprefix("timm.models.") in ("vision_transformer", "deit", "eva")
+
+
 def create_backbone(name: str, weights: str, in_chans: int, img_px: int) -> Backbone:
     """Make any model.
 

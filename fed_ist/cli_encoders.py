@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fed_ist.encoder_spec import BUNDLED_ENCODER
 from fed_ist.errors import InputError
 
 if TYPE_CHECKING:
@@ -89,7 +90,6 @@ def pretrain(
 def _init_weights(init: str) -> str:
     from fed_ist.backbone import BUNDLED_ENCODERS
     from fed_ist.bundled import package_file
-    from fed_ist.encoder_spec import BUNDLED_ENCODER
 
     if init == "pretrained":
         return str(package_file(BUNDLED_ENCODERS[BUNDLED_ENCODER]))
@@ -104,7 +104,7 @@ def probe(
         str, typer.Argument(help="scenes, an image folder, a parquet file, or a Hub name.")
     ],
     test_dataset: Annotated[str, typer.Option(help="The test images, if not in DATASET.")] = "",
-    encoder: Annotated[str, typer.Option(help="An encoder's name.")] = "vit_mae_patch8_64.aid",
+    encoder: Annotated[str, typer.Option(help="An encoder's name.")] = BUNDLED_ENCODER,
     weights: Annotated[str, typer.Option(help="pretrained, random, or a file.")] = "pretrained",
     pooling: Annotated[str, typer.Option(help="cls, avg, map or both.")] = "cls",
     precision: Annotated[str, typer.Option(help="fp32, bf16 or int8.")] = "fp32",
@@ -210,16 +210,115 @@ encoders.add_typer(bench, name="bench")
 
 @bench.command()
 def encode(
-    encoder: Annotated[str, typer.Option(help="An encoder's name.")] = "vit_mae_patch8_64.aid",
+    encoder: Annotated[str, typer.Option(help="An encoder's name.")] = BUNDLED_ENCODER,
     weights: Annotated[str, typer.Option(help="pretrained, random, or a file.")] = "pretrained",
-    batch_size: Annotated[int, typer.Option(min=1, help="Images in a batch.")] = 128,
-    seconds: Annotated[float, typer.Option(min=0.1, help="Time spent on each ratio.")] = 5.0,
+    pooling: Annotated[str, typer.Option(help="cls, avg, map or both.")] = "avg",
+    precision: Annotated[
+        str, typer.Option(help="fp32, bf16, int8; several separated by commas.")
+    ] = "fp32",
+    batch_size: Annotated[
+        str, typer.Option(help="Images in a batch, several separated by commas; 0: as in a run.")
+    ] = "0,128",
+    seconds: Annotated[float, typer.Option(min=0.1, help="Time spent on each case.")] = 6.0,
+    out: Annotated[Path | None, typer.Option(help="A JSON file to write the figures to.")] = None,
 ) -> None:
-    """Images encoded in a second at each mask ratio, and against no mask."""
-    from fed_ist.bench import encoding_speed
+    """Images encoded in a second, memory and energy, by mask ratio, batch size and precision.
 
-    baseline = None
-    typer.echo("mask_ratio  images/s  against 0")
-    for mask_ratio, speed in encoding_speed(encoder, weights, batch_size, seconds):
-        baseline = baseline or speed
-        typer.echo(f"{mask_ratio:10.2f}  {speed:8.0f}  {speed / baseline:8.2f}x")
+    Beside them, in the same run, timm's plain forward on full images in fp32. What the machine does
+    not report is shown as "-".
+    """
+    from fed_ist.bench import encoding_speed, write_json
+    from fed_ist.encoder_spec import EncoderSpec
+
+    sizes = _whole_numbers("--batch-size", batch_size)
+    precisions = [word.strip() for word in precision.split(",")]
+    specs = [EncoderSpec(encoder, weights, pooling, precision=word) for word in precisions]
+    found = []
+    typer.echo(
+        f"{'batch':>5}  {'precision':9}  mask_ratio  {'images/s':>8}  "
+        "against timm  peak MB  J/image"
+    )
+    for row in encoding_speed(specs, sizes, seconds):
+        found.append(row)
+        peak, joules = (
+            "-" if value is None else f"{value:.{digits}f}"
+            for value, digits in ((row.peak_mb, 0), (row.joules, 4))
+        )
+        typer.echo(
+            f"{row.batch_size:5}  {row.precision:9}  {row.mask_ratio:10.2f}  {row.images_s:8.0f}  "
+            f"{row.against_timm:11.2f}x  {peak:>7}  {joules:>7}"
+        )
+    if out:
+        write_json(out, found)
+
+
+def _whole_numbers(option: str, text: str) -> list[int]:
+    words = [word.strip() for word in text.split(",")]
+    if not all(word.isdigit() for word in words):
+        raise InputError(f"{option} '{text}' is not possible: give whole numbers, as in 0,128.")
+    return [int(word) for word in words]
+
+
+@bench.command()
+def pipeline(
+    images: Annotated[str, typer.Argument(help="A folder of images, or a parquet file.")],
+    encoder: Annotated[str, typer.Option(help="An encoder's name.")] = BUNDLED_ENCODER,
+    weights: Annotated[str, typer.Option(help="pretrained, random, or a file.")] = "pretrained",
+    pooling: Annotated[str, typer.Option(help="cls, avg, map or both.")] = "avg",
+    precision: Annotated[str, typer.Option(help="fp32, bf16 or int8.")] = "fp32",
+    mask_ratio: Annotated[float, typer.Option(help="Share of the patches to drop.")] = 0.5,
+) -> None:
+    """Seconds for decoding and packing real images, for encoding them, and for both at once."""
+    import tempfile
+
+    from fed_ist.bench import overlap
+    from fed_ist.datasets import open_all
+    from fed_ist.encoder import create_encoder
+    from fed_ist.encoder_spec import EncoderSpec
+    from fed_ist.masks import count_visible
+
+    count_visible(1, mask_ratio)
+    source = open_all(images)
+    model = create_encoder(EncoderSpec(encoder, weights, pooling, precision=precision))
+    with tempfile.TemporaryDirectory() as folder:
+        found = overlap(source, model, mask_ratio, Path(folder))
+    typer.echo(f"images               {found.n_images}")
+    typer.echo(f"decode and pack      {found.pack_s:.2f} s")
+    typer.echo(f"encode               {found.encode_s:.2f} s")
+    typer.echo(f"both, as a run does  {found.both_s:.2f} s")
+    typer.echo(f"hidden               {100 * found.hidden:.0f}% of the shorter one")
+
+
+@encoders.command()
+def export(
+    onnx: Annotated[Path, typer.Option(help="The ONNX file to write.")],
+    encoder: Annotated[str, typer.Option(help="An encoder's name.")] = BUNDLED_ENCODER,
+    weights: Annotated[str, typer.Option(help="pretrained, random, or a file.")] = "pretrained",
+    pooling: Annotated[str, typer.Option(help="cls, avg, map or both.")] = "cls",
+    precision: Annotated[str, typer.Option(help="fp32 or int8.")] = "fp32",
+    img_px: Annotated[int, typer.Option(min=0, help="Side of the images; 0: the model's.")] = 0,
+    in_chans: Annotated[int, typer.Option(min=1, help="Channels of the images.")] = 3,
+) -> None:
+    """Write an encoder as an ONNX file, for ONNX Runtime and the like.
+
+    It takes the bytes of the visible patches and their indices, and gives embeddings.
+    """
+    from fed_ist.encoder import create_encoder
+    from fed_ist.encoder_spec import EncoderSpec
+    from fed_ist.errors import require_choice
+    from fed_ist.onnx_model import export_onnx, require_onnx
+    from fed_ist.paths import require_writable
+
+    require_choice("precision", precision, ("fp32", "int8"))
+    spec = EncoderSpec(
+        encoder, weights, pooling, in_chans=in_chans, img_px=img_px, precision=precision
+    )
+    require_onnx()
+    if onnx.exists():
+        raise InputError(f"'{onnx}' exists already, and nothing is ever overwritten.")
+    require_writable(onnx.absolute().parent, "--onnx")
+    model = create_encoder(spec)
+    if model.note:
+        typer.echo(model.note, err=True)
+    export_onnx(model.module, model.patch_bytes, onnx.absolute(), precision == "int8", model.facts)
+    typer.echo(f"{onnx.resolve()}  {onnx.stat().st_size / 1e6:.1f} MB")

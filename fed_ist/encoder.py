@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from fed_ist.backbone import (
     FEATURE_MEAN,
     FEATURE_STD,
     Backbone,
+    check_encoder_name,
     create_backbone,
+    may_drop_patches,
 )
 from fed_ist.encoder_spec import EncoderSpec
 from fed_ist.errors import InputError
 from fed_ist.masks import Grid, Indices
-from fed_ist.precision import at_precision
+from fed_ist.onnx_model import cached
+from fed_ist.paths import cache_dir, require_writable
+from fed_ist.precision import Runner, check_precision, in_bfloat16, in_onnx, in_torch
 from fed_ist.rng import torch_seed
 from fed_ist.visible import FilledImage, VisibleVit
 
@@ -49,7 +53,7 @@ class Encoder:
             self.note = ""
             module: nn.Module = _visible_vit(spec, backbone)
         else:
-            _check_whole(spec, model)
+            _check_whole(spec)
             self.patch_px = _patch_px(self.img_px)
             self.grid = (self.img_px // self.patch_px, self.img_px // self.patch_px)
             self.note = (
@@ -58,13 +62,40 @@ class Encoder:
                 "but no time."
             )
             module = FilledImage(model, self.grid, self.patch_px, backbone.mean, backbone.std)
-        self.exact = module.eval()
-        self.module = at_precision(self.exact, spec.precision, spec.name)
-        self.embed_dim = self._probe_dim()
+        self.module = module.eval()
+        check_precision(module, spec.precision, spec.name)
+        blank = np.zeros((1, 1, self.patch_bytes), dtype=np.uint8)
+        self.embed_dim = in_torch(module)(blank, np.zeros(1, dtype=np.int64)).shape[1]
 
-    def _probe_dim(self) -> int:
-        patches = np.zeros((1, 1, self.patch_px**2 * self.spec.in_chans), dtype=np.uint8)
-        return int(self.encode(patches, np.zeros(1, dtype=np.int64)).shape[1])
+    @property
+    def patch_bytes(self) -> int:
+        """Bytes of a raw patch."""
+        return self.patch_px**2 * self.spec.in_chans
+
+    @cached_property
+    def _run(self) -> Runner:
+        """How embeddings are computed; made when the first one is, as int8 may take seconds."""
+        if self.spec.precision == "fp32":
+            return in_torch(self.module)
+        assert isinstance(self.module, VisibleVit)  # or `check_precision` would have refused
+        if self.spec.precision == "bf16":
+            return in_bfloat16(self.module)
+        folder = cache_dir("")
+        require_writable(folder, "the cache folder")
+        return in_onnx(cached(folder, self.digest, self.module, self.patch_bytes, self.facts))
+
+    @property
+    def facts(self) -> dict[str, object]:
+        """How images become this encoder's patches, in words for JSON."""
+        return {
+            "encoder": self.spec.name,
+            "pooling": self.spec.pooling,
+            "img_px": self.img_px,
+            "patch_px": self.patch_px,
+            "channels": self.spec.in_chans,
+            "interpolation": self.interpolation,
+            "embed_dim": self.embed_dim,
+        }
 
     @cached_property
     def digest(self) -> str:
@@ -72,22 +103,17 @@ class Encoder:
         spec = self.spec
         parts = (spec.name, spec.pooling, self.img_px, self.interpolation, spec.precision)
         digest = hashlib.sha256(" ".join(map(str, parts)).encode())
-        for name, value in sorted(self.exact.state_dict().items()):
+        for name, value in sorted(self.module.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
-    @torch.inference_mode()
     def encode(self, patches: NDArray[np.uint8], visible: Indices) -> NDArray[np.float32]:
         """Embeddings of packed images: float32 (N, embed_dim).
 
         patches: uint8 (N, K, patch_px * patch_px * in_chans); visible: int64 (N, K) or (K,).
         """
-        # The one copy on the way from the memory-mapped store to the model: bytes become floats.
-        pixels = torch.from_numpy(patches.astype(np.float32))
-        index = torch.from_numpy(np.ascontiguousarray(visible))
-        embeddings: Tensor = self.module(pixels, index)
-        return embeddings.numpy()
+        return self._run(patches, visible)
 
     def check_fits(self, packed: "PackedImages") -> None:
         """Raise `InputError` where a file was packed for an encoder of other patches."""
@@ -103,7 +129,7 @@ class Encoder:
         self, batch: "PackedBatch"
     ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
         """(embeddings, labels) of a packed batch, in steps of a size that suits the caches."""
-        size = batch_size(batch.patches.shape[1])
+        size = images_in_step(batch.patches.shape[1])
         for start in range(0, len(batch.labels), size):
             rows = slice(start, start + size)
             visible = batch.visible if batch.visible.ndim == 1 else batch.visible[rows]
@@ -114,7 +140,7 @@ class Encoder:
 TOKENS_IN_STEP = 2048
 
 
-def batch_size(n_visible: int) -> int:
+def images_in_step(n_visible: int) -> int:
     """Images to encode in one step when each keeps this many patches."""
     return max(1, TOKENS_IN_STEP // (n_visible + 1))
 
@@ -141,11 +167,11 @@ def _check_pooling(spec: EncoderSpec, vit: Any) -> None:
         )
 
 
-def _check_whole(spec: EncoderSpec, model: Any) -> None:
+def _check_whole(spec: EncoderSpec) -> None:
     if spec.pooling != "avg":
         raise InputError(
-            f"Encoder '{spec.name}' ({type(model).__name__}) cannot leave out patches and pools "
-            f"in its own way, so pooling = '{spec.pooling}' is not possible. "
+            f"Encoder '{spec.name}' cannot leave out patches and pools in its own way, so "
+            f"pooling = '{spec.pooling}' is not possible. "
             "Choose pooling = 'avg', or a plain vision transformer."
         )
 
@@ -175,5 +201,8 @@ def create_encoder(spec: EncoderSpec) -> Encoder:
     Raises `InputError` for an unknown name, weights that cannot be had, a checkpoint that does not
     fit, or a pooling that the model has not.
     """
+    check_encoder_name(spec.name)
+    if not may_drop_patches(spec.name):
+        _check_whole(spec)  # said before any weights are fetched
     torch.manual_seed(torch_seed(spec.seed, "encoder-weights"))
     return Encoder(spec, create_backbone(spec.name, spec.weights, spec.in_chans, spec.img_px))

@@ -19,6 +19,7 @@ from fed_ist.bands import BandChoice, parse_bands, read_bands
 from fed_ist.datasets import open_all, open_dataset
 from fed_ist.embeddings import pack
 from fed_ist.encoder import create_encoder
+from fed_ist.encoder_spec import EncoderSpec
 from fed_ist.errors import InputError
 from fed_ist.heads import init_params
 from fed_ist.images import UnreadableImageError, folder_source, square
@@ -277,11 +278,11 @@ def test_rasterio_is_loaded_only_where_bands_are_chosen():
 
 
 def test_a_model_classifies_the_bands_that_it_was_trained_on(tmp_path):
-    encoder = create_encoder("vit_mae_patch8_64.aid", "random", "cls", 0)
+    encoder = create_encoder(EncoderSpec(weights="random"))
     model = Model(
         params=init_params(192, 16, 2, np.random.default_rng(0)),
         class_names=("dry", "wet"),
-        encoder=encoder.name,
+        encoder=encoder.spec.name,
         encoder_weights="random",
         encoder_digest=encoder.digest,
         pooling="cls",

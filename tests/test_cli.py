@@ -40,7 +40,7 @@ BAD_RUNS = {
         "results-dir = '/proc/none' cannot be written to",
     ),
     "cache": (["--set", "cache-dir=/proc/none"], "cache-dir = '/proc/none' cannot be written to"),
-    "network": (["--set", "encoder=resnet50"], "which cannot run on visible patches alone"),
+    "network": (["--set", "encoder=resnet50"], "'resnet50' cannot leave out patches"),
     "nodes": (["--nodes", "2", "--set", "min-nodes=3"], "--nodes 2 is fewer than min-nodes = 3"),
     "app": (["--app", "/tmp"], "is not the fed-ist app"),
 }

@@ -5,8 +5,9 @@ import tomllib
 import pytest
 from conftest import ROOT
 
-from fed_ist.config import BUNDLED_ENCODER, parse_config, parse_setting, read_defaults
-from fed_ist.encoder import BUNDLED_ENCODERS
+from fed_ist.backbone import BUNDLED_ENCODERS
+from fed_ist.config import parse_config, parse_setting, read_defaults
+from fed_ist.encoder_spec import BUNDLED_ENCODER
 from fed_ist.errors import InputError
 
 BAD = {

@@ -10,7 +10,7 @@ from timm.models.vision_transformer import VisionTransformer
 
 from fed_ist.backbone import Backbone, VitShape, build_vit
 from fed_ist.embeddings import MaskSpec, embed
-from fed_ist.encoder import Encoder, batch_size, create_encoder
+from fed_ist.encoder import Encoder, create_encoder, images_in_step
 from fed_ist.encoder_spec import BUNDLED_ENCODER, EncoderSpec
 from fed_ist.errors import InputError
 from fed_ist.images import folder_source
@@ -63,7 +63,7 @@ def encoder_of(model, pooling: str = "avg") -> Encoder:
 
 def tokens_of(encoder: Encoder, patches: np.ndarray, visible: np.ndarray) -> torch.Tensor:
     with torch.inference_mode():
-        return encoder.exact.tokens(torch.from_numpy(patches), torch.from_numpy(visible))
+        return encoder.module.tokens(torch.from_numpy(patches), torch.from_numpy(visible))
 
 
 def normalised(images: np.ndarray) -> torch.Tensor:
@@ -166,8 +166,8 @@ def test_the_fields_encoders_run_on_visible_patches_with_timms_preprocessing(nam
     # A patch of the mean colour is embedded as the bias alone.
     mean = np.round(np.array(config.mean) * 255).astype(np.uint8)
     patch = torch.from_numpy(np.tile(mean, patch_px**2)).float()
-    embedded = encoder.exact.patch_weight @ patch + encoder.exact.patch_bias
-    bias = encoder.exact.vit.patch_embed.proj.bias
+    embedded = encoder.module.patch_weight @ patch + encoder.module.patch_bias
+    bias = encoder.module.vit.patch_embed.proj.bias
     assert (embedded - bias).abs().max() < 0.1
     rng = np.random.default_rng(0)
     visible = np.sort(rng.permutation(encoder.grid[0] ** 2)[:5])
@@ -184,7 +184,7 @@ def test_the_satellite_dinov3_is_known_with_its_own_preprocessing():
     )
     encoder = encoder_of(model.eval(), "cls")
     assert encoder.note == ""
-    assert encoder.exact.rope.shape[0] == 16
+    assert encoder.module.rope.shape[0] == 16
 
 
 def test_a_smaller_image_size_is_the_models_own_at_that_size():
@@ -209,8 +209,8 @@ def test_what_cannot_drop_patches_sees_the_image_filled_with_the_mean_colour(nam
     kept = torch.zeros(2, 14 * 14).scatter(1, torch.from_numpy(visible), 1.0).view(2, 1, 14, 14)
     kept = kept.repeat_interleave(16, 2).repeat_interleave(16, 3)
     with torch.inference_mode():
-        filled = encoder.exact.fill(torch.from_numpy(patches), torch.from_numpy(visible))
-        expected = encoder.exact.model(whole * kept).numpy()
+        filled = encoder.module.fill(torch.from_numpy(patches), torch.from_numpy(visible))
+        expected = encoder.module.model(whole * kept).numpy()
     assert (filled - whole * kept).abs().max() < 1e-5
     assert np.abs(encoder.encode(patches, visible) - expected).max() < 1e-4
 
@@ -260,7 +260,7 @@ def test_a_local_checkpoint_is_loaded_without_its_head_and_decoder(ending, tmp_p
         torch.save({"model": state | extras, "epoch": 3}, path)
     else:
         save_file(state | extras, path)
-    loaded = create_encoder(EncoderSpec(weights=str(path))).exact.vit.state_dict()
+    loaded = create_encoder(EncoderSpec(weights=str(path))).module.vit.state_dict()
     assert (loaded["blocks.7.mlp.fc2.weight"] == state["blocks.7.mlp.fc2.weight"]).all()
 
 
@@ -270,11 +270,11 @@ def test_a_local_checkpoint_of_a_timm_model_is_loaded_and_its_positions_are_inte
     model = timm.create_model(name, num_classes=7)
     save_file(model.state_dict(), tmp_path / "w.safetensors")
     weights = str(tmp_path / "w.safetensors")
-    same = create_encoder(EncoderSpec(name, weights)).exact.vit.state_dict()
+    same = create_encoder(EncoderSpec(name, weights)).module.vit.state_dict()
     assert all((same[key] == value).all() for key, value in model.state_dict().items()
                if not key.startswith("head"))  # fmt: skip
     small_one = create_encoder(EncoderSpec(name, weights, img_px=96))
-    assert small_one.exact.vit.pos_embed.shape == (1, 37, 192)
+    assert small_one.module.vit.pos_embed.shape == (1, 37, 192)
     with pytest.raises(InputError, match="of another architecture than encoder 'vit_small"):
         create_encoder(EncoderSpec("vit_small_patch16_224", weights))
 
@@ -344,14 +344,14 @@ def test_lower_precision_is_for_transformers():
 
 
 def test_fewer_patches_make_larger_steps():
-    sizes = [batch_size(n) for n in (1, 16, 64, 196, 5000)]
+    sizes = [images_in_step(n) for n in (1, 16, 64, 196, 5000)]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] == 1
 
 
 def test_the_bundled_encoder_is_small_standardised_and_tells_scenes_apart(image_folder, tmp_path):
     encoder = create_encoder(EncoderSpec())
-    assert sum(p.numel() for p in encoder.exact.vit.parameters()) < 4_000_000
+    assert sum(p.numel() for p in encoder.module.vit.parameters()) < 4_000_000
     spec = MaskSpec("fixed", 0.5, "raw", 64, 8, 0, (0,))
     found, _ = embed(folder_source(image_folder), spec, encoder, tmp_path, pytest.fail)
     values = found.values - found.values.mean(axis=0)

@@ -11,6 +11,7 @@ from safetensors.numpy import save
 
 from fed_ist.compare import render_table
 from fed_ist.encoder import create_encoder
+from fed_ist.encoder_spec import EncoderSpec
 from fed_ist.errors import InputError
 from fed_ist.heads import init_params
 from fed_ist.predict import classify
@@ -32,7 +33,7 @@ def model() -> Model:
         class_names=("dry", "wet <&>", "ice"),
         encoder=ENCODER,
         encoder_weights="random",
-        encoder_digest=create_encoder(ENCODER, "random", "cls", 0).digest,
+        encoder_digest=create_encoder(EncoderSpec(ENCODER, "random")).digest,
         pooling="cls",
         mask="fixed",
         mask_ratio=0.5,

@@ -1,0 +1,53 @@
+"""What `fed-ist bench` measures is what it says."""
+
+import json
+
+import pytest
+
+from fed_ist.bench import RATIOS, Overlap, encoding_speed, overlap, write_json
+from fed_ist.datasets import open_all
+from fed_ist.encoder import create_encoder, images_in_step
+from fed_ist.encoder_spec import EncoderSpec
+
+
+def test_every_case_is_measured_beside_timms_forward(tmp_path):
+    specs = [EncoderSpec(precision=precision) for precision in ("fp32", "bf16")]
+    found = list(encoding_speed(specs, [0, 4], 0.01))
+    for batch_size in (0, 4):
+        part, found = found[:11], found[11:]
+        assert [row.precision for row in part] == ["timm"] + ["fp32"] * 5 + ["bf16"] * 5
+        assert [row.mask_ratio for row in part[1:]] == [*RATIOS, *RATIOS]
+        assert part[0].against_timm == 1
+        for row in part[1:]:
+            assert row.images_s > 0
+            assert row.against_timm == row.images_s / part[0].images_s
+            assert row.peak_mb is None or row.peak_mb > 10
+            kept = int(64 * (1 - row.mask_ratio))
+            assert row.batch_size == (batch_size or images_in_step(kept))
+    write_json(tmp_path / "speeds.json", part)
+    written = json.loads((tmp_path / "speeds.json").read_text())
+    assert len(written["speeds"]) == 11
+    assert written["machine"]["threads"] >= 1
+
+
+def test_hidden_is_the_share_of_the_shorter_work_that_took_no_time():
+    assert Overlap(1, 2.0, 5.0, 7.0).hidden == 0
+    assert Overlap(1, 2.0, 5.0, 5.0).hidden == 1
+    assert Overlap(1, 2.0, 5.0, 6.0).hidden == 0.5
+
+
+def test_the_pipeline_is_measured_on_real_files_and_leaves_none(image_folder, tmp_path):
+    found = overlap(open_all(str(image_folder)), create_encoder(EncoderSpec()), 0.5, tmp_path)
+    assert found.n_images == 48
+    assert min(found.pack_s, found.encode_s, found.both_s) > 0
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_peak_memory_is_of_the_case_not_of_what_came_before(precision):
+    ballast = bytearray(400_000_000)
+    ballast[::4096] = b"x" * len(ballast[::4096])
+    del ballast
+    rows = list(encoding_speed([EncoderSpec(precision=precision)], [2], 0.01))
+    peaks = [row.peak_mb for row in rows if row.peak_mb is not None]
+    assert not peaks or max(peaks) - min(peaks) < 300

@@ -1,0 +1,75 @@
+"""The exported encoder is the encoder, for any number of images and patches."""
+
+import json
+import sys
+
+import numpy as np
+import pytest
+
+from fed_ist.encoder import create_encoder
+from fed_ist.encoder_spec import EncoderSpec
+from fed_ist.errors import InputError
+from fed_ist.onnx_model import cached, export_onnx, open_session
+
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+SPECS = {
+    "bundled": EncoderSpec(),
+    "both poolings, four bands": EncoderSpec(pooling="both", in_chans=4),
+    "DINOv3": EncoderSpec("vit_small_patch16_dinov3.lvd1689m", "random", img_px=64),
+    "SigLIP": EncoderSpec("vit_base_patch16_siglip_224.webli", "random", "map", img_px=64),
+    "whole image": EncoderSpec("resnet18", "random", "avg"),
+}
+
+
+def run(path, patches, visible):
+    index = np.broadcast_to(visible, patches.shape[:2])
+    return open_session(path).run(None, {"patches": patches, "visible": np.array(index)})[0]
+
+
+@pytest.mark.parametrize("name", SPECS)
+def test_onnx_runtime_gives_what_torch_gives_at_any_size(name, tmp_path):
+    encoder = create_encoder(SPECS[name])
+    path = tmp_path / "e.onnx"
+    export_onnx(encoder.module, encoder.patch_bytes, path, False, encoder.facts)
+    rng = np.random.default_rng(0)
+    for n, k in ((1, 1), (3, 5), (2, 16)):
+        patches = rng.integers(0, 256, (n, k, encoder.patch_bytes), dtype=np.uint8)
+        visible = np.stack([np.sort(rng.permutation(16)[:k]) for _ in range(n)])
+        assert np.abs(run(path, patches, visible) - encoder.encode(patches, visible)).max() < 2e-3
+    assert [file.name for file in tmp_path.iterdir()] == ["e.onnx"]
+
+
+def test_the_file_says_how_images_become_patches(tmp_path):
+    encoder = create_encoder(EncoderSpec())
+    path = tmp_path / "e.onnx"
+    export_onnx(encoder.module, encoder.patch_bytes, path, False, encoder.facts)
+    facts = {p.key: p.value for p in onnx.load(str(path)).metadata_props}
+    assert json.loads(facts["fed-ist"]) == {
+        "encoder": "vit_mae_patch8_64.aid",
+        "pooling": "cls",
+        "img_px": 64,
+        "patch_px": 8,
+        "channels": 3,
+        "interpolation": "bicubic",
+        "embed_dim": 192,
+    }
+
+
+def test_int8_is_a_third_of_the_size_and_exported_once(tmp_path, monkeypatch):
+    encoder = create_encoder(EncoderSpec())
+    plain = tmp_path / "plain.onnx"
+    export_onnx(encoder.module, encoder.patch_bytes, plain, False, {})
+    small = cached(tmp_path, "digest", encoder.module, encoder.patch_bytes, {})
+    assert small.stat().st_size < plain.stat().st_size / 3
+    monkeypatch.setattr("fed_ist.onnx_model.export_onnx", lambda *_: pytest.fail("again"))
+    assert cached(tmp_path, "digest", encoder.module, encoder.patch_bytes, {}) == small
+
+
+def test_a_missing_onnx_runtime_is_one_sentence(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    encoder = create_encoder(EncoderSpec(precision="int8"))
+    with pytest.raises(InputError, match=r"pip install 'fed-ist\[onnx\]'"):
+        encoder.encode(np.zeros((1, 1, 192), dtype=np.uint8), np.zeros(1, dtype=np.int64))
