@@ -35,10 +35,10 @@ class Node:
 
 
 @lru_cache(maxsize=1)
-def _encoder(spec: EncoderSpec) -> "Encoder":
+def _encoder(spec: EncoderSpec, cache: Path) -> "Encoder":
     from fed_ist.encoder import create_encoder
 
-    return create_encoder(spec)
+    return create_encoder(spec, cache)
 
 
 def open_images(node: Node, config: RunConfig, class_names: tuple[str, ...]) -> ImageSource:
@@ -83,14 +83,13 @@ def embed_images(
     on_skip: Callable[[str], None],
 ) -> tuple[Embeddings, Path]:
     """Embeddings of the node's images as seen in one pass over them, and their cache folder."""
-    encoder = _encoder(config.encoder_spec)
+    cache = cache_dir(config.cache_dir)
+    encoder = _encoder(config.encoder_spec, cache)
     redrawn = MASKS[config.mask].per_pass
     coordinates = (node.number, number_of_pass) if redrawn else (node.number,)
     spec = mask_spec(config, encoder, coordinates)
     # A mask that is drawn anew needs the images again, so its packed files serve just once.
-    return embed(
-        source, spec, encoder, cache_dir(config.cache_dir), on_skip, keep_packed=not redrawn
-    )
+    return embed(source, spec, encoder, cache, on_skip, keep_packed=not redrawn)
 
 
 def count_unknown(source: ImageSource) -> int:

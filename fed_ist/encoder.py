@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterator
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -21,7 +22,7 @@ from fed_ist.backbone import (
 from fed_ist.encoder_spec import EncoderSpec
 from fed_ist.errors import InputError
 from fed_ist.masks import Grid, Indices
-from fed_ist.onnx_model import cached
+from fed_ist.onnx_model import cached, require_onnx
 from fed_ist.paths import cache_dir, require_writable
 from fed_ist.precision import Runner, check_precision, in_bfloat16, in_onnx, in_torch
 from fed_ist.rng import torch_seed
@@ -37,11 +38,13 @@ USUAL_PATCH_PX = 16
 class Encoder:
     """A frozen model with its preprocessing.
 
+    cache: the folder where the int8 model is kept; the user's cache folder unless given.
     note: a sentence for the user where the model cannot leave out patches, else empty.
     Raises `InputError` where model and pooling do not go together.
     """
 
-    def __init__(self, spec: EncoderSpec, backbone: Backbone) -> None:
+    def __init__(self, spec: EncoderSpec, backbone: Backbone, cache: Path | None = None) -> None:
+        self._cache = cache or cache_dir("")
         self.spec = spec
         self.interpolation = backbone.interpolation
         model = backbone.model.eval().requires_grad_(False)
@@ -64,6 +67,8 @@ class Encoder:
             module = FilledImage(model, self.grid, self.patch_px, backbone.mean, backbone.std)
         self.module = module.eval()
         check_precision(module, spec.precision, spec.name)
+        if spec.precision == "int8":
+            require_onnx()
         blank = np.zeros((1, 1, self.patch_bytes), dtype=np.uint8)
         self.embed_dim = in_torch(module)(blank, np.zeros(1, dtype=np.int64)).shape[1]
 
@@ -80,9 +85,8 @@ class Encoder:
         assert isinstance(self.module, VisibleVit)  # or `check_precision` would have refused
         if self.spec.precision == "bf16":
             return in_bfloat16(self.module)
-        folder = cache_dir("")
-        require_writable(folder, "the cache folder")
-        return in_onnx(cached(folder, self.digest, self.module, self.patch_bytes, self.facts))
+        require_writable(self._cache, "cache-dir")
+        return in_onnx(cached(self._cache, self.digest, self.module, self.patch_bytes, self.facts))
 
     @property
     def facts(self) -> dict[str, object]:
@@ -195,8 +199,8 @@ def _visible_vit(spec: EncoderSpec, backbone: Backbone) -> VisibleVit:
     )
 
 
-def create_encoder(spec: EncoderSpec) -> Encoder:
-    """Make any encoder: the one place where names become models.
+def create_encoder(spec: EncoderSpec, cache: Path | None = None) -> Encoder:
+    """Make any encoder; for `cache` see there.
 
     Raises `InputError` for an unknown name, weights that cannot be had, a checkpoint that does not
     fit, or a pooling that the model has not.
@@ -205,4 +209,5 @@ def create_encoder(spec: EncoderSpec) -> Encoder:
     if not may_drop_patches(spec.name):
         _check_whole(spec)  # said before any weights are fetched
     torch.manual_seed(torch_seed(spec.seed, "encoder-weights"))
-    return Encoder(spec, create_backbone(spec.name, spec.weights, spec.in_chans, spec.img_px))
+    backbone = create_backbone(spec.name, spec.weights, spec.in_chans, spec.img_px)
+    return Encoder(spec, backbone, cache)

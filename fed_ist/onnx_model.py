@@ -60,7 +60,6 @@ def export_onnx(
         and stays in float32.
     facts: goes into the file's metadata.
     """
-    require_onnx()
     import onnx
 
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
@@ -134,7 +133,6 @@ def _quantise(plain: Path, small: Path) -> None:
 
 def open_session(path: Path) -> Any:
     """An ONNX Runtime session on as many threads as torch uses."""
-    require_onnx()
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

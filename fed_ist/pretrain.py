@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from fed_ist.ahead import ahead
 from fed_ist.augment import crops, recolour
 from fed_ist.backbone import (
     FEATURE_MEAN,
@@ -225,23 +226,34 @@ def run_stage(
     done = len(history[name])
     with tqdm(total=n_steps, initial=done * per_epoch, desc=name, unit="step") as bar:
         for epoch in range(done, schedule.epochs):
-            # One stream an epoch: a run resumed at an epoch draws what an unbroken one would.
-            rng = torch.Generator().manual_seed(torch_seed(config.seed, f"{name}-epoch", epoch))
-            order = torch.randperm(len(images), generator=rng)
             total = 0.0
-            for i in range(per_epoch):
-                step = epoch * per_epoch + i
+            batches = epoch_inputs(name, stage, images, config, epoch, size)
+            # The next views are cut while the model works on these.
+            for step, inputs in ahead(batches):
                 rate = learning_rate_at(
                     step, n_steps, schedule.learning_rate, config.warmup_fraction
                 )
-                batch = images[order[i * size : (i + 1) * size]]
-                total += train_step(
-                    model, optimizer, stage.inputs(batch, config.shape.img_px, step, rng),
-                    rate, device,
-                )  # fmt: skip
+                total += train_step(model, optimizer, inputs, rate, device)
                 bar.update()
             bar.set_postfix(epoch=epoch + 1, loss=f"{total / per_epoch:.4f}")
             yield total / per_epoch, optimizer
+
+
+def epoch_inputs(
+    name: str, stage: Stage, images: Tensor, config: PretrainConfig, epoch: int, size: int
+) -> Iterator[tuple[int, tuple[Any, ...]]]:
+    """(step, inputs of the stage's model) of one epoch.
+
+    One stream of random numbers an epoch: a run resumed at an epoch draws what an unbroken one
+    would.
+    """
+    rng = torch.Generator().manual_seed(torch_seed(config.seed, f"{name}-epoch", epoch))
+    order = torch.randperm(len(images), generator=rng)
+    per_epoch = len(images) // size
+    for i in range(per_epoch):
+        step = epoch * per_epoch + i
+        batch = images[order[i * size : (i + 1) * size]]
+        yield step, stage.inputs(batch, config.shape.img_px, step, rng)
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:

@@ -150,7 +150,8 @@ def render_report(settings: Mapping[str, object], rows: Sequence[ProbeRow]) -> s
     parts = [
         f"# Probe of {settings['encoder']} on {Path(str(settings['dataset'])).name}",
         f"Test accuracy on {n_test} images of classifiers trained on the frozen embeddings of "
-        f"{n_train}; weights: {settings['weights']}, pooling: {settings['pooling']}. Linear: "
+        f"{n_train}; weights: {settings['weights']}, pooling: {settings['pooling']}, "
+        f"precision: {settings['precision']}. Linear: "
         f"logistic regression. MLP: fed-ist's own classifier, {seeds}. Masks that are drawn anew "
         f"at each pass train on {settings['passes_if_drawn_anew']} draws: stacked for the linear "
         "probe, in turn for the MLP.",
@@ -172,7 +173,7 @@ def repeat_command(settings: Mapping[str, object], rows: Sequence[ProbeRow]) -> 
     """The command that makes these rows again, but for --out."""
     ratios = ",".join(f"{ratio:g}" for ratio in sorted({row.mask_ratio for row in rows}))
     words = ["fed-ist probe", str(settings["dataset"])]
-    for key in ("test_dataset", "encoder", "weights", "pooling"):
+    for key in ("test_dataset", "encoder", "weights", "pooling", "precision"):
         if settings[key]:
             words.append(f"--{key.replace('_', '-')} {settings[key]}")
     words += [f"--mask {','.join(_masks(rows))}"] if _masks(rows) else []

@@ -34,7 +34,7 @@ def main(grid: Grid, context: Context) -> None:
     try:
         config = parse_config(context.run_config)
         config.check_datasets()
-        encoder = create_encoder(config.encoder_spec)
+        encoder = create_encoder(config.encoder_spec, cache_dir(config.cache_dir))
         if encoder.note:
             log(WARNING, "%s", encoder.note)
         name = config.name or f"{datetime.now():%Y%m%d-%H%M%S}-{config.strategy}"
