@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint check aid clean
+.PHONY: run test lint check aid masks clean
 
 run: $(VENV)/.ready
 	$(BIN)/fed-ist run
@@ -22,6 +22,15 @@ check: lint test
 aid: DATA ?= ../shared/data
 aid: $(VENV)/.ready
 	$(BIN)/python -m sims.aid_table $(DATA)
+
+# The probe tables of the README: every mask at five ratios. DATA holds the parquet files.
+masks: DATA ?= ../shared/data
+masks: $(VENV)/.ready
+	cd $(DATA) && $(CURDIR)/$(BIN)/fed-ist probe aid-train.parquet --test-dataset aid-test.parquet \
+		--mask all --mask-ratio 0,0.25,0.5,0.75,0.9 --seeds 1 --out $(CURDIR)/results/masks-aid
+	cd $(DATA) && $(CURDIR)/$(BIN)/fed-ist probe cifar10-train.parquet \
+		--test-dataset cifar10-test.parquet --mask all --mask-ratio 0,0.25,0.5,0.75,0.9 --seeds 1 \
+		--limit 4000 --out $(CURDIR)/results/masks-cifar10
 
 clean:
 	rm -rf $(VENV)

@@ -17,6 +17,7 @@ from fed_ist.errors import InputError
 
 VIT_MEAN = (0.485, 0.456, 0.406)
 VIT_STD = (0.229, 0.224, 0.225)
+RGB = 3
 
 # Names, in a checkpoint of ours, of the mean and deviation of each embedding feature over the
 # pre-training images: float32 (2, dim), first of the `cls`, then of the `avg` embedding.
@@ -188,7 +189,7 @@ def load_weights(vit: Any, path: Path) -> dict[str, Tensor]:
     found, wanted = read_checkpoint(path), vit.state_dict()
     features = {key: found.pop(key) for key in (FEATURE_MEAN, FEATURE_STD) if key in found}
     stem = "patch_embed.proj.weight"
-    if stem in found and found[stem].shape[1] != wanted[stem].shape[1]:
+    if stem in found and found[stem].shape[1] == RGB:
         found[stem] = adapt_input_conv(wanted[stem].shape[1], found[stem])
     problem = next(
         (f"it lacks '{key}'" for key in wanted if key not in found),

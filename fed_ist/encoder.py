@@ -150,11 +150,16 @@ def images_in_step(n_visible: int) -> int:
 
 
 def drops_patches(model: Any) -> bool:
-    """Whether a timm model can run on some of its patches: each has a position of its own."""
+    """Whether a timm model can run on some of its patches.
+
+    Each must have a position of its own, and be embedded from its own pixels alone.
+    """
+    from timm.layers import PatchEmbed
     from timm.models.eva import Eva
     from timm.models.vision_transformer import VisionTransformer
 
-    return type(model) in (VisionTransformer, Eva) and hasattr(model.patch_embed, "proj")
+    plain = type(model) in (VisionTransformer, Eva)
+    return plain and type(model.patch_embed) is PatchEmbed
 
 
 def _check_pooling(spec: EncoderSpec, vit: Any) -> None:

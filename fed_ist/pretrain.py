@@ -173,6 +173,8 @@ def pretrain(source: ImageSource, out: Path, config: PretrainConfig, device: str
         tqdm.write(f"resuming from {checkpoint}: epochs done {epochs_done(history)}")
         vit.load_state_dict(state["encoder"])
     pixels = decode_all(source, 2 * config.shape.img_px)
+    if len(pixels) < 2:
+        raise InputError("There is one readable image only; contrast needs others to set it off.")
     images = torch.from_numpy(pixels).permute(0, 3, 1, 2)
     vit.to(device)
     for name, make in STAGES.items():

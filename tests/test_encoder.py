@@ -319,6 +319,19 @@ def test_six_bands_that_repeat_rgb_are_embedded_as_rgb(images):
     assert np.abs(a - b).max() < 1e-3
 
 
+def test_weights_of_four_bands_are_for_four_bands(tmp_path):
+    save_file(build_vit(VitShape(in_chans=4)).state_dict(), tmp_path / "four.safetensors")
+    weights = str(tmp_path / "four.safetensors")
+    assert create_encoder(EncoderSpec(weights=weights, in_chans=4)).embed_dim == 192
+    with pytest.raises(InputError, match=r"'patch_embed.proj.weight' is \(192, 4, 8, 8\) there"):
+        create_encoder(EncoderSpec(weights=weights, in_chans=3))
+
+
+@pytest.mark.parametrize("name", ["vit_tiny_r_s16_p8_224", "beit_base_patch16_224"])
+def test_a_convolutional_stem_or_relative_positions_need_the_whole_image(name):
+    assert "cannot leave out patches" in create_encoder(EncoderSpec(name, "random", "avg")).note
+
+
 @pytest.mark.parametrize("precision", ["bf16", "int8"])
 @pytest.mark.parametrize("name", [BUNDLED_ENCODER, "vit_small_patch16_dinov3.lvd1689m"])
 def test_lower_precision_gives_nearly_the_same_embeddings(name, precision):
