@@ -18,9 +18,17 @@ B = TypeVar("B")
 N_WORKERS = min(4, os.cpu_count() or 1)
 
 
-def mapped(work: Callable[[A], B], items: Iterable[A], n_ahead: int = 64) -> Iterator[B]:
-    """`map(work, items)` in threads, in order, at most `n_ahead` results ahead of their use."""
-    with ThreadPoolExecutor(N_WORKERS) as pool:
+def mapped(
+    work: Callable[[A], B],
+    items: Iterable[A],
+    n_ahead: int = 64,
+    begin: Callable[[], None] | None = None,
+) -> Iterator[B]:
+    """`map(work, items)` in threads, in order, at most `n_ahead` results ahead of their use.
+
+    begin: called in each thread before its first work.
+    """
+    with ThreadPoolExecutor(N_WORKERS, initializer=begin) as pool:
         waiting: deque[Future[B]] = deque()
         try:
             for item in items:

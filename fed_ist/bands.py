@@ -94,14 +94,14 @@ def _open(file: Path | bytes) -> Iterator[Any]:
     from rasterio.io import MemoryFile
 
     # GeoTIFF alone: GDAL's other formats include some that read further files on their own.
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)  # where it lies is of no interest
-        if isinstance(file, bytes):
-            with MemoryFile(file) as memory, memory.open(driver="GTiff") as dataset:
-                yield dataset
-        else:
-            with require_rasterio().open(file, driver="GTiff") as dataset:
-                yield dataset
+    # Where an image lies is of no interest. For good: to undo it is not safe between threads.
+    warnings.simplefilter("ignore", NotGeoreferencedWarning)
+    if isinstance(file, bytes):
+        with MemoryFile(file) as memory, memory.open(driver="GTiff") as dataset:
+            yield dataset
+    else:
+        with require_rasterio().open(file, driver="GTiff") as dataset:
+            yield dataset
 
 
 def read_bands(file: Path | bytes, name: str, choice: BandChoice) -> NDArray[np.uint8]:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from fed_ist.ahead import ahead
+from fed_ist.ahead import N_WORKERS, ahead
 from fed_ist.backbone import create_backbone
 from fed_ist.embeddings import MaskSpec, packing
 from fed_ist.encoder import Encoder, create_encoder, images_in_step
@@ -27,6 +27,7 @@ from fed_ist.rng import generator
 
 RATIOS = (0.0, 0.25, 0.5, 0.75, 0.9)
 ROUNDS = 3
+BATCHES_IN_CALL = 2  # by worker
 PLAIN_BATCH_SIZE = 32  # of timm's forward, where a batch is to be as in a run
 Work = Callable[[], object]
 
@@ -70,14 +71,12 @@ def encoding_speed(
         ]
         measured: list[list[Reading]] = [[] for _ in cases]
         for _ in tqdm(range(ROUNDS), desc=f"batch size {batch_size or 'as in a run'}", leave=False):
-            for readings, (_, _, (n, once)) in zip(measured, cases, strict=True):
+            for readings, (_, _, (_, n, once)) in zip(measured, cases, strict=True):
                 readings.append(_measure(once, n, seconds / ROUNDS, meter))
         speeds = [statistics.median(r.images_s for r in readings) for readings in measured]
-        for (precision, ratio, (n, _)), readings, speed in zip(
-            cases, measured, speeds, strict=True
-        ):
-            last = readings[-1]
-            yield Speed(ratio, n, precision, speed, speed / speeds[0], last.peak_mb, last.joules)
+        for case, readings, speed in zip(cases, measured, speeds, strict=True):
+            (precision, ratio, (size, _, _)), last = case, readings[-1]
+            yield Speed(ratio, size, precision, speed, speed / speeds[0], last.peak_mb, last.joules)
 
 
 def write_json(path: Path, found: Sequence[Speed]) -> None:
@@ -92,20 +91,22 @@ def write_json(path: Path, found: Sequence[Speed]) -> None:
     write_atomic(path, (text + "\n").encode())
 
 
-def _encoding(encoder: Encoder, ratio: float, batch_size: int) -> tuple[int, Work]:
-    """(images, a call that encodes them)"""
+def _encoding(encoder: Encoder, ratio: float, batch_size: int) -> tuple[int, int, Work]:
+    """(batch size, images, a call that encodes them as a run does)"""
     rng = generator(0, "bench")
     n_visible = count_visible(encoder.grid[0] * encoder.grid[1], ratio)
-    n = batch_size or images_in_step(n_visible)
-    shape = (n, encoder.img_px, encoder.img_px, encoder.spec.in_chans)
+    size = batch_size or images_in_step(n_visible)
+    shape = (size, encoder.img_px, encoder.img_px, encoder.spec.in_chans)
     images = rng.integers(0, 256, shape, dtype=np.uint8)
     visible = visible_patches("fixed", images, encoder.grid, ratio, rng)
-    patches = take_visible(images, encoder.patch_px, visible)
-    return n, lambda: encoder.encode(patches, visible)
+    labels = np.zeros(size, dtype=np.int64)
+    batch = PackedBatch(take_visible(images, encoder.patch_px, visible), visible, labels)
+    batches = [batch] * (BATCHES_IN_CALL * N_WORKERS)
+    return size, size * len(batches), lambda: list(encoder.encode_all(batches, size))
 
 
-def _plain_forward(spec: EncoderSpec, batch_size: int) -> tuple[int, Work]:
-    """timm's forward on full images that were normalised before."""
+def _plain_forward(spec: EncoderSpec, batch_size: int) -> tuple[int, int, Work]:
+    """The same of timm's forward, on full images that were normalised before."""
     backbone = create_backbone(spec.name, spec.weights, spec.in_chans, spec.img_px)
     model = backbone.model.eval()
     n = batch_size or PLAIN_BATCH_SIZE
@@ -115,7 +116,7 @@ def _plain_forward(spec: EncoderSpec, batch_size: int) -> tuple[int, Work]:
     def once() -> object:
         return model(images)
 
-    return n, once
+    return n, n, once
 
 
 @dataclass(frozen=True)
@@ -187,13 +188,12 @@ def overlap(source: ImageSource, encoder: Encoder, mask_ratio: float, folder: Pa
         work()
         return time.perf_counter() - started
 
-    def encode(batches: Iterator[PackedBatch]) -> None:
-        for batch in batches:
-            for _ in encoder.encode_batch(batch):
-                pass
-
     def skip(reason: str) -> None:
         return None
+
+    def encode(batches: Iterator[PackedBatch]) -> None:
+        for _ in encoder.encode_all(batches):
+            pass
 
     path = folder / "bench.arrow"
     try:

@@ -200,10 +200,9 @@ def embed(
     except InputError:
         batches = packing(source, spec, packed_path, on_skip)
     values, labels = [], []
-    for batch in ahead(batches):
-        for part, part_labels in encoder.encode_batch(batch):
-            values.append(part)
-            labels.append(part_labels)
+    for part, part_labels in encoder.encode_all(ahead(batches)):
+        values.append(part)
+        labels.append(part_labels)
     packed = PackedImages(packed_path)
     counts = Counts(
         n_images=packed.n_images,

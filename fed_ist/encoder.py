@@ -1,7 +1,8 @@
 """The frozen encoder: packed masked images in, embeddings out."""
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from fed_ist.ahead import N_WORKERS, mapped
 from fed_ist.backbone import (
     FEATURE_MEAN,
     FEATURE_STD,
@@ -129,15 +131,41 @@ class Encoder:
                 f"{self.patch_px} px. Pack the images again."
             )
 
-    def encode_batch(
-        self, batch: "PackedBatch"
+    def encode_all(
+        self, batches: Iterable["PackedBatch"], step: int = 0
     ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-        """(embeddings, labels) of a packed batch, in steps of a size that suits the caches."""
-        size = images_in_step(batch.patches.shape[1])
-        for start in range(0, len(batch.labels), size):
-            rows = slice(start, start + size)
-            visible = batch.visible if batch.visible.ndim == 1 else batch.visible[rows]
-            yield self.encode(batch.patches[rows], visible), batch.labels[rows]
+        """(embeddings, labels) of packed batches, in order, a few images at a time.
+
+        step: images at a time; 0 for as many as suit the caches. Each core works on a step of its
+        own, rather than all on one: so none waits for another, and decoding that goes on beside
+        takes no more than its own time. The numbers do not depend on how many cores there are.
+        """
+
+        def encode(part: "PackedBatch") -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+            return self.encode(part.patches, part.visible), part.labels
+
+        n_threads = torch.get_num_threads()
+        _ = self._run  # made here, once
+        try:
+            yield from mapped(
+                encode,
+                (part for batch in batches for part in in_steps(batch, step)),
+                n_ahead=2 * N_WORKERS,
+                begin=lambda: torch.set_num_threads(1),
+            )
+        finally:
+            torch.set_num_threads(n_threads)  # MKL's number is of the process, not of the thread
+
+
+def in_steps(batch: "PackedBatch", step: int = 0) -> Iterator["PackedBatch"]:
+    """A batch in parts of `step` images, or of as many as suit the caches."""
+    size = step or images_in_step(batch.patches.shape[1])
+    for start in range(0, len(batch.labels), size):
+        rows = slice(start, start + size)
+        visible = batch.visible if batch.visible.ndim == 1 else batch.visible[rows]
+        yield replace(
+            batch, patches=batch.patches[rows], visible=visible, labels=batch.labels[rows]
+        )
 
 
 # Rows of tokens that a step works on: more do not fit the caches, fewer leave the cores idle.

@@ -103,7 +103,11 @@ def decode(data: bytes, name: str, min_px: int | None = None) -> Image.Image:
             image.draft(None, (min_px, min_px))
         if image.format == "TIFF" and image.mode.startswith(("I", "F")):
             raise UnreadableImageError(f"{name}: {_more_than_rgb('its values are not 8 bits')}")
-        return ImageOps.exif_transpose(image).convert("RGB")
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode != "RGB":
+            return image.convert("RGB")
+        image.load()
+        return image
     except UnreadableImageError:
         raise
     except UnidentifiedImageError as error:

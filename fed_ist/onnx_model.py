@@ -132,11 +132,11 @@ def _quantise(plain: Path, small: Path) -> None:
 
 
 def open_session(path: Path) -> Any:
-    """An ONNX Runtime session on as many threads as torch uses."""
+    """An ONNX Runtime session; each thread that calls it computes by itself."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = torch.get_num_threads()
+    options.intra_op_num_threads = 1
     options.log_severity_level = 3
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
