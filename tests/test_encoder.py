@@ -15,7 +15,7 @@ from fed_ist.encoder_spec import BUNDLED_ENCODER, EncoderSpec
 from fed_ist.errors import InputError
 from fed_ist.images import folder_source
 from fed_ist.masks import visible_patches
-from fed_ist.packing import patchify, take_visible
+from fed_ist.packing import PackedBatch, patchify, take_visible
 
 MEAN, STD = (0.5, 0.4, 0.3), (0.2, 0.25, 0.3)
 SMALL = {
@@ -360,6 +360,27 @@ def test_fewer_patches_make_larger_steps():
     sizes = [images_in_step(n) for n in (1, 16, 64, 196, 5000)]
     assert sizes == sorted(sizes, reverse=True)
     assert sizes[-1] == 1
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_batches_are_encoded_in_order_and_the_number_of_threads_is_left_alone(shared):
+    encoder = create_encoder(EncoderSpec(weights="random"))
+    rng = np.random.default_rng(0)
+    batches = []
+    for n in (7, 1, 12):
+        patches = rng.integers(0, 256, (n, 4, 192), dtype=np.uint8)
+        each = np.stack([np.sort(rng.permutation(64)[:4]) for _ in range(n)])
+        visible = np.array([3, 5, 17, 40]) if shared else each
+        batches.append(PackedBatch(patches, visible, np.arange(n)))
+    n_threads = torch.get_num_threads()
+    found = list(encoder.encode_all(batches, 3))
+    assert torch.get_num_threads() == n_threads
+    assert [len(labels) for _, labels in found] == [3, 3, 1, 1, 3, 3, 3, 3]
+    values = np.concatenate([values for values, _ in found])
+    expected = np.concatenate([encoder.encode(b.patches, b.visible) for b in batches])
+    assert np.abs(values - expected).max() < 1e-5
+    again = np.concatenate([values for values, _ in encoder.encode_all(batches, 3)])
+    assert (values == again).all()
 
 
 def test_the_bundled_encoder_is_small_standardised_and_tells_scenes_apart(image_folder, tmp_path):
