@@ -62,8 +62,9 @@ def pretrain(
     from fed_ist.datasets import open_all
     from fed_ist.masks import count_visible
     from fed_ist.paths import require_writable
-    from fed_ist.pretrain import PretrainConfig, StageConfig, check_device
+    from fed_ist.pretrain import check_device
     from fed_ist.pretrain import pretrain as pretrain_encoder
+    from fed_ist.stages import PretrainConfig, StageConfig
 
     if img_px % patch_px:
         raise InputError(f"--img-px {img_px} is no multiple of --patch-px {patch_px}.")

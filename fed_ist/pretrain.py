@@ -7,7 +7,6 @@ Two stages: masked autoencoding (`fed_ist.mae`), then contrast of masked views
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,116 +17,13 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from fed_ist.ahead import ahead
-from fed_ist.augment import crops, recolour
-from fed_ist.backbone import (
-    FEATURE_MEAN,
-    FEATURE_STD,
-    VIT_MEAN,
-    VIT_STD,
-    VitShape,
-    build_vit,
-    load_weights,
-)
-from fed_ist.contrast import MaskedContrast
+from fed_ist.backbone import FEATURE_MEAN, FEATURE_STD, build_vit, load_weights
 from fed_ist.errors import InputError
 from fed_ist.images import ImageSource, squares
-from fed_ist.mae import MaskedAutoencoder, without_fused_attention
+from fed_ist.mae import without_fused_attention
 from fed_ist.pretrain_files import History, load_checkpoint, save_checkpoint, save_encoder
 from fed_ist.rng import torch_seed
-
-
-@dataclass(frozen=True)
-class StageConfig:
-    """One stage's schedule. min_area: the smallest random crop, as a share of the image."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    min_area: float
-
-
-@dataclass(frozen=True)
-class PretrainConfig:
-    """What is trained and how; part of every checkpoint, so that a resumed run is the same run.
-
-    init: a checkpoint to start from; empty to start from random weights.
-    tune_ratios: mask ratios that the second view takes in turn; the first has `mask_ratio`.
-    """
-
-    shape: VitShape = field(default_factory=VitShape)
-    init: str = ""
-    mae: StageConfig = StageConfig(120, 128, 1e-3, 0.35)
-    contrast: StageConfig = StageConfig(50, 256, 1e-3, 0.2)
-    mask_ratio: float = 0.75
-    tune_ratios: tuple[float, ...] = (0.5, 0.75)
-    weight_decay: float = 0.05
-    warmup_fraction: float = 0.05
-    decoder_dim: int = 128
-    decoder_depth: int = 2
-    projector_dim: int = 1024
-    temperature: float = 0.2
-    recolour: float = 0.3
-    seed: int = 0
-
-
-class Autoencoding:
-    """Stage one: a crop of each image, three quarters hidden."""
-
-    def __init__(self, vit: Any, config: PretrainConfig) -> None:
-        self.schedule = config.mae
-        self.n_patches = vit.patch_embed.num_patches
-        self.model: nn.Module = MaskedAutoencoder(
-            vit, config.mask_ratio, config.decoder_dim, config.decoder_depth
-        )
-        without_fused_attention(self.model.decoder_blocks)
-
-    def inputs(
-        self, batch: Tensor, img_px: int, step: int, rng: torch.Generator
-    ) -> tuple[Any, ...]:
-        """(normalised crops, noise)"""
-        view = normalise(crops(batch, img_px, self.schedule.min_area, rng).float() / 255)
-        return view, torch.rand(len(batch), self.n_patches, generator=rng)
-
-
-class Contrasting:
-    """Stage two: two recoloured crops of each image, each masked at a ratio of its own."""
-
-    def __init__(self, vit: Any, config: PretrainConfig) -> None:
-        self.schedule = config.contrast
-        self.config = config
-        self.n_patches = vit.patch_embed.num_patches
-        self.model: nn.Module = MaskedContrast(vit, config.projector_dim, config.temperature)
-
-    def inputs(
-        self, batch: Tensor, img_px: int, step: int, rng: torch.Generator
-    ) -> tuple[Any, ...]:
-        """(two views, two noises, two numbers of visible patches)"""
-        config = self.config
-        ratios = (config.mask_ratio, config.tune_ratios[step % len(config.tune_ratios)])
-        views, noise, n_visible = [], [], []
-        for ratio in ratios:
-            view = crops(batch, img_px, self.schedule.min_area, rng).float() / 255
-            views.append(normalise(recolour(view, config.recolour, rng)))
-            noise.append(torch.rand(len(batch), self.n_patches, generator=rng))
-            n_visible.append(max(1, int(self.n_patches * (1 - ratio))))
-        return views, noise, n_visible
-
-
-Stage = Autoencoding | Contrasting
-STAGES: dict[str, type[Autoencoding] | type[Contrasting]] = {
-    "mae": Autoencoding,
-    "contrast": Contrasting,
-}
-
-
-def normalise(images: Tensor) -> Tensor:
-    """Pixels in [0, 1], float (N, C, H, W), by ImageNet's means and deviations, channel by channel.
-
-    Beyond three channels they repeat, as `fed_ist.backbone` has it.
-    """
-    index = torch.arange(images.shape[1], device=images.device) % 3
-    mean, std = (torch.tensor(v, device=images.device)[index] for v in (VIT_MEAN, VIT_STD))
-    return (images - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
+from fed_ist.stages import STAGES, PretrainConfig, Stage, normalise
 
 
 def decode_all(source: ImageSource, side_px: int) -> NDArray[np.uint8]:
@@ -168,7 +64,6 @@ def pretrain(source: ImageSource, out: Path, config: PretrainConfig, device: str
     vit = build_vit(config.shape)
     if config.init:
         load_weights(vit, Path(config.init))
-    without_fused_attention(vit.blocks)
     if state:
         tqdm.write(f"resuming from {checkpoint}: epochs done {epochs_done(history)}")
         vit.load_state_dict(state["encoder"])
@@ -180,6 +75,8 @@ def pretrain(source: ImageSource, out: Path, config: PretrainConfig, device: str
     for name, make in STAGES.items():
         torch.manual_seed(torch_seed(config.seed, f"pretrain-{name}"))
         stage = make(vit, config)
+        if device == "cpu":
+            without_fused_attention(stage.model)
         if len(history[name]) == stage.schedule.epochs:
             continue
         resumed = state if state and history[name] else None

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from safetensors.torch import save
@@ -12,14 +12,12 @@ from torch import Tensor, nn
 from fed_ist.backbone import ORIGIN
 from fed_ist.errors import InputError
 from fed_ist.results import write_atomic
-
-if TYPE_CHECKING:
-    from fed_ist.pretrain import PretrainConfig
+from fed_ist.stages import PretrainConfig
 
 History = dict[str, list[float]]  # stage -> mean loss of each of its epochs
 
 
-def settings(config: "PretrainConfig") -> str:
+def settings(config: PretrainConfig) -> str:
     return json.dumps(asdict(config), sort_keys=True)
 
 
@@ -29,7 +27,7 @@ def save_checkpoint(
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     history: History,
-    config: "PretrainConfig",
+    config: PretrainConfig,
 ) -> None:
     """Write everything that resuming needs; a cut leaves the previous checkpoint whole."""
     state = {
@@ -44,9 +42,7 @@ def save_checkpoint(
     part.replace(checkpoint)
 
 
-def load_checkpoint(
-    checkpoint: Path, config: "PretrainConfig", device: str
-) -> dict[str, Any] | None:
+def load_checkpoint(checkpoint: Path, config: PretrainConfig, device: str) -> dict[str, Any] | None:
     """A checkpoint of the same configuration, or None where there is none."""
     if not checkpoint.exists():
         return None
@@ -71,7 +67,7 @@ def save_encoder(
     vit: Any,
     features: dict[str, Tensor],
     history: History,
-    config: "PretrainConfig",
+    config: PretrainConfig,
 ) -> Path:
     """Write the encoder alone (fp16, with its feature statistics) and the history of losses."""
     half = {

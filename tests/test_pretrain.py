@@ -15,14 +15,8 @@ from fed_ist.encoder import create_encoder
 from fed_ist.encoder_spec import EncoderSpec
 from fed_ist.errors import InputError
 from fed_ist.mae import MaskedAutoencoder
-from fed_ist.pretrain import (
-    PretrainConfig,
-    StageConfig,
-    check_device,
-    learning_rate_at,
-    normalise,
-    pretrain,
-)
+from fed_ist.pretrain import check_device, learning_rate_at, pretrain
+from fed_ist.stages import PretrainConfig, StageConfig, normalise
 
 TINY = VitShape(img_px=32, patch_px=8, embed_dim=48, depth=1, num_heads=3)
 
