@@ -125,15 +125,16 @@ def _compare_half(probe: Probe, half: ProbeRow, whole: ProbeRow) -> str:
         * math.sqrt(squared_error(probe, half) + kept**2 * squared_error(probe, whole))
         / probe.accuracy(whole)
     )
-    bar = f"{_percent(ENOUGH)}{', though within the noise' if abs(kept - ENOUGH) < noise else ''}"
-    if kept >= ENOUGH:
-        verdict = f"at least {bar}: half the image suffices."
+    more = "at least" if kept >= ENOUGH else "less than"
+    if abs(kept - ENOUGH) < noise:
+        verdict = "but by less than the noise: whether half the image suffices, this cannot tell."
     else:
-        verdict = f"less than {bar}: half the image does not suffice."
+        suffices = "suffices" if kept >= ENOUGH else "does not suffice"
+        verdict = f"beyond the noise: half the image {suffices}."
     return (
         f"{probe.name}, {half.mask}: {100 * probe.accuracy(half):.1f}% with half of the image, "
         f"{100 * probe.accuracy(whole):.1f}% with the whole. That keeps {100 * kept:.1f}% of the "
-        f"accuracy (noise {100 * noise:.1f}), {verdict}"
+        f"accuracy (noise {100 * noise:.1f}), {more} {_percent(ENOUGH)}, {verdict}"
     )
 
 

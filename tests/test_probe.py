@@ -205,10 +205,13 @@ def test_the_report_says_where_half_the_image_is_enough_and_where_it_is_not():
     enough, not_enough = half_against_whole(rows)
     assert enough == (
         "linear, fixed: 59.0% with half of the image, 60.0% with the whole. That keeps 98.3% of "
-        "the accuracy (noise 7.3), at least 97%, though within the noise: half the image suffices."
+        "the accuracy (noise 7.3), at least 97%, but by less than the noise: whether half the "
+        "image suffices, this cannot tell."
     )
     assert not_enough.startswith("MLP, fixed: 40.0% with half of the image, 80.0% with the whole.")
-    assert not_enough.endswith("less than 97%: half the image does not suffice.")
+    assert not_enough.endswith("less than 97%, beyond the noise: half the image does not suffice.")
+    better, _ = half_against_whole([row(NO_MASK, 0, 0.50, 0.5), row("fixed", 0.5, 0.70, 0.5)])
+    assert better.endswith("at least 97%, beyond the noise: half the image suffices.")
     assert half_against_whole(rows[1:])[0].startswith("Not measured: probe the ratios 0 and 0.5")
 
 
