@@ -3,6 +3,7 @@
 The preprocessing (size, mean, deviation, interpolation) is what timm's data config says of a model.
 """
 
+import difflib
 import json
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -83,7 +84,7 @@ def check_encoder_name(name: str) -> None:
 
     architecture, _, tag = name.partition(".")
     if not timm.is_model(architecture):
-        close = timm.list_models(f"*{architecture.split('_')[0]}*")[:5]
+        close = difflib.get_close_matches(architecture, timm.list_models(), n=5)
         hint = f" Similar timm names: {', '.join(close)}." if close else ""
         raise InputError(
             f"Unknown encoder '{name}'. Choose from: {', '.join(BUNDLED_ENCODERS)}, or any timm "
@@ -123,7 +124,7 @@ def create_backbone(name: str, weights: str, in_chans: int, img_px: int) -> Back
     path = Path(weights) if weights not in ("pretrained", "random") else None
     if path is not None and not path.is_file():
         raise InputError(
-            f"encoder-weights = '{path}' is not a file. "
+            f"encoder-weights = '{path}' (--weights) is not a file. "
             "Give 'pretrained', 'random', or the path of a checkpoint."
         )
     if name in BUNDLED_ENCODERS:
@@ -168,9 +169,9 @@ def read_checkpoint(path: Path) -> dict[str, Tensor]:
     try:
         found = load_state_dict(str(path), use_ema=False, weights_only=True)
     except Exception as error:  # torch, pickle and safetensors raise many kinds
-        reason = str(error).split("\n")[0]
         raise InputError(
-            f"'{path}' cannot be read as a checkpoint ({type(error).__name__}: {reason})."
+            f"'{path}' cannot be read as a checkpoint ({type(error).__name__}). Give a "
+            ".safetensors file, or a .pth file that holds weights and nothing else."
         ) from error
     others: tuple[str, ...] = ("head.", "head_dist.", "decoder", "fc.")
     if "decoder_embed.weight" in found:  # an MAE's; DINOv2 has a mask token of another use
@@ -261,8 +262,8 @@ def _create(name: str, path: Path | None, pretrained: bool, options: dict[str, A
             raise InputError(f"timm cannot build encoder '{name}': {reason}") from error
         raise InputError(
             f"The weights of encoder '{name}' could not be fetched ({type(error).__name__}). "
-            "Check the network, or download them elsewhere and give encoder-weights the path of "
-            f"the file, or use the bundled encoder {BUNDLED_ENCODER}."
+            "Check the network, or download them elsewhere and give encoder-weights (--weights) the "
+            f"path of the file, or use the bundled encoder {BUNDLED_ENCODER}."
         ) from error
 
 

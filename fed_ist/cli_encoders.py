@@ -12,6 +12,7 @@ from fed_ist.encoder_spec import BUNDLED_ENCODER
 from fed_ist.errors import InputError
 
 if TYPE_CHECKING:
+    from fed_ist.backbone import VitShape
     from fed_ist.probe_table import Settings, Subject
 
 encoders = typer.Typer()
@@ -75,28 +76,45 @@ def pretrain(
     count_visible(1, mask_ratio)
     check_device(device)
     source = open_all(images, parse_bands(bands, band_range))
+    shape = VitShape(img_px, patch_px, embed_dim, depth, num_heads, source.channels)
+    init = _init_weights(init, shape)
     require_writable(out, "--out")
     config = PretrainConfig(
-        shape=VitShape(img_px, patch_px, embed_dim, depth, num_heads, source.channels),
-        init=_init_weights(init),
+        shape=shape,
+        init=init,
         mae=StageConfig(epochs, batch_size, learning_rate, min_area=0.35),
         contrast=StageConfig(tune_epochs, tune_batch_size, tune_learning_rate, min_area=0.2),
         mask_ratio=mask_ratio,
         seed=seed,
     )
-    weights = pretrain_encoder(source, out, config, device)
+    try:
+        weights = pretrain_encoder(source, out, config, device)
+    except KeyboardInterrupt:
+        typer.echo("Interrupted; the same command goes on after the last whole epoch.", err=True)
+        raise typer.Exit(130) from None
     typer.echo(f"weights  {weights.resolve()}")
 
 
-def _init_weights(init: str) -> str:
-    from fed_ist.backbone import BUNDLED_ENCODERS
+def _init_weights(init: str, shape: "VitShape") -> str:
+    from dataclasses import replace
+
+    from fed_ist.backbone import BUNDLED_ENCODERS, read_shape
     from fed_ist.bundled import package_file
 
     if init == "pretrained":
-        return str(package_file(BUNDLED_ENCODERS[BUNDLED_ENCODER]))
-    if init and not Path(init).is_file():
+        init = str(package_file(BUNDLED_ENCODERS[BUNDLED_ENCODER]))
+    if not init:
+        return ""
+    if not Path(init).is_file():
         raise InputError(f"--init '{init}' is not a file. Give a checkpoint, or 'pretrained'.")
-    return str(Path(init).resolve()) if init else ""
+    found = read_shape(Path(init))
+    if found and replace(found, in_chans=shape.in_chans) != shape:
+        raise InputError(
+            f"--init '{init}' is an encoder of another shape: give --img-px {found.img_px} "
+            f"--patch-px {found.patch_px} --embed-dim {found.embed_dim} --depth {found.depth} "
+            f"--num-heads {found.num_heads}."
+        )
+    return str(Path(init).resolve())
 
 
 @encoders.command()
@@ -113,6 +131,14 @@ def probe(
     mask_ratio: Annotated[
         str, typer.Option(help="Shares of the patches to drop, separated by commas.")
     ] = "0,0.5,0.75",
+    img_px: Annotated[int, typer.Option(min=0, help="Side of the images; 0: the model's.")] = 0,
+    bands: Annotated[
+        str,
+        typer.Option(help="Bands of GeoTIFFs, by name or number: 4,3,2,8; RGB if empty."),
+    ] = "",
+    band_range: Annotated[
+        str, typer.Option(help="The values that become 0 and 255, such as 0:10000.")
+    ] = "",
     limit: Annotated[
         int, typer.Option(min=0, help="Training and test images, each at most; 0: all.")
     ] = 0,
@@ -129,6 +155,7 @@ def probe(
       fed-ist probe images --mask all --mask-ratio 0,0.25,0.5,0.75,0.9 --out probe
     """
     from fed_ist.backbone import check_encoder_name
+    from fed_ist.bands import parse_bands
     from fed_ist.encoder import create_encoder
     from fed_ist.encoder_spec import EncoderSpec
     from fed_ist.paths import cache_dir, require_writable
@@ -144,12 +171,15 @@ def probe(
 
     require_scikit_learn()
     cells = list_cells(parse_masks(mask), parse_ratios(mask_ratio))
-    spec = EncoderSpec(encoder, weights, pooling, seed, precision=precision)
+    chosen = parse_bands(bands, band_range)
+    spec = EncoderSpec(
+        encoder, weights, pooling, seed, chosen.n_channels if chosen else 3, img_px, precision
+    )
     check_encoder_name(encoder)
     if out:
         require_writable(out, "--out")
-    train = open_images(dataset, test_dataset, "train", limit, seed)
-    test = open_images(dataset, test_dataset, "test", limit, seed)
+    train = open_images(dataset, test_dataset, "train", limit, seed, chosen)
+    test = open_images(dataset, test_dataset, "test", limit, seed, chosen)
     model = create_encoder(spec)
     if model.note:
         typer.echo(model.note, err=True)
@@ -163,6 +193,9 @@ def probe(
             "weights": weights,
             "pooling": pooling,
             "precision": precision,
+            "img_px": img_px,
+            "bands": bands,
+            "band_range": band_range,
             "limit": limit,
         },
     )

@@ -99,6 +99,9 @@ class Encoder:
             "img_px": self.img_px,
             "patch_px": self.patch_px,
             "channels": self.spec.in_chans,
+            "grid": list(self.grid),
+            "layout": "bytes of a patch: rows, then columns, then channels; patches numbered from "
+            "0, row by row; normalisation is inside",
             "interpolation": self.interpolation,
             "embed_dim": self.embed_dim,
         }

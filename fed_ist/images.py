@@ -98,12 +98,14 @@ def decode(data: bytes, name: str, min_px: int | None = None) -> Image.Image:
         a quarter or an eighth of its size, which skips most of the work on a large photograph.
     """
     try:
-        image = Image.open(io.BytesIO(data))
+        image: Image.Image = Image.open(io.BytesIO(data))
         if min_px is not None:
             image.draft(None, (min_px, min_px))
         if image.format == "TIFF" and image.mode.startswith(("I", "F")):
             raise UnreadableImageError(f"{name}: {_more_than_rgb('its values are not 8 bits')}")
         ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith("I"):  # 16-bit greys, which Pillow would cut off at 255
+            image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
         if image.mode != "RGB":
             return image.convert("RGB")
         image.load()

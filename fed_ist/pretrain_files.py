@@ -54,10 +54,16 @@ def load_checkpoint(checkpoint: Path, config: PretrainConfig, device: str) -> di
             f"'{checkpoint}' cannot be read as a checkpoint ({type(error).__name__}). "
             "Move it away to start anew, or choose another --out."
         ) from error
-    if written != settings(config):
+    before, now = json.loads(written), json.loads(settings(config))
+    differing = [key for key in now if before.get(key) != now[key]]
+    if differing:
+        words = "; ".join(
+            f"{key} was {json.dumps(before.get(key))} and is {json.dumps(now[key])}"
+            for key in differing
+        )
         raise InputError(
-            f"'{checkpoint}' was written with other settings: {written}. "
-            "Repeat those, or choose another --out."
+            f"'{checkpoint}' was written with other settings: {words}. "
+            "Repeat the former, or choose another --out."
         )
     return state
 

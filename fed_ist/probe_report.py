@@ -174,7 +174,16 @@ def repeat_command(settings: Mapping[str, object], rows: Sequence[ProbeRow]) -> 
     """The command that makes these rows again, but for --out."""
     ratios = ",".join(f"{ratio:g}" for ratio in sorted({row.mask_ratio for row in rows}))
     words = ["fed-ist probe", str(settings["dataset"])]
-    for key in ("test_dataset", "encoder", "weights", "pooling", "precision"):
+    for key in (
+        "test_dataset",
+        "encoder",
+        "weights",
+        "pooling",
+        "precision",
+        "img_px",
+        "bands",
+        "band_range",
+    ):
         if settings[key]:
             words.append(f"--{key.replace('_', '-')} {settings[key]}")
     words += [f"--mask {','.join(_masks(rows))}"] if _masks(rows) else []

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fed_ist.bands import BandChoice
 from fed_ist.datasets import open_dataset
 from fed_ist.embeddings import Embeddings, MaskSpec, embed
 from fed_ist.errors import InputError, require_choice
@@ -105,12 +106,19 @@ def list_cells(masks: Sequence[str], ratios: Sequence[float]) -> list[tuple[str,
     return unmasked + [(mask, ratio) for mask in masks for ratio in ratios if ratio > 0]
 
 
-def open_images(dataset: str, test_dataset: str, split: str, limit: int, seed: int) -> ImageSource:
+def open_images(
+    dataset: str,
+    test_dataset: str,
+    split: str,
+    limit: int,
+    seed: int,
+    bands: BandChoice | None = None,
+) -> ImageSource:
     """One split of a data set, or a stratified choice of `limit` of its images (0: all).
 
     Raises `InputError` where it is empty or has more classes than `limit`.
     """
-    source = open_dataset(dataset, test_dataset, split, seed)
+    source = open_dataset(dataset, test_dataset, split, seed, bands)
     n_classes = len(np.unique(source.labels[source.labels >= 0]))
     if n_classes == 0:
         raise InputError(

@@ -28,7 +28,7 @@ BAD_RUNS = {
     "encoder": (["--set", "encoder=vit_huge"], "Unknown encoder 'vit_huge'"),
     "weights": (
         ["--set", "encoder-weights=/absent.pth"],
-        "encoder-weights = '/absent.pth' is not a file",
+        "encoder-weights = '/absent.pth' (--weights) is not a file",
     ),
     "mask": (["--set", "mask=stripes"], "Unknown mask 'stripes'"),
     "strategy": (["--set", "strategy=fedsgd"], "Unknown strategy 'fedsgd'"),

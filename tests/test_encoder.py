@@ -227,6 +227,7 @@ def test_weights_of_timm_names_follow_the_seed():
     ("name", "pooling", "sentence"),
     [
         ("vit_enormous", "cls", "Unknown encoder 'vit_enormous'"),
+        ("vit_tiny_patch16_2244", "cls", "Similar timm names: vit_tiny_patch16_224,"),
         ("vit_base_patch16_224.mea", "cls", r"no such weights.*vit_base_patch16_224\.mae"),
         ("resnet18", "cls", "cannot leave out patches and pools in its own way.*pooling = 'avg'"),
         ("vit_base_patch16_siglip_224", "cls", "no class token.*pooling = 'map' or 'avg'"),
@@ -242,7 +243,7 @@ def test_encoders_that_cannot_serve_are_refused(name, pooling, sentence):
 def test_weights_that_cannot_be_fetched_are_one_clear_error(monkeypatch):
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(InputError, match=r"could not be fetched.*encoder-weights the path"):
+    with pytest.raises(InputError, match=r"could not be fetched.*encoder-weights .* the path of"):
         create_encoder(EncoderSpec("vit_tiny_patch16_224.augreg_in21k"))
 
 

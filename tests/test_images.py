@@ -105,6 +105,14 @@ def test_interpolations_differ_and_an_unknown_one_is_refused():
         square(image, 64, "cubic")
 
 
+def test_greys_of_16_bits_are_scaled_not_cut_off():
+    greys = np.linspace(0, 65535, 64, dtype=np.uint16).reshape(8, 8)
+    file = io.BytesIO()
+    Image.fromarray(greys).save(file, "PNG")
+    read = np.asarray(decode(file.getvalue(), "x.png"))
+    assert (read == (greys // 257)[..., None]).all()
+
+
 @pytest.mark.parametrize("dtype", [np.uint16, np.int32, np.float32])
 def test_a_tiff_of_other_than_8_bits_is_not_silently_clipped(dtype):
     out = io.BytesIO()

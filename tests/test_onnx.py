@@ -1,15 +1,19 @@
 """The exported encoder is the encoder, for any number of images and patches."""
 
 import json
+import re
 import sys
 
 import numpy as np
 import pytest
+from conftest import ROOT
+from PIL import Image
 
 from fed_ist.encoder import create_encoder
 from fed_ist.encoder_spec import EncoderSpec
 from fed_ist.errors import InputError
 from fed_ist.onnx_model import cached, export_onnx, open_session
+from fed_ist.packing import take_visible
 
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
@@ -46,15 +50,32 @@ def test_the_file_says_how_images_become_patches(tmp_path):
     path = tmp_path / "e.onnx"
     export_onnx(encoder.module, encoder.patch_bytes, path, False, encoder.facts)
     facts = {p.key: p.value for p in onnx.load(str(path)).metadata_props}
-    assert json.loads(facts["fed-ist"]) == {
+    told = json.loads(facts["fed-ist"])
+    assert "normalisation is inside" in told.pop("layout")
+    assert told == {
         "encoder": "vit_mae_patch8_64.aid",
         "pooling": "cls",
         "img_px": 64,
         "patch_px": 8,
         "channels": 3,
+        "grid": [8, 8],
         "interpolation": "bicubic",
         "embed_dim": 192,
     }
+
+
+def test_the_readmes_program_gives_the_encoders_embedding(tmp_path, monkeypatch, images):
+    encoder = create_encoder(EncoderSpec())
+    path = tmp_path / "encoder.onnx"
+    export_onnx(encoder.module, encoder.patch_bytes, path, False, encoder.facts)
+    Image.fromarray(images[0]).save(tmp_path / "image.png")
+    program = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
+    monkeypatch.chdir(tmp_path)
+    names: dict = {}
+    exec(program, names)
+    visible = np.arange(0, 64, 2)
+    expected = encoder.encode(take_visible(images[:1], 8, visible), visible)
+    assert np.abs(names["embedding"] - expected).max() < 2e-3
 
 
 def test_int8_is_a_third_of_the_size_and_exported_once(tmp_path, monkeypatch):

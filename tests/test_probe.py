@@ -338,7 +338,7 @@ BAD_WORDS = {
     "no number": (["--mask-ratio", "0,half"], "'half' is no number"),
     "pooling": (["--pooling", "max"], "Unknown pooling 'max'"),
     "encoder": (["--encoder", "vit_huge"], "Unknown encoder 'vit_huge'"),
-    "weights": (["--weights", "/absent.pth"], "'/absent.pth' is not a file"),
+    "weights": (["--weights", "/absent.pth"], "'/absent.pth' (--weights) is not a file"),
     "limit": (["--limit", "3"], "--limit 3 is fewer than the 4 classes"),
     "test images": (["--test-dataset", "/absent"], "test-dataset = '/absent' does not exist"),
     "out": (["--out", "/proc/none"], "--out = '/proc/none' cannot be written to"),
