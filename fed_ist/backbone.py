@@ -262,8 +262,8 @@ def _create(name: str, path: Path | None, pretrained: bool, options: dict[str, A
             raise InputError(f"timm cannot build encoder '{name}': {reason}") from error
         raise InputError(
             f"The weights of encoder '{name}' could not be fetched ({type(error).__name__}). "
-            "Check the network, or download them elsewhere and give encoder-weights (--weights) the "
-            f"path of the file, or use the bundled encoder {BUNDLED_ENCODER}."
+            "Check the network, or download them elsewhere and give encoder-weights (--weights) "
+            f"the path of the file, or use the bundled encoder {BUNDLED_ENCODER}."
         ) from error
 
 

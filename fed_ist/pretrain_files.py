@@ -1,5 +1,6 @@
 """What pre-training leaves on disk: a checkpoint after each epoch, the encoder, its history."""
 
+import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -18,7 +19,11 @@ History = dict[str, list[float]]  # stage -> mean loss of each of its epochs
 
 
 def settings(config: PretrainConfig) -> str:
-    return json.dumps(asdict(config), sort_keys=True)
+    """The configuration in JSON; of the weights to start from their digest, wherever they lie."""
+    values = asdict(config)
+    if config.init:
+        values["init"] = hashlib.sha256(Path(config.init).read_bytes()).hexdigest()[:16]
+    return json.dumps(values, sort_keys=True)
 
 
 def save_checkpoint(
