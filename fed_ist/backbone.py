@@ -111,16 +111,14 @@ def may_drop_patches(name: str) -> bool:
 def create_backbone(name: str, weights: str, in_chans: int, img_px: int) -> Backbone:
     """Make any model.
 
-    name: a bundled encoder or a timm model name.
+    name: a bundled encoder or a timm model name, which `check_encoder_name` let pass.
     weights: "pretrained" (bundled, or timm's from the hub), "random" (drawn from torch's global
         seed), or the path of a checkpoint (.safetensors, .pth) of the same architecture.
     in_chans: channels of the images. Where the weights are of another number, timm's
         `adapt_input_conv` repeats or sums the kernels of the patch embedding.
     img_px: side of the images; 0 for the model's own. Positions are interpolated.
-    Raises `InputError` for an unknown name, weights that cannot be had, or a checkpoint that does
-    not fit.
+    Raises `InputError` for weights that cannot be had, or a checkpoint that does not fit.
     """
-    check_encoder_name(name)
     path = Path(weights) if weights not in ("pretrained", "random") else None
     if path is not None and not path.is_file():
         raise InputError(
@@ -145,7 +143,7 @@ def _bundled(name: str, path: Path | None, in_chans: int, img_px: int) -> Backbo
     features = {}
     if path is not None:
         features = load_weights(model, path)
-    mean, std = _per_channel(VIT_MEAN, in_chans), _per_channel(VIT_STD, in_chans)
+    mean, std = per_channel(VIT_MEAN, in_chans), per_channel(VIT_STD, in_chans)
     return Backbone(model, shape.img_px, mean, std, "bicubic", features)
 
 
@@ -233,8 +231,8 @@ def _timm(name: str, path: Path | None, pretrained: bool, in_chans: int, img_px:
     return Backbone(
         model=model,
         img_px=img_px or int(data["input_size"][-1]),
-        mean=_per_channel(data["mean"], in_chans),
-        std=_per_channel(data["std"], in_chans),
+        mean=per_channel(data["mean"], in_chans),
+        std=per_channel(data["std"], in_chans),
         interpolation=data["interpolation"],
         features={},
     )
@@ -267,6 +265,6 @@ def _create(name: str, path: Path | None, pretrained: bool, options: dict[str, A
         ) from error
 
 
-def _per_channel(values: Any, in_chans: int) -> tuple[float, ...]:
+def per_channel(values: Any, in_chans: int) -> tuple[float, ...]:
     """One value a channel, repeated in the order in which timm repeats the kernels."""
     return tuple(float(values[i % len(values)]) for i in range(in_chans))

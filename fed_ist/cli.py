@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fed_ist.cli_encoders import encoders
+from fed_ist.cli_encoders import BandRange, Bands, encoders
 from fed_ist.errors import InputError
 
 if TYPE_CHECKING:
@@ -217,13 +217,8 @@ def pack(
     codec: Annotated[str, typer.Option(help="raw, jpeg or webp.")] = "raw",
     img_px: Annotated[int, typer.Option(min=1, help="Side to which images are scaled.")] = 64,
     patch_px: Annotated[int, typer.Option(min=1, help="Side of a patch.")] = 8,
-    bands: Annotated[
-        str,
-        typer.Option(help="Bands of GeoTIFFs, by name or number: 4,3,2,8; RGB if empty."),
-    ] = "",
-    band_range: Annotated[
-        str, typer.Option(help="The values that become 0 and 255, such as 0:10000.")
-    ] = "",
+    bands: Bands = "",
+    band_range: BandRange = "",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the masks.")] = 0,
 ) -> None:
     """Pack masked images into one file and print what that saves."""

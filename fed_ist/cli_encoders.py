@@ -17,6 +17,12 @@ if TYPE_CHECKING:
 
 encoders = typer.Typer()
 
+# Options that several commands share, `pack` in `fed_ist.cli` among them.
+Bands = Annotated[
+    str, typer.Option(help="Bands of GeoTIFFs, by name or number: 4,3,2,8; RGB if empty.")
+]
+BandRange = Annotated[str, typer.Option(help="The values that become 0 and 255, such as 0:10000.")]
+
 
 @encoders.command()
 def pretrain(
@@ -43,13 +49,8 @@ def pretrain(
         int, typer.Option(min=2, help="Images in a step of contrast.")
     ] = 256,
     tune_learning_rate: Annotated[float, typer.Option(help="Its peak, in contrast.")] = 1e-3,
-    bands: Annotated[
-        str,
-        typer.Option(help="Bands of GeoTIFFs, by name or number: 4,3,2,8; RGB if empty."),
-    ] = "",
-    band_range: Annotated[
-        str, typer.Option(help="The values that become 0 and 255, such as 0:10000.")
-    ] = "",
+    bands: Bands = "",
+    band_range: BandRange = "",
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
@@ -132,13 +133,8 @@ def probe(
         str, typer.Option(help="Shares of the patches to drop, separated by commas.")
     ] = "0,0.5,0.75",
     img_px: Annotated[int, typer.Option(min=0, help="Side of the images; 0: the model's.")] = 0,
-    bands: Annotated[
-        str,
-        typer.Option(help="Bands of GeoTIFFs, by name or number: 4,3,2,8; RGB if empty."),
-    ] = "",
-    band_range: Annotated[
-        str, typer.Option(help="The values that become 0 and 255, such as 0:10000.")
-    ] = "",
+    bands: Bands = "",
+    band_range: BandRange = "",
     limit: Annotated[
         int, typer.Option(min=0, help="Training and test images, each at most; 0: all.")
     ] = 0,

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fed_ist.masks import count_visible
+
 
 def without_fused_attention(model: nn.Module) -> None:
     """Use plain attention: the backward pass of torch's fused one is very slow on a CPU.
@@ -44,7 +46,7 @@ class MaskedAutoencoder(nn.Module):
             encoder.patch_embed.patch_size[0],
             encoder.patch_embed.num_patches,
         )
-        self.n_visible = max(1, int(n_patches * (1 - mask_ratio)))
+        self.n_visible = count_visible(n_patches, mask_ratio)
         self.decoder_embed = nn.Linear(encoder.embed_dim, dim)
         self.mask_token = nn.Parameter(torch.randn(1, 1, dim) * 0.02)
         self.decoder_pos = nn.Parameter(torch.randn(1, n_patches + 1, dim) * 0.02)

@@ -7,7 +7,6 @@ says how images become patches.
 
 import json
 import logging
-import os
 import tempfile
 import warnings
 from collections.abc import Mapping
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from fed_ist.errors import InputError
 
@@ -36,18 +35,6 @@ def require_onnx() -> None:
     del onnx, onnxruntime, onnxscript
 
 
-class _FromBytes(nn.Module):
-    """Takes bytes, so that no conversion is left to who runs the file."""
-
-    def __init__(self, module: nn.Module) -> None:
-        super().__init__()
-        self.module = module
-
-    def forward(self, patches: Tensor, visible: Tensor) -> Tensor:
-        embeddings: Tensor = self.module(patches.float(), visible)
-        return embeddings
-
-
 def export_onnx(
     module: nn.Module, patch_bytes: int, path: Path, int8: bool, facts: Mapping[str, object]
 ) -> None:
@@ -64,7 +51,7 @@ def export_onnx(
 
     with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
         plain, small = Path(folder, "plain.onnx"), Path(folder, "int8.onnx")
-        _trace(_FromBytes(module), patch_bytes, plain)
+        _trace(module, patch_bytes, plain)
         if int8:
             _quantise(plain, small)
         model = onnx.load(str(small if int8 else plain))
@@ -147,7 +134,5 @@ def cached(
     """The int8 file of an encoder, exported the first time that it is asked for."""
     path = folder / f"int8-{digest[:32]}.onnx"
     if not path.exists():
-        folder.mkdir(parents=True, exist_ok=True)
         export_onnx(module, patch_bytes, path, True, facts)
-    os.utime(path)
     return path

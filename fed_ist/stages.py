@@ -7,9 +7,10 @@ import torch
 from torch import Tensor, nn
 
 from fed_ist.augment import crops, recolour
-from fed_ist.backbone import VIT_MEAN, VIT_STD, VitShape
+from fed_ist.backbone import VIT_MEAN, VIT_STD, VitShape, per_channel
 from fed_ist.contrast import MaskedContrast
 from fed_ist.mae import MaskedAutoencoder
+from fed_ist.masks import count_visible
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,7 @@ class Contrasting:
             view = crops(batch, img_px, self.schedule.min_area, rng).float() / 255
             views.append(normalise(recolour(view, config.recolour, rng)))
             noise.append(torch.rand(len(batch), self.n_patches, generator=rng))
-            n_visible.append(max(1, int(self.n_patches * (1 - ratio))))
+            n_visible.append(count_visible(self.n_patches, ratio))
         return views, noise, n_visible
 
 
@@ -100,6 +101,6 @@ def normalise(images: Tensor) -> Tensor:
 
     Beyond three channels they repeat, as `fed_ist.backbone` has it.
     """
-    index = torch.arange(images.shape[1], device=images.device) % 3
-    mean, std = (torch.tensor(v, device=images.device)[index] for v in (VIT_MEAN, VIT_STD))
+    n = images.shape[1]
+    mean, std = (torch.tensor(per_channel(v, n), device=images.device) for v in (VIT_MEAN, VIT_STD))
     return (images - mean.view(1, -1, 1, 1)) / std.view(1, -1, 1, 1)
