@@ -9,7 +9,6 @@ from fed_ist.bands import parse_bands, require_rasterio
 from fed_ist.encoder import Encoder, create_encoder
 from fed_ist.errors import InputError
 from fed_ist.images import (
-    DECODED_SIDES,
     UnreadableImageError,
     image_files,
     load_file,
@@ -50,7 +49,7 @@ def classify(
             on_skip(f"{path}: there is no such file, or no image in the folder")
         for file in files:
             try:
-                picture, _ = load_file(file, DECODED_SIDES * encoder.img_px, bands)
+                picture, _ = load_file(file, encoder.img_px, bands)
             except UnreadableImageError as reason:
                 on_skip(str(reason))
                 continue

@@ -48,17 +48,17 @@ def test_an_image_is_decoded_at_no_less_than_the_wanted_side():
 
 def test_an_image_that_is_not_large_is_decoded_bit_for_bit_as_ever(image_folder):
     source = folder_source(image_folder)
-    for i, pixels, _ in squares(source, 32, pytest.fail):
+    for i, pixels, _ in squares(source, 48, pytest.fail):
         whole = Image.open(sorted(image_folder.rglob("*.jpg"))[i]).convert("RGB")
-        assert (pixels == square(whole, 32)).all()
+        assert (pixels == square(whole, 48)).all()
 
 
 def test_a_large_photo_decoded_small_looks_the_same():
     data = jpeg(photo(1600, 1200))
     whole = square(decode(data, "x"), 64).astype(int)
-    reduced = square(decode(data, "x", 128), 64).astype(int)
+    reduced = square(decode(data, "x", 64), 64).astype(int)
     assert (whole != reduced).any()
-    assert np.abs(whole - reduced).mean() < 2
+    assert np.abs(whole - reduced).mean() < 2.5
 
 
 def test_a_large_photo_is_decoded_faster_when_little_is_wanted():
@@ -72,7 +72,7 @@ def test_a_large_photo_is_decoded_faster_when_little_is_wanted():
             times.append(time.perf_counter() - started)
         return min(times)
 
-    assert seconds(128) < seconds(None) / 2
+    assert seconds(64) < seconds(None) / 2
 
 
 @pytest.mark.parametrize("min_px", [None, 64])
