@@ -6,6 +6,7 @@ three biases.
 """
 
 import math
+from collections.abc import Iterable
 from itertools import pairwise
 
 import numpy as np
@@ -27,6 +28,29 @@ def init_params(
     return params
 
 
-def hidden_widths(params: Params) -> tuple[int, int]:
-    """The widths of the two hidden layers."""
-    return len(params["fc1.bias"]), len(params["fc2.bias"])
+def param_axes(names: Iterable[str]) -> dict[str, tuple[str | None, ...]]:
+    """What each dimension of each parameter counts: the neurons of a hidden layer, or None.
+
+    Neurons are what slices are made of: "h1" are those of the first hidden layer, so `fc2.weight`
+    has the axes ("h2", "h1"). Inputs and classes are never sliced.
+    """
+    layers = sorted({int(name[2:].split(".")[0]) for name in names})
+
+    def neurons(layer: int) -> str | None:
+        return f"h{layer}" if 0 < layer < layers[-1] else None
+
+    axes: dict[str, tuple[str | None, ...]] = {}
+    for layer in layers:
+        axes[f"fc{layer}.weight"] = (neurons(layer), neurons(layer - 1))
+        axes[f"fc{layer}.bias"] = (neurons(layer),)
+    return axes
+
+
+def hidden_widths(params: Params) -> dict[str, int]:
+    """The number of neurons on each axis that can be sliced."""
+    return {
+        axis: params[name].shape[i]
+        for name, axes in param_axes(params).items()
+        for i, axis in enumerate(axes)
+        if axis is not None
+    }

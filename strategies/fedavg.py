@@ -3,6 +3,8 @@
 It is IST with a single group: the slice is everything, and merging averages all replies.
 """
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from fed_ist.ist import Subnet, partition_units
@@ -12,7 +14,9 @@ from strategies.slices import SliceStrategy
 class FedAvgStrategy(SliceStrategy):
     """Sends the whole classifier to each node and averages what comes back, by examples."""
 
-    def deal(self, widths: tuple[int, int], n_nodes: int, rng: np.random.Generator) -> list[Subnet]:
+    def deal(
+        self, widths: Mapping[str, int], n_nodes: int, rng: np.random.Generator
+    ) -> list[Subnet]:
         return partition_units(widths, 1, rng)
 
     def scale(self, n_groups: int) -> float:

@@ -1,5 +1,7 @@
 """Independent Subnetwork Training (Yuan et al. 2022): a disjoint slice for each group of nodes."""
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from fed_ist.ist import Subnet, partition_units
@@ -13,7 +15,9 @@ class IstStrategy(SliceStrategy):
     share groups; with fewer, some groups rest for the round.
     """
 
-    def deal(self, widths: tuple[int, int], n_nodes: int, rng: np.random.Generator) -> list[Subnet]:
+    def deal(
+        self, widths: Mapping[str, int], n_nodes: int, rng: np.random.Generator
+    ) -> list[Subnet]:
         return partition_units(widths, self.config.groups or n_nodes, rng)
 
     def scale(self, n_groups: int) -> float:

@@ -7,7 +7,7 @@ state, and accepts arrays of any shape.
 
 import time
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from logging import INFO, WARNING
 
@@ -73,7 +73,9 @@ class SliceStrategy(Strategy):
     _params: Params = field(default_factory=dict)
 
     @abstractmethod
-    def deal(self, widths: tuple[int, int], n_nodes: int, rng: np.random.Generator) -> list[Subnet]:
+    def deal(
+        self, widths: Mapping[str, int], n_nodes: int, rng: np.random.Generator
+    ) -> list[Subnet]:
         """The subnets of this round; node i of those sampled trains number i modulo their count."""
 
     @abstractmethod

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fed_ist.errors import InputError
 from fed_ist.heads import init_params
-from fed_ist.ist import Subnet, average, extract, merge, partition_units, slice_bytes
+from fed_ist.ist import Subnet, extract, merge, partition_units, slice_bytes
 from fed_ist.training import LocalTraining, evaluate, forward, train
 
 HIDDEN = st.integers(1, 24)
@@ -16,6 +16,10 @@ HIDDEN = st.integers(1, 24)
 
 def params(hidden: int = 12, seed: int = 0, embed: int = 5, classes: int = 3):
     return init_params(embed, hidden, classes, np.random.default_rng(seed))
+
+
+def widths(hidden: int):
+    return {"h1": hidden, "h2": hidden}
 
 
 def other(slice_, seed: int):
@@ -27,11 +31,11 @@ def other(slice_, seed: int):
 def test_groups_are_disjoint_cover_all_neurons_and_differ_by_one_at_most(hidden, n_groups, seed):
     if n_groups > hidden:
         with pytest.raises(InputError, match=f"hidden-dim = {hidden} is smaller than the number"):
-            partition_units((hidden, hidden), n_groups, np.random.default_rng(seed))
+            partition_units(widths(hidden), n_groups, np.random.default_rng(seed))
         return
-    subnets = partition_units((hidden, hidden), n_groups, np.random.default_rng(seed))
-    for layer in ("units1", "units2"):
-        units = [getattr(subnet, layer) for subnet in subnets]
+    subnets = partition_units(widths(hidden), n_groups, np.random.default_rng(seed))
+    for axis in ("h1", "h2"):
+        units = [subnet.units[axis] for subnet in subnets]
         assert sorted(np.concatenate(units)) == list(range(hidden))
         assert max(map(len, units)) - min(map(len, units)) <= 1
         assert all((np.diff(group) > 0).all() for group in units)
@@ -39,16 +43,16 @@ def test_groups_are_disjoint_cover_all_neurons_and_differ_by_one_at_most(hidden,
 
 def test_the_same_seed_deals_the_same_groups_and_another_seed_others():
     first, same, differs = (
-        partition_units((12, 12), 3, np.random.default_rng(seed)) for seed in (1, 1, 2)
+        partition_units(widths(12), 3, np.random.default_rng(seed)) for seed in (1, 1, 2)
     )
-    assert all((a.units1 == b.units1).all() for a, b in zip(first, same, strict=True))
-    assert any((a.units1 != b.units1).any() for a, b in zip(first, differs, strict=True))
+    assert all((a.units["h1"] == b.units["h1"]).all() for a, b in zip(first, same, strict=True))
+    assert any((a.units["h1"] != b.units["h1"]).any() for a, b in zip(first, differs, strict=True))
 
 
 def test_extract_takes_rows_columns_and_biases_of_a_worked_example():
     fc2 = np.arange(16, dtype=np.float32).reshape(4, 4)
     whole = params(hidden=4) | {"fc2.weight": fc2}
-    slice_ = extract(whole, Subnet(0, np.array([0, 3]), np.array([1, 2])))
+    slice_ = extract(whole, Subnet({"h1": np.array([0, 3]), "h2": np.array([1, 2])}))
     assert slice_["fc2.weight"].tolist() == [[4, 7], [8, 11]]
     assert (slice_["fc1.weight"] == whole["fc1.weight"][[0, 3]]).all()
     assert (slice_["fc1.bias"] == whole["fc1.bias"][[0, 3]]).all()
@@ -61,7 +65,7 @@ def test_extract_takes_rows_columns_and_biases_of_a_worked_example():
 def test_what_is_merged_is_what_is_extracted_again(hidden, data, seed):
     n_groups = data.draw(st.integers(1, hidden))
     whole = params(hidden)
-    subnets = partition_units((hidden, hidden), n_groups, np.random.default_rng(seed))
+    subnets = partition_units(widths(hidden), n_groups, np.random.default_rng(seed))
     news = [other(extract(whole, subnet), i) for i, subnet in enumerate(subnets)]
     merged = merge(whole, [(s, new, 7) for s, new in zip(subnets, news, strict=True)])
     for subnet, new in zip(subnets, news, strict=True):
@@ -75,21 +79,21 @@ def test_what_is_merged_is_what_is_extracted_again(hidden, data, seed):
 @given(seed=st.integers(0, 2**32), absent=st.integers(0, 2))
 def test_a_missing_group_keeps_its_neurons_and_weights_between_groups_rest(seed, absent):
     whole = params(12)
-    subnets = partition_units((12, 12), 3, np.random.default_rng(seed))
-    present = [subnet for subnet in subnets if subnet.group != absent]
-    merged = merge(whole, [(s, other(extract(whole, s), s.group), 5) for s in present])
+    subnets = partition_units(widths(12), 3, np.random.default_rng(seed))
+    present = [subnet for i, subnet in enumerate(subnets) if i != absent]
+    merged = merge(whole, [(s, other(extract(whole, s), i), 5) for i, s in enumerate(present)])
     kept, old = extract(merged, subnets[absent]), extract(whole, subnets[absent])
     for name in set(kept) - {"fc3.bias"}:
         assert (kept[name] == old[name]).all()
     a, b = present
-    between = np.ix_(a.units2, b.units1)
+    between = np.ix_(a.units["h2"], b.units["h1"])
     assert (merged["fc2.weight"][between] == whole["fc2.weight"][between]).all()
 
 
 def test_merge_changes_neither_the_old_parameters_nor_the_slices():
     whole = params(6)
     before = {name: array.copy() for name, array in whole.items()}
-    subnet = partition_units((6, 6), 2, np.random.default_rng(0))[0]
+    subnet = partition_units(widths(6), 2, np.random.default_rng(0))[0]
     slice_ = extract(whole, subnet)
     for array in slice_.values():
         array += 1
@@ -104,7 +108,7 @@ def test_no_reply_changes_nothing():
 
 def test_clients_of_one_group_are_averaged_by_their_examples():
     whole = params(4)
-    subnet = partition_units((4, 4), 2, np.random.default_rng(0))[1]
+    subnet = partition_units(widths(4), 2, np.random.default_rng(0))[1]
     slice_ = extract(whole, subnet)
     ones = {name: np.ones_like(array) for name, array in slice_.items()}
     fives = {name: np.full_like(array, 5) for name, array in slice_.items()}
@@ -112,17 +116,33 @@ def test_clients_of_one_group_are_averaged_by_their_examples():
     assert all((array == 2).all() for array in merged.values())
 
 
+def test_where_slices_overlap_each_weight_is_the_mean_of_what_came_back_for_it():
+    whole = params(3)
+    a = Subnet({"h1": np.array([0, 1]), "h2": np.array([0])})
+    b = Subnet({"h1": np.array([1]), "h2": np.array([0, 2])})
+    ones = {name: np.ones_like(array) for name, array in extract(whole, a).items()}
+    fives = {name: np.full_like(array, 5) for name, array in extract(whole, b).items()}
+    merged = merge(whole, [(a, ones, 3), (b, fives, 1)])
+    assert merged["fc1.bias"][:2].tolist() == [1, 2]
+    assert merged["fc1.bias"][2] == whole["fc1.bias"][2]
+    assert merged["fc2.weight"][0, :2].tolist() == [1, 2]
+    assert merged["fc2.weight"][2, 1] == 5
+    assert merged["fc2.weight"][2, 0] == whole["fc2.weight"][2, 0]
+    assert (merged["fc3.bias"] == 2).all()
+
+
 @given(weight=st.integers(1, 2**29 - 1), seed=st.integers(0, 2**32))
-def test_the_average_of_one_is_itself_bit_for_bit(weight, seed):
-    one = params(8, seed)
-    mean = average([(one, weight)])
-    assert all((mean[name] == one[name]).all() for name in one)
+def test_the_mean_of_one_reply_is_that_reply_bit_for_bit(weight, seed):
+    whole, one = params(8), params(8, seed)
+    (everything,) = partition_units(widths(8), 1, np.random.default_rng(0))
+    merged = merge(whole, [(everything, one, weight)])
+    assert all((merged[name] == one[name]).all() for name in one)
 
 
 @pytest.mark.parametrize("n_groups", [1, 2, 4, 8])
 def test_the_formula_counts_the_bytes_of_a_slice(n_groups):
     whole = params(hidden=64, embed=24, classes=7)
-    for subnet in partition_units((64, 64), n_groups, np.random.default_rng(0)):
+    for subnet in partition_units(widths(64), n_groups, np.random.default_rng(0)):
         assert sum(a.nbytes for a in extract(whole, subnet).values()) == slice_bytes(
             24, 64, 7, n_groups
         )
@@ -144,7 +164,7 @@ def test_one_group_and_one_client_is_plain_training_bit_for_bit(optimizer):
     how = LocalTraining(2, 0, 32, optimizer, 0.01)
     reference = {name: array.copy() for name, array in whole.items()}
     for server_round in range(3):
-        (subnet,) = partition_units((16, 16), 1, np.random.default_rng(server_round))
+        (subnet,) = partition_units(widths(16), 1, np.random.default_rng(server_round))
         trained, _ = train(extract(whole, subnet), lambda _: (x, y), how, 1.0, server_round)
         whole = merge(whole, [(subnet, trained, len(y))])
 
@@ -178,8 +198,8 @@ def test_rescaling_makes_the_expected_logits_of_a_group_those_of_the_network():
     h = np.abs(np.random.default_rng(0).normal(size=(1, 8))).astype(np.float32)
     sums = []
     for seed in range(4000):
-        for subnet in partition_units((8, 8), 4, np.random.default_rng(seed)):
-            sums.append(4 * h[:, subnet.units2] @ whole["fc3.weight"][:, subnet.units2].T)
+        for subnet in partition_units(widths(8), 4, np.random.default_rng(seed)):
+            sums.append(4 * h[:, subnet.units["h2"]] @ whole["fc3.weight"][:, subnet.units["h2"]].T)
     assert np.allclose(np.mean(sums, axis=0), h @ whole["fc3.weight"].T, atol=1e-2)
 
 
