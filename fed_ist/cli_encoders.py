@@ -34,9 +34,6 @@ def pretrain(
     tune_epochs: Annotated[
         int, typer.Option(min=0, help="Passes in the contrast of masked views, after that.")
     ] = 50,
-    distil_epochs: Annotated[
-        int, typer.Option(min=0, help="Passes in which masked views learn from whole ones, last.")
-    ] = 20,
     init: Annotated[
         str, typer.Option(help="Start from these weights: a file, or 'pretrained' (the bundled).")
     ] = "",
@@ -59,12 +56,9 @@ def pretrain(
 ) -> None:
     """Pre-train a small encoder on unlabelled images; run it again to resume.
 
-    Masked autoencoding first, then contrast of masked views, then distillation of whole views into
-    masked ones. To adapt the bundled encoder to your own images:
-    fed-ist pretrain IMAGES --out FOLDER --init pretrained --epochs 0
+    Masked autoencoding first, then contrast of masked views. To adapt the bundled encoder to your
+    own images: fed-ist pretrain IMAGES --out FOLDER --init pretrained --epochs 0
     """
-    from dataclasses import replace
-
     from fed_ist.backbone import VitShape
     from fed_ist.bands import parse_bands
     from fed_ist.datasets import open_all
@@ -78,10 +72,8 @@ def pretrain(
         raise InputError(f"--img-px {img_px} is no multiple of --patch-px {patch_px}.")
     if embed_dim % num_heads:
         raise InputError(f"--embed-dim {embed_dim} is no multiple of --num-heads {num_heads}.")
-    if epochs + tune_epochs + distil_epochs == 0:
-        raise InputError(
-            "--epochs 0, --tune-epochs 0 and --distil-epochs 0 leave nothing to train: raise one."
-        )
+    if epochs + tune_epochs == 0:
+        raise InputError("--epochs 0 and --tune-epochs 0 leave nothing to train: raise one.")
     count_visible(1, mask_ratio)
     check_device(device)
     source = open_all(images, parse_bands(bands, band_range))
@@ -93,7 +85,6 @@ def pretrain(
         init=init,
         mae=StageConfig(epochs, batch_size, learning_rate, min_area=0.35),
         contrast=StageConfig(tune_epochs, tune_batch_size, tune_learning_rate, min_area=0.2),
-        distil=replace(PretrainConfig().distil, epochs=distil_epochs),
         mask_ratio=mask_ratio,
         seed=seed,
     )

@@ -1,9 +1,8 @@
 """Pre-training of a small ViT on unlabelled images, for a plain CPU or one GPU.
 
-Three stages: masked autoencoding (`fed_ist.mae`), contrast of masked views (`fed_ist.contrast`),
-distillation of whole views into masked ones (`fed_ist.distil`). The result is an ordinary timm
-`VisionTransformer` state dict, which `fed_ist.backbone` loads. Images are decoded once and kept in
-memory.
+Two stages: masked autoencoding (`fed_ist.mae`), then contrast of masked views
+(`fed_ist.contrast`). The result is an ordinary timm `VisionTransformer` state dict, which
+`fed_ist.backbone` loads. Images are decoded once and kept in memory.
 """
 
 import math
@@ -158,7 +157,7 @@ def epoch_inputs(
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
     """Matrices decay; biases, norms and the like do not."""
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    parameters = list(model.parameters())
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
         {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},

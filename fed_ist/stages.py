@@ -1,6 +1,5 @@
-"""The stages of pre-training: their settings, their models, and what these are shown."""
+"""The two stages of pre-training: their settings, their models, and what these are shown."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +9,6 @@ from torch import Tensor, nn
 from fed_ist.augment import crops, recolour
 from fed_ist.backbone import VIT_MEAN, VIT_STD, VitShape, per_channel
 from fed_ist.contrast import MaskedContrast
-from fed_ist.distil import MaskedDistillation
 from fed_ist.mae import MaskedAutoencoder
 from fed_ist.masks import count_visible
 
@@ -30,15 +28,13 @@ class PretrainConfig:
     """What is trained and how; part of every checkpoint, so that a resumed run is the same run.
 
     init: a checkpoint to start from; empty to start from random weights.
-    tune_ratios: mask ratios that contrast's second view takes in turn, the first has `mask_ratio`;
-        and those of the views that distillation compares with the whole.
+    tune_ratios: mask ratios that the second view takes in turn; the first has `mask_ratio`.
     """
 
     shape: VitShape = field(default_factory=VitShape)
     init: str = ""
     mae: StageConfig = StageConfig(120, 128, 1e-3, 0.35)
     contrast: StageConfig = StageConfig(50, 256, 1e-3, 0.2)
-    distil: StageConfig = StageConfig(20, 256, 4e-4, 0.35)
     mask_ratio: float = 0.75
     tune_ratios: tuple[float, ...] = (0.5, 0.75)
     weight_decay: float = 0.05
@@ -93,29 +89,10 @@ class Contrasting:
         return views, noise, n_visible
 
 
-class Distilling:
-    """Stage three: a crop of each image, whole for the teacher, masked at each of the ratios."""
-
-    def __init__(self, vit: Any, config: PretrainConfig) -> None:
-        self.schedule = config.distil
-        self.ratios = config.tune_ratios
-        self.n_patches = vit.patch_embed.num_patches
-        self.model: nn.Module = MaskedDistillation(vit)
-
-    def inputs(
-        self, batch: Tensor, img_px: int, step: int, rng: torch.Generator
-    ) -> tuple[Any, ...]:
-        """(normalised crops, noises, numbers of visible patches)"""
-        view = normalise(crops(batch, img_px, self.schedule.min_area, rng).float() / 255)
-        noise = [torch.rand(len(batch), self.n_patches, generator=rng) for _ in self.ratios]
-        return view, noise, [count_visible(self.n_patches, ratio) for ratio in self.ratios]
-
-
-Stage = Autoencoding | Contrasting | Distilling
-STAGES: dict[str, Callable[[Any, PretrainConfig], Stage]] = {
+Stage = Autoencoding | Contrasting
+STAGES: dict[str, type[Autoencoding] | type[Contrasting]] = {
     "mae": Autoencoding,
     "contrast": Contrasting,
-    "distil": Distilling,
 }
 
 

@@ -11,7 +11,6 @@ from fed_ist.augment import crops, recolour
 from fed_ist.backbone import VitShape, build_vit
 from fed_ist.contrast import MaskedContrast, info_nce
 from fed_ist.datasets import open_all
-from fed_ist.distil import MaskedDistillation
 from fed_ist.encoder import create_encoder
 from fed_ist.encoder_spec import EncoderSpec
 from fed_ist.errors import InputError
@@ -22,39 +21,28 @@ from fed_ist.stages import PretrainConfig, StageConfig, normalise
 TINY = VitShape(img_px=32, patch_px=8, embed_dim=48, depth=1, num_heads=3)
 
 
-def config(
-    epochs: int = 2, tune_epochs: int = 2, distil_epochs: int = 2, **changes
-) -> PretrainConfig:
-    small = PretrainConfig(
-        shape=TINY,
-        mae=StageConfig(epochs, 16, 1e-3, 0.35),
-        contrast=StageConfig(tune_epochs, 16, 1e-3, 0.2),
-        distil=StageConfig(distil_epochs, 16, 1e-3, 0.35),
-        decoder_dim=32,
-        decoder_depth=1,
-    )
+def config(epochs: int = 2, tune_epochs: int = 2, **changes) -> PretrainConfig:
+    mae = StageConfig(epochs, 16, 1e-3, 0.35)
+    contrast = StageConfig(tune_epochs, 16, 1e-3, 0.2)
+    small = PretrainConfig(shape=TINY, mae=mae, contrast=contrast, decoder_dim=32, decoder_depth=1)
     return replace(small, **changes)
 
 
-def test_all_losses_fall_and_the_weights_are_an_encoder_in_fp16(image_folder, tmp_path):
-    easy = config(12, 20, 12, mask_ratio=0.25, tune_ratios=(0.25,))
+def test_both_losses_fall_and_the_weights_are_an_encoder_in_fp16(image_folder, tmp_path):
+    easy = config(12, 20, mask_ratio=0.25, tune_ratios=(0.25,))
     path = pretrain(open_all(str(image_folder)), tmp_path, easy, "cpu")
     loss = json.loads((tmp_path / "history.json").read_text())["loss"]
-    epochs = {name: len(values) for name, values in loss.items()}
-    assert epochs == {"mae": 12, "contrast": 20, "distil": 12}
+    assert {name: len(values) for name, values in loss.items()} == {"mae": 12, "contrast": 20}
     assert loss["mae"][-1] < 0.95 * loss["mae"][0]
     assert sum(loss["contrast"][-5:]) < 0.92 * sum(loss["contrast"][:5])
-    assert loss["distil"][-1] < 0.9 * loss["distil"][0]
     state = load_file(path)
     wanted = build_vit(TINY).state_dict()
     assert set(wanted) < set(state)
     assert state["blocks.0.mlp.fc1.weight"].dtype == torch.float16
 
 
-@pytest.mark.parametrize(
-    "cut_at", [1, 4, 7, 10, 13, 16]
-)  # steps; each stage has two epochs of three
-def test_a_run_resumed_in_any_stage_ends_where_an_unbroken_one_does(
+@pytest.mark.parametrize("cut_at", [1, 4, 7, 10])  # steps; each stage has two epochs of three
+def test_a_run_resumed_in_either_stage_ends_where_an_unbroken_one_does(
     cut_at, image_folder, tmp_path, monkeypatch
 ):
     source = open_all(str(image_folder))
@@ -79,15 +67,15 @@ def test_a_run_resumed_in_any_stage_ends_where_an_unbroken_one_does(
 
 
 def test_the_result_is_used_whatever_its_shape(image_folder, tmp_path):
-    path = pretrain(open_all(str(image_folder)), tmp_path, config(1, 1, 1), "cpu")
+    path = pretrain(open_all(str(image_folder)), tmp_path, config(1, 1), "cpu")
     encoder = create_encoder(EncoderSpec(weights=str(path)))
     assert (encoder.img_px, encoder.patch_px, encoder.embed_dim) == (32, 8, 48)
 
 
 def test_training_can_start_from_weights(image_folder, tmp_path):
     source = open_all(str(image_folder))
-    first = pretrain(source, tmp_path / "a", config(1, 0, 0), "cpu")
-    tuned = config(0, 1, 0, init=str(first), contrast=StageConfig(1, 16, 1e-9, 0.2))
+    first = pretrain(source, tmp_path / "a", config(1, 0), "cpu")
+    tuned = config(0, 1, init=str(first), contrast=StageConfig(1, 16, 1e-9, 0.2))
     second = load_file(pretrain(source, tmp_path / "b", tuned, "cpu"))
     for name, value in load_file(first).items():
         assert (value.float() - second[name].float()).abs().max() < 2e-3, name
@@ -95,12 +83,12 @@ def test_training_can_start_from_weights(image_folder, tmp_path):
 
 def test_a_checkpoint_of_other_settings_or_a_broken_one_is_refused(image_folder, tmp_path):
     source = open_all(str(image_folder))
-    pretrain(source, tmp_path, config(1, 0, 0), "cpu")
+    pretrain(source, tmp_path, config(1, 0), "cpu")
     with pytest.raises(InputError, match="was written with other settings"):
-        pretrain(source, tmp_path, config(2, 0, 0), "cpu")
+        pretrain(source, tmp_path, config(2, 0), "cpu")
     (tmp_path / "checkpoint.pt").write_bytes(b"half")
     with pytest.raises(InputError, match=r"cannot be read as a checkpoint.*Move it away"):
-        pretrain(source, tmp_path, config(1, 0, 0), "cpu")
+        pretrain(source, tmp_path, config(1, 0), "cpu")
 
 
 def test_a_device_that_is_not_there_is_refused():
@@ -141,20 +129,6 @@ def test_contrast_sees_the_visible_patches_alone():
     loss = model(views, noise, [4, 4])
     assert float(loss) == float(model([view + hidden for view in views], noise, [4, 4]))
     assert float(loss) != float(model([view + 1 - hidden for view in views], noise, [4, 4]))
-
-
-def test_distillation_costs_nothing_where_nothing_is_hidden_and_leaves_the_teacher_alone():
-    torch.manual_seed(0)
-    model = MaskedDistillation(build_vit(TINY)).eval()
-    view, noise = torch.randn(4, 3, 32, 32), torch.rand(4, 16)
-    whole, half = (float(model(view, [noise], [k])) for k in (16, 8))
-    assert whole < 1e-9
-    assert half > 1e-4
-    both = float(model(view, [noise, noise], [16, 8]))
-    assert abs(both - (whole + half) / 2) < 1e-6
-    model(view, [noise], [8]).backward()
-    assert all(p.grad is None for p in model.teacher.parameters())
-    assert model.encoder.cls_token.grad.abs().sum() > 0
 
 
 def test_augmented_crops_are_whole_and_follow_their_seed():
