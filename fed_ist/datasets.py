@@ -227,7 +227,7 @@ def _table_source(table: Any, name: str, signature: str, bands: BandChoice | Non
         )
     column, label = images[0], "label" if "label" in classes else classes[0]
     plain = [key for key in table.features if key != column]
-    # Arrow's own column: a row of `datasets` costs a third of what decoding the image does.
+    # Arrow's own column: a row of `datasets` takes longer to make than one of these cells.
     encoded = table.flatten_indices().data.column(column)
 
     def cells() -> Iterator[tuple[str, Path | bytes]]:
