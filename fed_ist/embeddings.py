@@ -186,7 +186,7 @@ def embed(
     keep_packed: bool = True,
 ) -> tuple[Embeddings, Path]:
     """The embeddings of a source and their cache folder, encoding only what was never encoded."""
-    # The number counts the ways in which images have been decoded: entries of an older one are stale.
+    # The number counts ways of decoding that there have been: entries of an older one are stale.
     pack_key = _digest("pack 2", source.signature, asdict(spec))
     folder = cache / _digest("embed", pack_key, encoder.digest)
     found = load_cached(folder)
