@@ -29,7 +29,8 @@ def top_k(update: Params, share: float, memory: Params | None) -> tuple[Payload,
     memory: what this function returned last; None in the first round.
     Returns ({"values": float32 (k,), "indices": int32 (k,), ascending}, memory). Of equally large
     entries the earlier goes first. What is sent and what is left add up to float32 update + memory,
-    exactly. Raises `InputError` for another share. Source: Stich et al. 2018, algorithm 1.
+    exactly. Raises `InputError` for another share and `ValueError` for entries that are not finite.
+    Source: Stich et al. 2018, algorithm 1.
     """
     if not 0 < share <= 1:
         raise InputError(f"A share of {share} cannot be sent: give a number in (0, 1].")
@@ -52,13 +53,13 @@ def from_sparse(sparse: Payload, like: Params) -> Params:
     _require_arrays(sparse, {"values": np.float32, "indices": np.int32})
     values, indices = sparse["values"], sparse["indices"]
     n_entries = sum(array.size for array in like.values())
-    if len(values) != len(indices):
+    if not 0 < len(values) == len(indices):
         raise ValueError(f"{len(values)} values came with {len(indices)} indices.")
     if not np.isfinite(values).all():
         raise ValueError("Some values of a sparse update are not finite.")
     if (indices[1:] <= indices[:-1]).any():
         raise ValueError("The indices of a sparse update must ascend.")
-    if len(indices) and not 0 <= indices[0] <= indices[-1] < n_entries:
+    if not 0 <= indices[0] <= indices[-1] < n_entries:
         raise ValueError(
             f"Indices from {indices[0]} to {indices[-1]} lie outside an update of {n_entries}."
         )
@@ -77,20 +78,13 @@ def quantise(update: Params, bits: int, rng: np.random.Generator) -> Payload:
     `ValueError` for entries that are not finite. Source: Alistarh et al. 2017, section 3.1.
     """
     n_steps = _steps(bits)
-    scales, codes = [], []
-    for name in sorted(update):
-        flat = update[name].ravel().astype(np.float64)
-        if not np.isfinite(flat).all():
-            raise ValueError(f"Some entries of {name} are not finite: they cannot be quantised.")
-        scale = _step(float(np.abs(flat).max(initial=0)), n_steps)
-        steps = flat / (float(scale) or 1.0)
-        scales.append(scale)
-        codes.append(np.floor(steps + rng.random(flat.size)) + n_steps)
-    joined = np.concatenate(codes).astype(np.uint8)
-    return {
-        "codes": _pack_halves(joined) if bits == 4 else joined,
-        "scales": np.array(scales, dtype=np.float32),
-    }
+    names = sorted(update)
+    scales = np.array([_step(update[name], n_steps) for name in names], dtype=np.float32)
+    # A scale of 0 belongs to zeros alone: any other divisor does.
+    divisors = np.where(scales > 0, scales, 1).astype(np.float64)
+    steps = _flatten(update) / np.repeat(divisors, [update[name].size for name in names])
+    codes = (np.floor(steps + rng.random(steps.size)) + n_steps).astype(np.uint8)
+    return {"codes": _pack_halves(codes) if bits == 4 else codes, "scales": scales}
 
 
 def dequantise(payload: Payload, bits: int, like: Params) -> Params:
@@ -121,8 +115,9 @@ def dequantise(payload: Payload, bits: int, like: Params) -> Params:
     return _unflatten(flat.clip(-largest, largest).astype(np.float32), like)
 
 
-def _step(largest: float, n_steps: int) -> np.float32:
-    """The smallest float32 of which `n_steps` reach `largest`, lest the outermost be cut off."""
+def _step(array: NDArray[np.float32], n_steps: int) -> np.float32:
+    """The smallest float32 of which `n_steps` reach the largest entry, lest that be cut off."""
+    largest = float(np.abs(array).max(initial=0))
     scale = np.float32(largest / n_steps)
     if float(scale) * n_steps < largest:
         scale = np.nextafter(scale, np.float32(np.inf))
@@ -136,8 +131,10 @@ def _steps(bits: int) -> int:
 
 
 def _pack_halves(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    even = np.append(codes, np.uint8(0)) if len(codes) % 2 else codes
-    return even[::2] | (even[1::2] << 4)
+    pairs = np.zeros((-(-len(codes) // 2), 2), dtype=np.uint8)
+    pairs.ravel()[: len(codes)] = codes
+    packed: NDArray[np.uint8] = pairs[:, 0] | (pairs[:, 1] << np.uint8(4))
+    return packed
 
 
 def _unpack_halves(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -146,7 +143,10 @@ def _unpack_halves(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 def _flatten(params: Params) -> NDArray[np.float32]:
     """All entries, in the order of the sorted names; a copy."""
-    return np.concatenate([params[name].ravel() for name in sorted(params)])
+    flat = np.concatenate([params[name].ravel() for name in sorted(params)])
+    if not np.isfinite(flat).all():
+        raise ValueError("Some entries of an update are not finite. Has training diverged?")
+    return flat
 
 
 def _unflatten(flat: NDArray[np.float32], like: Params) -> Params:

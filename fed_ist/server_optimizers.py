@@ -25,7 +25,7 @@ class ServerMomentum:
     """FedAvgM: m = momentum * m + difference; parameters + learning_rate * m.
 
     Learning rate 1 and momentum 0 are plain averaging. Raises `InputError` unless the rate is
-    positive and the momentum lies in [0, 1). Source: Hsu et al. 2019, section 4.3.
+    positive and the momentum lies in [0, 1). Source: Hsu et al. 2019.
     """
 
     def __init__(self, learning_rate: float, momentum: float) -> None:

@@ -2,11 +2,10 @@
 
 Sums over examples add up over nodes, so the server gets just the head that one place with all the
 examples would get, in one round, however the classes are spread: ridge regression as Fed3R (Fanì
-et al., "Accelerating Heterogeneous Federated Learning with Closed-form Classifiers", ICML 2024),
+et al., "Accelerating Heterogeneous Federated Learning with Closed-form Classifiers", ICML 2024), or
 class means as FedNCM (Legate et al., "Guiding the Last Layer in Federated Learning with
-Pre-Trained Models", NeurIPS 2023), or a head trained on draws from Gaussians as FedPFT (Beitollahi
-et al., "Parametric Feature Transfer", 2024). Random features make the regression non-linear
-(McDonnell et al., "RanPAC", NeurIPS 2023).
+Pre-Trained Models", NeurIPS 2023). Random features make the regression non-linear (McDonnell et
+al., "RanPAC: Random Projections and Pre-trained Models for Continual Learning", NeurIPS 2023).
 """
 
 import math
@@ -49,7 +48,7 @@ def gram_statistics(
 ) -> Gram:
     """Statistics of embeddings (n, d) with labels (n,): summed in float64, given in float32.
 
-    Source: Fanì et al. 2024, equations 5 and 6. Float32 counts exactly up to 2**24 examples.
+    Source: Fanì et al. 2024 (their A and b). Float32 counts exactly up to 2**24 examples.
     """
     z = np.concatenate([embeddings, np.ones((len(labels), 1))], axis=1)
     one_hot = np.eye(num_classes)[labels]
@@ -67,7 +66,8 @@ def add(a: Gram, b: Gram) -> Gram:
 def clip(embeddings: NDArray[np.float32], norm: float) -> NDArray[np.float32]:
     """Embeddings (n, d) float32, those longer than `norm` shortened to it."""
     norms = np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
-    return (embeddings * (norm / np.maximum(norms, norm))).astype(np.float32)
+    clipped = embeddings * (norm / np.maximum(norms, norm))
+    return clipped.astype(np.float32)
 
 
 def with_noise(stats: Gram, sigma: float, rng: np.random.Generator) -> Gram:
@@ -89,7 +89,7 @@ def solve_ridge(stats: Gram, strength: float) -> Linear:
     scatter (the trace of the covariance · n / d), so that it depends neither on the scale of the
     embeddings nor on how many there are. Negative eigenvalues, which only noise makes, count as 0;
     and the penalty never falls below what float32 lost of the largest eigenvalue. Raises
-    `InputError` for a negative strength. Source: Fanì et al. 2024, equation 4.
+    `InputError` for a negative strength. Source: Fanì et al. 2024.
     """
     return _solve(_centre(stats), strength)
 
@@ -131,7 +131,7 @@ def class_means(sums: Floats) -> Linear:
     """The nearest class mean as a linear head: logits 2 µ·x - |µ|², that is |x|² - |x - µ|².
 
     sums: (num_classes, d+1), as in `Gram`. A class that nobody has gets weight 0 and bias -1e30.
-    Source: Legate et al. 2023, section 4.
+    Source: Legate et al. 2023.
     """
     counts = sums[:, -1:].astype(np.float64)
     present = counts >= 0.5  # noisy counts are not whole
@@ -140,52 +140,10 @@ def class_means(sums: Floats) -> Linear:
     return (2 * means).astype(np.float32), bias.astype(np.float32)
 
 
-@dataclass(frozen=True, eq=False)
-class Gaussians:
-    """One diagonal Gaussian for each class of a node; zeros where it has no example.
-
-    means, variances: float32 (num_classes, d); counts: int64 (num_classes,).
-    """
-
-    means: NDArray[np.float32]
-    variances: NDArray[np.float32]
-    counts: NDArray[np.int64]
-
-
-def class_gaussians(
-    embeddings: NDArray[np.float32], labels: NDArray[np.int64], num_classes: int
-) -> Gaussians:
-    """The maximum-likelihood Gaussians of embeddings (n, d). Source: Beitollahi et al. 2024."""
-    counts = np.bincount(labels, minlength=num_classes)
-    means = np.zeros((num_classes, embeddings.shape[1]), dtype=np.float32)
-    variances = np.zeros_like(means)
-    for label in np.flatnonzero(counts):
-        own = embeddings[labels == label].astype(np.float64)
-        means[label], variances[label] = own.mean(axis=0), own.var(axis=0)
-    return Gaussians(means, variances, counts)
-
-
-def sample_gaussians(
-    nodes: Sequence[Gaussians], n_samples: int, rng: np.random.Generator
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Embeddings (n_samples, d) float32 and labels (n_samples,) int64, grouped by Gaussian.
-
-    Each Gaussian gets its share by count, rounded up or down (systematic sampling).
-    """
-    total_by_gaussian = np.cumsum(np.concatenate([node.counts for node in nodes]))
-    total = total_by_gaussian[-1]
-    at = np.minimum((np.arange(n_samples) + rng.random()) * total / n_samples, total - 1)
-    which = np.searchsorted(total_by_gaussian, at, side="right")
-    means = np.concatenate([node.means for node in nodes])[which]
-    deviations = np.sqrt(np.concatenate([node.variances for node in nodes]).clip(0))[which]
-    noise = rng.standard_normal(means.shape, dtype=np.float32)
-    return means + deviations * noise, which % len(nodes[0].counts)
-
-
 def random_features(
     embeddings: NDArray[np.float32], n_features: int, rng: np.random.Generator
 ) -> NDArray[np.float32]:
-    """relu(x P), float32 (n, n_features), with P standard normal: McDonnell et al. 2023, eq. 5.
+    """relu(x P), float32 (n, n_features), with P standard normal. Source: McDonnell et al. 2023.
 
     All nodes and the server pass generators in the same state, so that P need not be sent.
     """
