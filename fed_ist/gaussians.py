@@ -1,0 +1,53 @@
+"""A Gaussian for each class, sent once, from which the server draws embeddings to train a head on.
+
+After FedPFT (Beitollahi et al., "Parametric Feature Transfer: One-shot Federated Learning with
+Foundation Models", 2024), with one diagonal Gaussian for each class and node.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Gaussians:
+    """One diagonal Gaussian for each class of a node; zeros where it has no example.
+
+    means, variances: float32 (num_classes, d); counts: int64 (num_classes,).
+    """
+
+    means: NDArray[np.float32]
+    variances: NDArray[np.float32]
+    counts: NDArray[np.int64]
+
+
+def class_gaussians(
+    embeddings: NDArray[np.float32], labels: NDArray[np.int64], num_classes: int
+) -> Gaussians:
+    """The maximum-likelihood Gaussians of embeddings (n, d). Source: Beitollahi et al. 2024."""
+    counts = np.bincount(labels, minlength=num_classes)
+    means = np.zeros((num_classes, embeddings.shape[1]), dtype=np.float32)
+    variances = np.zeros_like(means)
+    for label in np.flatnonzero(counts):
+        own = embeddings[labels == label].astype(np.float64)
+        means[label], variances[label] = own.mean(axis=0), own.var(axis=0)
+    return Gaussians(means, variances, counts)
+
+
+def sample_gaussians(
+    nodes: Sequence[Gaussians], n_samples: int, rng: np.random.Generator
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Embeddings (n_samples, d) float32 and labels (n_samples,) int64, grouped by Gaussian.
+
+    Each Gaussian gets its share by count, rounded up or down (systematic sampling).
+    """
+    total_by_gaussian = np.cumsum(np.concatenate([node.counts for node in nodes]))
+    total = total_by_gaussian[-1]
+    at = np.minimum((np.arange(n_samples) + rng.random()) * total / n_samples, total - 1)
+    which = np.searchsorted(total_by_gaussian, at, side="right")
+    means = np.concatenate([node.means for node in nodes])[which]
+    deviations = np.sqrt(np.concatenate([node.variances for node in nodes]).clip(0))[which]
+    noise = rng.standard_normal(means.shape, dtype=np.float32)
+    return means + deviations * noise, which % len(nodes[0].counts)

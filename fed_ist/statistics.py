@@ -1,0 +1,201 @@
+"""What a node sends once, so that a linear head is solved in closed form on frozen embeddings.
+
+Sums over examples add up over nodes, so the server gets just the head that one place with all the
+examples would get, in one round, however the classes are spread: ridge regression as Fed3R (Fanì
+et al., "Accelerating Heterogeneous Federated Learning with Closed-form Classifiers", ICML 2024), or
+class means as FedNCM (Legate et al., "Guiding the Last Layer in Federated Learning with
+Pre-Trained Models", NeurIPS 2023). Random features make the regression non-linear (McDonnell et
+al., "RanPAC: Random Projections and Pre-trained Models for Continual Learning", NeurIPS 2023).
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fed_ist.errors import InputError
+
+Floats = NDArray[np.floating[Any]]
+Linear = tuple[NDArray[np.float32], NDArray[np.float32]]
+NOBODY = -1e30  # logit of a class without examples: finite, so that softmax and loss are too
+
+
+@dataclass(frozen=True, eq=False)
+class Gram:
+    """Sums over examples, with z = [embedding, 1]: float32 where sent, float64 once added.
+
+    gram: ((d+1)(d+2)/2,) the upper triangle of the sum of z zᵀ, row by row.
+    sums: (num_classes, d+1) the sum of z in each class; the last column counts.
+    Raises `ValueError` where shapes disagree or a number is not finite, as a reply's may.
+    """
+
+    gram: Floats
+    sums: Floats
+
+    def __post_init__(self) -> None:
+        side = self.sums.shape[-1]
+        if self.sums.ndim != 2 or side < 2 or self.gram.shape != (side * (side + 1) // 2,):
+            raise ValueError(f"A gram {self.gram.shape} does not fit sums {self.sums.shape}.")
+        if not (np.isfinite(self.gram).all() and np.isfinite(self.sums).all()):
+            raise ValueError("Some statistics are not finite.")
+
+
+def gram_statistics(
+    embeddings: NDArray[np.float32], labels: NDArray[np.int64], num_classes: int
+) -> Gram:
+    """Statistics of embeddings (n, d) with labels (n,): summed in float64, given in float32.
+
+    Source: Fanì et al. 2024 (their A and b). Float32 counts exactly up to 2**24 examples.
+    """
+    z = np.concatenate([embeddings, np.ones((len(labels), 1))], axis=1)
+    one_hot = np.eye(num_classes)[labels]
+    gram = (z.T @ z)[np.triu_indices(z.shape[1])]
+    return Gram(gram.astype(np.float32), (one_hot.T @ z).astype(np.float32))
+
+
+def add(a: Gram, b: Gram) -> Gram:
+    """The statistics of both, float64. Raises `ValueError` where their shapes differ."""
+    if a.sums.shape != b.sums.shape:
+        raise ValueError(f"Sums {a.sums.shape} and {b.sums.shape} cannot be added.")
+    return Gram(a.gram.astype(np.float64) + b.gram, a.sums.astype(np.float64) + b.sums)
+
+
+def clip(embeddings: NDArray[np.float32], norm: float) -> NDArray[np.float32]:
+    """Embeddings (n, d) float32, those longer than `norm` shortened to it."""
+    norms = np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
+    clipped = embeddings * (norm / np.maximum(norms, norm))
+    return clipped.astype(np.float32)
+
+
+def with_noise(stats: Gram, sigma: float, rng: np.random.Generator) -> Gram:
+    """Statistics with N(0, sigma²) added to every number, float32: the Gaussian mechanism.
+
+    It protects only embeddings that were clipped: `clip` them to norm 1 first. One example then
+    moves the statistics by √5 at most (in general √(2 + 2c² + c⁴) for norm c), so sigma =
+    √5 · √(2 ln(1.25 / delta)) / epsilon gives (epsilon, delta) privacy to each example, for
+    epsilon below 1 (Dwork and Roth 2014, theorem A.1). The counts are noisy too.
+    """
+    noisy = (array + rng.normal(0.0, sigma, array.shape) for array in (stats.gram, stats.sums))
+    return Gram(*(array.astype(np.float32) for array in noisy))
+
+
+def solve_ridge(stats: Gram, strength: float) -> Linear:
+    """Weight (num_classes, d) and bias (num_classes,), float32: ridge regression onto one-hot.
+
+    The bias is not penalised. The penalty is `strength` times the mean eigenvalue of the centred
+    scatter (the trace of the covariance · n / d), so that it depends neither on the scale of the
+    embeddings nor on how many there are. Negative eigenvalues, which only noise makes, count as 0;
+    and the penalty never falls below what float32 lost of the largest eigenvalue. Raises
+    `InputError` for a negative strength. Source: Fanì et al. 2024.
+    """
+    return _solve(_centre(stats), strength)
+
+
+def squared_error(stats: Gram, head: Linear) -> float:
+    """Sum over examples and classes of (one-hot - logits)², from their statistics alone.
+
+    It is tr(YᵀY) - 2 tr(WᵀS) + tr(W G Wᵀ), with the bias as the last column of W.
+    """
+    whole = np.column_stack(head).astype(np.float64)
+    fit = np.sum(whole @ _unpack(stats) * whole) - 2 * np.sum(whole * stats.sums)
+    return float(stats.sums[:, -1].sum(dtype=np.float64) + fit)
+
+
+def choose_strength(train: Gram, held_out: Gram, strengths: Sequence[float]) -> float:
+    """The strength whose head, solved on `train`, has the least squared error on `held_out`.
+
+    The first of equals. Solve with it on `add(train, held_out)`: no example is lost.
+    """
+    centred = _centre(train)
+    return min(strengths, key=lambda each: squared_error(held_out, _solve(centred, each)))
+
+
+def held_out_split(
+    n: int, share: float, rng: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Ascending row numbers (train, held out) of n examples; train keeps one if there is any.
+
+    Raises `InputError` unless share lies in (0, 1). Two sets of statistics are twice the bytes.
+    """
+    if not 0 < share < 1:
+        raise InputError(f"A share of {share} cannot be held out: give a number in (0, 1).")
+    order = rng.permutation(n)
+    n_held_out = max(0, min(round(share * n), n - 1))
+    return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+
+
+def class_means(sums: Floats) -> Linear:
+    """The nearest class mean as a linear head: logits 2 µ·x - |µ|², that is |x|² - |x - µ|².
+
+    sums: (num_classes, d+1), as in `Gram`. A class that nobody has gets weight 0 and bias -1e30.
+    Source: Legate et al. 2023.
+    """
+    counts = sums[:, -1:].astype(np.float64)
+    present = counts >= 0.5  # noisy counts are not whole
+    means = np.where(present, sums[:, :-1] / np.where(present, counts, 1.0), 0.0)
+    bias = np.where(present[:, 0], -np.sum(means**2, axis=1), NOBODY)
+    return (2 * means).astype(np.float32), bias.astype(np.float32)
+
+
+def random_features(
+    embeddings: NDArray[np.float32], n_features: int, rng: np.random.Generator
+) -> NDArray[np.float32]:
+    """relu(x P), float32 (n, n_features), with P standard normal. Source: McDonnell et al. 2023.
+
+    All nodes and the server pass generators in the same state, so that P need not be sent.
+    """
+    projection = rng.standard_normal((embeddings.shape[1], n_features), dtype=np.float32)
+    return np.maximum(embeddings @ projection, 0)
+
+
+def feature_dim_for_budget(n_bytes: int, num_classes: int) -> int:
+    """The largest d whose float32 `Gram` takes n_bytes at most.
+
+    With q = d + 1 that is 4 (q (q + 1) / 2 + Cq) <= n_bytes. Raises `InputError` if not even d = 1
+    fits.
+    """
+    linear = 1 + 2 * num_classes
+    q = (math.isqrt(linear**2 + 8 * (n_bytes // 4)) - linear) // 2
+    if q < 2:
+        raise InputError(f"No statistics of {num_classes} classes fit {n_bytes} bytes: give more.")
+    return q - 1
+
+
+@dataclass(frozen=True, eq=False)
+class _Centred:
+    """Ridge regression's sums in the eigenbasis of the centred scatter, for every strength."""
+
+    values: NDArray[np.float64]
+    vectors: NDArray[np.float64]
+    targets: NDArray[np.float64]
+    mean: NDArray[np.float64]
+    shares: NDArray[np.float64]
+
+
+def _centre(stats: Gram) -> _Centred:
+    gram, sums = _unpack(stats), stats.sums.astype(np.float64)
+    n = max(gram[-1, -1], 1.0)  # a noisy count may be anything
+    mean, counts = gram[:-1, -1] / n, sums[:, -1]
+    values, vectors = np.linalg.eigh(gram[:-1, :-1] - n * np.outer(mean, mean))
+    targets = (sums[:, :-1] - np.outer(counts, mean)) @ vectors
+    return _Centred(values.clip(0), vectors, targets, mean, counts / n)
+
+
+def _solve(centred: _Centred, strength: float) -> Linear:
+    if not 0 <= strength < np.inf:
+        raise InputError(f"A ridge strength of {strength} is not possible: give 0 or more.")
+    lost = float(np.finfo(np.float32).eps) * centred.values[-1] + float(np.finfo(np.float32).tiny)
+    penalty = max(strength * centred.values.mean(), lost)
+    weight = centred.targets / (centred.values + penalty) @ centred.vectors.T
+    bias = centred.shares - weight @ centred.mean
+    return weight.astype(np.float32), bias.astype(np.float32)
+
+
+def _unpack(stats: Gram) -> NDArray[np.float64]:
+    side = stats.sums.shape[1]
+    upper = np.zeros((side, side))
+    upper[np.triu_indices(side)] = stats.gram
+    return upper + np.triu(upper, 1).T
