@@ -1,11 +1,11 @@
-"""The Flower ClientApp: prepares a node's images once, then trains each round's slice.
+"""The Flower ClientApp: prepares a node's images once, then answers with statistics and slices.
 
-Only the trained slice and scalars leave the node.
+Only what the server asked for, arrays and scalars, leaves the node; images and embeddings stay.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from logging import WARNING
-from pathlib import Path
+from typing import Any
 
 import numpy as np
 from flwr.app import (
@@ -22,24 +22,17 @@ from flwr.clientapp import ClientApp
 from flwr.common import log
 from numpy.typing import NDArray
 
-from clients.node import Node, count_unknown, embed_images, open_images
+from clients.data import NodeData, OwnImages, texts
+from clients.node import Node
+from clients.work import encode_update, statistics, train_slice, with_projection
 from fed_ist import protocol
 from fed_ist.config import RunConfig, parse_config
-from fed_ist.embeddings import load_cached
 from fed_ist.errors import InputError
-from fed_ist.masks import MASKS
-from fed_ist.rng import torch_seed
+from fed_ist.heads import Params
+from fed_ist.rng import generator
 
 BAD_INPUT = 2  # the error code of a reply that says what is wrong with the node's input
-
-STATE = "fed-ist"  # the record of context.state that outlives a message
-EMBEDDINGS = "embeddings"
-CLASSES = "class-names"
-
-Metrics = dict[str, int | float | list[int] | list[float]]
-Examples = tuple[NDArray[np.float32], NDArray[np.int64]]
-
-app = ClientApp()
+MEMORY = "memory"  # record of context.state: what top-k has not sent yet
 
 
 def identify(context: Context) -> Node:
@@ -52,6 +45,74 @@ def identify(context: Context) -> Node:
     return Node(context.node_id, 0, "")
 
 
+def create_app(data: NodeData) -> ClientApp:
+    """The ClientApp of nodes whose examples come from `data`."""
+    app = ClientApp()
+
+    @app.query()
+    def prepare(message: Message, context: Context) -> Message:
+        """Mask, pack and encode this node's images, unless that was done before."""
+
+        def work() -> RecordDict:
+            config, node = parse_config(context.run_config), identify(context)
+            names = texts(_task(message)[protocol.CLASS_NAMES])
+            metrics: dict[str, int | float | list[int] | list[float]] = {}
+            metrics.update(data.prepare(context, node, config, names))
+            if node.n_nodes:
+                metrics[protocol.PARTITION] = node.number
+            if "capacity" in context.node_config:
+                metrics[protocol.CAPACITY] = _capacity(context.node_config["capacity"])
+            return RecordDict({protocol.METRICS: MetricRecord(metrics)})
+
+        return _answer(message, work)
+
+    @app.query("statistics")
+    def give_statistics(message: Message, context: Context) -> Message:
+        """Sums over this node's embeddings."""
+
+        def work() -> RecordDict:
+            config, node = parse_config(context.run_config), identify(context)
+            task = _task(message)
+            # Noise that the server could draw again would hide nothing; a simulation hides nothing.
+            secret = () if node.n_nodes == 0 else (config.seed, "noise", node.number)
+            noise = generator(*secret) if secret else np.random.default_rng()
+            examples = data.passes(context, node, config)(0)
+            n_classes = len(texts(task[protocol.CLASS_NAMES]))
+            kind = str(task[protocol.STATISTICS])
+            return RecordDict(
+                {protocol.ARRAYS: _record(statistics(kind, examples, n_classes, config, noise))}
+            )
+
+        return _answer(message, work)
+
+    @app.train()
+    def train(message: Message, context: Context) -> Message:
+        """Train the slice in the message on this node's embeddings."""
+
+        def work() -> RecordDict:
+            config, node = parse_config(context.run_config), identify(context)
+            task = _task(message)
+            sent = _arrays(message.content.array_records[protocol.ARRAYS])
+            passes = data.passes(context, node, config)
+            anchor = _anchor(message, context, task, config, sent["fc1.weight"].shape[1])
+            trained, metrics = train_slice(sent, anchor, passes, task, node.number, config)
+            memory = context.state.array_records.get(MEMORY)
+            before = _arrays(memory) if memory is not None else None
+            payload, left = encode_update(trained, sent, before, task, node.number, config)
+            if left is not None:
+                context.state[MEMORY] = _record(left)
+            return RecordDict(
+                {protocol.ARRAYS: _record(payload), protocol.METRICS: MetricRecord(dict(metrics))}
+            )
+
+        return _answer(message, work)
+
+    return app
+
+
+app = create_app(OwnImages())
+
+
 def _answer(message: Message, work: Callable[[], RecordDict]) -> Message:
     """Reply with the outcome of `work`, or with what is wrong with the input."""
     try:
@@ -61,92 +122,36 @@ def _answer(message: Message, work: Callable[[], RecordDict]) -> Message:
         return Message(Error(BAD_INPUT, str(error)), reply_to=message)
 
 
-@app.query()
-def prepare(message: Message, context: Context) -> Message:
-    """Mask, pack and encode this node's images, unless that was done before."""
-
-    def work() -> RecordDict:
-        config, node = parse_config(context.run_config), identify(context)
-        names = _texts(message.content.config_records[protocol.TASK][protocol.CLASS_NAMES])
-        source = open_images(node, config, names)
-        found, folder = embed_images(source, node, config, 0, _warn(node))
-        context.state[STATE] = ConfigRecord({EMBEDDINGS: str(folder), CLASSES: list(names)})
-        counts = found.counts
-        metrics: Metrics = {
-            protocol.NUM_EXAMPLES: counts.n_images,
-            protocol.IMAGES_SKIPPED: counts.n_skipped,
-            protocol.UNKNOWN_CLASSES: count_unknown(source),
-            protocol.ORIGINAL_BYTES: counts.original_bytes,
-            protocol.RAW_BYTES: counts.raw_bytes,
-            protocol.PACKED_BYTES: counts.packed_bytes,
-        }
-        if node.n_nodes:
-            metrics[protocol.PARTITION] = node.number
-        return RecordDict({protocol.METRICS: MetricRecord(metrics)})
-
-    return _answer(message, work)
+def _anchor(
+    message: Message, context: Context, task: dict[str, Any], config: RunConfig, embed_dim: int
+) -> Params:
+    """The anchor that the slice is to be trained on, empty for none; kept from round to round."""
+    version = task.get(protocol.ANCHOR_VERSION)
+    if version is None:
+        return {}
+    if protocol.ANCHOR in message.content:
+        context.state[protocol.ANCHOR] = message.content.array_records[protocol.ANCHOR]
+        context.state[protocol.ANCHOR_VERSION] = ConfigRecord({protocol.ANCHOR_VERSION: version})
+    kept = context.state.config_records.get(protocol.ANCHOR_VERSION)
+    if kept is None or kept[protocol.ANCHOR_VERSION] != version:
+        raise InputError("This node has not got the anchor that its slice is to be trained on.")
+    anchor = _arrays(context.state.array_records[protocol.ANCHOR])
+    return with_projection(anchor, embed_dim, config)
 
 
-@app.train()
-def train(message: Message, context: Context) -> Message:
-    """Train the slice in the message on this node's embeddings."""
-
-    def work() -> RecordDict:
-        from fed_ist.training import LocalTraining, train
-
-        config, node = parse_config(context.run_config), identify(context)
-        task = message.content.config_records[protocol.TASK]
-        server_round = int(str(task[protocol.ROUND]))
-        arrays = message.content.array_records[protocol.ARRAYS]
-        params = {name: array.numpy() for name, array in arrays.items()}
-        how = LocalTraining(
-            config.local_epochs,
-            config.local_steps,
-            config.batch_size,
-            config.optimizer,
-            config.learning_rate,
-        )
-        examples = _passes(context, node, config)
-        n_examples = len(examples(0)[1])
-        first_pass = (server_round - 1) * how.count_passes(n_examples)
-        trained, loss = train(
-            params,
-            lambda i: examples(first_pass + i),
-            how,
-            float(str(task[protocol.SCALE])),
-            torch_seed(config.seed, "train", server_round, node.number),
-        )
-        metrics: Metrics = {protocol.NUM_EXAMPLES: n_examples, protocol.LOSS: loss}
-        reply = ArrayRecord({name: Array(value) for name, value in trained.items()})
-        return RecordDict({protocol.ARRAYS: reply, protocol.METRICS: MetricRecord(metrics)})
-
-    return _answer(message, work)
+def _capacity(value: object) -> float:
+    if not isinstance(value, int | float) or not 0 < value <= 1:
+        raise InputError(f"capacity = {value!r} is not possible: give a number in (0, 1].")
+    return float(value)
 
 
-def _passes(context: Context, node: Node, config: RunConfig) -> Callable[[int], Examples]:
-    """pass number -> (embeddings, labels) of the node's images as they are seen in that pass."""
-    state = context.state.config_records.get(STATE)
-    if state is None:
-        raise InputError("This node was asked to train before it was asked to prepare.")
-    if not MASKS[config.mask].per_pass:
-        found = load_cached(Path(str(state[EMBEDDINGS])))
-        if found is None:
-            raise InputError("This node's embeddings are gone from its cache.")
-        return lambda _: (found.values, found.labels)
-    source = open_images(node, config, _texts(state[CLASSES]))
-
-    def at(number_of_pass: int) -> Examples:
-        found, _ = embed_images(source, node, config, number_of_pass, _warn(node))
-        return found.values, found.labels
-
-    return at
+def _task(message: Message) -> dict[str, Any]:
+    return dict(message.content.config_records[protocol.TASK])
 
 
-def _texts(value: object) -> tuple[str, ...]:
-    """A list of texts in a record."""
-    assert isinstance(value, list)
-    return tuple(str(text) for text in value)
+def _arrays(record: ArrayRecord) -> Params:
+    return {name: array.numpy() for name, array in record.items()}
 
 
-def _warn(node: Node) -> Callable[[str], None]:
-    return lambda reason: log(WARNING, "node %s skips an image: %s", node.number, reason)
+def _record(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:
+    return ArrayRecord({name: Array(array) for name, array in arrays.items()})

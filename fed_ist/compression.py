@@ -20,6 +20,7 @@ from fed_ist.errors import InputError
 from fed_ist.heads import Params
 
 Payload = dict[str, NDArray[Any]]
+Shapes = dict[str, tuple[tuple[int, ...], str]]
 
 
 def top_k(update: Params, share: float, memory: Params | None) -> tuple[Payload, Params]:
@@ -37,12 +38,18 @@ def top_k(update: Params, share: float, memory: Params | None) -> tuple[Payload,
     left = _flatten(update)
     if memory is not None:
         left = left + _flatten(memory)
-    k = max(1, round(share * left.size))
+    k = _count_sent(left.size, share)
     largest = (-np.abs(left)).argsort(kind="stable")[:k]
     indices = np.sort(largest).astype(np.int32)
     sparse: Payload = {"values": left[indices], "indices": indices}
     left[indices] = 0
     return sparse, _unflatten(left, update)
+
+
+def sparse_shapes(like: Params, share: float) -> Shapes:
+    """What arrays `top_k` makes of an update shaped as `like`: name -> shape, dtype."""
+    k = _count_sent(_count_entries(like), share)
+    return {"values": ((k,), "float32"), "indices": ((k,), "int32")}
 
 
 def from_sparse(sparse: Payload, like: Params) -> Params:
@@ -52,7 +59,7 @@ def from_sparse(sparse: Payload, like: Params) -> Params:
     """
     _require_arrays(sparse, {"values": np.float32, "indices": np.int32})
     values, indices = sparse["values"], sparse["indices"]
-    n_entries = sum(array.size for array in like.values())
+    n_entries = _count_entries(like)
     if not 0 < len(values) == len(indices):
         raise ValueError(f"{len(values)} values came with {len(indices)} indices.")
     if not np.isfinite(values).all():
@@ -87,6 +94,12 @@ def quantise(update: Params, bits: int, rng: np.random.Generator) -> Payload:
     return {"codes": _pack_halves(codes) if bits == 4 else codes, "scales": scales}
 
 
+def quantised_shapes(like: Params, bits: int) -> Shapes:
+    """What arrays `quantise` makes of an update shaped as `like`: name -> shape, dtype."""
+    n_bytes = -(-_count_entries(like) * bits // 8)
+    return {"codes": ((n_bytes,), "uint8"), "scales": ((len(like),), "float32")}
+
+
 def dequantise(payload: Payload, bits: int, like: Params) -> Params:
     """The update that `quantise` sent, in arrays shaped as `like`.
 
@@ -113,6 +126,14 @@ def dequantise(payload: Payload, bits: int, like: Params) -> Params:
     flat = steps * np.repeat(scales.astype(np.float64), sizes)
     largest = float(np.finfo(np.float32).max)
     return _unflatten(flat.clip(-largest, largest).astype(np.float32), like)
+
+
+def _count_entries(params: Params) -> int:
+    return sum(array.size for array in params.values())
+
+
+def _count_sent(n_entries: int, share: float) -> int:
+    return max(1, round(share * n_entries))
 
 
 def _step(array: NDArray[np.float32], n_steps: int) -> np.float32:

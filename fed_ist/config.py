@@ -13,6 +13,7 @@ from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 
+from fed_ist.anchors import ANCHORS
 from fed_ist.bands import BandChoice, parse_bands
 from fed_ist.datasets import check_dataset_name
 from fed_ist.encoder_spec import EncoderSpec
@@ -20,9 +21,16 @@ from fed_ist.errors import InputError, require_choice
 from fed_ist.masks import MASKS, count_visible
 from fed_ist.packing import check_codec
 from fed_ist.partitions import PARTITIONERS
+from fed_ist.statistics import feature_dim_for_budget
 
 Value = str | int | float | bool
-STRATEGIES = ("fedavg", "ist")
+CLOSED_FORMS = ("fed3r", "fedncm", "fedpft")  # solved from what nodes send once: no rounds
+GROUPED = ("feddropout", "ist")  # whose slices are as large as `groups` says
+STRATEGIES = (
+    *("fedadam", "fedavg", "fedavgm", "feddropout", "fedrolex", "fjord", "heterofl", "ist"),
+    *("quantised", "topk"),
+    *CLOSED_FORMS,
+)
 OPTIMIZERS = ("adam", "sgd")
 
 
@@ -49,6 +57,15 @@ class RunConfig:
     strategy: str
     groups: int
     rescale: bool
+    capacities: str
+    anchor: str
+    anchor_bytes: int
+    anchor_scale: float
+    statistics_noise: float
+    server_learning_rate: float
+    server_momentum: float
+    upload_share: float
+    upload_bits: int
     hidden_dim: int
     num_rounds: int
     fraction_nodes: float
@@ -75,7 +92,7 @@ class RunConfig:
         count_visible(1, self.mask_ratio)
         for key in ("classes_per_node", "hidden_dim", "num_rounds", "batch_size", "min_nodes"):
             self._require(key, getattr(self, key) >= 1, "a whole number of at least 1")
-        for key in ("groups", "local_epochs", "local_steps", "seed"):
+        for key in ("groups", "local_epochs", "local_steps", "seed", "anchor_bytes"):
             self._require(key, getattr(self, key) >= 0, "a whole number of at least 0")
         for key in ("partition_alpha", "round_timeout_s", "prepare_timeout_s", "learning_rate"):
             self._require(key, 0 < getattr(self, key) < float("inf"), "a number above 0")
@@ -93,10 +110,31 @@ class RunConfig:
                 f"hidden-dim = {self.hidden_dim} is smaller than groups = {self.groups}: each "
                 "group needs a neuron. Use a larger hidden-dim or fewer groups."
             )
-        if self.strategy == "fedavg" and self.groups > 1:
+        require_choice("anchor", self.anchor, ANCHORS)
+        for key in ("statistics_noise", "server_learning_rate"):
+            self._require(key, 0 <= getattr(self, key) < float("inf"), "a number of at least 0")
+        self._require("anchor_scale", 0 < self.anchor_scale < float("inf"), "a number above 0")
+        self._require("server_momentum", 0 <= self.server_momentum < 1, "a number in [0, 1)")
+        self._require("upload_share", 0 < self.upload_share <= 1, "a number in (0, 1]")
+        self._require("upload_bits", self.upload_bits in (4, 8), "4 or 8")
+        self._require("capacities", bool(self.capacity_levels), "numbers in (0, 1], such as 1,0.5")
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        if self.groups > 1 and self.strategy not in GROUPED:
             raise InputError(
-                f"groups = {self.groups} does not go with strategy = 'fedavg', which sends the "
-                "whole classifier. Leave groups at 0, or use strategy = 'ist'."
+                f"groups = {self.groups} does not go with strategy = '{self.strategy}', which does "
+                f"not cut the classifier so. Leave groups at 0, or use one of: "
+                f"{', '.join(GROUPED)}."
+            )
+        if self.anchor != "none" and self.strategy in CLOSED_FORMS:
+            raise InputError(
+                f"anchor = '{self.anchor}' does not go with strategy = '{self.strategy}', which "
+                "trains nothing on top of it. Leave anchor at 'none', or use strategy = 'ist'."
+            )
+        if self.anchor_bytes and self.anchor == "none" and self.strategy != "fed3r":
+            raise InputError(
+                f"anchor-bytes = {self.anchor_bytes} needs anchor = 'ridge', or strategy = 'fed3r'."
             )
         if self.partitioner == "column" and not self.partition_column:
             raise InputError("partitioner = 'column' needs partition-column, a column's name.")
@@ -105,6 +143,19 @@ class RunConfig:
         if not holds:
             value = getattr(self, key)
             raise InputError(f"{kebab(key)} = {value!r} is not possible: give {allowed}.")
+
+    @cached_property
+    def capacity_levels(self) -> tuple[float, ...]:
+        """The shares of the neurons that nodes can train; empty where they are not possible."""
+        try:
+            levels = tuple(float(text) for text in self.capacities.split(","))
+        except ValueError:
+            return ()
+        return levels if all(0 < level <= 1 for level in levels) else ()
+
+    def count_features(self, num_classes: int) -> int:
+        """Random features that ridge regression sees; 0 for the embeddings themselves."""
+        return feature_dim_for_budget(self.anchor_bytes, num_classes) if self.anchor_bytes else 0
 
     @cached_property
     def band_choice(self) -> BandChoice | None:
@@ -195,7 +246,7 @@ def parse_config(values: Mapping[str, object]) -> RunConfig:
 def _typed(key: str, value: object, kind: type) -> object:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
-    if kind is str and type(value) is int:  # `--set bands=4` is read as a number
+    if kind is str and type(value) in (int, float):  # `--set bands=4` is read as a number
         return str(value)
     if type(value) is not kind:
         names = {str: "text", int: "a whole number", float: "a number", bool: "true or false"}

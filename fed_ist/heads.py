@@ -6,13 +6,21 @@ three biases.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Params = dict[str, NDArray[np.float32]]
+
+
+class Shaped(Protocol):
+    """An array or a tensor."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
 
 
 def init_params(
@@ -46,7 +54,7 @@ def param_axes(names: Iterable[str]) -> dict[str, tuple[str | None, ...]]:
     return axes
 
 
-def hidden_widths(params: Params) -> dict[str, int]:
+def hidden_widths(params: Mapping[str, Shaped]) -> dict[str, int]:
     """The number of neurons on each axis that can be sliced."""
     return {
         axis: params[name].shape[i]

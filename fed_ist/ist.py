@@ -1,4 +1,4 @@
-"""Slices of the classifier: deal its hidden neurons, cut out a dense sub-MLP, write it back.
+"""Slices of the classifier: cut out a dense sub-MLP of some hidden neurons, write it back.
 
 Independent Subnetwork Training deals each layer into disjoint groups (Yuan et al., "Distributed
 Learning of Deep Neural Networks using Independent Subnet Training", VLDB 2022). Two things are
@@ -19,7 +19,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fed_ist.errors import InputError
 from fed_ist.heads import Params, param_axes
 
 
@@ -29,27 +28,9 @@ class Subnet:
 
     units: Mapping[str, NDArray[np.int64]]
 
-
-def partition_units(
-    widths: Mapping[str, int], n_groups: int, rng: np.random.Generator
-) -> list[Subnet]:
-    """Deal each axis into disjoint random groups whose sizes differ by one at most.
-
-    Raises `InputError` where an axis has fewer neurons than there are groups.
-    """
-    narrowest = min(widths.values())
-    if not 1 <= n_groups <= narrowest:
-        raise InputError(
-            f"hidden-dim = {narrowest} is smaller than the number of groups ({n_groups}): each "
-            "group needs a neuron. Use a larger hidden-dim or fewer groups."
-        )
-    dealt = {
-        axis: np.array_split(rng.permutation(width), n_groups) for axis, width in widths.items()
-    }
-    return [
-        Subnet({axis: np.sort(groups[i]) for axis, groups in dealt.items()})
-        for i in range(n_groups)
-    ]
+    def share(self, widths: Mapping[str, int]) -> float:
+        """Its part of the neurons, in (0, 1]; the mean where its axes differ."""
+        return float(np.mean([len(rows) / widths[axis] for axis, rows in self.units.items()]))
 
 
 def extract(params: Params, subnet: Subnet) -> Params:

@@ -1,7 +1,8 @@
 """The words in which server and nodes talk: names of records and keys in Flower messages."""
 
 # Records
-ARRAYS = "arrays"  # the slice, both ways
+ARRAYS = "arrays"  # the slice, both ways; statistics
+ANCHOR = "anchor"  # a node keeps it, so it is sent once
 TASK = "task"  # what the server asks
 METRICS = "metrics"  # the scalars that a node answers with
 
@@ -9,11 +10,28 @@ METRICS = "metrics"  # the scalars that a node answers with
 ROUND = "round"
 SCALE = "scale"
 CLASS_NAMES = "class-names"
+ANCHOR_VERSION = "anchor-version"  # which anchor the slice is to be trained on; absent for none
+LEVELS = "levels"  # shares of the slice's neurons, of which each step draws one; absent for (1,)
+UPLOAD = "upload"  # how the update comes back; absent for whole parameters
+STATISTICS = "statistics"  # which statistics are asked for
+
+# Values of UPLOAD
+TOP_K = "top-k"
+QUANTISED = "quantised"
+
+# Values of STATISTICS
+GRAM = "gram"
+CLASS_SUMS = "class-sums"
+GAUSSIANS = "gaussians"
+
+STATISTICS_QUERY = "query.statistics"  # Flower's message type: an action "statistics" of a query
 
 # Keys of METRICS
 PARTITION = "partition"  # of a simulated node only
 NUM_EXAMPLES = "num-examples"
 LOSS = "loss"
+SECONDS = "seconds"
+CAPACITY = "capacity"  # of a node that was told one
 IMAGES_SKIPPED = "images-skipped"
 UNKNOWN_CLASSES = "unknown-classes"
 ORIGINAL_BYTES = "original-bytes"

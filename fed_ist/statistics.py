@@ -4,8 +4,7 @@ Sums over examples add up over nodes, so the server gets just the head that one 
 examples would get, in one round, however the classes are spread: ridge regression as Fed3R (Fanì
 et al., "Accelerating Heterogeneous Federated Learning with Closed-form Classifiers", ICML 2024), or
 class means as FedNCM (Legate et al., "Guiding the Last Layer in Federated Learning with
-Pre-Trained Models", NeurIPS 2023). Random features make the regression non-linear (McDonnell et
-al., "RanPAC: Random Projections and Pre-trained Models for Continual Learning", NeurIPS 2023).
+Pre-Trained Models", NeurIPS 2023).
 """
 
 import math
@@ -20,6 +19,7 @@ from fed_ist.errors import InputError
 
 Floats = NDArray[np.floating[Any]]
 Linear = tuple[NDArray[np.float32], NDArray[np.float32]]
+BLOCK = 1024  # examples at a time
 NOBODY = -1e30  # logit of a class without examples: finite, so that softmax and loss are too
 
 
@@ -50,10 +50,14 @@ def gram_statistics(
 
     Source: Fanì et al. 2024 (their A and b). Float32 counts exactly up to 2**24 examples.
     """
-    z = np.concatenate([embeddings, np.ones((len(labels), 1))], axis=1)
-    one_hot = np.eye(num_classes)[labels]
-    gram = (z.T @ z)[np.triu_indices(z.shape[1])]
-    return Gram(gram.astype(np.float32), (one_hot.T @ z).astype(np.float32))
+    side = embeddings.shape[1] + 1
+    gram, sums = np.zeros((side, side)), np.zeros((num_classes, side))
+    for first in range(0, len(labels), BLOCK):  # lest a copy in float64 fill a device's memory
+        rows = slice(first, first + BLOCK)
+        z = np.concatenate([embeddings[rows], np.ones((len(labels[rows]), 1))], axis=1)
+        gram += z.T @ z
+        sums += np.eye(num_classes)[labels[rows]].T @ z
+    return Gram(gram[np.triu_indices(side)].astype(np.float32), sums.astype(np.float32))
 
 
 def add(a: Gram, b: Gram) -> Gram:
@@ -63,20 +67,12 @@ def add(a: Gram, b: Gram) -> Gram:
     return Gram(a.gram.astype(np.float64) + b.gram, a.sums.astype(np.float64) + b.sums)
 
 
-def clip(embeddings: NDArray[np.float32], norm: float) -> NDArray[np.float32]:
-    """Embeddings (n, d) float32, those longer than `norm` shortened to it."""
-    norms = np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
-    clipped = embeddings * (norm / np.maximum(norms, norm))
-    return clipped.astype(np.float32)
-
-
 def with_noise(stats: Gram, sigma: float, rng: np.random.Generator) -> Gram:
     """Statistics with N(0, sigma²) added to every number, float32: the Gaussian mechanism.
 
-    It protects only embeddings that were clipped: `clip` them to norm 1 first. One example then
-    moves the statistics by √5 at most (in general √(2 + 2c² + c⁴) for norm c), so sigma =
-    √5 · √(2 ln(1.25 / delta)) / epsilon gives (epsilon, delta) privacy to each example, for
-    epsilon below 1 (Dwork and Roth 2014, theorem A.1). The counts are noisy too.
+    One embedding of norm 1 at most, as `anchors.features` makes them, moves the statistics by √5 at
+    most, so sigma = √5 · √(2 ln(1.25 / delta)) / epsilon gives (epsilon, delta) privacy to each
+    example, for epsilon below 1 (Dwork and Roth 2014, theorem A.1). The counts are noisy too.
     """
     noisy = (array + rng.normal(0.0, sigma, array.shape) for array in (stats.gram, stats.sums))
     return Gram(*(array.astype(np.float32) for array in noisy))
@@ -104,27 +100,23 @@ def squared_error(stats: Gram, head: Linear) -> float:
     return float(stats.sums[:, -1].sum(dtype=np.float64) + fit)
 
 
-def choose_strength(train: Gram, held_out: Gram, strengths: Sequence[float]) -> float:
-    """The strength whose head, solved on `train`, has the least squared error on `held_out`.
+def choose_strength(stats: Gram, strengths: Sequence[float]) -> float:
+    """The strength with the least generalised cross-validation error; the first of equals.
 
-    The first of equals. Solve with it on `add(train, held_out)`: no example is lost.
+    That is leave-one-out's error with each example's leverage replaced by their mean, so that it
+    follows from the sums alone: n · squared error / (n - degrees of freedom)². It needs no held-out
+    examples, hence no second set of statistics. Source: Golub, Heath and Wahba, "Generalized
+    Cross-Validation as a Method for Choosing a Good Ridge Parameter", Technometrics 1979.
     """
-    centred = _centre(train)
-    return min(strengths, key=lambda each: squared_error(held_out, _solve(centred, each)))
+    centred = _centre(stats)
+    n = max(float(stats.sums[:, -1].sum(dtype=np.float64)), 1.0)
 
+    def error(strength: float) -> float:
+        freedom = 1 + np.sum(centred.values / (centred.values + _penalty(centred, strength)))
+        # With as many degrees of freedom as examples everything fits and nothing is learnt.
+        return squared_error(stats, _solve(centred, strength)) / max(n - freedom, 1e-9) ** 2
 
-def held_out_split(
-    n: int, share: float, rng: np.random.Generator
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Ascending row numbers (train, held out) of n examples; train keeps one if there is any.
-
-    Raises `InputError` unless share lies in (0, 1). Two sets of statistics are twice the bytes.
-    """
-    if not 0 < share < 1:
-        raise InputError(f"A share of {share} cannot be held out: give a number in (0, 1).")
-    order = rng.permutation(n)
-    n_held_out = max(0, min(round(share * n), n - 1))
-    return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+    return min(strengths, key=error)
 
 
 def class_means(sums: Floats) -> Linear:
@@ -138,17 +130,6 @@ def class_means(sums: Floats) -> Linear:
     means = np.where(present, sums[:, :-1] / np.where(present, counts, 1.0), 0.0)
     bias = np.where(present[:, 0], -np.sum(means**2, axis=1), NOBODY)
     return (2 * means).astype(np.float32), bias.astype(np.float32)
-
-
-def random_features(
-    embeddings: NDArray[np.float32], n_features: int, rng: np.random.Generator
-) -> NDArray[np.float32]:
-    """relu(x P), float32 (n, n_features), with P standard normal. Source: McDonnell et al. 2023.
-
-    All nodes and the server pass generators in the same state, so that P need not be sent.
-    """
-    projection = rng.standard_normal((embeddings.shape[1], n_features), dtype=np.float32)
-    return np.maximum(embeddings @ projection, 0)
 
 
 def feature_dim_for_budget(n_bytes: int, num_classes: int) -> int:
@@ -185,13 +166,16 @@ def _centre(stats: Gram) -> _Centred:
 
 
 def _solve(centred: _Centred, strength: float) -> Linear:
+    weight = centred.targets / (centred.values + _penalty(centred, strength)) @ centred.vectors.T
+    bias = centred.shares - weight @ centred.mean
+    return weight.astype(np.float32), bias.astype(np.float32)
+
+
+def _penalty(centred: _Centred, strength: float) -> float:
     if not 0 <= strength < np.inf:
         raise InputError(f"A ridge strength of {strength} is not possible: give 0 or more.")
     lost = float(np.finfo(np.float32).eps) * centred.values[-1] + float(np.finfo(np.float32).tiny)
-    penalty = max(strength * centred.values.mean(), lost)
-    weight = centred.targets / (centred.values + penalty) @ centred.vectors.T
-    bias = centred.shares - weight @ centred.mean
-    return weight.astype(np.float32), bias.astype(np.float32)
+    return float(max(strength * centred.values.mean(), lost))
 
 
 def _unpack(stats: Gram) -> NDArray[np.float64]:

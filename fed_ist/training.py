@@ -5,8 +5,9 @@ torchvision or datasets.
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -14,7 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from fed_ist.heads import Params
+from fed_ist.anchors import anchor_logits, split
+from fed_ist.dealing import leading_units
+from fed_ist.heads import Params, hidden_widths, param_axes
+
+if TYPE_CHECKING:
+    from fed_ist.config import RunConfig
+
+Examples = tuple[NDArray[np.float32], NDArray[np.int64]]  # embeddings (n, d), labels (n,)
 
 OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
     "adam": torch.optim.Adam,
@@ -44,11 +52,23 @@ class LocalTraining:
         return math.ceil(self.count_steps(n_examples) / math.ceil(n_examples / self.batch_size))
 
 
-def forward(params: dict[str, Tensor], embeddings: Tensor, scale: float) -> Tensor:
-    """Logits (N, num_classes).
+def local_training(config: "RunConfig") -> LocalTraining:
+    """What a run's configuration says of it."""
+    return LocalTraining(
+        config.local_epochs,
+        config.local_steps,
+        config.batch_size,
+        config.optimizer,
+        config.learning_rate,
+    )
 
-    scale: multiplies what the hidden neurons pass on. A group that stands for W groups trains with
-    scale W, so that its sums are as large as the whole network's will be (inverted dropout).
+
+def forward(params: Mapping[str, Tensor], embeddings: Tensor, scale: float) -> Tensor:
+    """Logits (N, num_classes) of the classifier without its anchor.
+
+    scale: multiplies what the hidden neurons pass on. A slice with a share 1/W of the neurons
+    trains with scale W, so that its sums are as large as the whole network's will be (inverted
+    dropout).
     """
     hidden = functional.relu(
         functional.linear(embeddings, params["fc1.weight"], params["fc1.bias"])
@@ -61,21 +81,31 @@ def forward(params: dict[str, Tensor], embeddings: Tensor, scale: float) -> Tens
 
 def train(
     params: Params,
-    examples: Callable[[int], tuple[NDArray[np.float32], NDArray[np.int64]]],
+    examples: Callable[[int], Examples],
     how: LocalTraining,
     scale: float,
     seed: int,
+    anchor: Params | None = None,
+    levels: Sequence[float] = (1.0,),
 ) -> tuple[Params, float]:
     """Train a copy of `params`; returns it and the mean loss over the steps.
 
     examples: pass number, from 0 -> (embeddings (n, d), labels (n,)); n is the same in each pass.
     Each pass draws a new order from `seed`. The last batch of a pass may be smaller.
+    anchor: whose logits are added to the classifier's; it is not trained.
+    levels: each step trains the leading neurons of each layer alone, a share drawn anew from these
+    (ordered dropout, Horváth et al., "FjORD", NeurIPS 2021).
     """
     tensors = {name: torch.tensor(array, requires_grad=True) for name, array in params.items()}
     optimizer = OPTIMIZERS[how.optimizer](tensors.values(), lr=how.learning_rate)  # type: ignore[call-arg]
+    rng = torch.Generator().manual_seed(seed)
     losses = []
-    for x, y in _batches(examples, how, torch.Generator().manual_seed(seed)):
-        loss = functional.cross_entropy(forward(tensors, x, scale), y)
+    for x, y, offset in _batches(examples, how, rng, anchor or {}):
+        used = tensors
+        if len(levels) > 1:
+            level = levels[int(torch.randint(len(levels), (), generator=rng))]
+            used = _leading(tensors, level)
+        loss = functional.cross_entropy(forward(used, x, scale) + offset, y)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -84,20 +114,34 @@ def train(
     return trained, float(np.mean(losses))
 
 
+def _leading(tensors: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Views of the first neurons of each layer, a share of them."""
+    subnet = leading_units(hidden_widths(tensors), share)
+    picked: dict[str, Tensor] = {}
+    for name, axes in param_axes(tensors).items():
+        ends = [slice(None) if axis is None else slice(len(subnet.units[axis])) for axis in axes]
+        picked[name] = tensors[name][tuple(ends)]
+    return picked
+
+
 def _batches(
-    examples: Callable[[int], tuple[NDArray[np.float32], NDArray[np.int64]]],
+    examples: Callable[[int], Examples],
     how: LocalTraining,
     rng: torch.Generator,
-) -> Iterator[tuple[Tensor, Tensor]]:
-    """One (embeddings, labels) batch for each step of a round."""
+    anchor: Params,
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """One (embeddings, labels, logits of the anchor) batch for each step of a round."""
     left, number_of_pass = 1, 0
     while left > 0:
-        x, y = (torch.tensor(array) for array in examples(number_of_pass))
+        values, labels = examples(number_of_pass)
+        x, y = torch.tensor(values), torch.tensor(labels)
+        # One column of zeros, broadcast over the classes, where there is no anchor.
+        offset = torch.tensor(anchor_logits(anchor, values)) if anchor else torch.zeros(len(y), 1)
         if number_of_pass == 0:
             left = how.count_steps(len(y))
         order = torch.randperm(len(y), generator=rng)
         for rows in torch.split(order, how.batch_size)[:left]:
-            yield x[rows], y[rows]
+            yield x[rows], y[rows], offset[rows]
             left -= 1
         number_of_pass += 1
 
@@ -115,6 +159,12 @@ def evaluate(
 
 @torch.inference_mode()
 def predict(params: Params, embeddings: NDArray[np.float32]) -> Tensor:
-    """Logits (n, num_classes) of the whole classifier."""
-    tensors = {name: torch.tensor(array) for name, array in params.items()}
-    return forward(tensors, torch.tensor(embeddings), 1.0)
+    """Logits (n, num_classes) of the whole classifier, its anchor included."""
+    trained, anchor = split(params)
+    logits = torch.zeros(len(embeddings), 1)
+    if anchor:
+        logits = logits + torch.tensor(anchor_logits(anchor, embeddings))
+    if trained:
+        tensors = {name: torch.tensor(array) for name, array in trained.items()}
+        logits = logits + forward(tensors, torch.tensor(embeddings), 1.0)
+    return logits

@@ -9,7 +9,7 @@ from flwr.common import log
 from flwr.serverapp import Grid, ServerApp
 
 from fed_ist import protocol
-from fed_ist.config import RunConfig, parse_config
+from fed_ist.config import GROUPED, RunConfig, parse_config
 from fed_ist.datasets import open_dataset
 from fed_ist.embeddings import Embeddings, embed, mask_spec
 from fed_ist.encoder import Encoder, create_encoder
@@ -21,7 +21,7 @@ from fed_ist.report import draw_accuracy, readable_bytes, render_page
 from fed_ist.results import Model, Round, RunFolder, write_atomic
 from fed_ist.rng import generator
 from fed_ist.training import evaluate
-from strategies import STRATEGIES, SliceStrategy
+from strategies import STRATEGIES, NodeStrategy
 from strategies.wire import from_record, to_record
 
 app = ServerApp()
@@ -52,7 +52,7 @@ def run(grid: Grid, config: RunConfig, encoder: Encoder, folder: RunFolder) -> N
     started = time.monotonic()
     test, class_names = embed_test_images(config, encoder)
     ledger = Ledger(folder.path / "ledger.csv")
-    strategy = STRATEGIES[config.strategy](config, class_names, ledger)
+    strategy = STRATEGIES[config.strategy](config, class_names, encoder.embed_dim, ledger)
     strategy.require_nodes(grid)
     folder.write_config(config, len(strategy.prepared))
     params = init_params(
@@ -61,8 +61,8 @@ def run(grid: Grid, config: RunConfig, encoder: Encoder, folder: RunFolder) -> N
     recorder = Recorder(config, folder, strategy, encoder, test, started)
     strategy.start(
         grid,
-        to_record(params),
-        num_rounds=config.num_rounds,
+        to_record(strategy.initial(params, grid)),
+        num_rounds=strategy.num_rounds,
         timeout=config.round_timeout_s,
         evaluate_fn=recorder.record,
     )
@@ -104,7 +104,7 @@ class Recorder:
         self,
         config: RunConfig,
         folder: RunFolder,
-        strategy: SliceStrategy,
+        strategy: NodeStrategy,
         encoder: Encoder,
         test: Embeddings,
         started: float,
@@ -163,7 +163,7 @@ class Recorder:
         total = {key: int(sum(node.counts[key] for node in prepared)) for key in protocol.PREPARED}
         n_images = total[protocol.NUM_EXAMPLES]
         most_asked = max(row.asked for row in rounds) or len(prepared)
-        groups = 1 if config.strategy == "fedavg" else config.groups or most_asked
+        groups = (config.groups or most_asked) if config.strategy in GROUPED else 1
         return {
             "accuracy": rounds[-1].accuracy,
             "best_accuracy": max(row.accuracy for row in rounds),

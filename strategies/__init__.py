@@ -1,9 +1,31 @@
 """Flower strategies, by the name that the run config's `strategy` gives."""
 
-from strategies.fedavg import FedAvgStrategy
+from strategies.closed_form import Fed3rStrategy, FedNcmStrategy, FedPftStrategy
+from strategies.compressed import QuantisedStrategy, TopKStrategy
+from strategies.fedavg import FedAdamStrategy, FedAvgMStrategy, FedAvgStrategy
 from strategies.ist import IstStrategy
-from strategies.slices import SliceStrategy
+from strategies.nodes import NodeStrategy
+from strategies.submodels import (
+    FedDropoutStrategy,
+    FedRolexStrategy,
+    FjordStrategy,
+    HeteroFlStrategy,
+)
 
-__all__ = ["STRATEGIES", "SliceStrategy"]
+__all__ = ["STRATEGIES", "NodeStrategy"]
 
-STRATEGIES: dict[str, type[SliceStrategy]] = {"fedavg": FedAvgStrategy, "ist": IstStrategy}
+STRATEGIES: dict[str, type[NodeStrategy]] = {
+    "fed3r": Fed3rStrategy,
+    "fedadam": FedAdamStrategy,
+    "fedavg": FedAvgStrategy,
+    "fedavgm": FedAvgMStrategy,
+    "feddropout": FedDropoutStrategy,
+    "fedncm": FedNcmStrategy,
+    "fedpft": FedPftStrategy,
+    "fedrolex": FedRolexStrategy,
+    "fjord": FjordStrategy,
+    "heterofl": HeteroFlStrategy,
+    "ist": IstStrategy,
+    "quantised": QuantisedStrategy,
+    "topk": TopKStrategy,
+}

@@ -1,23 +1,56 @@
-"""Federated averaging (McMahan et al. 2017): everybody trains the whole classifier.
+"""Federated averaging (McMahan et al. 2017), and what a server's own optimiser makes of it."""
 
-It is IST with a single group: the slice is everything, and merging averages all replies.
-"""
-
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from fed_ist.ist import Subnet, partition_units
+from fed_ist.dealing import leading_units
+from fed_ist.heads import Params
+from fed_ist.ist import Subnet, merge
+from fed_ist.server_optimizers import ServerAdam, ServerMomentum
 from strategies.slices import SliceStrategy
 
+ADAM_BETA2, ADAM_TAU = 0.99, 1e-3  # the paper's
 
+
+@dataclass
 class FedAvgStrategy(SliceStrategy):
-    """Sends the whole classifier to each node and averages what comes back, by examples."""
+    """Sends the whole classifier to each node and averages what comes back, by examples.
+
+    It is IST with a single group: the slice is everything.
+    """
 
     def deal(
-        self, widths: Mapping[str, int], n_nodes: int, rng: np.random.Generator
+        self,
+        widths: Mapping[str, int],
+        capacities: Sequence[float],
+        server_round: int,
+        rng: np.random.Generator,
     ) -> list[Subnet]:
-        return partition_units(widths, 1, rng)
+        return [leading_units(widths, 1.0)]
 
-    def scale(self, n_groups: int) -> float:
-        return 1.0
+
+@dataclass
+class FedAvgMStrategy(FedAvgStrategy):
+    """FedAvg with momentum on the server (Hsu et al. 2019)."""
+
+    _optimizer: ServerMomentum | ServerAdam | None = field(default=None, init=False)
+
+    def make_optimizer(self) -> ServerMomentum | ServerAdam:
+        rate = self.config.server_learning_rate or 1.0
+        return ServerMomentum(rate, self.config.server_momentum)
+
+    def combine(self, params: Params, returned: Sequence[tuple[Subnet, Params, int]]) -> Params:
+        if self._optimizer is None:
+            self._optimizer = self.make_optimizer()
+        return self._optimizer.step(params, merge(params, returned))
+
+
+@dataclass
+class FedAdamStrategy(FedAvgMStrategy):
+    """FedAvg with Adam on the server (Reddi et al. 2021)."""
+
+    def make_optimizer(self) -> ServerAdam:
+        rate = self.config.server_learning_rate or 0.01
+        return ServerAdam(rate, self.config.server_momentum, ADAM_BETA2, ADAM_TAU)

@@ -1,16 +1,25 @@
-"""Which replies are fit to be merged: everything a node sends is checked before it is used."""
+"""Which replies are fit to be used: everything a node sends is checked before that."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, Message, MetricRecord
+from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from numpy.typing import NDArray
 
 from fed_ist import protocol
-from fed_ist.heads import Params
+
+Arrays = Mapping[str, NDArray[Any]]
+Shapes = Mapping[str, tuple[tuple[int, ...], str]]  # name -> shape, dtype
 
 
 class RejectedError(Exception):
     """A reply that must change nothing; the message says why."""
+
+
+def shapes_of(arrays: Arrays) -> Shapes:
+    return {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
 
 
 def read_metrics(reply: Message, names: tuple[str, ...]) -> dict[str, float]:
@@ -27,43 +36,48 @@ def read_metrics(reply: Message, names: tuple[str, ...]) -> dict[str, float]:
     return metrics
 
 
-def read_slice(reply: Message, sent: Params) -> tuple[Params, int, float]:
-    """(trained slice, number of examples, loss) of a reply to the slice `sent`.
+def read_arrays(reply: Message, wanted: Shapes) -> dict[str, NDArray[Any]]:
+    """The arrays of a reply, of just these names, shapes and dtypes, and all finite.
 
-    Raises `RejectedError` where names, shapes or dtypes differ from what was sent, or a value is
-    not finite.
+    Raises `RejectedError` otherwise.
     """
     record = _content(reply).get(protocol.ARRAYS)
     if not isinstance(record, ArrayRecord):
         raise RejectedError("it has no arrays")
-    if set(record) != set(sent):
-        raise RejectedError(f"its arrays are {sorted(record)}, not {sorted(sent)}")
-    received: Params = {}
+    if set(record) != set(wanted):
+        raise RejectedError(f"its arrays are {sorted(record)}, not {sorted(wanted)}")
+    received: dict[str, NDArray[Any]] = {}
     for name, array in record.items():
-        wanted = sent[name]
+        shape, dtype = wanted[name]
         # Compare what the node declares before its bytes are unpacked into memory.
-        if tuple(array.shape) != wanted.shape or array.dtype != str(wanted.dtype):
+        if tuple(array.shape) != shape or array.dtype != dtype:
             raise RejectedError(
-                f"'{name}' is {array.dtype}{tuple(array.shape)}, not {wanted.dtype}{wanted.shape}"
+                f"'{name}' is {array.dtype}{tuple(array.shape)}, not {dtype}{shape}"
             )
-        if len(array.data) > wanted.nbytes + 4096:
-            raise RejectedError(f"'{name}' is {len(array.data)} bytes long, not {wanted.nbytes}")
+        n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
+        if len(array.data) > n_bytes + 4096:
+            raise RejectedError(f"'{name}' is {len(array.data)} bytes long, not {n_bytes}")
         try:
             received[name] = array.numpy()
         except Exception as error:  # whatever a node may have put into the bytes
             raise RejectedError(f"'{name}' cannot be unpacked: {error}") from error
-        if received[name].shape != wanted.shape or received[name].dtype != wanted.dtype:
+        if received[name].shape != shape or received[name].dtype != dtype:
             raise RejectedError(f"'{name}' holds {received[name].dtype}{received[name].shape}")
         if not np.isfinite(received[name]).all():
             raise RejectedError(f"'{name}' holds NaN or Inf")
-    metrics = read_metrics(reply, (protocol.NUM_EXAMPLES, protocol.LOSS))
+    return received
+
+
+def read_outcome(reply: Message) -> tuple[int, float, float]:
+    """(number of examples, loss, seconds of training) of a reply; raises `RejectedError`."""
+    metrics = read_metrics(reply, (protocol.NUM_EXAMPLES, protocol.LOSS, protocol.SECONDS))
     n_examples = int(metrics[protocol.NUM_EXAMPLES])
     if not 1 <= n_examples < 2**29:
         raise RejectedError(f"its '{protocol.NUM_EXAMPLES}' is {n_examples}")
-    return received, n_examples, metrics[protocol.LOSS]
+    return n_examples, metrics[protocol.LOSS], metrics[protocol.SECONDS]
 
 
-def _content(reply: Message):  # type: ignore[no-untyped-def]
+def _content(reply: Message) -> RecordDict:
     if reply.has_error():
         raise RejectedError(reply.error.reason or f"error {reply.error.code}")
     return reply.content

@@ -1,50 +1,31 @@
-"""What all strategies share: prepare the nodes, deal slices, check the replies, merge, count bytes.
+"""What the strategies that train in rounds share: deal slices, check the replies, merge.
 
-A strategy is a rule for which slice of the classifier goes to which node; the rest stands here.
-Flower's own `FedAvg` does not serve: it sends one payload to all, samples with the global random
-state, and accepts arrays of any shape.
+A strategy is a rule for which slice of the classifier goes to which node and how replies merge; the
+rest stands here and in `strategies.nodes`. Flower's own `FedAvg` does not serve: it sends one
+payload to all, samples with the global random state, and accepts arrays of any shape.
 """
 
-import time
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import INFO, WARNING
+from typing import Any
 
 import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.common import log
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Strategy
+from numpy.typing import NDArray
 
 from fed_ist import protocol
-from fed_ist.config import RunConfig
-from fed_ist.errors import InputError
+from fed_ist.anchors import PROJECTION, SENT, draw_projection, solve_anchor, split
 from fed_ist.heads import Params, hidden_widths
 from fed_ist.ist import Subnet, extract, merge
-from fed_ist.ledger import Ledger, Transfer
 from fed_ist.rng import generator
-from strategies.replies import RejectedError, read_metrics, read_slice
-from strategies.wire import from_record, message_bytes, payload_bytes, to_record
-
-POLL_S = 1.0
-
-
-@dataclass
-class Prepared:
-    """A node that has its embeddings ready. `name` is its partition where it is simulated."""
-
-    name: str
-    counts: dict[str, float]
-
-
-@dataclass
-class RoundCounts:
-    """Nodes asked in a round, replies that came, and how many of these were refused."""
-
-    asked: int = 0
-    answered: int = 0
-    rejected: int = 0
+from fed_ist.statistics import Gram, add
+from strategies.nodes import NodeStrategy, RoundCounts
+from strategies.replies import RejectedError, Shapes, read_arrays, read_outcome, shapes_of
+from strategies.wire import from_record, to_record
 
 
 @dataclass(frozen=True)
@@ -56,116 +37,73 @@ class Errand:
 
 
 @dataclass
-class SliceStrategy(Strategy):
-    """A Flower strategy that deals slices of the classifier to nodes.
+class SliceStrategy(NodeStrategy):
+    """A Flower strategy that deals slices of the classifier to nodes."""
 
-    class_names: the server's classes, by which nodes label their images.
-    ledger: gets a line for each message.
-    """
-
-    config: RunConfig
-    class_names: tuple[str, ...]
-    ledger: Ledger
-    prepared: dict[int, Prepared] = field(default_factory=dict)
-    counts: RoundCounts = field(default_factory=RoundCounts)
-    _passed_over: set[int] = field(default_factory=set)
+    anchor: Params = field(default_factory=dict)
+    _statistics: Gram | None = None
+    _counted: set[str] = field(default_factory=set)
+    _anchor_version: int = 0
+    _has_anchor: dict[int, int] = field(default_factory=dict)
     _errands: dict[int, Errand] = field(default_factory=dict)
     _params: Params = field(default_factory=dict)
 
     @abstractmethod
     def deal(
-        self, widths: Mapping[str, int], n_nodes: int, rng: np.random.Generator
+        self,
+        widths: Mapping[str, int],
+        capacities: Sequence[float],
+        server_round: int,
+        rng: np.random.Generator,
     ) -> list[Subnet]:
-        """The subnets of this round; node i of those sampled trains number i modulo their count."""
+        """The subnets of this round; node i of those sampled trains number i modulo their count.
 
-    @abstractmethod
-    def scale(self, n_groups: int) -> float:
-        """What the hidden neurons of a slice are multiplied by while it trains."""
-
-    # --- nodes -------------------------------------------------------------------------------
-
-    def prepare(self, grid: Grid, server_round: int) -> None:
-        """Have every node that is not prepared yet pack and encode its images.
-
-        A node that fails or does not answer within `prepare-timeout-s` is passed over for the rest
-        of the run.
+        capacities: of the sampled nodes, the share of the neurons that each can train.
         """
-        new = sorted(set(grid.get_node_ids()) - set(self.prepared) - self._passed_over)
-        if not new:
+
+    def scale(self, share: float) -> float:
+        """What the hidden neurons of a slice are multiplied by while it trains."""
+        return 1 / share if self.config.rescale else 1.0
+
+    def task(self, share: float) -> dict[str, float | str | list[float]]:
+        """What a node must know to train a slice, beside the arrays."""
+        return {protocol.SCALE: self.scale(share)}
+
+    def reply_shapes(self, sent: Params) -> Shapes:
+        """The arrays that a node is to answer with."""
+        return shapes_of(sent)
+
+    def decode(self, arrays: dict[str, NDArray[Any]], sent: Params) -> Params:
+        """The trained slice in a reply; raises `ValueError` for what no node could have made."""
+        return arrays
+
+    def combine(self, params: Params, returned: Sequence[tuple[Subnet, Params, int]]) -> Params:
+        """The next classifier, of the slices that came back (see `ist.merge`)."""
+        return merge(params, returned)
+
+    # --- the anchor --------------------------------------------------------------------------
+
+    def initial(self, params: Params, grid: Grid) -> Params:
+        self._renew_anchor(grid, 0)
+        return params | self.anchor
+
+    def _renew_anchor(self, grid: Grid, server_round: int) -> None:
+        """Solve the anchor again with the statistics of nodes that have not sent theirs yet."""
+        if self.config.anchor == "none":
             return
-        log(INFO, "Preparing %d nodes: they mask, pack and encode their images", len(new))
-        task = ConfigRecord({protocol.CLASS_NAMES: list(self.class_names)})
-        messages = [
-            Message(
-                RecordDict({protocol.TASK: task}),
-                dst_node_id=node_id,
-                message_type=MessageType.QUERY,
-                ttl=self.config.prepare_timeout_s,
-                group_id=str(server_round),
-            )
-            for node_id in new
-        ]
-        timeout_s = self.config.prepare_timeout_s
-        replies = {
-            reply.metadata.src_node_id: reply
-            for reply in grid.send_and_receive(messages, timeout=timeout_s)
-        }
-        for message in messages:
-            node_id = message.metadata.dst_node_id
-            if node_id in replies:
-                self._note_prepared(node_id, replies[node_id])
-            if node_id not in self.prepared:
-                self._passed_over.add(node_id)
-                log(WARNING, "Node %d is passed over: it could not be prepared", node_id)
-        for message in messages:  # entered only now, as the replies bring the nodes' names
-            node_id = message.metadata.dst_node_id
-            name = self.prepared[node_id].name if node_id in self.prepared else str(node_id)
-            self._enter(server_round, name, "down", message)
-            if node_id in replies:
-                self._enter(server_round, name, "up", replies[node_id])
-
-    def _note_prepared(self, node_id: int, reply: Message) -> None:
-        try:
-            counts = read_metrics(reply, protocol.PREPARED)
-        except RejectedError as reason:
-            log(WARNING, "Node %d: %s", node_id, reason)
+        new = [i for i in self.available(grid) if self.prepared[i].name not in self._counted]
+        found = self.collect_gram(grid, server_round, new) if new else {}
+        for node_id, stats in found.items():
+            self._statistics = stats if self._statistics is None else add(self._statistics, stats)
+            self._counted.add(self.prepared[node_id].name)
+        if not found or self._statistics is None:
             return
-        name = reply.content.metric_records[protocol.METRICS].get(protocol.PARTITION, node_id)
-        self.prepared[node_id] = Prepared(str(name), counts)
-
-    def wait_for_nodes(self, grid: Grid, timeout_s: float) -> bool:
-        """Whether `min-nodes` nodes are connected, waiting for them up to `timeout_s`."""
-        deadline, told = time.monotonic() + timeout_s, -1
-        while (n_connected := len(list(grid.get_node_ids()))) < self.config.min_nodes:
-            if time.monotonic() > deadline:
-                return False
-            if n_connected != told:
-                wanted = self.config.min_nodes
-                log(INFO, "%d of %d nodes connected; waiting %g s", n_connected, wanted, timeout_s)
-                told = n_connected
-            time.sleep(POLL_S)
-        return True
-
-    def require_nodes(self, grid: Grid) -> None:
-        """Wait for the nodes and prepare them; raises `InputError` where too few can take part."""
-        wanted = self.config.min_nodes
-        if not self.wait_for_nodes(grid, self.config.round_timeout_s):
-            raise InputError(
-                f"min-nodes = {wanted}, but only {len(list(grid.get_node_ids()))} nodes are "
-                "connected. Start more (fed-ist run --nodes N in a simulation) or lower min-nodes."
-            )
-        self.prepare(grid, 0)
-        if len(self.prepared) < wanted:
-            raise InputError(
-                f"min-nodes = {wanted}, but only {len(self.prepared)} nodes could prepare their "
-                "images. The log above says what is wrong with the others."
-            )
-
-    def available(self, grid: Grid) -> list[int]:
-        """Prepared nodes that are connected, in the order of their names."""
-        # Flower draws a simulation's node ids at random; their names are the same in every run.
-        names = {i: self.prepared[i].name for i in grid.get_node_ids() if i in self.prepared}
-        return sorted(names, key=lambda i: (len(names[i]), names[i]))
+        self.anchor = solve_anchor(self._statistics, self.config.anchor_scale)
+        self._anchor_version += 1
+        n_features = self.config.count_features(len(self.class_names))
+        if n_features:
+            self.anchor[PROJECTION] = draw_projection(self.embed_dim, n_features, self.config.seed)
+        log(INFO, "Anchor solved from the statistics of %d nodes", len(self._counted))
 
     # --- rounds ------------------------------------------------------------------------------
 
@@ -173,11 +111,12 @@ class SliceStrategy(Strategy):
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
         """One message a node, each with its own slice."""
-        self._params = from_record(arrays)
+        self._params, _ = split(from_record(arrays))
         self._errands = {}
         self.counts = RoundCounts()
         self.wait_for_nodes(grid, self.config.round_timeout_s)
         self.prepare(grid, server_round)
+        self._renew_anchor(grid, server_round)
         nodes = self.available(grid)
         if len(nodes) < self.config.min_nodes:
             log(WARNING, "Round skipped: %d of %d nodes", len(nodes), self.config.min_nodes)
@@ -185,27 +124,35 @@ class SliceStrategy(Strategy):
         rng = generator(self.config.seed, "round", server_round)
         n_sampled = max(self.config.min_nodes, int(self.config.fraction_nodes * len(nodes)))
         sampled = [nodes[i] for i in rng.permutation(len(nodes))[:n_sampled]]
-        subnets = self.deal(hidden_widths(self._params), len(sampled), rng)
+        widths = hidden_widths(self._params)
+        capacities = [self.prepared[node_id].capacity for node_id in sampled]
+        subnets = self.deal(widths, capacities, server_round, rng)
         for i, node_id in enumerate(sampled):
             subnet = subnets[i % len(subnets)]
             self._errands[node_id] = Errand(subnet, extract(self._params, subnet))
         self.counts.asked = len(sampled)
-        return self._messages(server_round, self.scale(len(subnets)))
+        return [self._message(server_round, node_id, widths) for node_id in sampled]
 
-    def _messages(self, server_round: int, scale: float) -> list[Message]:
-        messages = []
-        task = ConfigRecord({protocol.ROUND: server_round, protocol.SCALE: scale})
-        for node_id, errand in self._errands.items():
-            message = Message(
-                RecordDict({protocol.ARRAYS: to_record(errand.sent), protocol.TASK: task}),
-                dst_node_id=node_id,
-                message_type=MessageType.TRAIN,
-                ttl=self.config.round_timeout_s,
-                group_id=str(server_round),
-            )
-            self._enter(server_round, self.prepared[node_id].name, "down", message)
-            messages.append(message)
-        return messages
+    def _message(self, server_round: int, node_id: int, widths: Mapping[str, int]) -> Message:
+        errand = self._errands[node_id]
+        task: dict[str, Any] = {protocol.ROUND: server_round}
+        task |= self.task(errand.subnet.share(widths))
+        content = RecordDict({protocol.ARRAYS: to_record(errand.sent)})
+        if self.anchor:
+            task[protocol.ANCHOR_VERSION] = self._anchor_version
+            if self._has_anchor.get(node_id) != self._anchor_version:
+                content[protocol.ANCHOR] = to_record({name: self.anchor[name] for name in SENT})
+                self._has_anchor[node_id] = self._anchor_version
+        content[protocol.TASK] = ConfigRecord(task)
+        message = Message(
+            content,
+            dst_node_id=node_id,
+            message_type=MessageType.TRAIN,
+            ttl=self.config.round_timeout_s,
+            group_id=str(server_round),
+        )
+        self._enter(server_round, "down", message)
+        return message
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
@@ -219,42 +166,29 @@ class SliceStrategy(Strategy):
             try:
                 if node_id not in self._errands or node_id in accepted:
                     raise RejectedError("it was not asked, or has answered before")
-                name = self.prepared[node_id].name
-                self._enter(server_round, name, "up", reply)
-                errand = self._errands[node_id]
-                params, n_examples, losses[node_id] = read_slice(reply, errand.sent)
-                accepted[node_id] = (errand.subnet, params, n_examples)
+                self._enter(server_round, "up", reply)
+                accepted[node_id], losses[node_id] = self._read(reply, self._errands[node_id])
             except RejectedError as reason:
                 self.counts.rejected += 1
                 log(WARNING, "Reply of node %d rejected: %s", node_id, reason)
                 if reply.has_error():  # it may have lost its embeddings: prepare it once more
                     self.prepared.pop(node_id, None)
+                    self._has_anchor.pop(node_id, None)
         if not accepted:
             return None, None
         # Replies come in any order; sums of floats do not forgive that.
         order = [node_id for node_id in self._errands if node_id in accepted]
-        self._params = merge(self._params, [accepted[node_id] for node_id in order])
+        returned = [accepted[node_id] for node_id in order]
+        self._params = self.combine(self._params, returned)
         loss = float(np.mean([losses[node_id] for node_id in order]))
-        return to_record(self._params), MetricRecord({protocol.LOSS: loss})
+        return to_record(self._params | self.anchor), MetricRecord({protocol.LOSS: loss})
 
-    def configure_evaluate(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """Nothing: the server evaluates, so that the classifier is never sent whole."""
-        return []
-
-    def aggregate_evaluate(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> MetricRecord | None:
-        return None
-
-    def summary(self) -> None:
-        log(INFO, "\t%s on %d nodes", type(self).__name__, len(self.prepared))
-
-    def _enter(self, server_round: int, node: str, direction: str, message: Message) -> None:
-        kinds = {MessageType.QUERY: "prepare", MessageType.TRAIN: "train"}
-        kind = "error" if message.has_error() else kinds[message.metadata.message_type]
-        payload = payload_bytes(message)
-        self.ledger.add(
-            Transfer(server_round, node, direction, kind, payload, message_bytes(message))
-        )
+    def _read(self, reply: Message, errand: Errand) -> tuple[tuple[Subnet, Params, int], float]:
+        arrays = read_arrays(reply, self.reply_shapes(errand.sent))
+        n_examples, loss, seconds = read_outcome(reply)
+        try:
+            trained = self.decode(arrays, errand.sent)
+        except ValueError as reason:
+            raise RejectedError(str(reason)) from None
+        self.counts.compute_s += seconds
+        return (errand.subnet, trained, n_examples), loss

@@ -15,7 +15,7 @@ BAD = {
     "mask_ratio=-0.1": r"mask-ratio = -0\.1",
     "mask_ratio='half'": r"mask-ratio = 'half' is not possible: give a number",
     "mask='radnom'": r"Unknown mask 'radnom'\. Choose from: block, fixed, grid, random, saliency",
-    "strategy='fedsgd'": r"Unknown strategy 'fedsgd'\. Choose from: fedavg, ist",
+    "strategy='fedsgd'": r"Unknown strategy 'fedsgd'\. Choose from: fed3r, fedadam, fedavg,",
     "codec='png'": r"Unknown codec 'png'\. Choose from: jpeg, raw, webp",
     "pooling='max'": r"Unknown pooling 'max'",
     "optimizer='lion'": r"Unknown optimizer 'lion'\. Choose from: adam, sgd",

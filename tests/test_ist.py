@@ -6,9 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fed_ist.dealing import equal_shares, partition_units
 from fed_ist.errors import InputError
 from fed_ist.heads import init_params
-from fed_ist.ist import Subnet, extract, merge, partition_units, slice_bytes
+from fed_ist.ist import Subnet, extract, merge, slice_bytes
 from fed_ist.training import LocalTraining, evaluate, forward, train
 
 HIDDEN = st.integers(1, 24)
@@ -22,6 +23,10 @@ def widths(hidden: int):
     return {"h1": hidden, "h2": hidden}
 
 
+def deal(widths, n_groups: int, rng):
+    return partition_units(widths, equal_shares([1.0] * n_groups), rng)
+
+
 def other(slice_, seed: int):
     rng = np.random.default_rng(seed)
     return {name: rng.normal(size=a.shape).astype(np.float32) for name, a in slice_.items()}
@@ -31,9 +36,9 @@ def other(slice_, seed: int):
 def test_groups_are_disjoint_cover_all_neurons_and_differ_by_one_at_most(hidden, n_groups, seed):
     if n_groups > hidden:
         with pytest.raises(InputError, match=f"hidden-dim = {hidden} is smaller than the number"):
-            partition_units(widths(hidden), n_groups, np.random.default_rng(seed))
+            deal(widths(hidden), n_groups, np.random.default_rng(seed))
         return
-    subnets = partition_units(widths(hidden), n_groups, np.random.default_rng(seed))
+    subnets = deal(widths(hidden), n_groups, np.random.default_rng(seed))
     for axis in ("h1", "h2"):
         units = [subnet.units[axis] for subnet in subnets]
         assert sorted(np.concatenate(units)) == list(range(hidden))
@@ -42,9 +47,7 @@ def test_groups_are_disjoint_cover_all_neurons_and_differ_by_one_at_most(hidden,
 
 
 def test_the_same_seed_deals_the_same_groups_and_another_seed_others():
-    first, same, differs = (
-        partition_units(widths(12), 3, np.random.default_rng(seed)) for seed in (1, 1, 2)
-    )
+    first, same, differs = (deal(widths(12), 3, np.random.default_rng(seed)) for seed in (1, 1, 2))
     assert all((a.units["h1"] == b.units["h1"]).all() for a, b in zip(first, same, strict=True))
     assert any((a.units["h1"] != b.units["h1"]).any() for a, b in zip(first, differs, strict=True))
 
@@ -65,7 +68,7 @@ def test_extract_takes_rows_columns_and_biases_of_a_worked_example():
 def test_what_is_merged_is_what_is_extracted_again(hidden, data, seed):
     n_groups = data.draw(st.integers(1, hidden))
     whole = params(hidden)
-    subnets = partition_units(widths(hidden), n_groups, np.random.default_rng(seed))
+    subnets = deal(widths(hidden), n_groups, np.random.default_rng(seed))
     news = [other(extract(whole, subnet), i) for i, subnet in enumerate(subnets)]
     merged = merge(whole, [(s, new, 7) for s, new in zip(subnets, news, strict=True)])
     for subnet, new in zip(subnets, news, strict=True):
@@ -79,7 +82,7 @@ def test_what_is_merged_is_what_is_extracted_again(hidden, data, seed):
 @given(seed=st.integers(0, 2**32), absent=st.integers(0, 2))
 def test_a_missing_group_keeps_its_neurons_and_weights_between_groups_rest(seed, absent):
     whole = params(12)
-    subnets = partition_units(widths(12), 3, np.random.default_rng(seed))
+    subnets = deal(widths(12), 3, np.random.default_rng(seed))
     present = [subnet for i, subnet in enumerate(subnets) if i != absent]
     merged = merge(whole, [(s, other(extract(whole, s), i), 5) for i, s in enumerate(present)])
     kept, old = extract(merged, subnets[absent]), extract(whole, subnets[absent])
@@ -93,7 +96,7 @@ def test_a_missing_group_keeps_its_neurons_and_weights_between_groups_rest(seed,
 def test_merge_changes_neither_the_old_parameters_nor_the_slices():
     whole = params(6)
     before = {name: array.copy() for name, array in whole.items()}
-    subnet = partition_units(widths(6), 2, np.random.default_rng(0))[0]
+    subnet = deal(widths(6), 2, np.random.default_rng(0))[0]
     slice_ = extract(whole, subnet)
     for array in slice_.values():
         array += 1
@@ -108,7 +111,7 @@ def test_no_reply_changes_nothing():
 
 def test_clients_of_one_group_are_averaged_by_their_examples():
     whole = params(4)
-    subnet = partition_units(widths(4), 2, np.random.default_rng(0))[1]
+    subnet = deal(widths(4), 2, np.random.default_rng(0))[1]
     slice_ = extract(whole, subnet)
     ones = {name: np.ones_like(array) for name, array in slice_.items()}
     fives = {name: np.full_like(array, 5) for name, array in slice_.items()}
@@ -134,7 +137,7 @@ def test_where_slices_overlap_each_weight_is_the_mean_of_what_came_back_for_it()
 @given(weight=st.integers(1, 2**29 - 1), seed=st.integers(0, 2**32))
 def test_the_mean_of_one_reply_is_that_reply_bit_for_bit(weight, seed):
     whole, one = params(8), params(8, seed)
-    (everything,) = partition_units(widths(8), 1, np.random.default_rng(0))
+    (everything,) = deal(widths(8), 1, np.random.default_rng(0))
     merged = merge(whole, [(everything, one, weight)])
     assert all((merged[name] == one[name]).all() for name in one)
 
@@ -142,7 +145,7 @@ def test_the_mean_of_one_reply_is_that_reply_bit_for_bit(weight, seed):
 @pytest.mark.parametrize("n_groups", [1, 2, 4, 8])
 def test_the_formula_counts_the_bytes_of_a_slice(n_groups):
     whole = params(hidden=64, embed=24, classes=7)
-    for subnet in partition_units(widths(64), n_groups, np.random.default_rng(0)):
+    for subnet in deal(widths(64), n_groups, np.random.default_rng(0)):
         assert sum(a.nbytes for a in extract(whole, subnet).values()) == slice_bytes(
             24, 64, 7, n_groups
         )
@@ -164,7 +167,7 @@ def test_one_group_and_one_client_is_plain_training_bit_for_bit(optimizer):
     how = LocalTraining(2, 0, 32, optimizer, 0.01)
     reference = {name: array.copy() for name, array in whole.items()}
     for server_round in range(3):
-        (subnet,) = partition_units(widths(16), 1, np.random.default_rng(server_round))
+        (subnet,) = deal(widths(16), 1, np.random.default_rng(server_round))
         trained, _ = train(extract(whole, subnet), lambda _: (x, y), how, 1.0, server_round)
         whole = merge(whole, [(subnet, trained, len(y))])
 
@@ -198,7 +201,7 @@ def test_rescaling_makes_the_expected_logits_of_a_group_those_of_the_network():
     h = np.abs(np.random.default_rng(0).normal(size=(1, 8))).astype(np.float32)
     sums = []
     for seed in range(4000):
-        for subnet in partition_units(widths(8), 4, np.random.default_rng(seed)):
+        for subnet in deal(widths(8), 4, np.random.default_rng(seed)):
             sums.append(4 * h[:, subnet.units["h2"]] @ whole["fc3.weight"][:, subnet.units["h2"]].T)
     assert np.allclose(np.mean(sums, axis=0), h @ whole["fc3.weight"].T, atol=1e-2)
 

@@ -6,12 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from faulty_grid import FaultyGrid
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.task_identity import TaskIdentity
-from local_grid import LocalGrid
 
-from clients.app import EMBEDDINGS, STATE
+from clients.data import EMBEDDINGS, STATE
 from fed_ist import protocol
 from fed_ist.config import OPTIMIZERS as OPTIMIZER_NAMES
 from fed_ist.config import STRATEGIES as STRATEGY_NAMES
@@ -42,8 +42,8 @@ class Federation:
         self.config = config
         self.ledger_path = tmp_path / "ledger.csv"
         self.ledger = Ledger(self.ledger_path)
-        self.grid = LocalGrid(config, node_ids, node_config)
-        self.strategy = STRATEGIES[config.strategy](config, classes, self.ledger)
+        self.grid = FaultyGrid(config, node_ids, node_config)
+        self.strategy = STRATEGIES[config.strategy](config, classes, 192, self.ledger)
         self.params = init_params(192, config.hidden_dim, len(classes), np.random.default_rng(0))
 
     def prepare(self):

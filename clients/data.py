@@ -1,0 +1,82 @@
+"""Where a node's examples come from: its own images, masked, packed and encoded on the node."""
+
+from collections.abc import Callable
+from logging import WARNING
+from pathlib import Path
+from typing import Protocol
+
+from flwr.app import ConfigRecord, Context
+from flwr.common import log
+
+from clients.node import Node, count_unknown, embed_images, open_images
+from clients.work import Examples
+from fed_ist import protocol
+from fed_ist.config import RunConfig
+from fed_ist.embeddings import load_cached
+from fed_ist.errors import InputError
+from fed_ist.masks import MASKS
+
+STATE = "fed-ist"  # the record of context.state that outlives a message
+EMBEDDINGS = "embeddings"
+CLASSES = "class-names"
+
+
+class NodeData(Protocol):
+    """A node's examples. Flower may run each message in a new process: what is to last goes into
+    `context.state`.
+    """
+
+    def prepare(
+        self, context: Context, node: Node, config: RunConfig, class_names: tuple[str, ...]
+    ) -> dict[str, int]:
+        """Get the examples ready; returns the counts of `protocol.PREPARED`."""
+
+    def passes(self, context: Context, node: Node, config: RunConfig) -> Callable[[int], Examples]:
+        """pass number -> (embeddings, labels) of the images as they are seen in that pass."""
+
+
+class OwnImages:
+    """Images in the node's folder, or its partition of the data set in a simulation."""
+
+    def prepare(
+        self, context: Context, node: Node, config: RunConfig, class_names: tuple[str, ...]
+    ) -> dict[str, int]:
+        source = open_images(node, config, class_names)
+        found, folder = embed_images(source, node, config, 0, _warn(node))
+        context.state[STATE] = ConfigRecord({EMBEDDINGS: str(folder), CLASSES: list(class_names)})
+        counts = found.counts
+        return {
+            protocol.NUM_EXAMPLES: counts.n_images,
+            protocol.IMAGES_SKIPPED: counts.n_skipped,
+            protocol.UNKNOWN_CLASSES: count_unknown(source),
+            protocol.ORIGINAL_BYTES: counts.original_bytes,
+            protocol.RAW_BYTES: counts.raw_bytes,
+            protocol.PACKED_BYTES: counts.packed_bytes,
+        }
+
+    def passes(self, context: Context, node: Node, config: RunConfig) -> Callable[[int], Examples]:
+        state = context.state.config_records.get(STATE)
+        if state is None:
+            raise InputError("This node was asked to work before it was asked to prepare.")
+        if not MASKS[config.mask].per_pass:
+            found = load_cached(Path(str(state[EMBEDDINGS])))
+            if found is None:
+                raise InputError("This node's embeddings are gone from its cache.")
+            return lambda _: (found.values, found.labels)
+        source = open_images(node, config, texts(state[CLASSES]))
+
+        def at(number_of_pass: int) -> Examples:
+            found, _ = embed_images(source, node, config, number_of_pass, _warn(node))
+            return found.values, found.labels
+
+        return at
+
+
+def texts(value: object) -> tuple[str, ...]:
+    """A list of texts in a record."""
+    assert isinstance(value, list)
+    return tuple(str(text) for text in value)
+
+
+def _warn(node: Node) -> Callable[[str], None]:
+    return lambda reason: log(WARNING, "node %s skips an image: %s", node.number, reason)

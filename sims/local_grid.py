@@ -1,0 +1,62 @@
+"""A Flower Grid within one process: it hands real messages to a real ClientApp.
+
+Experiments with hundreds of runs would spend their time starting Ray. The strategies, the messages
+and the bytes are those of a simulation or a deployment.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid
+from flwr.supercore.task_identity import TaskIdentity
+
+from fed_ist.config import RunConfig
+
+
+class LocalGrid(Grid):
+    """Simulated nodes 0, 1, … of `node_ids`, each with a context of its own."""
+
+    def __init__(self, app: ClientApp, config: RunConfig, node_ids: Sequence[int]) -> None:
+        self.app = app
+        self.contexts = {
+            node_id: Context(
+                run_id=1,
+                node_id=node_id,
+                node_config={"partition-id": i, "num-partitions": len(node_ids)},
+                state=RecordDict(),
+                run_config=dict(config.to_mapping()),
+            )
+            for i, node_id in enumerate(node_ids)
+        }
+        # Flower sets these in the process of a ServerApp; messages cannot be made without.
+        for name in ("_run_id", "_node_id", "_task_id"):
+            if getattr(TaskIdentity, name) is None:
+                setattr(TaskIdentity, name, 1)
+
+    def get_node_ids(self) -> Iterable[int]:
+        return list(self.contexts)
+
+    def send_and_receive(
+        self, messages: Iterable[Message], *, timeout: float | None = None
+    ) -> Iterable[Message]:
+        return [
+            self.app(message, self.contexts[message.metadata.dst_node_id]) for message in messages
+        ]
+
+    def set_run(self, run: Any) -> None:
+        raise NotImplementedError
+
+    @property
+    def run(self) -> Any:
+        raise NotImplementedError
+
+    def create_message(self, *args: Any, **kwargs: Any) -> Message:
+        raise NotImplementedError
+
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        raise NotImplementedError
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        raise NotImplementedError

@@ -1,0 +1,99 @@
+"""Methods without rounds: nodes send statistics of their embeddings once, the server solves."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TypeVar
+
+import numpy as np
+from flwr.serverapp import Grid
+
+from fed_ist import protocol
+from fed_ist.anchors import BIAS, PROJECTION, WEIGHT, draw_projection, solve_anchor
+from fed_ist.errors import InputError
+from fed_ist.gaussians import Gaussians, sample_gaussians
+from fed_ist.heads import Params
+from fed_ist.rng import generator, torch_seed
+from fed_ist.statistics import add, class_means
+from fed_ist.training import Examples, local_training, train
+from strategies.nodes import NodeStrategy
+
+Found = TypeVar("Found")
+
+
+@dataclass
+class ClosedFormStrategy(NodeStrategy):
+    """Asks every prepared node once; nodes that come later change nothing."""
+
+    @property
+    def num_rounds(self) -> int:
+        return 0
+
+    def require(self, found: dict[int, Found]) -> Sequence[Found]:
+        """What nodes sent; raises `InputError` where it came from too few."""
+        if len(found) < self.config.min_nodes:
+            raise InputError(
+                f"min-nodes = {self.config.min_nodes}, but only {len(found)} nodes sent their "
+                "statistics. The log above says what is wrong with the others."
+            )
+        return list(found.values())
+
+
+@dataclass
+class Fed3rStrategy(ClosedFormStrategy):
+    """Ridge regression from summed statistics (Fanì et al. 2024); with `anchor-bytes` on random
+    features, as many as these bytes allow (RanPAC: McDonnell et al. 2023).
+    """
+
+    def initial(self, params: Params, grid: Grid) -> Params:
+        found = self.require(self.collect_gram(grid, 0, self.available(grid)))
+        total = found[0]
+        for stats in found[1:]:
+            total = add(total, stats)
+        head = solve_anchor(total, self.config.anchor_scale)
+        n_features = self.config.count_features(len(self.class_names))
+        if n_features:
+            head[PROJECTION] = draw_projection(self.embed_dim, n_features, self.config.seed)
+        return head
+
+
+@dataclass
+class FedNcmStrategy(ClosedFormStrategy):
+    """The nearest class mean (Legate et al. 2023)."""
+
+    def initial(self, params: Params, grid: Grid) -> Params:
+        shape = (len(self.class_names), self.embed_dim + 1)
+        wanted = {protocol.CLASS_SUMS: (shape, "float32")}
+        nodes = self.available(grid)
+        found = self.require(self.collect(grid, 0, nodes, protocol.CLASS_SUMS, wanted))
+        sums = np.sum([arrays[protocol.CLASS_SUMS].astype(np.float64) for arrays in found], axis=0)
+        weight, bias = class_means(sums)
+        return {WEIGHT: weight, BIAS: bias}
+
+
+@dataclass
+class FedPftStrategy(ClosedFormStrategy):
+    """The server trains the classifier on embeddings that it draws from the nodes' Gaussians, one
+    for each class (Beitollahi et al. 2024): as many as nodes have, for as many passes as the rounds
+    would take.
+    """
+
+    def initial(self, params: Params, grid: Grid) -> Params:
+        shape = (len(self.class_names), self.embed_dim)
+        wanted = {
+            "means": (shape, "float32"),
+            "variances": (shape, "float32"),
+            "counts": (shape[:1], "int64"),
+        }
+        nodes = self.available(grid)
+        found = self.require(self.collect(grid, 0, nodes, protocol.GAUSSIANS, wanted))
+        gaussians = [Gaussians(**arrays) for arrays in found]
+        n_samples = int(sum(each.counts.sum() for each in gaussians))
+        seed = self.config.seed
+
+        def draw(number_of_pass: int) -> Examples:
+            return sample_gaussians(gaussians, n_samples, generator(seed, "draw", number_of_pass))
+
+        passes = self.config.num_rounds * max(1, self.config.local_epochs)
+        how = replace(local_training(self.config), local_epochs=passes, local_steps=0)
+        trained, _ = train(params, draw, how, 1.0, torch_seed(seed, "train"))
+        return trained

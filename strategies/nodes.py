@@ -1,0 +1,255 @@
+"""What all strategies share of dealing with nodes: wait for them, prepare, ask, count bytes."""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from logging import INFO, WARNING
+from typing import Any
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.common import log
+from flwr.serverapp import Grid
+from flwr.serverapp.strategy import Strategy
+from numpy.typing import NDArray
+
+from fed_ist import protocol
+from fed_ist.config import RunConfig
+from fed_ist.errors import InputError
+from fed_ist.heads import Params
+from fed_ist.ledger import Ledger, Transfer
+from fed_ist.statistics import Gram
+from strategies.replies import RejectedError, Shapes, read_arrays, read_metrics
+from strategies.wire import message_bytes, payload_bytes
+
+POLL_S = 1.0
+KINDS = {
+    MessageType.QUERY: "prepare",
+    protocol.STATISTICS_QUERY: "statistics",
+    MessageType.TRAIN: "train",
+}
+
+
+@dataclass
+class Prepared:
+    """A node that has its embeddings ready. `name` is its partition where it is simulated.
+
+    capacity: the share of the neurons that it can train, in (0, 1].
+    """
+
+    name: str
+    counts: dict[str, float]
+    capacity: float
+
+
+@dataclass
+class RoundCounts:
+    """Nodes asked in a round, replies that came, and how many of these were refused.
+
+    compute_s: seconds that nodes whose replies were accepted spent on training, summed.
+    """
+
+    asked: int = 0
+    answered: int = 0
+    rejected: int = 0
+    compute_s: float = 0.0
+
+
+@dataclass
+class NodeStrategy(Strategy):
+    """A Flower strategy that knows its nodes and counts every byte.
+
+    class_names: the server's classes, by which nodes label their images.
+    embed_dim: numbers in an embedding.
+    ledger: gets a line for each message.
+    """
+
+    config: RunConfig
+    class_names: tuple[str, ...]
+    embed_dim: int
+    ledger: Ledger
+    prepared: dict[int, Prepared] = field(default_factory=dict)
+    counts: RoundCounts = field(default_factory=RoundCounts)
+    _passed_over: set[int] = field(default_factory=set)
+
+    @property
+    def num_rounds(self) -> int:
+        """How many rounds are to be run."""
+        return self.config.num_rounds
+
+    def initial(self, params: Params, grid: Grid) -> Params:
+        """What the run starts from, once the nodes are prepared: `params` unless a method knows
+        better.
+        """
+        return params
+
+    def prepare(self, grid: Grid, server_round: int) -> None:
+        """Have every node that is not prepared yet pack and encode its images.
+
+        A node that fails or does not answer within `prepare-timeout-s` is passed over for the rest
+        of the run.
+        """
+        new = sorted(set(grid.get_node_ids()) - set(self.prepared) - self._passed_over)
+        if not new:
+            return
+        log(INFO, "Preparing %d nodes: they mask, pack and encode their images", len(new))
+        task = ConfigRecord({protocol.CLASS_NAMES: list(self.class_names)})
+        messages = [
+            Message(
+                RecordDict({protocol.TASK: task}),
+                dst_node_id=node_id,
+                message_type=MessageType.QUERY,
+                ttl=self.config.prepare_timeout_s,
+                group_id=str(server_round),
+            )
+            for node_id in new
+        ]
+        timeout_s = self.config.prepare_timeout_s
+        replies = {
+            reply.metadata.src_node_id: reply
+            for reply in grid.send_and_receive(messages, timeout=timeout_s)
+        }
+        for message in messages:
+            node_id = message.metadata.dst_node_id
+            if node_id in replies:
+                self._note_prepared(node_id, replies[node_id])
+            if node_id not in self.prepared:
+                self._passed_over.add(node_id)
+                log(WARNING, "Node %d is passed over: it could not be prepared", node_id)
+        for message in messages:  # entered only now, as the replies bring the nodes' names
+            node_id = message.metadata.dst_node_id
+            self._enter(server_round, "down", message)
+            if node_id in replies:
+                self._enter(server_round, "up", replies[node_id])
+
+    def _note_prepared(self, node_id: int, reply: Message) -> None:
+        try:
+            counts = read_metrics(reply, protocol.PREPARED)
+        except RejectedError as reason:
+            log(WARNING, "Node %d: %s", node_id, reason)
+            return
+        metrics = reply.content.metric_records[protocol.METRICS]
+        name = metrics.get(protocol.PARTITION, node_id)
+        capacity = metrics.get(protocol.CAPACITY, self._usual_capacity(name))
+        if not isinstance(capacity, float) or not 0 < capacity <= 1:
+            log(WARNING, "Node %d: its '%s' is %r", node_id, protocol.CAPACITY, capacity)
+            return
+        self.prepared[node_id] = Prepared(str(name), counts, capacity)
+
+    def _usual_capacity(self, name: object) -> float:
+        """Simulated nodes take the levels in turn; others have the first until they say more."""
+        levels = self.config.capacity_levels
+        return levels[name % len(levels)] if isinstance(name, int) else levels[0]
+
+    def wait_for_nodes(self, grid: Grid, timeout_s: float) -> bool:
+        """Whether `min-nodes` nodes are connected, waiting for them up to `timeout_s`."""
+        deadline, told = time.monotonic() + timeout_s, -1
+        while (n_connected := len(list(grid.get_node_ids()))) < self.config.min_nodes:
+            if time.monotonic() > deadline:
+                return False
+            if n_connected != told:
+                wanted = self.config.min_nodes
+                log(INFO, "%d of %d nodes connected; waiting %g s", n_connected, wanted, timeout_s)
+                told = n_connected
+            time.sleep(POLL_S)
+        return True
+
+    def require_nodes(self, grid: Grid) -> None:
+        """Wait for the nodes and prepare them; raises `InputError` where too few can take part."""
+        wanted = self.config.min_nodes
+        if not self.wait_for_nodes(grid, self.config.round_timeout_s):
+            raise InputError(
+                f"min-nodes = {wanted}, but only {len(list(grid.get_node_ids()))} nodes are "
+                "connected. Start more (fed-ist run --nodes N in a simulation) or lower min-nodes."
+            )
+        self.prepare(grid, 0)
+        if len(self.prepared) < wanted:
+            raise InputError(
+                f"min-nodes = {wanted}, but only {len(self.prepared)} nodes could prepare their "
+                "images. The log above says what is wrong with the others."
+            )
+
+    def available(self, grid: Grid) -> list[int]:
+        """Prepared nodes that are connected, in the order of their names."""
+        # Flower draws a simulation's node ids at random; their names are the same in every run.
+        names = {i: self.prepared[i].name for i in grid.get_node_ids() if i in self.prepared}
+        return sorted(names, key=lambda i: (len(names[i]), names[i]))
+
+    def collect(
+        self, grid: Grid, server_round: int, node_ids: Sequence[int], kind: str, wanted: Shapes
+    ) -> dict[int, dict[str, NDArray[Any]]]:
+        """Statistics of the nodes' embeddings, node id -> arrays; who sends none is left out."""
+        task = ConfigRecord(
+            {protocol.STATISTICS: kind, protocol.CLASS_NAMES: list(self.class_names)}
+        )
+        messages = [
+            Message(
+                RecordDict({protocol.TASK: task}),
+                dst_node_id=node_id,
+                message_type=protocol.STATISTICS_QUERY,
+                ttl=self.config.round_timeout_s,
+                group_id=str(server_round),
+            )
+            for node_id in node_ids
+        ]
+        for message in messages:
+            self._enter(server_round, "down", message)
+        found: dict[int, dict[str, NDArray[Any]]] = {}
+        for reply in grid.send_and_receive(messages, timeout=self.config.round_timeout_s):
+            node_id = reply.metadata.src_node_id
+            try:
+                if node_id not in node_ids or node_id in found:
+                    raise RejectedError("it was not asked, or has answered before")
+                self._enter(server_round, "up", reply)
+                found[node_id] = read_arrays(reply, wanted)
+            except RejectedError as reason:
+                log(WARNING, "Statistics of node %d rejected: %s", node_id, reason)
+        return {node_id: found[node_id] for node_id in node_ids if node_id in found}
+
+    def collect_gram(
+        self, grid: Grid, server_round: int, node_ids: Sequence[int]
+    ) -> dict[int, Gram]:
+        """Statistics for a ridge regression, node id -> sums over its examples."""
+        n_classes = len(self.class_names)
+        width = (self.config.count_features(n_classes) or self.embed_dim) + 1
+        wanted = {
+            protocol.GRAM: ((width * (width + 1) // 2,), "float32"),
+            protocol.CLASS_SUMS: ((n_classes, width), "float32"),
+        }
+        found = self.collect(grid, server_round, node_ids, protocol.GRAM, wanted)
+        return {
+            node_id: Gram(arrays[protocol.GRAM], arrays[protocol.CLASS_SUMS])
+            for node_id, arrays in found.items()
+        }
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        return []
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        return None, None
+
+    def configure_evaluate(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        """Nothing: the server evaluates, so that the classifier is never sent whole."""
+        return []
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        return None
+
+    def summary(self) -> None:
+        log(INFO, "\t%s on %d nodes", type(self).__name__, len(self.prepared))
+
+    def _enter(self, server_round: int, direction: str, message: Message) -> None:
+        """Write a message to or from a node into the ledger."""
+        metadata = message.metadata
+        node_id = metadata.dst_node_id if direction == "down" else metadata.src_node_id
+        name = self.prepared[node_id].name if node_id in self.prepared else str(node_id)
+        kind = "error" if message.has_error() else KINDS[metadata.message_type]
+        payload, whole = payload_bytes(message), message_bytes(message)
+        self.ledger.add(Transfer(server_round, name, direction, kind, payload, whole))

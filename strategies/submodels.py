@@ -1,0 +1,74 @@
+"""Methods that, like IST, send each node a part of the classifier, but overlapping ones."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from fed_ist import protocol
+from fed_ist.dealing import leading_units, random_units, rolling_units
+from fed_ist.ist import Subnet
+from strategies.slices import SliceStrategy
+
+
+@dataclass
+class FedDropoutStrategy(SliceStrategy):
+    """Federated Dropout (Caldas et al. 2018): each node gets random neurons of its own.
+
+    As many as IST would deal it, one part in `groups` (0: in the number of nodes).
+    """
+
+    def deal(
+        self,
+        widths: Mapping[str, int],
+        capacities: Sequence[float],
+        server_round: int,
+        rng: np.random.Generator,
+    ) -> list[Subnet]:
+        share = 1 / (self.config.groups or len(capacities))
+        return [random_units(widths, min(share, capacity), rng) for capacity in capacities]
+
+
+@dataclass
+class HeteroFlStrategy(SliceStrategy):
+    """HeteroFL (Diao et al. 2021): each node gets the first neurons, as many as it can train."""
+
+    def deal(
+        self,
+        widths: Mapping[str, int],
+        capacities: Sequence[float],
+        server_round: int,
+        rng: np.random.Generator,
+    ) -> list[Subnet]:
+        return [leading_units(widths, capacity) for capacity in capacities]
+
+
+@dataclass
+class FjordStrategy(HeteroFlStrategy):
+    """FjORD's ordered dropout (Horváth et al. 2021): HeteroFL's slices, of which each step trains
+    a random level. Hidden sums are not rescaled, as in the paper, since every step has another
+    width.
+    """
+
+    def scale(self, share: float) -> float:
+        return 1.0
+
+    def task(self, share: float) -> dict[str, float | str | list[float]]:
+        levels = sorted({level for level in self.config.capacity_levels if level <= share + 1e-9})
+        return super().task(share) | {protocol.LEVELS: [level / share for level in levels] or [1.0]}
+
+
+@dataclass
+class FedRolexStrategy(SliceStrategy):
+    """FedRolex (Alam et al. 2022): neighbouring neurons, as many as a node can train, starting one
+    further in each round.
+    """
+
+    def deal(
+        self,
+        widths: Mapping[str, int],
+        capacities: Sequence[float],
+        server_round: int,
+        rng: np.random.Generator,
+    ) -> list[Subnet]:
+        return [rolling_units(widths, capacity, server_round - 1) for capacity in capacities]
