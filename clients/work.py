@@ -14,7 +14,7 @@ from fed_ist.config import RunConfig
 from fed_ist.gaussians import class_gaussians
 from fed_ist.heads import Params
 from fed_ist.rng import generator, torch_seed
-from fed_ist.statistics import gram_statistics, with_noise
+from fed_ist.statistics import class_sums, gram_statistics, with_noise
 
 Examples = tuple[NDArray[np.float32], NDArray[np.int64]]
 
@@ -27,9 +27,7 @@ def statistics(
     if kind == protocol.GAUSSIANS:
         return dict(vars(class_gaussians(values, labels, num_classes)))
     if kind == protocol.CLASS_SUMS:
-        one_hot = np.eye(num_classes, dtype=np.float64)[labels]
-        sums = one_hot.T @ np.concatenate([values, np.ones((len(labels), 1))], axis=1)
-        return {protocol.CLASS_SUMS: sums.astype(np.float32)}
+        return {protocol.CLASS_SUMS: class_sums(features(values, None), labels, num_classes)}
     assert kind == protocol.GRAM, kind
     n_features = config.count_features(num_classes)
     projection = draw_projection(values.shape[1], n_features, config.seed) if n_features else None

@@ -62,6 +62,44 @@ def _partitions(
     seed: int,
 ) -> list[NDArray[np.int64]]:
     """Indices of every node's images, each ascending."""
+    source = table.source
+    by = None
+    if partitioner == "column":
+        if column not in source.columns:
+            have = ", ".join(source.columns) or "none"
+            raise InputError(f"partition-column = '{column}' is not there. Columns: {have}.")
+        by = source.columns[column].astype(str)
+        n_values = len(np.unique(by))
+        if n_values != n_nodes:
+            raise InputError(
+                f"Column '{column}' has {n_values} values, so it parts the images for {n_values} "
+                f"nodes, not {n_nodes}."
+            )
+    return split_indices(
+        source.labels,
+        partitioner,
+        n_nodes,
+        alpha=alpha,
+        classes_per_node=classes_per_node,
+        by=by,
+        seed=seed,
+    )
+
+
+def split_indices(
+    labels: NDArray[np.int64],
+    partitioner: str,
+    n_nodes: int,
+    *,
+    alpha: float,
+    classes_per_node: int,
+    by: NDArray[np.str_] | None,
+    seed: int,
+) -> list[NDArray[np.int64]]:
+    """Ascending indices of each node's examples; arguments as of `partition`.
+
+    by: for "column", its value for each example.
+    """
     from datasets import Dataset
     from flwr_datasets.partitioner import (
         DirichletPartitioner,
@@ -70,13 +108,9 @@ def _partitions(
         PathologicalPartitioner,
     )
 
-    source = table.source
-    columns = {"index": np.arange(len(source)), "label": source.labels}
-    if partitioner == "column":
-        if column not in source.columns:
-            have = ", ".join(source.columns) or "none"
-            raise InputError(f"partition-column = '{column}' is not there. Columns: {have}.")
-        columns["by"] = source.columns[column].astype(str)
+    columns: dict[str, NDArray[Any]] = {"index": np.arange(len(labels)), "label": labels}
+    if by is not None:
+        columns["by"] = by
     drawn = torch_seed(seed, "partition") % 2**31
     makers: dict[str, Callable[[], Any]] = {
         "iid": lambda: IidPartitioner(n_nodes),
@@ -92,23 +126,16 @@ def _partitions(
         parts = makers[partitioner]()
         # Images may come sorted by class; the IID partitioner takes every n-th of them as they lie.
         parts.dataset = Dataset.from_dict(columns).shuffle(seed=drawn)
-        if partitioner == "column" and parts.num_partitions != n_nodes:
-            raise InputError(
-                f"Column '{column}' has {parts.num_partitions} values, so it parts the images for "
-                f"{parts.num_partitions} nodes, not {n_nodes}."
-            )
         found = [np.sort(np.array(parts.load_partition(i)["index"])) for i in range(n_nodes)]
-    except InputError:
-        raise
     except Exception as error:  # the partitioners raise several kinds for impossible requests
         raise InputError(
-            f"{len(source)} images of {len(source.class_names)} classes cannot be parted among "
+            f"{len(labels)} images of {len(np.unique(labels))} classes cannot be parted among "
             f"{n_nodes} nodes by '{partitioner}': {root_cause(error)}"
         ) from error
     empty = [i for i, indices in enumerate(found) if len(indices) == 0]
     if empty:
         raise InputError(
-            f"{len(source)} images are too few for {n_nodes} nodes by '{partitioner}': "
+            f"{len(labels)} images are too few for {n_nodes} nodes by '{partitioner}': "
             f"node {empty[0]} would get none. Use fewer nodes."
         )
     return found

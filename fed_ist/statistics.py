@@ -60,6 +60,15 @@ def gram_statistics(
     return Gram(gram[np.triu_indices(side)].astype(np.float32), sums.astype(np.float32))
 
 
+def class_sums(
+    embeddings: NDArray[np.float32], labels: NDArray[np.int64], num_classes: int
+) -> NDArray[np.float32]:
+    """`Gram.sums` alone, for class means: float32 (num_classes, d+1)."""
+    one_hot = np.eye(num_classes)[labels]
+    sums: Floats = one_hot.T @ np.concatenate([embeddings, np.ones((len(labels), 1))], axis=1)
+    return sums.astype(np.float32)
+
+
 def add(a: Gram, b: Gram) -> Gram:
     """The statistics of both, float64. Raises `ValueError` where their shapes differ."""
     if a.sums.shape != b.sums.shape:

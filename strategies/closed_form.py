@@ -58,7 +58,7 @@ class Fed3rStrategy(ClosedFormStrategy):
 
 @dataclass
 class FedNcmStrategy(ClosedFormStrategy):
-    """The nearest class mean (Legate et al. 2023)."""
+    """The nearest class mean of embeddings of length 1 (Legate et al. 2023)."""
 
     def initial(self, params: Params, grid: Grid) -> Params:
         shape = (len(self.class_names), self.embed_dim + 1)

@@ -1,0 +1,71 @@
+"""One run over shared embeddings, in process: the real strategy, ClientApp, messages and ledger."""
+
+import logging
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+from flwr.app import ArrayRecord, MetricRecord
+from flwr.common.logger import FLOWER_LOGGER
+
+from clients.app import create_app
+from fed_ist.config import RunConfig
+from fed_ist.heads import init_params
+from fed_ist.ledger import Ledger
+from fed_ist.rng import generator
+from fed_ist.training import evaluate
+from sims.local_grid import LocalGrid
+from sims.shared import Shared, SharedData
+from strategies import STRATEGIES
+from strategies.wire import from_record, to_record
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A run's course: one entry before the first round, then one after each.
+
+    client_bytes: message bytes to and from a node so far, the mean over nodes.
+    compute_s: seconds that a node trained in all, the mean over nodes.
+    """
+
+    client_bytes: tuple[int, ...]
+    accuracy: tuple[float, ...]
+    compute_s: float
+
+
+def run_case(config: RunConfig, shared: Shared, n_nodes: int) -> Outcome:
+    """Run a configuration on `n_nodes` simulated nodes; raises `InputError` as a run does."""
+    FLOWER_LOGGER.setLevel(logging.WARNING)
+    client_bytes: list[int] = []
+    accuracies: list[float] = []
+    compute_s = [0.0]
+    with tempfile.TemporaryDirectory(prefix="fed-ist-case-") as folder:
+        ledger = Ledger(Path(folder, "ledger.csv"))
+        strategy = STRATEGIES[config.strategy](config, shared.class_names, shared.embed_dim, ledger)
+        app = create_app(SharedData(shared.train, config, n_nodes))
+        grid = LocalGrid(app, config, list(range(1, n_nodes + 1)))
+        strategy.require_nodes(grid)
+
+        def record(server_round: int, arrays: ArrayRecord) -> MetricRecord:
+            test = shared.test
+            accuracy, _ = evaluate(from_record(arrays), test.values, test.labels)
+            accuracies.append(round(accuracy, 6))
+            client_bytes.append(round(sum(ledger.message_bytes.values()) / n_nodes))
+            compute_s[0] += strategy.counts.compute_s if server_round else 0.0
+            return MetricRecord({"accuracy": accuracy})
+
+        params = init_params(
+            shared.embed_dim,
+            config.hidden_dim,
+            len(shared.class_names),
+            generator(config.seed, "init"),
+        )
+        strategy.start(
+            grid,
+            to_record(strategy.initial(params, grid)),
+            num_rounds=strategy.num_rounds,
+            timeout=config.round_timeout_s,
+            evaluate_fn=record,
+        )
+        ledger.close()
+    return Outcome(tuple(client_bytes), tuple(accuracies), compute_s[0] / n_nodes)
