@@ -36,6 +36,8 @@ def _row(name: str, summary: Mapping[str, object]) -> tuple[str, ...]:
         int(value["hidden_dim"]),
         int(value["num_classes"]),
         int(value["groups"]),
+        int(value.get("hidden_layers", 2)),  # runs of earlier versions lack both
+        str(summary.get("norm", "none")),
     )
     return (
         name,

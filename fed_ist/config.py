@@ -18,6 +18,7 @@ from fed_ist.bands import BandChoice, parse_bands
 from fed_ist.datasets import check_dataset_name
 from fed_ist.encoder_spec import EncoderSpec
 from fed_ist.errors import InputError, require_choice
+from fed_ist.heads import NORMS
 from fed_ist.masks import MASKS, count_visible
 from fed_ist.packing import check_codec
 from fed_ist.partitions import PARTITIONERS
@@ -67,6 +68,8 @@ class RunConfig:
     upload_share: float
     upload_bits: int
     hidden_dim: int
+    hidden_layers: int
+    norm: str
     num_rounds: int
     fraction_nodes: float
     min_nodes: int
@@ -90,7 +93,10 @@ class RunConfig:
         require_choice("optimizer", self.optimizer, OPTIMIZERS)
         _ = self.encoder_spec  # which looks at its own values
         count_visible(1, self.mask_ratio)
-        for key in ("classes_per_node", "hidden_dim", "num_rounds", "batch_size", "min_nodes"):
+        for key in (
+            *("classes_per_node", "hidden_dim", "hidden_layers"),
+            *("num_rounds", "batch_size", "min_nodes"),
+        ):
             self._require(key, getattr(self, key) >= 1, "a whole number of at least 1")
         for key in ("groups", "local_epochs", "local_steps", "seed", "anchor_bytes"):
             self._require(key, getattr(self, key) >= 0, "a whole number of at least 0")
@@ -111,6 +117,7 @@ class RunConfig:
                 "group needs a neuron. Use a larger hidden-dim or fewer groups."
             )
         require_choice("anchor", self.anchor, ANCHORS)
+        require_choice("norm", self.norm, NORMS)
         for key in ("statistics_noise", "server_learning_rate"):
             self._require(key, 0 <= getattr(self, key) < float("inf"), "a number of at least 0")
         self._require("anchor_scale", 0 < self.anchor_scale < float("inf"), "a number above 0")

@@ -1,8 +1,11 @@
-"""The trainable classifier, embed_dim -> hidden_dim -> hidden_dim -> num_classes with ReLU.
+"""The trainable classifier: an MLP, embed_dim -> hidden_dim (once or more) -> num_classes, ReLU.
 
 Its parameters are a plain dict of float32 arrays, named and laid out as torch's `nn.Linear`:
-`fc1.weight` (hidden, embed), `fc2.weight` (hidden, hidden), `fc3.weight` (classes, hidden) and the
-three biases.
+`fc1.weight` (hidden, embed), `fc2.weight` (hidden, hidden), …, the last (classes, hidden), and the
+biases. With a norm every hidden layer is normalised and, from the second on, added to what it got,
+so that depth does not hinder training, as in the residual networks of the IST paper: layer l then
+has `norm<l>.weight` and `norm<l>.bias` (hidden,), and for batch norm the running `norm<l>.mean` and
+`norm<l>.var`, which are not trained but travel and are averaged like the rest.
 """
 
 import math
@@ -15,6 +18,9 @@ from numpy.typing import NDArray
 
 Params = dict[str, NDArray[np.float32]]
 
+NORMS = ("none", "batch", "layer")
+RUNNING = (".mean", ".var")  # how the names of what gradients do not train end
+
 
 class Shaped(Protocol):
     """An array or a tensor."""
@@ -24,33 +30,55 @@ class Shaped(Protocol):
 
 
 def init_params(
-    embed_dim: int, hidden_dim: int, num_classes: int, rng: np.random.Generator
+    embed_dim: int,
+    hidden_dim: int,
+    num_classes: int,
+    rng: np.random.Generator,
+    hidden_layers: int = 2,
+    norm: str = "none",
 ) -> Params:
-    """torch's default for `nn.Linear`: everything uniform within 1 / sqrt(inputs)."""
-    widths = (embed_dim, hidden_dim, hidden_dim, num_classes)
+    """torch's defaults: weights and biases uniform within 1 / sqrt(inputs), norms the identity."""
+    widths = (embed_dim, *[hidden_dim] * hidden_layers, num_classes)
     params: Params = {}
     for layer, (n_in, n_out) in enumerate(pairwise(widths), start=1):
         bound = 1 / math.sqrt(n_in)
         params[f"fc{layer}.weight"] = rng.uniform(-bound, bound, (n_out, n_in)).astype(np.float32)
         params[f"fc{layer}.bias"] = rng.uniform(-bound, bound, n_out).astype(np.float32)
+        if norm != "none" and layer <= hidden_layers:
+            ones, zeros = np.ones(n_out, dtype=np.float32), np.zeros(n_out, dtype=np.float32)
+            params |= {f"norm{layer}.weight": ones, f"norm{layer}.bias": zeros}
+            if norm == "batch":
+                params |= {f"norm{layer}.mean": zeros.copy(), f"norm{layer}.var": ones.copy()}
     return params
+
+
+def count_layers(names: Iterable[str]) -> int:
+    """Linear layers of a classifier, by the names of its parameters."""
+    return sum(name.startswith("fc") and name.endswith(".weight") for name in names)
 
 
 def param_axes(names: Iterable[str]) -> dict[str, tuple[str | None, ...]]:
     """What each dimension of each parameter counts: the neurons of a hidden layer, or None.
 
     Neurons are what slices are made of: "h1" are those of the first hidden layer, so `fc2.weight`
-    has the axes ("h2", "h1"). Inputs and classes are never sliced.
+    has the axes ("h2", "h1"). Inputs and classes are never sliced. Layers with norms are added up,
+    neuron by neuron, so a slice has the same neurons of all: their axis is "h".
     """
-    layers = sorted({int(name[2:].split(".")[0]) for name in names})
+    names = list(names)
+    n_layers = count_layers(names)
+    added = any(name.startswith("norm") for name in names)
 
     def neurons(layer: int) -> str | None:
-        return f"h{layer}" if 0 < layer < layers[-1] else None
+        if not 0 < layer < n_layers:
+            return None
+        return "h" if added else f"h{layer}"
 
     axes: dict[str, tuple[str | None, ...]] = {}
-    for layer in layers:
-        axes[f"fc{layer}.weight"] = (neurons(layer), neurons(layer - 1))
-        axes[f"fc{layer}.bias"] = (neurons(layer),)
+    for name in names:
+        kind, _, entry = name.partition(".")
+        layer = int(kind.removeprefix("fc").removeprefix("norm"))
+        is_matrix = kind.startswith("fc") and entry == "weight"
+        axes[name] = (neurons(layer), neurons(layer - 1)) if is_matrix else (neurons(layer),)
     return axes
 
 

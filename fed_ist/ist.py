@@ -72,7 +72,19 @@ def _where(axes: tuple[str | None, ...], subnet: Subnet) -> Any:
     return tuple(picked)  # at most one axis is dealt here, so no two index arrays meet
 
 
-def slice_bytes(embed_dim: int, hidden_dim: int, num_classes: int, n_groups: int) -> float:
-    """Payload of one slice in float32, by formula: 4 (dh/W + h²/W² + 2h/W + Ch/W + C) bytes."""
+def slice_bytes(
+    embed_dim: int,
+    hidden_dim: int,
+    num_classes: int,
+    n_groups: int,
+    hidden_layers: int = 2,
+    norm: str = "none",
+) -> float:
+    """Payload of one slice in float32, by formula: 4 (dh/W + (L-1) h²/W² + Lh/W + Ch/W + C) bytes.
+
+    Layer norm adds 8 Lh/W, batch norm 16 Lh/W.
+    """
     width = hidden_dim / n_groups
-    return 4 * (embed_dim * width + width**2 + 2 * width + num_classes * width + num_classes)
+    by_neuron = embed_dim + num_classes + (hidden_layers - 1) * width
+    by_neuron += hidden_layers * {"none": 1, "layer": 3, "batch": 5}[norm]
+    return 4 * (by_neuron * width + num_classes)

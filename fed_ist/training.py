@@ -17,7 +17,7 @@ from torch.nn import functional
 
 from fed_ist.anchors import anchor_logits, split
 from fed_ist.dealing import leading_units
-from fed_ist.heads import Params, hidden_widths, param_axes
+from fed_ist.heads import RUNNING, Params, count_layers, hidden_widths, param_axes
 
 if TYPE_CHECKING:
     from fed_ist.config import RunConfig
@@ -63,20 +63,37 @@ def local_training(config: "RunConfig") -> LocalTraining:
     )
 
 
-def forward(params: Mapping[str, Tensor], embeddings: Tensor, scale: float) -> Tensor:
+def forward(
+    params: Mapping[str, Tensor], embeddings: Tensor, scale: float, training: bool = False
+) -> Tensor:
     """Logits (N, num_classes) of the classifier without its anchor.
 
     scale: multiplies what the hidden neurons pass on. A slice with a share 1/W of the neurons
     trains with scale W, so that its sums are as large as the whole network's will be (inverted
     dropout).
+    training: batch norm takes the batch's moments, and updates the running ones in place.
     """
-    hidden = functional.relu(
-        functional.linear(embeddings, params["fc1.weight"], params["fc1.bias"])
-    )
-    hidden = functional.relu(
-        functional.linear(hidden * scale, params["fc2.weight"], params["fc2.bias"])
-    )
-    return functional.linear(hidden * scale, params["fc3.weight"], params["fc3.bias"])
+    n_layers = count_layers(params)
+    values = embeddings
+    for layer in range(1, n_layers):
+        inputs = values if layer == 1 else values * scale
+        sums = functional.linear(inputs, params[f"fc{layer}.weight"], params[f"fc{layer}.bias"])
+        if f"norm{layer}.weight" not in params:
+            values = functional.relu(sums)
+            continue
+        found = functional.relu(_normalised(params, f"norm{layer}", sums, training))
+        values = found if layer == 1 else values + found
+    last = f"fc{n_layers}"
+    return functional.linear(values * scale, params[f"{last}.weight"], params[f"{last}.bias"])
+
+
+def _normalised(params: Mapping[str, Tensor], name: str, sums: Tensor, training: bool) -> Tensor:
+    weight, bias = params[f"{name}.weight"], params[f"{name}.bias"]
+    if f"{name}.mean" not in params:
+        return functional.layer_norm(sums, weight.shape, weight, bias)
+    mean, var = params[f"{name}.mean"], params[f"{name}.var"]
+    # The last batch of a pass may be a single example, which has no variance.
+    return functional.batch_norm(sums, mean, var, weight, bias, training and len(sums) > 1)
 
 
 def train(
@@ -96,8 +113,12 @@ def train(
     levels: each step trains the leading neurons of each layer alone, a share drawn anew from these
     (ordered dropout, Horváth et al., "FjORD", NeurIPS 2021).
     """
-    tensors = {name: torch.tensor(array, requires_grad=True) for name, array in params.items()}
-    optimizer = OPTIMIZERS[how.optimizer](tensors.values(), lr=how.learning_rate)  # type: ignore[call-arg]
+    tensors = {
+        name: torch.tensor(array, requires_grad=not name.endswith(RUNNING))
+        for name, array in params.items()
+    }
+    learnt = [tensor for tensor in tensors.values() if tensor.requires_grad]
+    optimizer = OPTIMIZERS[how.optimizer](learnt, lr=how.learning_rate)  # type: ignore[call-arg]
     rng = torch.Generator().manual_seed(seed)
     losses = []
     for x, y, offset in _batches(examples, how, rng, anchor or {}):
@@ -105,7 +126,7 @@ def train(
         if len(levels) > 1:
             level = levels[int(torch.randint(len(levels), (), generator=rng))]
             used = _leading(tensors, level)
-        loss = functional.cross_entropy(forward(used, x, scale) + offset, y)
+        loss = functional.cross_entropy(forward(used, x, scale, training=True) + offset, y)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()

@@ -59,6 +59,8 @@ def run_case(config: RunConfig, shared: Shared, n_nodes: int) -> Outcome:
             config.hidden_dim,
             len(shared.class_names),
             generator(config.seed, "init"),
+            config.hidden_layers,
+            config.norm,
         )
         strategy.start(
             grid,

@@ -56,7 +56,12 @@ def run(grid: Grid, config: RunConfig, encoder: Encoder, folder: RunFolder) -> N
     strategy.require_nodes(grid)
     folder.write_config(config, len(strategy.prepared))
     params = init_params(
-        encoder.embed_dim, config.hidden_dim, len(class_names), generator(config.seed, "init")
+        encoder.embed_dim,
+        config.hidden_dim,
+        len(class_names),
+        generator(config.seed, "init"),
+        config.hidden_layers,
+        config.norm,
     )
     recorder = Recorder(config, folder, strategy, encoder, test, started)
     strategy.start(
@@ -181,6 +186,8 @@ class Recorder:
             "pooling": config.pooling,
             "embed_dim": self.encoder.embed_dim,
             "hidden_dim": config.hidden_dim,
+            "hidden_layers": config.hidden_layers,
+            "norm": config.norm,
             "num_classes": len(self.strategy.class_names),
             "bytes_down": ledger.message_bytes["down"],
             "bytes_up": ledger.message_bytes["up"],

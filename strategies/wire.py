@@ -20,14 +20,18 @@ def from_record(record: ArrayRecord) -> Params:
 
 
 def payload_bytes(message: Message) -> int:
-    """Bytes of the bare arrays in a message, without names, shapes and headers."""
+    """Bytes of the bare arrays in a message, without names, shapes and headers.
+
+    Equal arrays, such as norms before training, count once, as Flower sends them once.
+    """
     if message.has_error():
         return 0
-    return sum(
-        math.prod(array.shape) * np.dtype(array.dtype).itemsize
+    arrays = {
+        array.object_id: math.prod(array.shape) * np.dtype(array.dtype).itemsize
         for record in message.content.array_records.values()
         for array in record.values()
-    )
+    }
+    return sum(arrays.values())
 
 
 def message_bytes(message: Message) -> int:
