@@ -122,10 +122,10 @@ def train(
     rng = torch.Generator().manual_seed(seed)
     losses = []
     for x, y, offset in _batches(examples, how, rng, anchor or {}):
-        used = tensors
+        level = levels[0]
         if len(levels) > 1:
             level = levels[int(torch.randint(len(levels), (), generator=rng))]
-            used = _leading(tensors, level)
+        used = _leading(tensors, level) if level < 1 else tensors
         loss = functional.cross_entropy(forward(used, x, scale, training=True) + offset, y)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
