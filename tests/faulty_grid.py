@@ -3,9 +3,11 @@
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from flwr.app import Message
+import numpy as np
+from flwr.app import Array, Error, Message, RecordDict
 
 from clients.app import app as client_app
+from fed_ist import protocol
 from fed_ist.config import RunConfig
 from sims.local_grid import LocalGrid
 
@@ -44,3 +46,32 @@ class FaultyGrid(LocalGrid):
                 replies.append(reply)
         self.received += replies
         return replies
+
+
+def replace_array(name: str, array: Callable[[np.ndarray], np.ndarray]) -> Fault:
+    def fault(reply: Message) -> Message:
+        record = reply.content.array_records[protocol.ARRAYS]
+        record[name] = Array(array(record[name].numpy()))
+        return reply
+
+    return fault
+
+
+def replace_metric(name: str, value: int | float) -> Fault:
+    def fault(reply: Message) -> Message:
+        reply.content.metric_records[protocol.METRICS][name] = value
+        return reply
+
+    return fault
+
+
+def an_error(reply: Message) -> Message:
+    metadata = reply.metadata
+    asked = Message(
+        RecordDict(), dst_node_id=metadata.src_node_id, message_type=metadata.message_type
+    )
+    return Message(Error(0, "out of memory"), reply_to=asked)
+
+
+def silence(reply: Message) -> None:
+    return None

@@ -1,13 +1,13 @@
 """The strategies and the ClientApp, with real Flower messages between them."""
 
-import csv
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from faulty_grid import FaultyGrid
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from faulty_grid import an_error, replace_array, replace_metric
+from federation import NODES
+from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -17,15 +17,11 @@ from fed_ist.config import OPTIMIZERS as OPTIMIZER_NAMES
 from fed_ist.config import STRATEGIES as STRATEGY_NAMES
 from fed_ist.embeddings import load_cached
 from fed_ist.errors import InputError
-from fed_ist.heads import init_params
 from fed_ist.ist import slice_bytes
-from fed_ist.ledger import Ledger
 from fed_ist.rng import torch_seed
 from fed_ist.training import OPTIMIZERS, LocalTraining, train
 from strategies import STRATEGIES
-from strategies.wire import from_record, message_bytes, to_record
-
-NODES = [900, 100, 500]
+from strategies.wire import from_record, message_bytes
 
 
 @pytest.fixture(autouse=True)
@@ -33,55 +29,6 @@ def task_identity(monkeypatch):
     """Flower sets these in the process of a ServerApp; messages cannot be made without."""
     for name in ("_run_id", "_node_id", "_task_id"):
         monkeypatch.setattr(TaskIdentity, name, 1)
-
-
-class Federation:
-    """A strategy, its grid and its ledger, on the images of a folder."""
-
-    def __init__(self, config, tmp_path, classes, node_ids=NODES, node_config=None):
-        self.config = config
-        self.ledger_path = tmp_path / "ledger.csv"
-        self.ledger = Ledger(self.ledger_path)
-        self.grid = FaultyGrid(config, node_ids, node_config)
-        self.strategy = STRATEGIES[config.strategy](config, classes, 192, self.ledger)
-        self.params = init_params(192, config.hidden_dim, len(classes), np.random.default_rng(0))
-
-    def prepare(self):
-        self.strategy.require_nodes(self.grid)
-        return self
-
-    def configure(self, number=1):
-        arrays = to_record(self.params)
-        return list(self.strategy.configure_train(number, arrays, ConfigRecord(), self.grid))
-
-    def round(self, number=1):
-        """One round; returns the parameters after it."""
-        replies = self.grid.send_and_receive(self.configure(number))
-        merged, _ = self.strategy.aggregate_train(number, replies)
-        return self.params if merged is None else from_record(merged)
-
-    def lines(self):
-        with self.ledger_path.open() as file:
-            return list(csv.DictReader(file))
-
-
-CLASSES = ("beach", "car-park", "farmland", "forest")
-
-
-@pytest.fixture
-def federate(make_config, image_folder, tmp_path):
-    def make(node_ids=NODES, classes=CLASSES, node_config=None, **changes):
-        settings = {
-            "dataset": str(image_folder),
-            "encoder_weights": "random",
-            "hidden_dim": 24,
-            "local_epochs": 1,
-            "batch_size": 8,
-        }
-        config = make_config(**(settings | changes))
-        return Federation(config, tmp_path, classes, node_ids, node_config)
-
-    return make
 
 
 def test_names_in_the_config_are_those_that_exist():
@@ -155,7 +102,7 @@ def test_one_group_and_one_client_is_centralised_training_bit_for_bit(strategy, 
     assert all((params[name] == federation.params[name]).all() for name in params)
 
 
-def test_the_order_of_node_ids_and_of_replies_does_not_matter(federate, tmp_path):
+def test_the_order_of_node_ids_and_of_replies_does_not_matter(federate):
     def after_two_rounds(node_ids, order):
         federation = federate(node_ids).prepare()
         for number in (1, 2):
@@ -163,28 +110,10 @@ def test_the_order_of_node_ids_and_of_replies_does_not_matter(federate, tmp_path
             replies = federation.grid.send_and_receive(messages[::order])
             merged, _ = federation.strategy.aggregate_train(number, replies)
             federation.params = from_record(merged)
-        (tmp_path / "ledger.csv").unlink()
         return federation.params
 
     first, second = after_two_rounds([900, 100, 500], 1), after_two_rounds([3, 2, 1], -1)
     assert all((first[name] == second[name]).all() for name in first)
-
-
-def replace_array(name, array):
-    def fault(reply):
-        record = reply.content.array_records[protocol.ARRAYS]
-        record[name] = Array(array(record[name].numpy()))
-        return reply
-
-    return fault
-
-
-def replace_metric(name, value):
-    def fault(reply):
-        reply.content.metric_records[protocol.METRICS][name] = value
-        return reply
-
-    return fault
 
 
 def drop_metrics(reply):
@@ -205,12 +134,6 @@ def undeclared_size(reply):
         dtype=honest.dtype, shape=tuple(honest.shape), stype=honest.stype, data=bytes(1_000_000)
     )
     return reply
-
-
-def an_error(reply):
-    node_id = reply.metadata.src_node_id
-    asked = Message(RecordDict(), dst_node_id=node_id, message_type="train")
-    return Message(Error(0, "out of memory"), reply_to=asked)
 
 
 BAD_REPLIES = {

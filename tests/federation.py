@@ -1,0 +1,111 @@
+"""A strategy on real nodes in this process, and what a test wants to ask it."""
+
+import csv
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from faulty_grid import FaultyGrid
+from flwr.app import ConfigRecord, Message
+
+from clients.data import EMBEDDINGS, STATE
+from fed_ist import protocol
+from fed_ist.config import RunConfig
+from fed_ist.embeddings import Embeddings, load_cached
+from fed_ist.heads import Params, init_params
+from fed_ist.ledger import Ledger
+from strategies import STRATEGIES
+from strategies.wire import from_record, to_record
+
+NODES = [900, 100, 500]
+CLASSES = ("beach", "car-park", "farmland", "forest")
+
+
+class Federation:
+    """A strategy, its grid and its ledger, on the images of a folder."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        tmp_path: Path,
+        classes: tuple[str, ...] = CLASSES,
+        node_ids: list[int] = NODES,
+        node_config: dict[str, Any] | None = None,
+    ) -> None:
+        self.config = config
+        self.ledger_path = Path(tempfile.mkdtemp(dir=tmp_path), "ledger.csv")
+        self.ledger = Ledger(self.ledger_path)
+        self.grid = FaultyGrid(config, node_ids, node_config)
+        self.strategy = STRATEGIES[config.strategy](config, classes, 192, self.ledger)
+        self.params = init_params(
+            192,
+            config.hidden_dim,
+            len(classes),
+            np.random.default_rng(0),
+            config.hidden_layers,
+            config.norm,
+        )
+
+    def prepare(self) -> "Federation":
+        self.strategy.require_nodes(self.grid)
+        return self
+
+    def begin(self) -> "Federation":
+        """Prepared, and with the parameters from which the rounds start."""
+        self.prepare()
+        self.params = self.strategy.initial(self.params, self.grid)
+        return self
+
+    def configure(self, number: int = 1) -> list[Message]:
+        arrays = to_record(self.params)
+        return list(self.strategy.configure_train(number, arrays, ConfigRecord(), self.grid))
+
+    def round(self, number: int = 1) -> Params:
+        """One round; returns the parameters after it."""
+        replies = self.grid.send_and_receive(self.configure(number))
+        merged, _ = self.strategy.aggregate_train(number, replies)
+        return self.params if merged is None else from_record(merged)
+
+    def rounds(self, *numbers: int) -> Params:
+        """These rounds, one after the other."""
+        for number in numbers:
+            self.params = self.round(number)
+        return self.params
+
+    def lines(self) -> list[dict[str, str]]:
+        with self.ledger_path.open() as file:
+            return list(csv.DictReader(file))
+
+    def sent(self, kind: str, number: int | None = None) -> dict[int, Message]:
+        """Node id -> the last message of this type, of this round if one is named."""
+        return {m.metadata.dst_node_id: m for m in self.grid.sent if _is(m, kind, number)}
+
+    def received(self, kind: str, number: int | None = None) -> dict[int, Message]:
+        """Node id -> its last reply of this type, to a message of this round if one is named."""
+        return {m.metadata.src_node_id: m for m in self.grid.received if _is(m, kind, number)}
+
+    def node(self, partition: int) -> int:
+        """The id of the node that has this partition."""
+        (found,) = (i for i, p in self.strategy.prepared.items() if p.name == str(partition))
+        return found
+
+    def examples(self, node_id: int) -> Embeddings:
+        """What the node has in its cache."""
+        state = self.grid.contexts[node_id].state.config_records[STATE]
+        found = load_cached(Path(str(state[EMBEDDINGS])))
+        assert found is not None
+        return found
+
+
+def _is(message: Message, kind: str, number: int | None) -> bool:
+    metadata = message.metadata
+    return metadata.message_type == kind and number in (None, int(metadata.group_id))
+
+
+def arrays(message: Message) -> dict[str, np.ndarray]:
+    return from_record(message.content.array_records[protocol.ARRAYS])
+
+
+def task(message: Message) -> dict[str, Any]:
+    return dict(message.content.config_records[protocol.TASK])
