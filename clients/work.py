@@ -11,6 +11,7 @@ from fed_ist import protocol
 from fed_ist.anchors import PROJECTION, WEIGHT, draw_projection, features
 from fed_ist.compression import Payload, quantise, top_k
 from fed_ist.config import RunConfig
+from fed_ist.errors import InputError
 from fed_ist.gaussians import class_gaussians
 from fed_ist.heads import Params
 from fed_ist.rng import generator, torch_seed
@@ -88,12 +89,18 @@ def encode_update(
     node_number: int,
     config: RunConfig,
 ) -> tuple[Payload, Params | None]:
-    """(what travels back, what top-k keeps for the next round)."""
+    """(what travels back, what top-k keeps for the next round).
+
+    Raises `InputError` where training diverged, so that nothing can be compressed.
+    """
     upload = task.get(protocol.UPLOAD)
     if upload is None:
         return dict(trained), memory
     update = {name: trained[name] - sent[name] for name in sent}
-    if upload == protocol.TOP_K:
-        return top_k(update, config.upload_share, memory)
-    rng = generator(config.seed, "quantise", int(task[protocol.ROUND]), node_number)
-    return quantise(update, config.upload_bits, rng), None
+    try:
+        if upload == protocol.TOP_K:
+            return top_k(update, config.upload_share, memory)
+        rng = generator(config.seed, "quantise", int(task[protocol.ROUND]), node_number)
+        return quantise(update, config.upload_bits, rng), None
+    except ValueError as error:
+        raise InputError(f"This node's update cannot be sent: {error}") from None

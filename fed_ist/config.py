@@ -26,10 +26,11 @@ from fed_ist.statistics import feature_dim_for_budget
 
 Value = str | int | float | bool
 CLOSED_FORMS = ("fed3r", "fedncm", "fedpft")  # solved from what nodes send once: no rounds
+COMPRESSED = ("quantised", "topk")  # whose updates come back inexact
 GROUPED = ("feddropout", "ist")  # whose slices are as large as `groups` says
 STRATEGIES = (
     *("fedadam", "fedavg", "fedavgm", "feddropout", "fedrolex", "fjord", "heterofl", "ist"),
-    *("quantised", "topk"),
+    *COMPRESSED,
     *CLOSED_FORMS,
 )
 OPTIMIZERS = ("adam", "sgd")
@@ -142,6 +143,16 @@ class RunConfig:
         if self.anchor_bytes and self.anchor == "none" and self.strategy != "fed3r":
             raise InputError(
                 f"anchor-bytes = {self.anchor_bytes} needs anchor = 'ridge', or strategy = 'fed3r'."
+            )
+        if self.statistics_noise and self.anchor == "none" and self.strategy != "fed3r":
+            raise InputError(
+                f"statistics-noise = {self.statistics_noise} needs anchor = 'ridge', or strategy = "
+                "'fed3r': nothing else that nodes send is noisy."
+            )
+        if self.norm == "batch" and self.strategy in COMPRESSED:
+            raise InputError(
+                f"norm = 'batch' does not go with strategy = '{self.strategy}': an inexact update "
+                "may carry a running variance below 0. Use norm = 'layer'."
             )
         if self.partitioner == "column" and not self.partition_column:
             raise InputError("partitioner = 'column' needs partition-column, a column's name.")

@@ -11,7 +11,8 @@ DIRECTIONS = ("down", "up")
 class Transfer:
     """One message between the server and a node.
 
-    direction: "down" to the node, "up" to the server. kind: "prepare", "train" or "error".
+    direction: "down" to the node, "up" to the server.
+    kind: "prepare", "statistics", "train" or "error".
     payload_bytes: the arrays alone. message_bytes: the Flower message as serialised.
     """
 

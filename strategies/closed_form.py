@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from logging import WARNING
+from typing import Any, TypeVar
 
 import numpy as np
+from flwr.common import log
 from flwr.serverapp import Grid
+from numpy.typing import NDArray
 
 from fed_ist import protocol
 from fed_ist.anchors import BIAS, PROJECTION, WEIGHT, draw_projection, solve_anchor
@@ -16,7 +19,9 @@ from fed_ist.rng import generator, torch_seed
 from fed_ist.statistics import add, class_means
 from fed_ist.training import Examples, local_training, train
 from strategies.nodes import NodeStrategy
+from strategies.replies import MOST_EXAMPLES
 
+MOST_DRAWN = 2**18  # embeddings in a pass, lest the counts that nodes state fill the memory
 Found = TypeVar("Found")
 
 
@@ -73,8 +78,8 @@ class FedNcmStrategy(ClosedFormStrategy):
 @dataclass
 class FedPftStrategy(ClosedFormStrategy):
     """The server trains the classifier on embeddings that it draws from the nodes' Gaussians, one
-    for each class (Beitollahi et al. 2024): as many as nodes have, for as many passes as the rounds
-    would take.
+    for each class (Beitollahi et al. 2024): as many as nodes have, though no more than
+    `MOST_DRAWN`, for as many passes as the rounds would take.
     """
 
     def initial(self, params: Params, grid: Grid) -> Params:
@@ -85,9 +90,11 @@ class FedPftStrategy(ClosedFormStrategy):
             "counts": (shape[:1], "int64"),
         }
         nodes = self.available(grid)
-        found = self.require(self.collect(grid, 0, nodes, protocol.GAUSSIANS, wanted))
-        gaussians = [Gaussians(**arrays) for arrays in found]
-        n_samples = int(sum(each.counts.sum() for each in gaussians))
+        found = self.collect(grid, 0, nodes, protocol.GAUSSIANS, wanted)
+        gaussians = self.require(
+            {i: Gaussians(**arrays) for i, arrays in found.items() if _is_possible(i, **arrays)}
+        )
+        n_samples = min(MOST_DRAWN, int(sum(each.counts.sum() for each in gaussians)))
         seed = self.config.seed
 
         def draw(number_of_pass: int) -> Examples:
@@ -97,3 +104,11 @@ class FedPftStrategy(ClosedFormStrategy):
         how = replace(local_training(self.config), local_epochs=passes, local_steps=0)
         trained, _ = train(params, draw, how, 1.0, torch_seed(seed, "train"))
         return trained
+
+
+def _is_possible(node_id: int, counts: NDArray[np.int64], **_: NDArray[Any]) -> bool:
+    """Whether there may be examples with these counts."""
+    if (counts >= 0).all() and 1 <= counts.sum(dtype=np.float64) < MOST_EXAMPLES:
+        return True
+    log(WARNING, "Statistics of node %d rejected: it counts %s examples", node_id, counts)
+    return False

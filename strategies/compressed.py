@@ -16,8 +16,8 @@ from strategies.replies import Shapes
 class TopKStrategy(FedAvgStrategy):
     """The largest entries with error feedback (Stich et al. 2018), `upload-share` of all."""
 
-    def task(self, share: float) -> dict[str, float | str | list[float]]:
-        return super().task(share) | {protocol.UPLOAD: protocol.TOP_K}
+    def task(self, share: float, capacity: float) -> dict[str, float | str | list[float]]:
+        return super().task(share, capacity) | {protocol.UPLOAD: protocol.TOP_K}
 
     def reply_shapes(self, sent: Params) -> Shapes:
         return sparse_shapes(sent, self.config.upload_share)
@@ -30,8 +30,8 @@ class TopKStrategy(FedAvgStrategy):
 class QuantisedStrategy(FedAvgStrategy):
     """Every entry in `upload-bits` bits (FedPAQ: Reisizadeh et al. 2020)."""
 
-    def task(self, share: float) -> dict[str, float | str | list[float]]:
-        return super().task(share) | {protocol.UPLOAD: protocol.QUANTISED}
+    def task(self, share: float, capacity: float) -> dict[str, float | str | list[float]]:
+        return super().task(share, capacity) | {protocol.UPLOAD: protocol.QUANTISED}
 
     def reply_shapes(self, sent: Params) -> Shapes:
         return quantised_shapes(sent, self.config.upload_bits)

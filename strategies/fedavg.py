@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fed_ist.dealing import leading_units
-from fed_ist.heads import Params
+from fed_ist.heads import RUNNING, Params
 from fed_ist.ist import Subnet, merge
 from fed_ist.server_optimizers import ServerAdam, ServerMomentum
 from strategies.slices import SliceStrategy
@@ -44,7 +44,10 @@ class FedAvgMStrategy(FedAvgStrategy):
     def combine(self, params: Params, returned: Sequence[tuple[Subnet, Params, int]]) -> Params:
         if self._optimizer is None:
             self._optimizer = self.make_optimizer()
-        return self._optimizer.step(params, merge(params, returned))
+        merged = merge(params, returned)
+        stepped = self._optimizer.step(params, merged)
+        # Batch norm's running moments are no gradients' work: momentum would carry them astray.
+        return {name: merged[name] if name.endswith(RUNNING) else stepped[name] for name in params}
 
 
 @dataclass

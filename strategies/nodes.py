@@ -128,17 +128,18 @@ class NodeStrategy(Strategy):
             log(WARNING, "Node %d: %s", node_id, reason)
             return
         metrics = reply.content.metric_records[protocol.METRICS]
-        name = metrics.get(protocol.PARTITION, node_id)
-        capacity = metrics.get(protocol.CAPACITY, self._usual_capacity(name))
+        partition = metrics.get(protocol.PARTITION)
+        capacity = metrics.get(protocol.CAPACITY, self._usual_capacity(partition))
         if not isinstance(capacity, float) or not 0 < capacity <= 1:
             log(WARNING, "Node %d: its '%s' is %r", node_id, protocol.CAPACITY, capacity)
             return
-        self.prepared[node_id] = Prepared(str(name), counts, capacity)
+        name = str(node_id if partition is None else partition)
+        self.prepared[node_id] = Prepared(name, counts, capacity)
 
-    def _usual_capacity(self, name: object) -> float:
+    def _usual_capacity(self, partition: object) -> float:
         """Simulated nodes take the levels in turn; others have the first until they say more."""
         levels = self.config.capacity_levels
-        return levels[name % len(levels)] if isinstance(name, int) else levels[0]
+        return levels[partition % len(levels)] if isinstance(partition, int) else levels[0]
 
     def wait_for_nodes(self, grid: Grid, timeout_s: float) -> bool:
         """Whether `min-nodes` nodes are connected, waiting for them up to `timeout_s`."""

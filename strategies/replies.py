@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fed_ist import protocol
 
+MOST_EXAMPLES = 2**29  # below it float32 times a count is exact in float64 (see `ist.merge`)
 Arrays = Mapping[str, NDArray[Any]]
 Shapes = Mapping[str, tuple[tuple[int, ...], str]]  # name -> shape, dtype
 
@@ -72,7 +73,7 @@ def read_outcome(reply: Message) -> tuple[int, float, float]:
     """(number of examples, loss, seconds of training) of a reply; raises `RejectedError`."""
     metrics = read_metrics(reply, (protocol.NUM_EXAMPLES, protocol.LOSS, protocol.SECONDS))
     n_examples = int(metrics[protocol.NUM_EXAMPLES])
-    if not 1 <= n_examples < 2**29:
+    if not 1 <= n_examples < MOST_EXAMPLES:
         raise RejectedError(f"its '{protocol.NUM_EXAMPLES}' is {n_examples}")
     return n_examples, metrics[protocol.LOSS], metrics[protocol.SECONDS]
 

@@ -30,9 +30,10 @@ from strategies.wire import from_record, to_record
 
 @dataclass(frozen=True)
 class Errand:
-    """What one node was asked to train."""
+    """What one node was asked to train. capacity: the node's, as of `nodes.Prepared`."""
 
     subnet: Subnet
+    capacity: float
     sent: Params
 
 
@@ -65,8 +66,8 @@ class SliceStrategy(NodeStrategy):
         """What the hidden neurons of a slice are multiplied by while it trains."""
         return 1 / share if self.config.rescale else 1.0
 
-    def task(self, share: float) -> dict[str, float | str | list[float]]:
-        """What a node must know to train a slice, beside the arrays."""
+    def task(self, share: float, capacity: float) -> dict[str, float | str | list[float]]:
+        """What a node of this capacity must know to train a slice of this share."""
         return {protocol.SCALE: self.scale(share)}
 
     def reply_shapes(self, sent: Params) -> Shapes:
@@ -129,14 +130,15 @@ class SliceStrategy(NodeStrategy):
         subnets = self.deal(widths, capacities, server_round, rng)
         for i, node_id in enumerate(sampled):
             subnet = subnets[i % len(subnets)]
-            self._errands[node_id] = Errand(subnet, extract(self._params, subnet))
+            slice_ = extract(self._params, subnet)
+            self._errands[node_id] = Errand(subnet, capacities[i], slice_)
         self.counts.asked = len(sampled)
         return [self._message(server_round, node_id, widths) for node_id in sampled]
 
     def _message(self, server_round: int, node_id: int, widths: Mapping[str, int]) -> Message:
         errand = self._errands[node_id]
         task: dict[str, Any] = {protocol.ROUND: server_round}
-        task |= self.task(errand.subnet.share(widths))
+        task |= self.task(errand.subnet.share(widths), errand.capacity)
         content = RecordDict({protocol.ARRAYS: to_record(errand.sent)})
         if self.anchor:
             task[protocol.ANCHOR_VERSION] = self._anchor_version
@@ -190,5 +192,8 @@ class SliceStrategy(NodeStrategy):
             trained = self.decode(arrays, errand.sent)
         except ValueError as reason:
             raise RejectedError(str(reason)) from None
+        for name, array in trained.items():
+            if name.endswith(".var") and (array < 0).any():
+                raise RejectedError(f"'{name}' holds a variance below 0")
         self.counts.compute_s += seconds
         return (errand.subnet, trained, n_examples), loss

@@ -53,9 +53,10 @@ class FjordStrategy(HeteroFlStrategy):
     def scale(self, share: float) -> float:
         return 1.0
 
-    def task(self, share: float) -> dict[str, float | str | list[float]]:
-        levels = sorted({level for level in self.config.capacity_levels if level <= share + 1e-9})
-        return super().task(share) | {protocol.LEVELS: [level / share for level in levels] or [1.0]}
+    def task(self, share: float, capacity: float) -> dict[str, float | str | list[float]]:
+        # Of the whole's neurons a level is `level`, of this slice's, which are rounded, this part.
+        smaller = {level / share for level in self.config.capacity_levels if level < capacity}
+        return super().task(share, capacity) | {protocol.LEVELS: [*sorted(smaller), 1.0]}
 
 
 @dataclass
