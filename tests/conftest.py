@@ -39,6 +39,12 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A cache that tests share, so that the small image folder is encoded once."""
+    return str(tmp_path_factory.mktemp("cache"))
+
+
 @pytest.fixture
 def federate(make_config, image_folder, tmp_path):
     """Makes a `federation.Federation` on the small image folder."""
