@@ -39,9 +39,11 @@ def test_a_node_without_examples_has_gaussians_of_nothing():
 
 
 def test_a_variance_small_beside_its_mean_is_not_lost():
-    """Sums of squares in float32 would give 0 or worse here: 4096² and 1 need 25 bits."""
-    x = np.array([[4095], [4097]] * 500, np.float32)
-    assert class_gaussians(x, np.zeros(1000, np.int64), 1).variances.tolist() == [[1]]
+    """2^23 ± 1 are whole numbers that float32 holds, but sums of three of them are not."""
+    x = np.repeat(np.array([[2**23 - 1] * 3, [2**23 + 1] * 3], np.float32), 500, axis=0)
+    found = class_gaussians(x, np.zeros(1000, np.int64), 1)
+    assert found.means.tolist() == [[2**23] * 3]
+    assert found.variances.tolist() == [[1] * 3]
 
 
 @given(counts=COUNTS, n_samples=st.integers(0, 100), seed=SEEDS)

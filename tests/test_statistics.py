@@ -75,9 +75,11 @@ def test_statistics_of_the_parts_add_up_to_those_of_the_whole(seed, n, at):
 
 
 def test_sums_of_many_nodes_are_kept_in_float64():
-    one = Gram(np.ones(3, np.float32), np.full((1, 2), 2.0**24, np.float32))
-    total = add(one, Gram(np.ones(3, np.float32), np.ones((1, 2), np.float32)))
-    assert total.sums.tolist() == [[2**24 + 1] * 2]  # which float32 cannot hold
+    many = Gram(np.full(3, 2.0**24, np.float32), np.full((1, 2), 2.0**24, np.float32))
+    one = Gram(np.ones(3, np.float32), np.ones((1, 2), np.float32))
+    total = add(many, one)
+    assert total.gram.tolist() == [2**24 + 1] * 3  # which float32 cannot hold
+    assert total.sums.tolist() == [[2**24 + 1] * 2]
 
 
 def test_the_upper_triangle_is_half_the_bytes():
@@ -172,6 +174,14 @@ def test_examples_all_alike_teach_the_class_shares_and_no_weight_of_note(strengt
     assert np.linalg.norm(weight, axis=1).max() * np.linalg.norm(x[0]) <= 1
 
 
+def test_negative_eigenvalues_count_as_zero():
+    """A scatter of 8 along one axis and, by noise, of -4 along the other; their mean counts 4."""
+    stats = Gram(np.array([8, 0, 0, -4, 0, 2.0]), np.array([[3, 1, 1], [-3, -1, 1.0]]))
+    weight, bias = solve_ridge(stats, 0.5)  # the penalty is 2
+    assert np.allclose(weight, [[3 / (8 + 2), 1 / (0 + 2)], [-3 / (8 + 2), -1 / (0 + 2)]])
+    assert np.allclose(bias, 0.5)
+
+
 @given(seed=SEEDS, sigma=st.floats(0, 1000), strength=st.floats(0, 1))
 def test_a_head_is_finite_however_noisy_the_statistics(seed, sigma, strength):
     stats = gram_statistics(*examples(seed, 5), 3)
@@ -233,8 +243,17 @@ def test_a_split_deals_each_row_to_one_side_and_leaves_something_to_train_on(see
     assert sorted([*train, *held_out]) == list(range(n))
     assert (np.diff(train) > 0).all()
     assert (np.diff(held_out) > 0).all()
-    assert len(held_out) == max(0, min(round(share * n), n - 1))
     assert len(train) > 0 or n == 0
+    assert abs(len(held_out) - share * n) <= (1 if len(train) == 1 else 0.5)
+
+
+@pytest.mark.parametrize(
+    ("n", "share", "n_held_out"),
+    [(0, 0.9, 0), (1, 0.9, 0), (2, 0.9, 1), (10, 0.25, 2), (9, 0.2, 2)],
+)
+def test_how_many_a_split_holds_out(n, share, n_held_out):
+    train, held_out = held_out_split(n, share, np.random.default_rng(0))
+    assert (len(train), len(held_out)) == (n - n_held_out, n_held_out)
 
 
 @pytest.mark.parametrize("share", [0, 1, -0.5, float("nan")])
