@@ -39,7 +39,7 @@ def test_a_node_without_examples_has_gaussians_of_nothing():
 
 
 def test_a_variance_small_beside_its_mean_is_not_lost():
-    """Float32 holds 10,000,000 and 10,000,002 but not their sums: it would find a variance of 901."""
+    """Float32 holds 10,000,000 and 10,000,002 but not their sums: it would find 901."""
     x = np.repeat(np.array([[10_000_000] * 2, [10_000_002] * 2], np.float32), 500, axis=0)
     found = class_gaussians(x, np.zeros(1000, np.int64), 1)
     assert found.means.tolist() == [[10_000_001] * 2]

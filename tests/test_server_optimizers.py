@@ -70,7 +70,7 @@ def test_momentum_settles_at_the_sum_of_all_past_rounds(difference, momentum):
 def test_adam_settles_at_the_rate_where_differences_are_far_above_tau(difference, tau):
     """At m = D and v = D² a step is rate · D / (|D| + tau), which the first one falls short of."""
     optimizer = ServerAdam(0.5, 0.8, 0.9, tau)
-    moves = [optimizer.step(one(0), one(difference))["w"][0] for _ in range(400)]
+    moves = [optimizer.step(one(0), one(difference))["w"][0] for _ in range(200)]
     limit = 0.5 * difference / (abs(difference) + tau)
     assert np.isclose(moves[-1], limit, rtol=1e-3, atol=1e-6)
     # m is 0.2 D and √v at least √0.1 |D|; a correction for the start would make both |D|.
