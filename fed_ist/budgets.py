@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from fed_ist.curves import Curve
 
 Floats = NDArray[np.float64]
+# First and last budget of each of some ranges, in bytes.
+Ranges = tuple[tuple[float, float], ...]
 
 # Methods are compared at so many budgets: over four decades of bytes, one every 3.7%.
 N_BUDGETS = 256
@@ -51,7 +53,7 @@ class Lead:
     largest: the peer's accuracy minus the method's where that is most.
     """
 
-    ranges: tuple[tuple[float, float], ...]
+    ranges: Ranges
     largest: Margin
 
 
@@ -118,18 +120,15 @@ def envelope(averages: Mapping[str, Average]) -> tuple[list[str | None], Floats]
 
 
 def worst_margin(averages: Mapping[str, Average], method: str, budgets: Floats) -> Margin | None:
-    """Where a method's mean is least above, or most below, the best of all others.
+    """Where a method's mean is least above, or most below, the best of all others; None if alone.
 
-    None where at no budget both it and another have something.
+    `budgets` are the setting's `budget_grid`: at the last of them every method has something.
     """
     others = {name: found for name, found in averages.items() if name != method}
     if not others:
         return None
     peers, top = envelope(others)
-    margins = averages[method].mean - top
-    if np.isnan(margins).all():
-        return None
-    at = int(np.nanargmin(margins))
+    at = int(np.nanargmin(averages[method].mean - top))
     peer = peers[at]
     assert peer is not None
     return _margin(averages[method], averages[peer], peer, at, budgets)
@@ -138,14 +137,21 @@ def worst_margin(averages: Mapping[str, Average], method: str, budgets: Floats) 
 def lead(averages: Mapping[str, Average], peer: str, method: str, budgets: Floats) -> Lead | None:
     """Where the peer's mean is above the method's; None where it never is."""
     difference = averages[peer].mean - averages[method].mean
-    above = np.flatnonzero(difference > ROUNDING)
-    if len(above) == 0:
+    above = difference > ROUNDING
+    if not above.any():
         return None
-    breaks = np.flatnonzero(np.diff(above) > 1)
-    first, last = above[np.r_[0, breaks + 1]], above[np.r_[breaks, len(above) - 1]]
-    ranges = tuple((float(budgets[a]), float(budgets[b])) for a, b in zip(first, last, strict=True))
-    at = int(above[difference[above].argmax()])
-    return Lead(ranges, _margin(averages[peer], averages[method], peer, at, budgets))
+    at = int(np.where(above, difference, 0).argmax())
+    largest = _margin(averages[peer], averages[method], peer, at, budgets)
+    return Lead(ranges_where(above, budgets), largest)
+
+
+def ranges_where(holds: NDArray[np.bool_], budgets: Floats) -> Ranges:
+    """First and last budget of each run of True: `[F, T, T, F, T]` -> ((b1, b2), (b4, b4))."""
+    edges = np.diff(np.concatenate([[False], holds, [False]]).astype(int))
+    firsts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
+    return tuple(
+        (float(budgets[a]), float(budgets[b - 1])) for a, b in zip(firsts, ends, strict=True)
+    )
 
 
 def _margin(a: Average, b: Average, peer: str, at: int, budgets: Floats) -> Margin:

@@ -4,6 +4,7 @@ import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
+from itertools import pairwise
 from pathlib import Path
 
 from fed_ist.errors import InputError
@@ -40,29 +41,27 @@ class Curve:
 
     def __post_init__(self) -> None:
         for name in ("dataset", "partition", "method"):
-            self._require(name, "a name", _is_text(getattr(self, name)))
-        self._require("clients", "a whole number from 1 on", _is_whole(self.clients, 1))
-        self._require("seed", "a whole number from 0 on", _is_whole(self.seed, 0))
+            value = getattr(self, name)
+            _require(isinstance(value, str) and bool(value.strip()), name, value, "a name")
+        _require(_is_whole(self.clients, 1), "clients", self.clients, "a whole number from 1 on")
+        _require(_is_whole(self.seed, 0), "seed", self.seed, "a whole number from 0 on")
         for name in ("device_seconds", "device_flops"):
-            self._require(name, "a finite number from 0 on", _is_number(getattr(self, name)))
+            value = getattr(self, name)
+            _require(_is_number(value), name, value, "a finite number from 0 on")
         for name in ("bytes", "accuracy"):
             value = getattr(self, name)
-            self._require(name, "one number or more", isinstance(value, tuple) and len(value) > 0)
-        are_whole = all(_is_whole(n_bytes, 0) for n_bytes in self.bytes)
-        self._require("bytes", "whole numbers from 0 on", are_whole)
-        ascending = list(self.bytes) == sorted(self.bytes)
-        self._require("bytes", "sums, none of them below the one before it", ascending)
-        are_shares = all(_is_number(share) and share <= 1 for share in self.accuracy)
-        self._require("accuracy", "numbers from 0 to 1", are_shares)
+            _require(isinstance(value, tuple) and value != (), name, value, "one number or more")
+        for n_bytes in self.bytes:
+            _require(_is_whole(n_bytes, 0), "bytes", n_bytes, "whole numbers from 0 on")
+        for pair in pairwise(self.bytes):
+            _require(pair[0] <= pair[1], "bytes", pair, "sums, which never become smaller")
+        for share in self.accuracy:
+            _require(_is_number(share) and share <= 1, "accuracy", share, "numbers from 0 to 1")
         if len(self.bytes) != len(self.accuracy):
             raise InputError(
                 f"bytes has {len(self.bytes)} numbers and accuracy {len(self.accuracy)}; "
                 "an evaluation gives one of each."
             )
-
-    def _require(self, name: str, accepted: str, ok: bool) -> None:
-        if not ok:
-            raise InputError(f"{name} = {getattr(self, name)!r} is not possible; it is {accepted}.")
 
     @property
     def setting(self) -> Setting:
@@ -128,14 +127,15 @@ def by_setting(curves: Sequence[Curve]) -> dict[Setting, dict[str, list[Curve]]]
     return found
 
 
-def _is_text(value: object) -> bool:
-    return isinstance(value, str) and bool(value.strip())
+def _require(ok: bool, name: str, value: object, accepted: str) -> None:
+    if not ok:
+        raise InputError(f"{name} = {value!r} is not possible; it is {accepted}.")
 
 
 def _is_whole(value: object, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    # 2**63: what NumPy's integers hold.
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**63
 
 
 def _is_number(value: object) -> bool:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return number and 0 <= float(str(value)) < math.inf
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
