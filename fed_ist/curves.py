@@ -77,7 +77,7 @@ class Curve:
         try:
             values = json.loads(text)
             if not isinstance(values, dict) or set(values) != set(names):
-                raise InputError(f"It has to be a JSON object of {', '.join(names)}.")
+                raise InputError(f"it has to be a JSON object of {', '.join(names)}.")
             for name in ("bytes", "accuracy"):
                 if isinstance(values[name], list):
                     values[name] = tuple(values[name])
