@@ -19,7 +19,7 @@ Ranges = tuple[tuple[float, float], ...]
 
 # Methods are compared at so many budgets: over four decades of bytes, one every 3.7%.
 N_BUDGETS = 256
-# Means of equal accuracies differ by less than this, and by no more.
+# Differences below this come of adding the same accuracies in another order, and count as none.
 ROUNDING = 1e-9
 
 
