@@ -104,6 +104,21 @@ def solve_ridge(stats: Gram, strength: float) -> Linear:
     return _solve(_centre(stats), strength)
 
 
+def half_whitening(stats: Gram) -> Linear:
+    """Weight (d, d) and bias (d,), float32, of z -> inputs with mean 0 along the principal axes.
+
+    Each axis is divided by the square root of its deviation, the fourth root of its variance, and
+    all by one number that makes the mean variance 1. Variances below 1e-5 of the mean count as
+    that, lest noise be blown up.
+    """
+    centred = _centre(stats)
+    n = max(float(stats.sums[:, -1].sum(dtype=np.float64)), 1.0)
+    variances = centred.values / n
+    roots = np.sqrt(np.maximum(variances, max(1e-5 * variances.mean(), np.finfo(float).tiny)))
+    weight = centred.vectors.T / np.sqrt(roots * roots.mean())[:, None]
+    return weight.astype(np.float32), (-weight @ centred.mean).astype(np.float32)
+
+
 def squared_error(stats: Gram, head: Linear) -> float:
     """Sum over examples and classes of (one-hot - logits)², from their statistics alone.
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from fed_ist.anchors import anchor_logits, split
+from fed_ist.anchors import anchor_logits, classifier_inputs, split
 from fed_ist.dealing import leading_units
 from fed_ist.heads import RUNNING, Params, count_layers, hidden_widths, param_axes
 
@@ -64,20 +64,21 @@ def local_training(config: "RunConfig") -> LocalTraining:
 
 
 def forward(
-    params: Mapping[str, Tensor], embeddings: Tensor, scale: float, training: bool = False
+    params: Mapping[str, Tensor], inputs: Tensor, scale: float, training: bool = False
 ) -> Tensor:
     """Logits (N, num_classes) of the classifier without its anchor.
 
+    inputs: float32 (N, embed_dim), see `anchors.classifier_inputs`.
     scale: multiplies what the hidden neurons pass on. A slice with a share 1/W of the neurons
     trains with scale W, so that its sums are as large as the whole network's will be (inverted
     dropout).
     training: batch norm takes the batch's moments, and updates the running ones in place.
     """
     n_layers = count_layers(params)
-    values = embeddings
+    values = inputs
     for layer in range(1, n_layers):
-        inputs = values if layer == 1 else values * scale
-        sums = functional.linear(inputs, params[f"fc{layer}.weight"], params[f"fc{layer}.bias"])
+        passed = values if layer == 1 else values * scale
+        sums = functional.linear(passed, params[f"fc{layer}.weight"], params[f"fc{layer}.bias"])
         if f"norm{layer}.weight" not in params:
             values = functional.relu(sums)
             continue
@@ -102,14 +103,14 @@ def train(
     how: LocalTraining,
     scale: float,
     seed: int,
-    anchor: Params | None = None,
+    fixed: Params | None = None,
     levels: Sequence[float] = (1.0,),
 ) -> tuple[Params, float]:
     """Train a copy of `params`; returns it and the mean loss over the steps.
 
     examples: pass number, from 0 -> (embeddings (n, d), labels (n,)); n is the same in each pass.
     Each pass draws a new order from `seed`. The last batch of a pass may be smaller.
-    anchor: whose logits are added to the classifier's; it is not trained.
+    fixed: what statistics gave the classifier, its inputs and its anchor (see `fed_ist.anchors`).
     levels: each step trains the leading neurons of each layer alone, a share drawn anew from these
     (ordered dropout, Horváth et al., "FjORD", NeurIPS 2021).
     """
@@ -121,7 +122,7 @@ def train(
     optimizer = OPTIMIZERS[how.optimizer](learnt, lr=how.learning_rate)  # type: ignore[call-arg]
     rng = torch.Generator().manual_seed(seed)
     losses = []
-    for x, y, offset in _batches(examples, how, rng, anchor or {}):
+    for x, y, offset in _batches(examples, how, rng, fixed or {}):
         used = tensors
         if len(levels) > 1:
             level = levels[int(torch.randint(len(levels), (), generator=rng))]
@@ -149,15 +150,14 @@ def _batches(
     examples: Callable[[int], Examples],
     how: LocalTraining,
     rng: torch.Generator,
-    anchor: Params,
+    fixed: Params,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """One (embeddings, labels, logits of the anchor) batch for each step of a round."""
+    """One (inputs, labels, logits of the anchor) batch for each step of a round."""
     left, number_of_pass = 1, 0
     while left > 0:
         values, labels = examples(number_of_pass)
-        x, y = torch.tensor(values), torch.tensor(labels)
-        # One column of zeros, broadcast over the classes, where there is no anchor.
-        offset = torch.tensor(anchor_logits(anchor, values)) if anchor else torch.zeros(len(y), 1)
+        x, y = torch.tensor(classifier_inputs(fixed, values)), torch.tensor(labels)
+        offset = torch.tensor(anchor_logits(fixed, values))
         if number_of_pass == 0:
             left = how.count_steps(len(y))
         order = torch.randperm(len(y), generator=rng)
@@ -181,11 +181,9 @@ def evaluate(
 @torch.inference_mode()
 def predict(params: Params, embeddings: NDArray[np.float32]) -> Tensor:
     """Logits (n, num_classes) of the whole classifier, its anchor included."""
-    trained, anchor = split(params)
-    logits = torch.zeros(len(embeddings), 1)
-    if anchor:
-        logits = logits + torch.tensor(anchor_logits(anchor, embeddings))
-    if trained:
-        tensors = {name: torch.tensor(array) for name, array in trained.items()}
-        logits = logits + forward(tensors, torch.tensor(embeddings), 1.0)
-    return logits
+    trained, fixed = split(params)
+    logits = torch.tensor(anchor_logits(fixed, embeddings))
+    if not trained:
+        return logits
+    tensors = {name: torch.tensor(array) for name, array in trained.items()}
+    return logits + forward(tensors, torch.tensor(classifier_inputs(fixed, embeddings)), 1.0)

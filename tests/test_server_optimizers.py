@@ -138,7 +138,7 @@ def test_ones_merged_into_zeros_tell_which_entries_of_a_head_were_trained(make):
     resting = extract(moved, second)
     assert resting.pop("fc3.bias").all()  # which every group trains
     assert not any(array.any() for array in resting.values())
-    between = np.ix_(first.units2, second.units1)
+    between = np.ix_(first.units["h2"], second.units["h1"])
     assert not moved["fc2.weight"][between].any()
 
 
