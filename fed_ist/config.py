@@ -164,6 +164,10 @@ class RunConfig:
         """Random features that ridge regression sees; 0 for the embeddings themselves."""
         return feature_dim_for_budget(self.anchor_bytes, num_classes) if self.anchor_bytes else 0
 
+    def count_seen(self, n_examples: int) -> int:
+        """Examples that a node trains on in a round, each as often as it is seen."""
+        return self.local_steps * self.batch_size or self.local_epochs * n_examples
+
     @cached_property
     def band_choice(self) -> BandChoice | None:
         """What is read of each image; None for RGB."""
@@ -277,6 +281,17 @@ def read_preset(path: Path) -> dict[str, Value]:
         raise InputError(f"There is no preset '{path}'.") from None
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"Preset '{path}' cannot be read: {error}.") from None
+
+
+def absolute_paths(values: Mapping[str, Value]) -> dict[str, Value]:
+    """The same run-config keys, with paths to files and folders of this machine made absolute."""
+    found = dict(values)
+    words = ("", "scenes", "pretrained", "random")
+    for key in ("dataset", "test-dataset", "encoder-weights"):
+        value = found.get(key)
+        if isinstance(value, str) and value not in words and Path(value).expanduser().exists():
+            found[key] = str(Path(value).expanduser().resolve())
+    return found
 
 
 def parse_setting(setting: str) -> tuple[str, Value]:

@@ -46,12 +46,14 @@ class RoundCounts:
     """Nodes asked in a round, replies that came, and how many of these were refused.
 
     compute_s: seconds that nodes whose replies were accepted spent on training, summed.
+    multiply_adds: of this training, as the sizes of slices and of local data tell.
     """
 
     asked: int = 0
     answered: int = 0
     rejected: int = 0
     compute_s: float = 0.0
+    multiply_adds: float = 0.0
 
 
 @dataclass

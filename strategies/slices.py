@@ -26,7 +26,7 @@ from fed_ist.anchors import (
     start_silent,
     with_projection,
 )
-from fed_ist.heads import Params, hidden_widths
+from fed_ist.heads import Params, hidden_widths, multiply_adds
 from fed_ist.ist import Subnet, extract, merge
 from fed_ist.rng import generator
 from fed_ist.statistics import Gram, add
@@ -215,4 +215,5 @@ class SliceStrategy(NodeStrategy):
         except ValueError as reason:
             raise RejectedError(str(reason)) from None
         self.counts.compute_s += seconds
+        self.counts.multiply_adds += self.config.count_seen(n_examples) * multiply_adds(errand.sent)
         return (errand.subnet, trained, n_examples), loss
