@@ -33,6 +33,7 @@ STRATEGIES = (
     *CLOSED_FORMS,
 )
 OPTIMIZERS = ("adam", "sgd")
+LABEL_SKEW = ("ignore", "balance", "calibrate")
 
 
 @dataclass(frozen=True)
@@ -80,6 +81,8 @@ class RunConfig:
     batch_size: int
     optimizer: str
     learning_rate: float
+    label_skew: str
+    proximal: float
     seed: int
     name: str
     results_dir: str
@@ -118,7 +121,8 @@ class RunConfig:
             )
         require_choice("anchor", self.anchor, ANCHORS)
         require_choice("norm", self.norm, NORMS)
-        for key in ("statistics_noise", "server_learning_rate"):
+        require_choice("label-skew", self.label_skew, LABEL_SKEW)
+        for key in ("statistics_noise", "server_learning_rate", "proximal"):
             self._require(key, 0 <= getattr(self, key) < float("inf"), "a number of at least 0")
         self._require("anchor_scale", 0 < self.anchor_scale < float("inf"), "a number above 0")
         self._require("server_momentum", 0 <= self.server_momentum < 1, "a number in [0, 1)")

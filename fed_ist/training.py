@@ -35,6 +35,13 @@ class LocalTraining:
     """How a client trains in one round.
 
     local_steps: optimiser steps; 0 to train `local_epochs` passes over the client's examples.
+    label_skew: what is done about classes that the client has more or less of than others.
+        "balance" weighs each example by the inverse of its class's count; "calibrate" adds the
+        logarithm of the class's share to its logit, lest its frequency here be learnt (Menon et al., "Long-tail Learning via Logit Adjustment", ICLR 2021; on federated clients
+        Zhang et al., "Federated Learning with Label Distribution Skew via Logits Calibration",
+        ICML 2022).
+    proximal: mu of FedProx, whose loss has mu / 2 times the squared distance from the slice as it
+        came (Li et al., "Federated Optimization in Heterogeneous Networks", MLSys 2020).
     """
 
     local_epochs: int
@@ -42,6 +49,8 @@ class LocalTraining:
     batch_size: int
     optimizer: str
     learning_rate: float
+    label_skew: str = "ignore"
+    proximal: float = 0.0
 
     def count_steps(self, n_examples: int) -> int:
         """Optimiser steps in a round."""
@@ -60,6 +69,8 @@ def local_training(config: "RunConfig") -> LocalTraining:
         config.batch_size,
         config.optimizer,
         config.learning_rate,
+        config.label_skew,
+        config.proximal,
     )
 
 
@@ -121,19 +132,39 @@ def train(
     learnt = [tensor for tensor in tensors.values() if tensor.requires_grad]
     optimizer = OPTIMIZERS[how.optimizer](learnt, lr=how.learning_rate)  # type: ignore[call-arg]
     rng = torch.Generator().manual_seed(seed)
+    start = [tensor.detach().clone() for tensor in learnt]
+    n_classes = params[f"fc{count_layers(params)}.bias"].size
+    offsets, weights = _skew(examples(0)[1], n_classes, how.label_skew)
     losses = []
     for x, y, offset in _batches(examples, how, rng, fixed or {}):
         used = tensors
         if len(levels) > 1:
             level = levels[int(torch.randint(len(levels), (), generator=rng))]
             used = _leading(tensors, level)
-        loss = functional.cross_entropy(forward(used, x, scale, training=True) + offset, y)
+        logits = forward(used, x, scale, training=True) + offset + offsets
+        loss = functional.cross_entropy(logits, y, weights)
+        if how.proximal:
+            moved = zip(learnt, start, strict=True)
+            loss = loss + how.proximal / 2 * sum((now - then).square().sum() for now, then in moved)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         losses.append(loss.item())
     trained = {name: tensor.detach().numpy() for name, tensor in tensors.items()}
     return trained, float(np.mean(losses))
+
+
+def _skew(
+    labels: NDArray[np.int64], n_classes: int, label_skew: str
+) -> tuple[Tensor, Tensor | None]:
+    """(what is added to the logits, the classes' weights) for a client's labels."""
+    counts = torch.bincount(torch.tensor(labels), minlength=n_classes).float()
+    if label_skew == "balance":
+        return torch.zeros(1), 1 / counts.clamp(min=1)
+    if label_skew == "calibrate":
+        # A class that the client lacks counts as half an example, lest its logit be infinite.
+        return (counts.clamp(min=0.5) / counts.sum()).log(), None
+    return torch.zeros(1), None
 
 
 def _leading(tensors: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
