@@ -24,8 +24,9 @@ from numpy.typing import NDArray
 
 from clients.data import NodeData, OwnImages, texts
 from clients.node import Node
-from clients.work import encode_update, statistics, train_slice, with_projection
+from clients.work import encode_update, statistics, train_slice
 from fed_ist import protocol
+from fed_ist.anchors import WEIGHT, with_projection
 from fed_ist.config import RunConfig, parse_config
 from fed_ist.errors import InputError
 from fed_ist.heads import Params
@@ -94,8 +95,8 @@ def create_app(data: NodeData) -> ClientApp:
             task = _task(message)
             sent = _arrays(message.content.array_records[protocol.ARRAYS])
             passes = data.passes(context, node, config)
-            anchor = _anchor(message, context, task, config, sent["fc1.weight"].shape[1])
-            trained, metrics = train_slice(sent, anchor, passes, task, node.number, config)
+            fixed = _fixed(message, context, task, config, sent["fc1.weight"].shape[1])
+            trained, metrics = train_slice(sent, fixed, passes, task, node.number, config)
             memory = context.state.array_records.get(MEMORY)
             before = _arrays(memory) if memory is not None else None
             payload, left = encode_update(trained, sent, before, task, node.number, config)
@@ -122,21 +123,22 @@ def _answer(message: Message, work: Callable[[], RecordDict]) -> Message:
         return Message(Error(BAD_INPUT, str(error)), reply_to=message)
 
 
-def _anchor(
+def _fixed(
     message: Message, context: Context, task: dict[str, Any], config: RunConfig, embed_dim: int
 ) -> Params:
-    """The anchor that the slice is to be trained on, empty for none; kept from round to round."""
-    version = task.get(protocol.ANCHOR_VERSION)
+    """What statistics gave the classifier, empty for nothing; a node keeps it between rounds."""
+    version = task.get(protocol.FIXED_VERSION)
     if version is None:
         return {}
-    if protocol.ANCHOR in message.content:
-        context.state[protocol.ANCHOR] = message.content.array_records[protocol.ANCHOR]
-        context.state[protocol.ANCHOR_VERSION] = ConfigRecord({protocol.ANCHOR_VERSION: version})
-    kept = context.state.config_records.get(protocol.ANCHOR_VERSION)
-    if kept is None or kept[protocol.ANCHOR_VERSION] != version:
+    if protocol.FIXED in message.content:
+        context.state[protocol.FIXED] = message.content.array_records[protocol.FIXED]
+        context.state[protocol.FIXED_VERSION] = ConfigRecord({protocol.FIXED_VERSION: version})
+    kept = context.state.config_records.get(protocol.FIXED_VERSION)
+    if kept is None or kept[protocol.FIXED_VERSION] != version:
         raise InputError("This node has not got the anchor that its slice is to be trained on.")
-    anchor = _arrays(context.state.array_records[protocol.ANCHOR])
-    return with_projection(anchor, embed_dim, config)
+    fixed = _arrays(context.state.array_records[protocol.FIXED])
+    n_features = config.count_features(len(fixed[WEIGHT])) if WEIGHT in fixed else 0
+    return with_projection(fixed, embed_dim, n_features, config.seed)
 
 
 def _capacity(value: object) -> float:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_ist import protocol
-from fed_ist.anchors import PROJECTION, WEIGHT, draw_projection, features
+from fed_ist.anchors import draw_projection, features
 from fed_ist.compression import Payload, quantise, top_k
 from fed_ist.config import RunConfig
 from fed_ist.errors import InputError
@@ -29,26 +29,18 @@ def statistics(
         return dict(vars(class_gaussians(values, labels, num_classes)))
     if kind == protocol.CLASS_SUMS:
         return {protocol.CLASS_SUMS: class_sums(features(values, None), labels, num_classes)}
-    assert kind == protocol.GRAM, kind
-    n_features = config.count_features(num_classes)
-    projection = draw_projection(values.shape[1], n_features, config.seed) if n_features else None
+    assert kind in (protocol.GRAM, protocol.RANDOM_GRAM), kind
+    n_features = config.count_features(num_classes) if kind == protocol.RANDOM_GRAM else 0
+    projection = draw_projection(values.shape[1], n_features, config.seed)
     stats = gram_statistics(features(values, projection), labels, num_classes)
     if config.statistics_noise:
         stats = with_noise(stats, config.statistics_noise, noise)
     return {protocol.GRAM: stats.gram, protocol.CLASS_SUMS: stats.sums}
 
 
-def with_projection(anchor: Params, embed_dim: int, config: RunConfig) -> Params:
-    """An anchor as sent, and the random features that it is for, if any."""
-    n_features = config.count_features(len(anchor[WEIGHT]))
-    if not n_features:
-        return anchor
-    return anchor | {PROJECTION: draw_projection(embed_dim, n_features, config.seed)}
-
-
 def train_slice(
     params: Params,
-    anchor: Params,
+    fixed: Params,
     passes: Callable[[int], Examples],
     task: dict[str, Any],
     node_number: int,
@@ -56,6 +48,7 @@ def train_slice(
 ) -> tuple[Params, dict[str, int | float]]:
     """The trained slice, and the scalars that go with it.
 
+    fixed: what statistics gave the classifier, empty for nothing.
     passes: pass number, over the whole run -> (embeddings, labels).
     """
     from fed_ist.training import local_training, train  # only here, as torch takes seconds to load
@@ -71,7 +64,7 @@ def train_slice(
         how,
         float(task[protocol.SCALE]),
         torch_seed(config.seed, "train", server_round, node_number),
-        anchor,
+        fixed,
         task.get(protocol.LEVELS, (1.0,)),
     )
     return trained, {

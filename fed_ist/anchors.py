@@ -1,41 +1,54 @@
-"""The anchor: a linear head, solved in closed form, to whose logits the classifier adds its own.
+"""What a node's statistics, sent once, give to the classifier that is then trained in slices.
 
-It is ridge regression on the embeddings or on random features of them, made of sums that nodes send
-once (see `fed_ist.statistics`). The subnets then only learn what it leaves over, so that their
-small share of the neurons is spent on what a linear head cannot do, and a round with few of them
-starts from a good classifier instead of from nothing.
+Two things are solved in closed form from sums over all nodes' embeddings (`fed_ist.statistics`):
 
-In parameters it is `anchor.weight` (num_classes, n) and `anchor.bias` (num_classes,), and with
-random features `anchor.projection` (embed_dim, n), which every node draws for itself from the run's
-seed. None of it is sliced or trained.
+- inputs in which no direction drowns the others. Embeddings of a transformer vary along a few
+  directions many times as much as along the rest; a narrow slice, trained for few steps, gets no
+  further than these. The inputs are rotated to the principal axes, and each axis is divided by the
+  root of its deviation: half-way to whitening, which would make noise as loud as the rest.
+- the anchor, a ridge regression on the embeddings or on random features of them, to whose logits
+  the classifier adds its own. The run starts from its accuracy instead of from chance, and slices
+  learn only what it leaves over.
+
+In parameters they are `inputs.weight` (embed_dim, embed_dim) and `inputs.bias`, `anchor.weight`
+(num_classes, n) and `anchor.bias`, and with random features `anchor.projection` (embed_dim, n),
+which every node draws for itself from the run's seed. None of it is sliced or trained.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fed_ist.heads import Params
+from fed_ist.heads import Params, count_layers
 from fed_ist.rng import generator
-from fed_ist.statistics import Gram, choose_strength, solve_ridge
+from fed_ist.statistics import Gram, choose_strength, half_whitening, solve_ridge
 
+INPUTS_WEIGHT, INPUTS_BIAS = "inputs.weight", "inputs.bias"
 WEIGHT, BIAS, PROJECTION = "anchor.weight", "anchor.bias", "anchor.projection"
-SENT = (WEIGHT, BIAS)
-ANCHORS = ("none", "ridge")
+ANCHORS = ("none", "inputs", "ridge")
 
 # Of the mean eigenvalue of the features' scatter.
 STRENGTHS = tuple(float(s) for s in np.logspace(-5, 1, 25))
 
 
-def draw_projection(embed_dim: int, n_features: int, seed: int) -> NDArray[np.float32]:
-    """The matrix of `n_features` random features, float32 (embed_dim, n_features)."""
+def draw_projection(embed_dim: int, n_features: int, seed: int) -> NDArray[np.float32] | None:
+    """The matrix of `n_features` random features, float32 (embed_dim, n_features); None for 0."""
+    if n_features == 0:
+        return None
     rng = generator(seed, "features")
     drawn: NDArray[np.float32] = rng.standard_normal((embed_dim, n_features), dtype=np.float32)
     return drawn
 
 
+def with_projection(fixed: Params, embed_dim: int, n_features: int, seed: int) -> Params:
+    """What statistics gave, and the matrix of the random features that its anchor sees, if any."""
+    projection = draw_projection(embed_dim, n_features, seed)
+    return fixed if projection is None or WEIGHT not in fixed else fixed | {PROJECTION: projection}
+
+
 def features(
     embeddings: NDArray[np.float32], projection: NDArray[np.float32] | None
 ) -> NDArray[np.float32]:
-    """What the ridge regression sees, float32 (n, n_features), each row of length 1 (or 0).
+    """What statistics are made of, float32 (n, n_features), each row of length 1 (or 0).
 
     relu(x P) with a projection P (McDonnell et al., "RanPAC", NeurIPS 2023), else the embeddings.
     The length is ours: it costs no accuracy, and bounds what one image adds to the statistics,
@@ -47,6 +60,12 @@ def features(
     return unit
 
 
+def solve_inputs(stats: Gram) -> Params:
+    """`inputs.weight` and `inputs.bias` from statistics of the embeddings."""
+    weight, bias = half_whitening(stats)
+    return {INPUTS_WEIGHT: weight, INPUTS_BIAS: bias}
+
+
 def solve_anchor(stats: Gram, scale: float) -> Params:
     """The anchor, its logits multiplied by `scale`; the ridge's strength by cross-validation."""
     weight, bias = solve_ridge(stats, choose_strength(stats, STRENGTHS))
@@ -54,14 +73,33 @@ def solve_anchor(stats: Gram, scale: float) -> Params:
     return {WEIGHT: weight * scaled, BIAS: bias * scaled}
 
 
-def anchor_logits(params: Params, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    """float32 (n, num_classes). Regression onto one-hot gives logits within about 0 and `scale`."""
-    seen = features(embeddings, params.get(PROJECTION))
-    logits: NDArray[np.float32] = seen @ params[WEIGHT].T + params[BIAS]
-    return logits
-
-
 def split(params: Params) -> tuple[Params, Params]:
-    """(the trained classifier, the anchor) of parameters; either may be empty."""
-    anchor = {name: array for name, array in params.items() if name.startswith("anchor.")}
-    return {name: array for name, array in params.items() if name not in anchor}, anchor
+    """(the trained classifier, what statistics gave it) of parameters; either may be empty."""
+    fixed = {n: array for n, array in params.items() if n.startswith(("anchor.", "inputs."))}
+    return {name: array for name, array in params.items() if name not in fixed}, fixed
+
+
+def start_silent(params: Params) -> Params:
+    """The classifier with its last layer at 0, so that at first the anchor alone speaks."""
+    last = f"fc{count_layers(params)}."
+    return {n: array * (0 if n.startswith(last) else 1) for n, array in params.items()}
+
+
+def classifier_inputs(fixed: Params, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """What the first layer gets, float32 (n, embed_dim)."""
+    if INPUTS_WEIGHT not in fixed:
+        return embeddings
+    inputs: NDArray[np.float32] = features(embeddings, None) @ fixed[INPUTS_WEIGHT].T
+    return inputs + fixed[INPUTS_BIAS]
+
+
+def anchor_logits(fixed: Params, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
+    """float32 (n, num_classes); (n, 1) zeros without an anchor.
+
+    Regression onto one-hot gives logits within about 0 and `scale`.
+    """
+    if WEIGHT not in fixed:
+        return np.zeros((len(embeddings), 1), dtype=np.float32)
+    seen = features(embeddings, fixed.get(PROJECTION))
+    logits: NDArray[np.float32] = seen @ fixed[WEIGHT].T + fixed[BIAS]
+    return logits

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fed_ist.cli_encoders import BandRange, Bands, encoders
+from fed_ist.cli_experiments import experiments
 from fed_ist.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,6 +25,7 @@ cli = typer.Typer(
     "Then try your own images: `fed-ist run --set dataset=/path/to/images` (a folder of "
     "<class>/<image>), look at results/<run>/report.html, and classify with `fed-ist predict`.",
 )
+cli.add_typer(experiments)
 cli.add_typer(encoders)
 
 
@@ -92,17 +94,12 @@ def _overrides(
     app: Path, preset: str, settings: list[str], name: str, *, simulated: bool
 ) -> "dict[str, Value]":
     """What differs from the app's defaults: the preset, then --set, with paths made absolute."""
-    from fed_ist.config import parse_setting, read_preset
+    from fed_ist.config import absolute_paths, parse_setting, read_preset
     from fed_ist.paths import cache_dir
 
     overrides = read_preset(_preset_path(app, preset)) if preset else {}
     chosen = dict(parse_setting(text) for text in settings)
-    overrides |= chosen
-    words = ("", "scenes", "pretrained", "random")
-    for key in ("dataset", "test-dataset", "encoder-weights"):
-        value = overrides.get(key)
-        if isinstance(value, str) and value not in words and Path(value).expanduser().exists():
-            overrides[key] = str(Path(value).expanduser().resolve())
+    overrides = absolute_paths(overrides | chosen)
     label = Path(preset).stem if preset else "default"
     # A preset may be the config.toml of another run, whose name is taken.
     overrides["name"] = name or chosen.get("name") or f"{datetime.now():%Y%m%d-%H%M%S}-{label}"
@@ -190,12 +187,12 @@ def predict(
 
 
 @cli.command()
-def compare(
+def table(
     runs: Annotated[list[Path], typer.Argument(help="Finished runs: results/<name> ...")],
 ) -> None:
     """Print a table of runs: accuracy, and bytes to and from each client and round."""
-    from fed_ist.compare import render_table
     from fed_ist.results import read_summary
+    from fed_ist.run_table import render_table
 
     found = []
     for run in runs:

@@ -90,7 +90,10 @@ def quantise(update: Params, bits: int, rng: np.random.Generator) -> Payload:
     # A scale of 0 belongs to zeros alone: any other divisor does.
     divisors = np.where(scales > 0, scales, 1).astype(np.float64)
     steps = _flatten(update) / np.repeat(divisors, [update[name].size for name in names])
-    codes = (np.floor(steps + rng.random(steps.size)) + n_steps).astype(np.uint8)
+    # Compared, not added: 127 and a draw just below 1 would add up to 128 in float64.
+    below = np.floor(steps)
+    up = rng.random(steps.size) < steps - below
+    codes = (below + up + n_steps).astype(np.uint8)
     return {"codes": _pack_halves(codes) if bits == 4 else codes, "scales": scales}
 
 

@@ -34,6 +34,7 @@ STRATEGIES = (
     *CLOSED_FORMS,
 )
 OPTIMIZERS = ("adam", "sgd")
+LABEL_SKEW = ("ignore", "balance", "calibrate")
 
 
 @dataclass(frozen=True)
@@ -81,6 +82,8 @@ class RunConfig:
     batch_size: int
     optimizer: str
     learning_rate: float
+    label_skew: str
+    proximal: float
     seed: int
     name: str
     results_dir: str
@@ -119,7 +122,8 @@ class RunConfig:
             )
         require_choice("anchor", self.anchor, ANCHORS)
         require_choice("norm", self.norm, NORMS)
-        for key in ("statistics_noise", "server_learning_rate"):
+        require_choice("label-skew", self.label_skew, LABEL_SKEW)
+        for key in ("statistics_noise", "server_learning_rate", "proximal"):
             self._require(key, 0 <= getattr(self, key) < float("inf"), "a number of at least 0")
         self._require("anchor_scale", 0 < self.anchor_scale < float("inf"), "a number above 0")
         self._require("server_momentum", 0 <= self.server_momentum < 1, "a number in [0, 1)")
@@ -174,6 +178,10 @@ class RunConfig:
     def count_features(self, num_classes: int) -> int:
         """Random features that ridge regression sees; 0 for the embeddings themselves."""
         return feature_dim_for_budget(self.anchor_bytes, num_classes) if self.anchor_bytes else 0
+
+    def count_seen(self, n_examples: int) -> int:
+        """Examples that a node trains on in a round, each as often as it is seen."""
+        return self.local_steps * self.batch_size or self.local_epochs * n_examples
 
     @cached_property
     def band_choice(self) -> BandChoice | None:
@@ -288,6 +296,17 @@ def read_preset(path: Path) -> dict[str, Value]:
         raise InputError(f"There is no preset '{path}'.") from None
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"Preset '{path}' cannot be read: {error}.") from None
+
+
+def absolute_paths(values: Mapping[str, Value]) -> dict[str, Value]:
+    """The same run-config keys, with paths to files and folders of this machine made absolute."""
+    found = dict(values)
+    words = ("", "scenes", "pretrained", "random")
+    for key in ("dataset", "test-dataset", "encoder-weights"):
+        value = found.get(key)
+        if isinstance(value, str) and value not in words and Path(value).expanduser().exists():
+            found[key] = str(Path(value).expanduser().resolve())
+    return found
 
 
 def parse_setting(setting: str) -> tuple[str, Value]:

@@ -41,10 +41,13 @@ def sample_gaussians(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
     """Embeddings (n_samples, d) float32 and labels (n_samples,) int64, grouped by Gaussian.
 
-    Each Gaussian gets its share by count, rounded up or down (systematic sampling).
+    Each Gaussian gets its share by count, rounded up or down (systematic sampling). Raises
+    `ValueError` where no node has an example.
     """
     total_by_gaussian = np.cumsum(np.concatenate([node.counts for node in nodes]))
     total = total_by_gaussian[-1]
+    if total < 1:
+        raise ValueError("No node has an example: there is nothing to draw from.")
     at = np.minimum((np.arange(n_samples) + rng.random()) * total / n_samples, total - 1)
     which = np.searchsorted(total_by_gaussian, at, side="right")
     means = np.concatenate([node.means for node in nodes])[which]

@@ -5,6 +5,7 @@ Python of its first start, and installs the app's dependencies (torch again) for
 lives as long as the run, in this very environment, on a free port.
 """
 
+import json
 import os
 import signal
 import socket
@@ -120,6 +121,12 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
         with suppress(psutil.NoSuchProcess):
             member.kill()
     process.wait()
+
+
+def run_experiment(app: Path, module: str, request: Mapping[str, object]) -> int:
+    """`python -m MODULE` of the app, in this environment; returns its exit code."""
+    command = [sys.executable, "-m", module, json.dumps(request)]
+    return subprocess.run(command, env=own_environment(), cwd=app, check=False).returncode
 
 
 def flwr_run(

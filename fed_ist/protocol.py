@@ -2,7 +2,7 @@
 
 # Records
 ARRAYS = "arrays"  # the slice, both ways; statistics
-ANCHOR = "anchor"  # a node keeps it, so it is sent once
+FIXED = "fixed"  # what statistics gave the classifier; a node keeps it, so it is sent once
 TASK = "task"  # what the server asks
 METRICS = "metrics"  # the scalars that a node answers with
 
@@ -10,7 +10,7 @@ METRICS = "metrics"  # the scalars that a node answers with
 ROUND = "round"
 SCALE = "scale"
 CLASS_NAMES = "class-names"
-ANCHOR_VERSION = "anchor-version"  # which anchor the slice is to be trained on; absent for none
+FIXED_VERSION = "fixed-version"  # which of these the slice is to be trained on; absent for none
 LEVELS = "levels"  # shares of the slice's neurons, of which each step draws one; absent for (1,)
 UPLOAD = "upload"  # how the update comes back; absent for whole parameters
 STATISTICS = "statistics"  # which statistics are asked for
@@ -21,6 +21,7 @@ QUANTISED = "quantised"
 
 # Values of STATISTICS
 GRAM = "gram"
+RANDOM_GRAM = "random-gram"  # of random features
 CLASS_SUMS = "class-sums"
 GAUSSIANS = "gaussians"
 

@@ -8,14 +8,7 @@ from jinja2 import Environment
 
 from fed_ist.results import Round
 
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>fed-ist: {{ name }}</title>
-<link rel="icon" href="data:,">
-<style>
+STYLE = """
 :root { color-scheme: light dark; }
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
@@ -28,7 +21,16 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: 0.2rem 0.8rem 0.2rem 0; text-align: right; border-bottom: 1px solid #8884; }
 th:first-child, td:first-child { text-align: left; }
 @media print { body { margin: 0; } }
-</style>
+"""
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>fed-ist: {{ name }}</title>
+<link rel="icon" href="data:,">
+<style>{{ style | safe }}</style>
 </head>
 <body>
 <h1>{{ name }}</h1>
@@ -103,6 +105,7 @@ def render_page(
     ]
     template = Environment(autoescape=True).from_string(PAGE)
     return template.render(
+        style=STYLE,
         name=name,
         figures=figures,
         summary=summary,

@@ -29,16 +29,20 @@ class Gram:
 
     gram: ((d+1)(d+2)/2,) the upper triangle of the sum of z zᵀ, row by row.
     sums: (num_classes, d+1) the sum of z in each class; the last column counts.
-    Raises `ValueError` where shapes disagree or a number is not finite, as a reply's may.
+    Raises `ValueError` where shapes disagree or a number is not finite or no floating-point number,
+    as a reply's may.
     """
 
     gram: Floats
     sums: Floats
 
     def __post_init__(self) -> None:
-        side = self.sums.shape[-1]
-        if self.sums.ndim != 2 or side < 2 or self.gram.shape != (side * (side + 1) // 2,):
+        side = self.sums.shape[1] if self.sums.ndim == 2 else 0
+        if side < 2 or self.gram.shape != (side * (side + 1) // 2,):
             raise ValueError(f"A gram {self.gram.shape} does not fit sums {self.sums.shape}.")
+        if not (self.gram.dtype.kind == self.sums.dtype.kind == "f"):
+            dtypes = f"{self.gram.dtype} and {self.sums.dtype}"
+            raise ValueError(f"Statistics of {dtypes} are not floating-point.")
         if not (np.isfinite(self.gram).all() and np.isfinite(self.sums).all()):
             raise ValueError("Some statistics are not finite.")
 
@@ -93,10 +97,26 @@ def solve_ridge(stats: Gram, strength: float) -> Linear:
     The bias is not penalised. The penalty is `strength` times the mean eigenvalue of the centred
     scatter (the trace of the covariance · n / d), so that it depends neither on the scale of the
     embeddings nor on how many there are. Negative eigenvalues, which only noise makes, count as 0;
-    and the penalty never falls below what float32 lost of the largest eigenvalue. Raises
-    `InputError` for a negative strength. Source: Fanì et al. 2024.
+    and the penalty never falls below what float32 lost of the largest eigenvalue before centring,
+    lest embeddings all alike get weights from rounding. Raises `InputError` for a negative
+    strength. Source: Fanì et al. 2024.
     """
     return _solve(_centre(stats), strength)
+
+
+def half_whitening(stats: Gram) -> Linear:
+    """Weight (d, d) and bias (d,), float32, of z -> inputs with mean 0 along the principal axes.
+
+    Each axis is divided by the square root of its deviation, the fourth root of its variance, and
+    all by one number that makes the mean variance 1. Variances below 1e-5 of the mean count as
+    that, lest noise be blown up.
+    """
+    centred = _centre(stats)
+    n = max(float(stats.sums[:, -1].sum(dtype=np.float64)), 1.0)
+    variances = centred.values / n
+    roots = np.sqrt(np.maximum(variances, max(1e-5 * variances.mean(), np.finfo(float).tiny)))
+    weight = centred.vectors.T / np.sqrt(roots * roots.mean())[:, None]
+    return weight.astype(np.float32), (-weight @ centred.mean).astype(np.float32)
 
 
 def squared_error(stats: Gram, head: Linear) -> float:
@@ -148,7 +168,7 @@ def feature_dim_for_budget(n_bytes: int, num_classes: int) -> int:
     fits.
     """
     linear = 1 + 2 * num_classes
-    q = (math.isqrt(linear**2 + 8 * (n_bytes // 4)) - linear) // 2
+    q = (math.isqrt(linear**2 + 8 * max(0, n_bytes // 4)) - linear) // 2
     if q < 2:
         raise InputError(f"No statistics of {num_classes} classes fit {n_bytes} bytes: give more.")
     return q - 1
@@ -163,6 +183,7 @@ class _Centred:
     targets: NDArray[np.float64]
     mean: NDArray[np.float64]
     shares: NDArray[np.float64]
+    lost: float
 
 
 def _centre(stats: Gram) -> _Centred:
@@ -171,7 +192,11 @@ def _centre(stats: Gram) -> _Centred:
     mean, counts = gram[:-1, -1] / n, sums[:, -1]
     values, vectors = np.linalg.eigh(gram[:-1, :-1] - n * np.outer(mean, mean))
     targets = (sums[:, :-1] - np.outer(counts, mean)) @ vectors
-    return _Centred(values.clip(0), vectors, targets, mean, counts / n)
+    values = values.clip(0)
+    # The largest eigenvalue before centring is no larger than this.
+    largest = float(values[-1] + n * np.sum(mean**2))
+    lost = float(np.finfo(np.float32).eps) * largest + float(np.finfo(np.float32).tiny)
+    return _Centred(values, vectors, targets, mean, counts / n, lost)
 
 
 def _solve(centred: _Centred, strength: float) -> Linear:
@@ -183,8 +208,7 @@ def _solve(centred: _Centred, strength: float) -> Linear:
 def _penalty(centred: _Centred, strength: float) -> float:
     if not 0 <= strength < np.inf:
         raise InputError(f"A ridge strength of {strength} is not possible: give 0 or more.")
-    lost = float(np.finfo(np.float32).eps) * centred.values[-1] + float(np.finfo(np.float32).tiny)
-    return float(max(strength * centred.values.mean(), lost))
+    return float(max(strength * centred.values.mean(), centred.lost))
 
 
 def _unpack(stats: Gram) -> NDArray[np.float64]:

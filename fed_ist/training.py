@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from fed_ist.anchors import anchor_logits, split
+from fed_ist.anchors import anchor_logits, classifier_inputs, split
 from fed_ist.dealing import leading_units
 from fed_ist.heads import RUNNING, Params, count_layers, hidden_widths, param_axes
 
@@ -35,6 +35,13 @@ class LocalTraining:
     """How a client trains in one round.
 
     local_steps: optimiser steps; 0 to train `local_epochs` passes over the client's examples.
+    label_skew: what is done about classes that the client has more or less of than others.
+        "balance" weighs each example by the inverse of its class's count; "calibrate" adds the
+        logarithm of the class's share to its logit, lest its frequency here be learnt (Menon et al., "Long-tail Learning via Logit Adjustment", ICLR 2021; on federated clients
+        Zhang et al., "Federated Learning with Label Distribution Skew via Logits Calibration",
+        ICML 2022).
+    proximal: mu of FedProx, whose loss has mu / 2 times the squared distance from the slice as it
+        came (Li et al., "Federated Optimization in Heterogeneous Networks", MLSys 2020).
     """
 
     local_epochs: int
@@ -42,6 +49,8 @@ class LocalTraining:
     batch_size: int
     optimizer: str
     learning_rate: float
+    label_skew: str = "ignore"
+    proximal: float = 0.0
 
     def count_steps(self, n_examples: int) -> int:
         """Optimiser steps in a round."""
@@ -60,24 +69,27 @@ def local_training(config: "RunConfig") -> LocalTraining:
         config.batch_size,
         config.optimizer,
         config.learning_rate,
+        config.label_skew,
+        config.proximal,
     )
 
 
 def forward(
-    params: Mapping[str, Tensor], embeddings: Tensor, scale: float, training: bool = False
+    params: Mapping[str, Tensor], inputs: Tensor, scale: float, training: bool = False
 ) -> Tensor:
     """Logits (N, num_classes) of the classifier without its anchor.
 
+    inputs: float32 (N, embed_dim), see `anchors.classifier_inputs`.
     scale: multiplies what the hidden neurons pass on. A slice with a share 1/W of the neurons
     trains with scale W, so that its sums are as large as the whole network's will be (inverted
     dropout).
     training: batch norm takes the batch's moments, and updates the running ones in place.
     """
     n_layers = count_layers(params)
-    values = embeddings
+    values = inputs
     for layer in range(1, n_layers):
-        inputs = values if layer == 1 else values * scale
-        sums = functional.linear(inputs, params[f"fc{layer}.weight"], params[f"fc{layer}.bias"])
+        passed = values if layer == 1 else values * scale
+        sums = functional.linear(passed, params[f"fc{layer}.weight"], params[f"fc{layer}.bias"])
         if f"norm{layer}.weight" not in params:
             values = functional.relu(sums)
             continue
@@ -102,14 +114,14 @@ def train(
     how: LocalTraining,
     scale: float,
     seed: int,
-    anchor: Params | None = None,
+    fixed: Params | None = None,
     levels: Sequence[float] = (1.0,),
 ) -> tuple[Params, float]:
     """Train a copy of `params`; returns it and the mean loss over the steps.
 
     examples: pass number, from 0 -> (embeddings (n, d), labels (n,)); n is the same in each pass.
     Each pass draws a new order from `seed`. The last batch of a pass may be smaller.
-    anchor: whose logits are added to the classifier's; it is not trained.
+    fixed: what statistics gave the classifier, its inputs and its anchor (see `fed_ist.anchors`).
     levels: each step trains the leading neurons of each layer alone, a share drawn anew from these
     (ordered dropout, Horváth et al., "FjORD", NeurIPS 2021).
     """
@@ -120,19 +132,39 @@ def train(
     learnt = [tensor for tensor in tensors.values() if tensor.requires_grad]
     optimizer = OPTIMIZERS[how.optimizer](learnt, lr=how.learning_rate)  # type: ignore[call-arg]
     rng = torch.Generator().manual_seed(seed)
+    start = [tensor.detach().clone() for tensor in learnt]
+    n_classes = params[f"fc{count_layers(params)}.bias"].size
+    offsets, weights = _skew(examples(0)[1], n_classes, how.label_skew)
     losses = []
-    for x, y, offset in _batches(examples, how, rng, anchor or {}):
+    for x, y, offset in _batches(examples, how, rng, fixed or {}):
         level = levels[0]
         if len(levels) > 1:
             level = levels[int(torch.randint(len(levels), (), generator=rng))]
         used = _leading(tensors, level) if level < 1 else tensors
-        loss = functional.cross_entropy(forward(used, x, scale, training=True) + offset, y)
+        logits = forward(used, x, scale, training=True) + offset + offsets
+        loss = functional.cross_entropy(logits, y, weights)
+        if how.proximal:
+            moved = zip(learnt, start, strict=True)
+            loss = loss + how.proximal / 2 * sum((now - then).square().sum() for now, then in moved)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         losses.append(loss.item())
     trained = {name: tensor.detach().numpy() for name, tensor in tensors.items()}
     return trained, float(np.mean(losses))
+
+
+def _skew(
+    labels: NDArray[np.int64], n_classes: int, label_skew: str
+) -> tuple[Tensor, Tensor | None]:
+    """(what is added to the logits, the classes' weights) for a client's labels."""
+    counts = torch.bincount(torch.tensor(labels), minlength=n_classes).float()
+    if label_skew == "balance":
+        return torch.zeros(1), 1 / counts.clamp(min=1)
+    if label_skew == "calibrate":
+        # A class that the client lacks counts as half an example, lest its logit be infinite.
+        return (counts.clamp(min=0.5) / counts.sum()).log(), None
+    return torch.zeros(1), None
 
 
 def _leading(tensors: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
@@ -149,15 +181,14 @@ def _batches(
     examples: Callable[[int], Examples],
     how: LocalTraining,
     rng: torch.Generator,
-    anchor: Params,
+    fixed: Params,
 ) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    """One (embeddings, labels, logits of the anchor) batch for each step of a round."""
+    """One (inputs, labels, logits of the anchor) batch for each step of a round."""
     left, number_of_pass = 1, 0
     while left > 0:
         values, labels = examples(number_of_pass)
-        x, y = torch.tensor(values), torch.tensor(labels)
-        # One column of zeros, broadcast over the classes, where there is no anchor.
-        offset = torch.tensor(anchor_logits(anchor, values)) if anchor else torch.zeros(len(y), 1)
+        x, y = torch.tensor(classifier_inputs(fixed, values)), torch.tensor(labels)
+        offset = torch.tensor(anchor_logits(fixed, values))
         if number_of_pass == 0:
             left = how.count_steps(len(y))
         order = torch.randperm(len(y), generator=rng)
@@ -181,11 +212,9 @@ def evaluate(
 @torch.inference_mode()
 def predict(params: Params, embeddings: NDArray[np.float32]) -> Tensor:
     """Logits (n, num_classes) of the whole classifier, its anchor included."""
-    trained, anchor = split(params)
-    logits = torch.zeros(len(embeddings), 1)
-    if anchor:
-        logits = logits + torch.tensor(anchor_logits(anchor, embeddings))
-    if trained:
-        tensors = {name: torch.tensor(array) for name, array in trained.items()}
-        logits = logits + forward(tensors, torch.tensor(embeddings), 1.0)
-    return logits
+    trained, fixed = split(params)
+    logits = torch.tensor(anchor_logits(fixed, embeddings))
+    if not trained:
+        return logits
+    tensors = {name: torch.tensor(array) for name, array in trained.items()}
+    return logits + forward(tensors, torch.tensor(classifier_inputs(fixed, embeddings)), 1.0)

@@ -26,11 +26,13 @@ class Outcome:
 
     client_bytes: message bytes to and from a node so far, the mean over nodes.
     compute_s: seconds that a node trained in all, the mean over nodes.
+    multiply_adds: of a node's training in all, the mean over nodes.
     """
 
     client_bytes: tuple[int, ...]
     accuracy: tuple[float, ...]
     compute_s: float
+    multiply_adds: float
 
 
 def run_case(config: RunConfig, shared: Shared, n_nodes: int) -> Outcome:
@@ -38,7 +40,7 @@ def run_case(config: RunConfig, shared: Shared, n_nodes: int) -> Outcome:
     FLOWER_LOGGER.setLevel(logging.WARNING)
     client_bytes: list[int] = []
     accuracies: list[float] = []
-    compute_s = [0.0]
+    compute_s = multiply_adds = 0.0
     with tempfile.TemporaryDirectory(prefix="fed-ist-case-") as folder:
         ledger = Ledger(Path(folder, "ledger.csv"))
         strategy = STRATEGIES[config.strategy](config, shared.class_names, shared.embed_dim, ledger)
@@ -48,10 +50,13 @@ def run_case(config: RunConfig, shared: Shared, n_nodes: int) -> Outcome:
 
         def record(server_round: int, arrays: ArrayRecord) -> MetricRecord:
             test = shared.test
+            nonlocal compute_s, multiply_adds
             accuracy, _ = evaluate(from_record(arrays), test.values, test.labels)
             accuracies.append(round(accuracy, 6))
             client_bytes.append(round(sum(ledger.message_bytes.values()) / n_nodes))
-            compute_s[0] += strategy.counts.compute_s if server_round else 0.0
+            if server_round:
+                compute_s += strategy.counts.compute_s
+                multiply_adds += strategy.counts.multiply_adds
             return MetricRecord({"accuracy": accuracy})
 
         params = init_params(
@@ -70,4 +75,6 @@ def run_case(config: RunConfig, shared: Shared, n_nodes: int) -> Outcome:
             evaluate_fn=record,
         )
         ledger.close()
-    return Outcome(tuple(client_bytes), tuple(accuracies), compute_s[0] / n_nodes)
+    return Outcome(
+        tuple(client_bytes), tuple(accuracies), compute_s / n_nodes, multiply_adds / n_nodes
+    )

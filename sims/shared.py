@@ -13,11 +13,11 @@ from clients.node import Node
 from clients.work import Examples
 from fed_ist import protocol
 from fed_ist.config import RunConfig
-from fed_ist.datasets import open_dataset
 from fed_ist.embeddings import Embeddings, embed, mask_spec
 from fed_ist.encoder import Encoder
 from fed_ist.partitions import split_indices
 from fed_ist.paths import cache_dir
+from fed_ist.probe_table import open_images
 
 
 @dataclass(frozen=True)
@@ -33,16 +33,17 @@ class Shared:
         return int(self.train.values.shape[1])
 
 
-def embed_shared(config: RunConfig, encoder: Encoder) -> Shared:
+def embed_shared(config: RunConfig, encoder: Encoder, limit: int) -> Shared:
     """Embed both parts of the configuration's data set, unless they are in its cache.
 
     Each image keeps one draw of its mask for the whole experiment, also where `mask` is `random`.
+    limit: a stratified choice of as many training images, and of test images; 0 for all.
     """
     found = {}
     class_names: tuple[str, ...] = ()
     for split in ("train", "test"):
-        source = open_dataset(
-            config.dataset, config.test_dataset, split, config.seed, config.band_choice
+        source = open_images(
+            config.dataset, config.test_dataset, split, limit, config.seed, config.band_choice
         )
         spec = mask_spec(config, encoder, ())
         cache = cache_dir(config.cache_dir)

@@ -11,7 +11,7 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from fed_ist import protocol
-from fed_ist.anchors import BIAS, PROJECTION, WEIGHT, draw_projection, solve_anchor
+from fed_ist.anchors import BIAS, WEIGHT, solve_anchor, with_projection
 from fed_ist.errors import InputError
 from fed_ist.gaussians import Gaussians, sample_gaussians
 from fed_ist.heads import Params
@@ -50,15 +50,14 @@ class Fed3rStrategy(ClosedFormStrategy):
     """
 
     def initial(self, params: Params, grid: Grid) -> Params:
-        found = self.require(self.collect_gram(grid, 0, self.available(grid)))
+        n_features = self.config.count_features(len(self.class_names))
+        kind = protocol.RANDOM_GRAM if n_features else protocol.GRAM
+        found = self.require(self.collect_gram(grid, 0, self.available(grid), kind))
         total = found[0]
         for stats in found[1:]:
             total = add(total, stats)
         head = solve_anchor(total, self.config.anchor_scale)
-        n_features = self.config.count_features(len(self.class_names))
-        if n_features:
-            head[PROJECTION] = draw_projection(self.embed_dim, n_features, self.config.seed)
-        return head
+        return with_projection(head, self.embed_dim, n_features, self.config.seed)
 
 
 @dataclass

@@ -46,12 +46,14 @@ class RoundCounts:
     """Nodes asked in a round, replies that came, and how many of these were refused.
 
     compute_s: seconds that nodes whose replies were accepted spent on training, summed.
+    multiply_adds: of this training, as the sizes of slices and of local data tell.
     """
 
     asked: int = 0
     answered: int = 0
     rejected: int = 0
     compute_s: float = 0.0
+    multiply_adds: float = 0.0
 
 
 @dataclass
@@ -207,16 +209,17 @@ class NodeStrategy(Strategy):
         return {node_id: found[node_id] for node_id in node_ids if node_id in found}
 
     def collect_gram(
-        self, grid: Grid, server_round: int, node_ids: Sequence[int]
+        self, grid: Grid, server_round: int, node_ids: Sequence[int], kind: str
     ) -> dict[int, Gram]:
-        """Statistics for a ridge regression, node id -> sums over its examples."""
+        """Sums over a node's embeddings, or over random features of them, by node id."""
         n_classes = len(self.class_names)
-        width = (self.config.count_features(n_classes) or self.embed_dim) + 1
+        n_features = self.config.count_features(n_classes)
+        width = (self.embed_dim if kind == protocol.GRAM else n_features) + 1
         wanted = {
             protocol.GRAM: ((width * (width + 1) // 2,), "float32"),
             protocol.CLASS_SUMS: ((n_classes, width), "float32"),
         }
-        found = self.collect(grid, server_round, node_ids, protocol.GRAM, wanted)
+        found = self.collect(grid, server_round, node_ids, kind, wanted)
         return {
             node_id: Gram(arrays[protocol.GRAM], arrays[protocol.CLASS_SUMS])
             for node_id, arrays in found.items()

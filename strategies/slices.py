@@ -18,8 +18,15 @@ from flwr.serverapp import Grid
 from numpy.typing import NDArray
 
 from fed_ist import protocol
-from fed_ist.anchors import PROJECTION, SENT, draw_projection, solve_anchor, split
-from fed_ist.heads import Params, hidden_widths
+from fed_ist.anchors import (
+    WEIGHT,
+    solve_anchor,
+    solve_inputs,
+    split,
+    start_silent,
+    with_projection,
+)
+from fed_ist.heads import Params, hidden_widths, multiply_adds
 from fed_ist.ist import Subnet, extract, merge
 from fed_ist.rng import generator
 from fed_ist.statistics import Gram, add
@@ -41,11 +48,11 @@ class Errand:
 class SliceStrategy(NodeStrategy):
     """A Flower strategy that deals slices of the classifier to nodes."""
 
-    anchor: Params = field(default_factory=dict)
-    _statistics: Gram | None = None
+    fixed: Params = field(default_factory=dict)
+    _sums: dict[str, Gram] = field(default_factory=dict)
     _counted: set[str] = field(default_factory=set)
-    _anchor_version: int = 0
-    _has_anchor: dict[int, int] = field(default_factory=dict)
+    _version: int = 0
+    _has_version: dict[int, int] = field(default_factory=dict)
     _errands: dict[int, Errand] = field(default_factory=dict)
     _params: Params = field(default_factory=dict)
 
@@ -82,29 +89,46 @@ class SliceStrategy(NodeStrategy):
         """The next classifier, of the slices that came back (see `ist.merge`)."""
         return merge(params, returned)
 
-    # --- the anchor --------------------------------------------------------------------------
+    # --- what statistics give ----------------------------------------------------------------
 
     def initial(self, params: Params, grid: Grid) -> Params:
-        self._renew_anchor(grid, 0)
-        return params | self.anchor
+        self._renew_fixed(grid, 0)
+        return self._whole(start_silent(params) if WEIGHT in self.fixed else params)
 
-    def _renew_anchor(self, grid: Grid, server_round: int) -> None:
-        """Solve the anchor again with the statistics of nodes that have not sent theirs yet."""
+    def _whole(self, params: Params) -> Params:
+        """The classifier as it is evaluated: with what statistics gave it."""
+        n_features = self.config.count_features(len(self.class_names))
+        fixed = with_projection(self.fixed, self.embed_dim, n_features, self.config.seed)
+        return params | fixed
+
+    def _renew_fixed(self, grid: Grid, server_round: int) -> None:
+        """Solve inputs and anchor again with the statistics of nodes that sent none so far."""
         if self.config.anchor == "none":
             return
         new = [i for i in self.available(grid) if self.prepared[i].name not in self._counted]
-        found = self.collect_gram(grid, server_round, new) if new else {}
-        for node_id, stats in found.items():
-            self._statistics = stats if self._statistics is None else add(self._statistics, stats)
-            self._counted.add(self.prepared[node_id].name)
-        if not found or self._statistics is None:
+        new = self._add_statistics(grid, server_round, new, protocol.GRAM)
+        if not new:
             return
-        self.anchor = solve_anchor(self._statistics, self.config.anchor_scale)
-        self._anchor_version += 1
+        self._counted |= {self.prepared[node_id].name for node_id in new}
+        self.fixed = solve_inputs(self._sums[protocol.GRAM])
         n_features = self.config.count_features(len(self.class_names))
-        if n_features:
-            self.anchor[PROJECTION] = draw_projection(self.embed_dim, n_features, self.config.seed)
-        log(INFO, "Anchor solved from the statistics of %d nodes", len(self._counted))
+        if self.config.anchor == "ridge":
+            kind = protocol.RANDOM_GRAM if n_features else protocol.GRAM
+            if n_features:
+                self._add_statistics(grid, server_round, new, kind)
+            if kind in self._sums:
+                self.fixed |= solve_anchor(self._sums[kind], self.config.anchor_scale)
+        self._version += 1
+        log(INFO, "Statistics of %d nodes added; %d in all", len(new), len(self._counted))
+
+    def _add_statistics(
+        self, grid: Grid, server_round: int, node_ids: Sequence[int], kind: str
+    ) -> list[int]:
+        """Ask nodes for sums and add those that come; the nodes from which they came."""
+        found = self.collect_gram(grid, server_round, node_ids, kind) if node_ids else {}
+        for stats in found.values():
+            self._sums[kind] = add(self._sums[kind], stats) if kind in self._sums else stats
+        return list(found)
 
     # --- rounds ------------------------------------------------------------------------------
 
@@ -117,7 +141,7 @@ class SliceStrategy(NodeStrategy):
         self.counts = RoundCounts()
         self.wait_for_nodes(grid, self.config.round_timeout_s)
         self.prepare(grid, server_round)
-        self._renew_anchor(grid, server_round)
+        self._renew_fixed(grid, server_round)
         nodes = self.available(grid)
         if len(nodes) < self.config.min_nodes:
             log(WARNING, "Round skipped: %d of %d nodes", len(nodes), self.config.min_nodes)
@@ -140,11 +164,11 @@ class SliceStrategy(NodeStrategy):
         task: dict[str, Any] = {protocol.ROUND: server_round}
         task |= self.task(errand.subnet.share(widths), errand.capacity)
         content = RecordDict({protocol.ARRAYS: to_record(errand.sent)})
-        if self.anchor:
-            task[protocol.ANCHOR_VERSION] = self._anchor_version
-            if self._has_anchor.get(node_id) != self._anchor_version:
-                content[protocol.ANCHOR] = to_record({name: self.anchor[name] for name in SENT})
-                self._has_anchor[node_id] = self._anchor_version
+        if self.fixed:
+            task[protocol.FIXED_VERSION] = self._version
+            if self._has_version.get(node_id) != self._version:
+                content[protocol.FIXED] = to_record(self.fixed)
+                self._has_version[node_id] = self._version
         content[protocol.TASK] = ConfigRecord(task)
         message = Message(
             content,
@@ -175,7 +199,7 @@ class SliceStrategy(NodeStrategy):
                 log(WARNING, "Reply of node %d rejected: %s", node_id, reason)
                 if reply.has_error():  # it may have lost its embeddings: prepare it once more
                     self.prepared.pop(node_id, None)
-                    self._has_anchor.pop(node_id, None)
+                    self._has_version.pop(node_id, None)
         if not accepted:
             return None, None
         # Replies come in any order; sums of floats do not forgive that.
@@ -183,7 +207,7 @@ class SliceStrategy(NodeStrategy):
         returned = [accepted[node_id] for node_id in order]
         self._params = self.combine(self._params, returned)
         loss = float(np.mean([losses[node_id] for node_id in order]))
-        return to_record(self._params | self.anchor), MetricRecord({protocol.LOSS: loss})
+        return to_record(self._whole(self._params)), MetricRecord({protocol.LOSS: loss})
 
     def _read(self, reply: Message, errand: Errand) -> tuple[tuple[Subnet, Params, int], float]:
         arrays = read_arrays(reply, self.reply_shapes(errand.sent))
@@ -196,4 +220,5 @@ class SliceStrategy(NodeStrategy):
             if name.endswith(".var") and (array < 0).any():
                 raise RejectedError(f"'{name}' holds a variance below 0")
         self.counts.compute_s += seconds
+        self.counts.multiply_adds += self.config.count_seen(n_examples) * multiply_adds(errand.sent)
         return (errand.subnet, trained, n_examples), loss

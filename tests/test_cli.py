@@ -70,7 +70,7 @@ def test_bad_images_are_refused_before_any_work(tmp_path):
 def test_help_teaches_each_command():
     top = fed_ist("--help")
     assert top.returncode == 0
-    for command in ("run", "predict", "compare", "pack", "pretrain", "probe", "bench"):
+    for command in ("run", "predict", "table", "compare", "pack", "pretrain", "probe", "bench"):
         assert command in top.stdout
         assert fed_ist(command, "--help").returncode == 0
     assert "--set mask-ratio=0.75" in fed_ist("run", "--help").stdout
@@ -99,7 +99,11 @@ def test_pretrain_and_predict_refuse_bad_input(tmp_path):
         ["pretrain", tmp_path, "--out", tmp_path / "o", "--num-heads", "5"],
         ["pretrain", tmp_path, "--out", tmp_path / "o", "--mask-ratio", "1.5"],
         ["predict", tmp_path, tmp_path / "x.png"],
-        ["compare", tmp_path],
+        ["table", tmp_path],
+        ["compare", tmp_path, "--out", tmp_path / "o", "--clients", "x"],
+        ["compare", tmp_path / "absent", "--out", tmp_path / "o"],
+        ["compare", "scenes", "--out", tmp_path / "o", "--methods", "magic"],
+        ["compare", "scenes", "--out", "/proc/x"],
         ["pack", tmp_path, "--out", "/proc/x/y"],
         ["pretrain", tmp_path, "--out", "/proc/x"],
     ):

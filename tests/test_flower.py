@@ -170,14 +170,14 @@ def test_what_only_the_server_finds_wrong_ends_with_code_2_and_frees_the_name(pl
 
 def test_compare_passes_over_what_is_no_run(first, place):
     (place / "results" / "notes.md").write_text("no run")
-    done = fed_ist("compare", first[1], place / "results" / "notes.md")
+    done = fed_ist("table", first[1], place / "results" / "notes.md")
     assert (done.returncode, len(done.stdout.splitlines())) == (0, 3)
     assert "skipped: " in done.stderr
 
 
 def test_the_table_of_a_sampled_run_agrees_with_the_formula(first, place):
     assert run(place, "sampled", "--set", "fraction-nodes=0.5").returncode == 0
-    row = fed_ist("compare", place / "results" / "sampled").stdout.splitlines()[-1].split(" | ")
+    row = fed_ist("table", place / "results" / "sampled").stdout.splitlines()[-1].split(" | ")
     assert row[6] == "2"
     down, up, formula = (int(cell.replace(",", "")) for cell in row[9:12])
     assert down == up == formula == slice_bytes(192, 64, 4, 2)

@@ -1,0 +1,82 @@
+"""The commands that run many experiments over the same embeddings: `compare`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fed_ist.errors import InputError
+
+experiments = typer.Typer()
+
+Dataset = Annotated[
+    str, typer.Argument(help="An image folder, a parquet file, a Hub name, scenes.")
+]
+TestDataset = Annotated[str, typer.Option(help="Where the test images are, if elsewhere.")]
+Setting = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Any run-config key; repeat for more."),
+]
+Limit = Annotated[int, typer.Option(min=0, help="Images of each split; 0: all.")]
+Out = Annotated[Path, typer.Option(help="Folder of the runs and the report.")]
+Workers = Annotated[int, typer.Option(min=0, help="Runs at a time; 0: one for each core.")]
+App = Annotated[Path | None, typer.Option(help="The fed-ist checkout, if not the current folder.")]
+
+
+@experiments.command()
+def compare(
+    dataset: Dataset,
+    out: Out,
+    test_dataset: TestDataset = "",
+    clients: Annotated[str, typer.Option(help="Numbers of clients.")] = "4,16,64",
+    partition: Annotated[
+        str, typer.Option(help="How images are shared: iid, dirichlet(0.3).")
+    ] = "iid,dirichlet(0.3)",
+    methods: Annotated[
+        str, typer.Option(help="Names, separated by ';', of what is compared; all if empty.")
+    ] = "",
+    seeds: Annotated[int, typer.Option(min=1, help="Runs of each, with other seeds.")] = 3,
+    setting: Setting = None,
+    limit: Limit = 0,
+    workers: Workers = 0,
+    app: App = None,
+) -> None:
+    """Compare IST with its peers: accuracy against bytes, in one report.
+
+    Runs are kept in the folder: called again, only what is missing is run.
+
+    Example:
+
+      fed-ist compare images --clients 8 --partition iid --seeds 1 --out comparison
+    """
+    from fed_ist.launch import find_app, run_experiment
+
+    request = {
+        "overrides": _overrides(dataset, test_dataset, setting or []),
+        "clients": _whole_numbers("--clients", clients),
+        "partitions": [name.strip() for name in partition.split(",")],
+        "methods": [name.strip() for name in methods.split(";") if name.strip()],
+        "n_seeds": seeds,
+        "limit": limit,
+        "out": str(out.absolute()),
+        "n_workers": workers,
+    }
+    raise typer.Exit(run_experiment(find_app(app), "sims.compare", request))
+
+
+def _overrides(dataset: str, test_dataset: str, settings: list[str]) -> dict[str, object]:
+    """Run-config keys, with paths made absolute."""
+    from fed_ist.config import absolute_paths, parse_setting
+
+    chosen = dict(parse_setting(text) for text in settings)
+    return dict(absolute_paths({"dataset": dataset, "test-dataset": test_dataset} | chosen))
+
+
+def _whole_numbers(option: str, text: str) -> list[int]:
+    try:
+        numbers = [int(word) for word in text.split(",")]
+    except ValueError:
+        numbers = []
+    if not numbers or min(numbers) < 1:
+        raise InputError(f"{option} '{text}' is not possible: give whole numbers, such as 4,16.")
+    return numbers

@@ -1,0 +1,218 @@
+"""Runs of several methods as a report: a table a setting, what it says, figures, and one page."""
+
+import base64
+import csv
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment
+
+from fed_ist.budgets import N_BUDGETS, Floats, best_of, bytes_to_reach, mean_and_spread
+from fed_ist.curves import Curve, Setting, by_setting
+from fed_ist.curves_figure import draw_curves, method_styles
+from fed_ist.curves_words import describe
+from fed_ist.errors import InputError
+from fed_ist.paths import require_writable
+from fed_ist.report import STYLE, readable_bytes
+from fed_ist.results import write_atomic
+
+# Parts of the best mean accuracy in a setting, for which the bytes to reach it are listed.
+SHARES = (0.90, 0.95, 0.99)
+
+TITLE = "Accuracy for bytes: the methods compared"
+NOTES = (
+    "Accuracy is the global model's on the test images. Bytes are of whole messages, down and up "
+    "together, for one client (the clients' mean). ± is the sample standard deviation over seeds, "
+    "and absent with one seed.",
+    "At a budget a method counts with the best accuracy that it has shown within it, and keeps it "
+    "at larger ones. That best is chosen on the test images, which favours methods that were "
+    "evaluated often over those with one result.",
+    f"The sentences compare methods at {N_BUDGETS} log-spaced budgets, from the first bytes to the "
+    "last, and where a method begins. Differences are those of the means, their standard deviation "
+    "√(a² + b²) of the two methods'. Bytes to reach a share of the best are the mean curve's.",
+)
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{{ title }}</title>
+<link rel="icon" href="data:,">
+<style>{{ style | safe }}
+td { white-space: nowrap; }
+.scroll img { max-width: none; width: max(100%, 44rem); }
+</style>
+</head>
+<body>
+<h1>{{ title }}</h1>
+{%- for note in notes %}
+<p>{{ note }}</p>
+{%- endfor %}
+{%- for dataset, figure, sections in chapters %}
+<h2>{{ dataset }}</h2>
+<div class="scroll"><img src="data:image/png;base64,{{ figure }}"
+ alt="Best test accuracy against bytes, {{ dataset }}"></div>
+{%- for section in sections %}
+<h3>{{ section.title }}</h3>
+<p>{{ section.lead }}</p>
+<div class="scroll"><table>
+<tr>{% for cell in header %}<th>{{ cell }}</th>{% endfor %}</tr>
+{%- for row in section.rows %}
+<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
+{%- endfor %}
+</table></div>
+<ul>
+{%- for sentence in section.sentences %}
+<li>{{ sentence }}</li>
+{%- endfor %}
+</ul>
+{%- endfor %}
+{%- endfor %}
+</body>
+</html>
+"""
+
+HEADER = (
+    "method",
+    "seeds",
+    "final accuracy",
+    "best accuracy",
+    "bytes in all",
+    *(f"bytes to {100 * share:.0f}% of the best" for share in SHARES),
+    "device seconds",
+    "device multiply-adds",
+)
+
+
+@dataclass(frozen=True)
+class Section:
+    """What is reported of one setting; `rows` are cells under `HEADER`, the best method first."""
+
+    title: str
+    lead: str
+    rows: tuple[tuple[str, ...], ...]
+    sentences: tuple[str, ...]
+
+
+# A data set, its figure as a PNG file, and its settings.
+Chapter = tuple[str, bytes, Sequence[Section]]
+
+
+def write_report(curves: Sequence[Curve], chosen: str, folder: Path) -> None:
+    """compare.md, compare.csv, compare.html, and compare-<dataset>.png for each data set.
+
+    `chosen` is the method that the others are held against. Raises `InputError` where there is no
+    run, or one twice.
+    """
+    if not curves:
+        raise InputError("There is no run to report on. Compare one method or more.")
+    require_writable(folder, "--out")
+    found = by_setting(curves)
+    names = dict.fromkeys(curve.method for curve in curves)
+    # The chosen method comes first, which makes its line black and solid.
+    styles = method_styles(sorted(names, key=lambda name: name != chosen))
+    chapters: list[Chapter] = []
+    for dataset in dict.fromkeys(setting.dataset for setting in found):
+        figure = draw_curves([c for c in curves if c.dataset == dataset], styles, chosen)
+        sections = [
+            make_section(setting, methods, chosen)
+            for setting, methods in found.items()
+            if setting.dataset == dataset
+        ]
+        chapters.append((dataset, figure, sections))
+        write_atomic(folder / figure_name(dataset), figure)
+    write_atomic(folder / "compare.csv", render_points(curves).encode())
+    write_atomic(folder / "compare.md", render_markdown(chapters).encode())
+    write_atomic(folder / "compare.html", render_page(chapters).encode())
+
+
+def make_section(setting: Setting, methods: Mapping[str, Sequence[Curve]], chosen: str) -> Section:
+    """The table and the sentences of one setting, from its runs by method."""
+    means = {method: float(best_of(runs).mean()) for method, runs in methods.items()}
+    ranked = sorted(methods, key=lambda method: -means[method])
+    top = means[ranked[0]]
+    seeds = {tuple(sorted(run.seed for run in runs)) for runs in methods.values()}
+    uneven = " Not all methods ran with the same seeds." if len(seeds) > 1 else ""
+    return Section(
+        title=f"{setting.partition}, {setting.clients} clients",
+        lead=f"The best mean accuracy here is {100 * top:.1f}%, of {ranked[0]}.{uneven}",
+        rows=tuple(_row(method, methods[method], top) for method in ranked),
+        sentences=tuple(describe(methods, chosen)),
+    )
+
+
+def _row(method: str, runs: Sequence[Curve], top: float) -> tuple[str, ...]:
+    reached = [bytes_to_reach(runs, share * top) for share in SHARES]
+    # A mean over some seeds alone would be of other runs than the rest of the row.
+    known = all(run.device_flops > 0 for run in runs)
+    return (
+        method,
+        str(len(runs)),
+        _accuracy(np.array([run.accuracy[-1] for run in runs])),
+        _accuracy(best_of(runs)),
+        readable_bytes(float(np.mean([run.bytes[-1] for run in runs]))),
+        *("never" if n_bytes is None else readable_bytes(n_bytes) for n_bytes in reached),
+        f"{np.mean([run.device_seconds for run in runs]):.3g}",
+        f"{np.mean([run.device_flops for run in runs]):.2e}" if known else "unknown",
+    )
+
+
+def _accuracy(values: Floats) -> str:
+    mean, deviation = mean_and_spread(values)
+    spread = f" ± {100 * deviation:.1f}" if len(values) > 1 else ""
+    return f"{100 * mean:.1f}%{spread}"
+
+
+def figure_name(dataset: str) -> str:
+    """The file of a data set's figure; the name may hold what a file name must not."""
+    return f"compare-{re.sub('[^A-Za-z0-9.]+', '-', dataset)}.png"
+
+
+def render_points(curves: Sequence[Curve]) -> str:
+    """compare.csv: a line for each evaluation of each run."""
+    text = io.StringIO(newline="")
+    writer = csv.writer(text, lineterminator="\n")
+    names = [field.name for field in fields(Curve)]
+    writer.writerow(names)
+    for curve in curves:
+        for n_bytes, accuracy in zip(curve.bytes, curve.accuracy, strict=True):
+            point = vars(curve) | {"bytes": n_bytes, "accuracy": accuracy}
+            writer.writerow(point[name] for name in names)
+    return text.getvalue()
+
+
+def render_markdown(chapters: Sequence[Chapter]) -> str:
+    """compare.md; it shows the figures, which lie beside it."""
+    parts = [f"# {TITLE}", *NOTES]
+    for dataset, _, sections in chapters:
+        alt = f"Best test accuracy against bytes, {dataset}"
+        parts += [f"## {dataset}", f"![{alt}]({figure_name(dataset)})"]
+        for section in sections:
+            table = [HEADER, ("---",) * len(HEADER), *section.rows]
+            parts += [
+                f"### {section.title}",
+                section.lead,
+                "\n".join(_line(cells) for cells in table),
+                "\n".join(f"- {sentence}" for sentence in section.sentences),
+            ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _line(cells: Sequence[str]) -> str:
+    escaped = (cell.replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |"
+
+
+def render_page(chapters: Sequence[Chapter]) -> str:
+    """compare.html, which needs nothing else."""
+    images = [
+        (dataset, base64.b64encode(figure).decode(), sections)
+        for dataset, figure, sections in chapters
+    ]
+    template = Environment(autoescape=True).from_string(PAGE)
+    return template.render(style=STYLE, title=TITLE, notes=NOTES, header=HEADER, chapters=images)

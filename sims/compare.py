@@ -1,0 +1,132 @@
+"""`fed-ist compare`: IST and its peers, on the same embeddings, classifier, partitions and seeds.
+
+Called by the `fed-ist` command with its options as one JSON object.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fed_ist.config import Value, read_defaults
+from fed_ist.curves_report import write_report
+from fed_ist.encoder import create_encoder
+from fed_ist.errors import InputError, require_choice
+from fed_ist.paths import cache_dir
+from sims.cases import Case, configure, require_same, run_cases
+from sims.shared import embed_shared
+
+# One hidden layer: of a second one, whose weights lie between two dealt layers, a round of IST
+# trains but one part in `groups`. FedAvg may have the second one too, or be as small as a slice.
+# Rates of the peers are the best of a few on held-out training images of AID.
+USUAL: dict[str, Value] = {
+    "hidden-dim": 1024,
+    "hidden-layers": 1,
+    "num-rounds": 20,
+    "local-epochs": 3,
+}
+MIXED: dict[str, Value] = {"capacities": "1,0.5,0.25,0.125"}
+CHOSEN = "ist + ridge anchor"
+METHODS: dict[str, dict[str, Value]] = {
+    CHOSEN: {"strategy": "ist", "anchor": "ridge"},
+    "ist + inputs": {"strategy": "ist", "anchor": "inputs"},
+    "ist": {"strategy": "ist"},
+    "fedavg": {"strategy": "fedavg"},
+    "fedavg + ridge anchor": {"strategy": "fedavg", "anchor": "ridge"},
+    "fedavg, 2 hidden layers": {"strategy": "fedavg", "hidden-layers": 2},
+    "fedavg, hidden 128": {"strategy": "fedavg", "hidden-dim": 128},
+    "fedavgm": {"strategy": "fedavgm", "server-momentum": 0.5},
+    "fedadam": {"strategy": "fedadam"},
+    "feddropout": {"strategy": "feddropout"},
+    "heterofl": {"strategy": "heterofl", **MIXED},
+    "fjord": {"strategy": "fjord", **MIXED},
+    "fedrolex": {"strategy": "fedrolex", **MIXED},
+    "top-k": {"strategy": "topk"},
+    "quantised": {"strategy": "quantised"},
+    "fedncm": {"strategy": "fedncm"},
+    "fed3r": {"strategy": "fed3r"},
+    "fed3r, 2 MB": {"strategy": "fed3r", "anchor-bytes": 2_000_000},
+    "fed3r, 8 MB": {"strategy": "fed3r", "anchor-bytes": 8_000_000},
+    "fedpft": {"strategy": "fedpft"},
+}
+PARTITIONS: dict[str, dict[str, Value]] = {
+    "iid": {"partitioner": "iid"},
+    "dirichlet(0.3)": {"partitioner": "dirichlet", "partition-alpha": 0.3},
+}
+GROUPS = 8  # or the number of clients, where these are fewer
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `fed-ist compare` asks for. overrides: run-config keys for all runs.
+
+    limit: images of each split, 0 for all. methods: their names, empty for all.
+    """
+
+    overrides: dict[str, Value]
+    clients: list[int]
+    partitions: list[str]
+    methods: list[str]
+    n_seeds: int
+    limit: int
+    out: str
+    n_workers: int
+
+
+def list_cases(request: Request, base: Mapping[str, Value], dataset: str) -> list[Case]:
+    """Every method in every setting with every seed."""
+    cases = []
+    for seed in range(request.n_seeds):
+        for partition in request.partitions:
+            for clients in request.clients:
+                for method in request.methods or METHODS:
+                    changes = dict(METHODS[method])
+                    if changes["strategy"] in ("ist", "feddropout"):
+                        changes["groups"] = min(GROUPS, clients)
+                    common: dict[str, Value] = {"seed": seed, "min-nodes": 1}
+                    config = configure(base, PARTITIONS[partition], changes, common)
+                    cases.append(Case(dataset, partition, clients, method, config))
+    return cases
+
+
+def compare(request: Request, app: Path) -> list[str]:
+    """Run what is missing and write the report; returns what could not be run, and why."""
+    for method in request.methods:
+        require_choice("method", method, METHODS)
+    for partition in request.partitions:
+        require_choice("partition", partition, PARTITIONS)
+    base = read_defaults(app / "pyproject.toml") | USUAL | request.overrides
+    config = configure(base)
+    config.check_datasets()
+    dataset = Path(config.dataset).stem.removesuffix("-train")
+    cases = list_cases(request, base, dataset)
+    out = Path(request.out)
+    settings = config.to_mapping() | {"limit": request.limit}
+    for key in ("name", "results-dir", "cache-dir"):  # where things lie changes no result
+        del settings[key]
+    require_same(out, settings)
+    encoder = create_encoder(config.encoder_spec, cache_dir(config.cache_dir))
+    shared = embed_shared(config, encoder, request.limit)
+    curves, failures = run_cases(cases, shared, out, request.n_workers or os.cpu_count() or 1)
+    write_report(curves, CHOSEN, out)
+    return failures
+
+
+def main() -> int:
+    request = Request(**json.loads(sys.argv[1]))
+    try:
+        failures = compare(request, Path.cwd())
+    except InputError as error:
+        print(f"fed-ist: {error}", file=sys.stderr)
+        return 2
+    for failure in failures:
+        print(f"not run: {failure}", file=sys.stderr)
+    print((Path(request.out) / "compare.md").read_text())
+    print(f"The whole report: {request.out}/compare.html")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
