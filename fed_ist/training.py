@@ -37,9 +37,9 @@ class LocalTraining:
     local_steps: optimiser steps; 0 to train `local_epochs` passes over the client's examples.
     label_skew: what is done about classes that the client has more or less of than others.
         "balance" weighs each example by the inverse of its class's count; "calibrate" adds the
-        logarithm of the class's share to its logit, lest its frequency here be learnt (Menon et al., "Long-tail Learning via Logit Adjustment", ICLR 2021; on federated clients
-        Zhang et al., "Federated Learning with Label Distribution Skew via Logits Calibration",
-        ICML 2022).
+        logarithm of the class's share to its logit, lest its frequency here be learnt (Menon et
+        al., "Long-tail Learning via Logit Adjustment", ICLR 2021; on federated clients Zhang et
+        al., "Federated Learning with Label Distribution Skew via Logits Calibration", ICML 2022).
     proximal: mu of FedProx, whose loss has mu / 2 times the squared distance from the slice as it
         came (Li et al., "Federated Optimization in Heterogeneous Networks", MLSys 2020).
     """
