@@ -74,12 +74,12 @@ def create_app(data: NodeData) -> ClientApp:
         def work() -> RecordDict:
             config, node = parse_config(context.run_config), identify(context)
             task = _task(message)
+            kind = str(task[protocol.STATISTICS])
             # Noise that the server could draw again would hide nothing; a simulation hides nothing.
-            secret = () if node.n_nodes == 0 else (config.seed, "noise", node.number)
-            noise = generator(*secret) if secret else np.random.default_rng()
+            known = () if node.n_nodes == 0 else (config.seed, f"noise on {kind}", node.number)
+            noise = generator(*known) if known else np.random.default_rng()
             examples = data.passes(context, node, config)(0)
             n_classes = len(texts(task[protocol.CLASS_NAMES]))
-            kind = str(task[protocol.STATISTICS])
             return RecordDict(
                 {protocol.ARRAYS: _record(statistics(kind, examples, n_classes, config, noise))}
             )

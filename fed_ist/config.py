@@ -144,7 +144,7 @@ class RunConfig:
                 f"anchor = '{self.anchor}' does not go with strategy = '{self.strategy}', which "
                 "trains nothing on top of it. Leave anchor at 'none', or use strategy = 'ist'."
             )
-        if self.anchor_bytes and self.anchor == "none" and self.strategy != "fed3r":
+        if self.anchor_bytes and self.anchor != "ridge" and self.strategy != "fed3r":
             raise InputError(
                 f"anchor-bytes = {self.anchor_bytes} needs anchor = 'ridge', or strategy = 'fed3r'."
             )

@@ -133,8 +133,10 @@ def train(
     optimizer = OPTIMIZERS[how.optimizer](learnt, lr=how.learning_rate)  # type: ignore[call-arg]
     rng = torch.Generator().manual_seed(seed)
     start = [tensor.detach().clone() for tensor in learnt]
-    n_classes = params[f"fc{count_layers(params)}.bias"].size
-    offsets, weights = _skew(examples(0)[1], n_classes, how.label_skew)
+    offsets, weights = torch.zeros(1), None
+    if how.label_skew != "ignore":  # else the first pass need not be seen twice
+        n_classes = params[f"fc{count_layers(params)}.bias"].size
+        offsets, weights = _skew(examples(0)[1], n_classes, how.label_skew)
     losses = []
     for x, y, offset in _batches(examples, how, rng, fixed or {}):
         level = levels[0]
@@ -161,10 +163,9 @@ def _skew(
     counts = torch.bincount(torch.tensor(labels), minlength=n_classes).float()
     if label_skew == "balance":
         return torch.zeros(1), 1 / counts.clamp(min=1)
-    if label_skew == "calibrate":
-        # A class that the client lacks counts as half an example, lest its logit be infinite.
-        return (counts.clamp(min=0.5) / counts.sum()).log(), None
-    return torch.zeros(1), None
+    assert label_skew == "calibrate", label_skew
+    # A class that the client lacks counts as half an example, lest its logit be infinite.
+    return (counts.clamp(min=0.5) / counts.sum()).log(), None
 
 
 def _leading(tensors: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:

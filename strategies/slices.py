@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from fed_ist import protocol
 from fed_ist.anchors import (
+    INPUTS_WEIGHT,
     WEIGHT,
     solve_anchor,
     solve_inputs,
@@ -50,7 +51,7 @@ class SliceStrategy(NodeStrategy):
 
     fixed: Params = field(default_factory=dict)
     _sums: dict[str, Gram] = field(default_factory=dict)
-    _counted: set[str] = field(default_factory=set)
+    _counted: dict[str, set[str]] = field(default_factory=dict)
     _version: int = 0
     _has_version: dict[int, int] = field(default_factory=dict)
     _errands: dict[int, Errand] = field(default_factory=dict)
@@ -102,33 +103,40 @@ class SliceStrategy(NodeStrategy):
         return params | fixed
 
     def _renew_fixed(self, grid: Grid, server_round: int) -> None:
-        """Solve inputs and anchor again with the statistics of nodes that sent none so far."""
+        """Solve the inputs, once, and the anchor, again with each node whose statistics are new.
+
+        Another rotation of the inputs would leave the weights that learnt from them without sense.
+        """
         if self.config.anchor == "none":
             return
-        new = [i for i in self.available(grid) if self.prepared[i].name not in self._counted]
-        new = self._add_statistics(grid, server_round, new, protocol.GRAM)
-        if not new:
-            return
-        self._counted |= {self.prepared[node_id].name for node_id in new}
-        self.fixed = solve_inputs(self._sums[protocol.GRAM])
+        first = INPUTS_WEIGHT not in self.fixed
         n_features = self.config.count_features(len(self.class_names))
-        if self.config.anchor == "ridge":
-            kind = protocol.RANDOM_GRAM if n_features else protocol.GRAM
-            if n_features:
-                self._add_statistics(grid, server_round, new, kind)
-            if kind in self._sums:
-                self.fixed |= solve_anchor(self._sums[kind], self.config.anchor_scale)
+        seen = protocol.RANDOM_GRAM if n_features else protocol.GRAM  # by the anchor
+        kinds = {protocol.GRAM: first} | ({seen: True} if self.config.anchor == "ridge" else {})
+        came = [
+            kind
+            for kind, is_wanted in kinds.items()
+            if is_wanted and self._add_statistics(grid, server_round, kind)
+        ]
+        if not came:
+            return
+        if first and protocol.GRAM in came:
+            self.fixed = self.fixed | solve_inputs(self._sums[protocol.GRAM])
+        if self.config.anchor == "ridge" and seen in came:
+            self.fixed = self.fixed | solve_anchor(self._sums[seen], self.config.anchor_scale)
         self._version += 1
-        log(INFO, "Statistics of %d nodes added; %d in all", len(new), len(self._counted))
 
-    def _add_statistics(
-        self, grid: Grid, server_round: int, node_ids: Sequence[int], kind: str
-    ) -> list[int]:
-        """Ask nodes for sums and add those that come; the nodes from which they came."""
-        found = self.collect_gram(grid, server_round, node_ids, kind) if node_ids else {}
-        for stats in found.values():
+    def _add_statistics(self, grid: Grid, server_round: int, kind: str) -> bool:
+        """Ask nodes that sent no sums of this kind so far, and add what comes: whether any did."""
+        counted = self._counted.setdefault(kind, set())
+        new = [i for i in self.available(grid) if self.prepared[i].name not in counted]
+        found = self.collect_gram(grid, server_round, new, kind) if new else {}
+        for node_id, stats in found.items():
             self._sums[kind] = add(self._sums[kind], stats) if kind in self._sums else stats
-        return list(found)
+            counted.add(self.prepared[node_id].name)
+        if found:
+            log(INFO, "Statistics of %d nodes added; %d in all", len(found), len(counted))
+        return bool(found)
 
     # --- rounds ------------------------------------------------------------------------------
 
