@@ -6,7 +6,14 @@ import pytest
 from conftest import ROOT
 
 from fed_ist.backbone import BUNDLED_ENCODERS
-from fed_ist.config import parse_config, parse_setting, read_defaults
+from fed_ist.config import (
+    CLOSED_FORMS,
+    GROUPED,
+    STRATEGIES,
+    parse_config,
+    parse_setting,
+    read_defaults,
+)
 from fed_ist.encoder_spec import BUNDLED_ENCODER
 from fed_ist.errors import InputError
 
@@ -34,20 +41,61 @@ BAD = {
     "bands='4,,2'": r"bands = '4,,2' is not possible: give names or numbers of bands",
     "band_range='0:1'": r"band-range = '0:1' is of no use without bands",
     "partitioner='column'": r"needs partition-column",
+    "anchor='lasso'": r"Unknown anchor 'lasso'\. Choose from: inputs, none, ridge",
+    "norm='group'": r"Unknown norm 'group'",
+    "anchor_bytes=-1": r"anchor-bytes = -1 is not possible: give a whole number of at least 0",
+    "anchor_bytes=1000": r"anchor-bytes = 1000 needs anchor = 'ridge', or strategy = 'fed3r'",
+    "anchor_scale=0": r"anchor-scale = 0\.0 is not possible: give a number above 0",
+    "statistics_noise=-1": r"statistics-noise = -1\.0 is not possible",
+    "statistics_noise=0.5": r"statistics-noise = 0\.5 needs anchor",
+    "server_learning_rate=-1": r"server-learning-rate = -1\.0 is not possible",
+    "server_momentum=1": r"server-momentum = 1\.0 is not possible: give a number in \[0, 1\)",
+    "upload_bits=3": r"upload-bits = 3 is not possible: give 4 or 8",
+    "upload_share=0": r"upload-share = 0\.0 is not possible: give a number in \(0, 1\]",
+    "upload_share=1.1": r"upload-share = 1\.1",
+    "capacities=2": r"capacities = '2' is not possible: give numbers in \(0, 1\], such as 1,0\.5",
+    "capacities='a,b'": r"capacities = 'a,b' is not possible",
+    "capacities='1,0'": r"capacities = '1,0' is not possible",
+    "capacities='0.5,'": r"capacities = '0\.5,' is not possible",
+    "capacities=''": r"capacities = '' is not possible",
+    "capacities='nan'": r"capacities = 'nan' is not possible",
+    # Settings that are possible, but not together.
+    "strategy='topk' norm='batch'": r"norm = 'batch' does not go with strategy = 'topk'",
+    "strategy='quantised' norm='batch'": r"norm = 'batch' does not go with .* 'quantised'",
+    "anchor='inputs' anchor_bytes=1000": r"anchor-bytes = 1000 needs anchor = 'ridge'",
+    "strategy='fedpft' statistics_noise=1": r"statistics-noise = 1\.0 needs anchor",
+    "strategy='fedncm' statistics_noise=1": r"statistics-noise = 1\.0 needs anchor",
+}
+BAD |= {
+    f"strategy='{name}' groups=4": rf"groups = 4 does not go with strategy = '{name}'"
+    for name in sorted(set(STRATEGIES) - set(GROUPED))
+}
+BAD |= {
+    f"strategy='{name}' anchor='ridge'": rf"anchor = 'ridge' does not go with .* '{name}'"
+    for name in CLOSED_FORMS
 }
 
 
-@pytest.mark.parametrize("setting", BAD)
-def test_a_bad_setting_is_refused_in_one_sentence(setting):
-    values = read_defaults(ROOT / "pyproject.toml") | dict([parse_setting(setting)])
-    with pytest.raises(InputError, match=BAD[setting]) as caught:
+@pytest.mark.parametrize("settings", BAD)
+def test_a_bad_setting_is_refused_in_one_sentence(settings):
+    values = read_defaults(ROOT / "pyproject.toml")
+    values |= dict(parse_setting(setting) for setting in settings.split())
+    with pytest.raises(InputError, match=BAD[settings]) as caught:
         parse_config(values)
     assert "\n" not in str(caught.value)
 
 
-def test_fedavg_has_no_groups(make_config):
-    with pytest.raises(InputError, match="groups = 4 does not go with strategy = 'fedavg'"):
-        make_config(strategy="fedavg", groups=4)
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_every_strategy_is_possible_as_it_comes(name, make_config):
+    assert make_config(strategy=name).strategy == name
+
+
+@pytest.mark.parametrize(
+    ("text", "levels"),
+    [("1", (1,)), ("0.25", (0.25,)), ("1,0.5", (1, 0.5)), (" 1 , 0.5,0.5", (1, 0.5, 0.5))],
+)
+def test_capacities_are_read_in_their_order(text, levels, make_config):
+    assert make_config(capacities=text).capacity_levels == levels
 
 
 def test_the_encoder_taken_on_trust_is_the_bundled_one_and_the_default():
