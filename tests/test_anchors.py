@@ -7,16 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from clients.work import with_projection
 from fed_ist.anchors import (
     BIAS,
+    INPUTS_BIAS,
+    INPUTS_WEIGHT,
     PROJECTION,
     WEIGHT,
     anchor_logits,
+    classifier_inputs,
     draw_projection,
     features,
     solve_anchor,
+    solve_inputs,
     split,
+    start_silent,
+    with_projection,
 )
 from fed_ist.dealing import leading_units
 from fed_ist.heads import hidden_widths, init_params
@@ -125,7 +130,8 @@ def test_an_anchor_alone_and_a_classifier_alone_can_be_evaluated():
 
 
 def test_parameters_part_into_classifier_and_anchor():
-    trained, head = params(), anchor() | {PROJECTION: draw_projection(5, 5, 0)}
+    trained = params()
+    head = anchor() | {PROJECTION: draw_projection(5, 5, 0)} | inputs()
     for both in (trained | head, head | trained):
         found, found_head = split(both)
         assert (set(found), set(found_head)) == (set(trained), set(head))
@@ -189,16 +195,66 @@ def init_small():
     return init_params(3, 4, 3, np.random.default_rng(0))
 
 
-def test_node_and_server_draw_the_same_features_and_another_seed_others(make_config):
-    """3000 bytes for 3 classes: 4 (q (q + 1) / 2 + 3 q) <= 3000 has q = 35, hence 34 features."""
-    config = make_config(anchor="ridge", anchor_bytes=3000)
+def test_random_features_are_drawn_from_the_seed_alone():
     head = anchor(34)
-    at_node = with_projection(head, 192, config)
-    assert at_node[PROJECTION].shape == (192, 34)
-    assert (at_node[PROJECTION] == draw_projection(192, 34, config.seed)).all()
-    other = with_projection(head, 192, make_config(anchor="ridge", anchor_bytes=3000, seed=1))
-    assert (other[PROJECTION] != at_node[PROJECTION]).all()
-    assert with_projection(head, 192, make_config(anchor="ridge")) == head
+    drawn = with_projection(head, 192, 34, 7)
+    assert set(drawn) == {WEIGHT, BIAS, PROJECTION}
+    assert drawn[PROJECTION].shape == (192, 34)
+    assert (drawn[PROJECTION] == with_projection(head, 192, 34, 7)[PROJECTION]).all()
+    assert (drawn[PROJECTION] != with_projection(head, 192, 34, 8)[PROJECTION]).all()
+    assert with_projection(head, 192, 0, 7) == head
+    assert with_projection({}, 192, 34, 7) == {}
+
+
+def inputs(embed: int = 5, seed: int = 3):
+    rng = np.random.default_rng(seed)
+    return {
+        INPUTS_WEIGHT: rng.normal(size=(embed, embed)).astype(np.float32),
+        INPUTS_BIAS: rng.normal(size=embed).astype(np.float32),
+    }
+
+
+def test_inputs_of_a_worked_example():
+    """(3, 4) is (0.6, 0.8) at length 1; swapped and doubled (1.6, 1.2); less (1, 2)."""
+    fixed = {INPUTS_WEIGHT: array([[0, 2], [2, 0]]), INPUTS_BIAS: array([-1, -2])}
+    assert classifier_inputs(fixed, array([[3, 4]])) == pytest.approx(array([[0.6, -0.8]]))
+    assert classifier_inputs({}, array([[3, 4]])).tolist() == [[3, 4]]
+
+
+def test_inputs_solved_from_statistics_are_centred_uncorrelated_and_of_variance_one_on_average():
+    """In a direction of 16 times the variance inputs vary 4 times as much: half-way whitened."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(4000, 6)).astype(np.float32) * array([4, 1, 1, 1, 1, 1]) + 9
+    unit = features(x, None)
+    fixed = solve_inputs(gram_statistics(unit, rng.integers(0, 3, 4000), 3))
+    found = classifier_inputs(fixed, x)
+    assert found.mean(axis=0) == pytest.approx(np.zeros(6), abs=0.01)
+    variances = np.diag(np.cov(found.T))
+    assert np.cov(found.T) == pytest.approx(np.diag(variances), abs=0.01)
+    assert variances.mean() == pytest.approx(1, rel=0.01)
+    raw = np.linalg.eigvalsh(np.cov(unit.T.astype(np.float64)))
+    assert np.sort(variances) / variances.max() == pytest.approx(np.sqrt(raw / raw.max()), abs=0.01)
+
+
+def test_a_classifier_learns_and_predicts_on_its_inputs():
+    (x, labels), whole, fixed = examples(), params(), inputs()
+    turned = classifier_inputs(fixed, x)
+    found, _ = train(whole, lambda _: (x, labels), SOME_STEPS, 1.0, 0, fixed)
+    expected, _ = train(whole, lambda _: (turned, labels), SOME_STEPS, 1.0, 0)
+    assert all((found[name] == expected[name]).all() for name in found)
+    both = found | fixed | anchor()
+    sums = predict(found, turned).numpy() + anchor_logits(anchor(), x)
+    assert predict(both, x).numpy() == pytest.approx(sums, abs=1e-6)
+
+
+@pytest.mark.parametrize("norm", ["none", "layer", "batch"])
+def test_a_silent_start_predicts_what_the_anchor_does_and_can_learn(norm):
+    (x, labels), silent = examples(), start_silent(params(8, norm))
+    fixed = anchor() | inputs()
+    assert (predict(silent | fixed, x).numpy() == anchor_logits(fixed, x)).all()
+    trained, _ = train(silent, lambda _: (x, labels), SOME_STEPS, 1.0, 0, fixed)
+    assert all((trained[n] != silent[n]).any() for n in silent)
+    assert all((silent[n] == params(8, norm)[n]).all() for n in silent if "fc3" not in n)
 
 
 @pytest.mark.parametrize("levels", [(0.5,), (0.5, 0.5)])

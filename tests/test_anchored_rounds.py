@@ -1,0 +1,358 @@
+"""What statistics give the classifier, end to end: asked once, solved, sent once, and mended."""
+
+from functools import partial
+
+import numpy as np
+import pytest
+from faulty_grid import an_error, replace_array, silence
+from federation import NODES, arrays, task
+from flwr.app import Message, RecordDict
+
+from fed_ist import protocol
+from fed_ist.anchors import (
+    BIAS,
+    INPUTS_BIAS,
+    INPUTS_WEIGHT,
+    PROJECTION,
+    WEIGHT,
+    draw_projection,
+    features,
+    solve_anchor,
+    solve_inputs,
+)
+from fed_ist.errors import InputError
+from fed_ist.statistics import gram_statistics
+from fed_ist.training import evaluate
+from strategies.wire import from_record
+
+LATE = 900
+FEW = 1300  # bytes that 20 random features fit, fewer than there are examples
+N_GRAM = 193 * 194 // 2  # numbers of a triangle of 192 and a one
+
+
+@pytest.fixture
+def federate(federate, embedded):
+    return partial(federate, cache_dir=embedded, anchor="ridge", norm="none")
+
+
+def asked(federation, number=None):
+    """(node, kind of statistics) of each request, sorted."""
+    return sorted(
+        (m.metadata.dst_node_id, task(m)[protocol.STATISTICS])
+        for m in federation.grid.sent
+        if m.metadata.message_type == protocol.STATISTICS_QUERY
+        and number in (None, int(m.metadata.group_id))
+    )
+
+
+def given(federation, number):
+    """Nodes that got what statistics gave with their slice of this round."""
+    messages = federation.sent("train", number)
+    return {i for i, message in messages.items() if protocol.FIXED in message.content}
+
+
+def fixed(federation, number, node_id):
+    message = federation.sent("train", number)[node_id]
+    return from_record(message.content.array_records[protocol.FIXED])
+
+
+@pytest.mark.parametrize("strategy", ["ist", "fedavg", "topk", "fedrolex"])
+def test_statistics_are_asked_and_what_they_gave_is_sent_once(strategy, federate):
+    federation = federate(strategy=strategy).begin()
+    federation.rounds(1, 2, 3)
+    assert asked(federation) == [(i, protocol.GRAM) for i in sorted(NODES)]
+    assert [given(federation, number) for number in (1, 2, 3)] == [set(NODES), set(), set()]
+    versions = {task(m)[protocol.FIXED_VERSION] for m in federation.sent("train").values()}
+    assert versions == {1}
+    assert federation.strategy.counts.rejected == 0
+
+
+def test_a_node_gets_just_what_the_server_evaluates_but_for_the_features_it_draws(federate):
+    federation = federate(anchor_bytes=FEW).begin()
+    after = federation.rounds(1)
+    for node_id in NODES:
+        sent = fixed(federation, 1, node_id)
+        assert set(sent) == {INPUTS_WEIGHT, INPUTS_BIAS, WEIGHT, BIAS}
+        assert all((sent[name] == after[name]).all() for name in sent)
+    assert (after[PROJECTION] == draw_projection(192, 20, federation.config.seed)).all()
+
+
+def test_what_statistics_give_is_that_of_all_examples_in_one_place(federate):
+    federation = federate(anchor_bytes=FEW).begin()
+    parts = [federation.examples(node_id) for node_id in NODES]
+    values = np.concatenate([part.values for part in parts])
+    labels = np.concatenate([part.labels for part in parts])
+    seen = features(values, draw_projection(192, 20, 0))
+    alone = solve_anchor(gram_statistics(seen, labels, 4), 5.0)
+    for name in (WEIGHT, BIAS):
+        assert federation.params[name] == pytest.approx(alone[name], abs=0.01)
+    turned = solve_inputs(gram_statistics(features(values, None), labels, 4))
+    for a, b in ((turned, federation.params), (federation.params, turned)):
+        # Axes of equal variance may be turned into each other; lengths stay.
+        x = features(values, None) @ a[INPUTS_WEIGHT].T + a[INPUTS_BIAS]
+        y = features(values, None) @ b[INPUTS_WEIGHT].T + b[INPUTS_BIAS]
+        assert np.linalg.norm(x, axis=1) == pytest.approx(np.linalg.norm(y, axis=1), rel=0.01)
+
+
+def test_a_run_starts_from_the_anchor_s_accuracy(federate):
+    federation = federate().begin()
+    parts = [federation.examples(node_id) for node_id in NODES]
+    accuracies = [evaluate(federation.params, part.values, part.labels)[0] for part in parts]
+    assert np.mean(accuracies) > 0.7
+    plain = federate(anchor="none").begin()
+    assert np.mean([evaluate(plain.params, p.values, p.labels)[0] for p in parts]) < 0.6
+
+
+def test_a_node_that_lost_all_it_had_is_mended_in_the_next_round(federate):
+    federation = federate().begin()
+    federation.rounds(1)
+    federation.grid.contexts[LATE].state = RecordDict()
+    federation.rounds(2)
+    assert federation.strategy.counts.rejected == 1
+    federation.rounds(3)
+    assert (federation.strategy.counts.answered, federation.strategy.counts.rejected) == (3, 0)
+    assert given(federation, 3) == {LATE}
+    assert asked(federation, 3) == []  # its statistics are counted already
+
+
+@pytest.mark.parametrize("lost", ["record", "version"])
+def test_a_node_without_the_anchor_says_so_and_is_mended_in_the_next_round(lost, federate):
+    federation = federate().begin()
+    federation.rounds(1)
+    state = federation.grid.contexts[LATE].state
+    if lost == "record":
+        del state[protocol.FIXED_VERSION]
+    else:
+        state.config_records[protocol.FIXED_VERSION][protocol.FIXED_VERSION] = 0
+    federation.rounds(2)
+    assert federation.strategy.counts.rejected == 1
+    assert "has not got the anchor" in federation.received("train", 2)[LATE].error.reason
+    federation.rounds(3)
+    assert (federation.strategy.counts.answered, federation.strategy.counts.rejected) == (3, 0)
+    assert given(federation, 3) == {LATE}
+
+
+def without(federation, node_id):
+    """The federation before this node came, and its context."""
+    context = federation.grid.contexts.pop(node_id)
+    return federation.begin(), context
+
+
+def test_the_anchor_after_a_late_node_is_that_of_all_nodes(federate):
+    federation, late = without(federate(anchor_bytes=FEW), LATE)
+    first = federation.rounds(1)
+    federation.grid.contexts[LATE] = late
+    second = federation.rounds(2)
+    together = federate(anchor_bytes=FEW).begin().params
+    for name in (WEIGHT, BIAS):
+        assert second[name] == pytest.approx(together[name], abs=0.01)
+        assert np.abs(second[name] - first[name]).max() > 0.1
+    assert asked(federation, 2) == [(LATE, protocol.RANDOM_GRAM)]
+    assert given(federation, 2) == set(NODES)
+    assert federation.strategy.counts.rejected == 0
+
+
+@pytest.mark.parametrize("anchor", ["ridge", "inputs"])
+def test_a_late_node_does_not_turn_the_inputs_that_weights_have_learnt_from(anchor, federate):
+    federation, late = without(federate(anchor=anchor), LATE)
+    first = federation.rounds(1)
+    federation.grid.contexts[LATE] = late
+    second = federation.rounds(2)
+    assert (first[INPUTS_WEIGHT] == second[INPUTS_WEIGHT]).all()
+    assert (first[INPUTS_BIAS] == second[INPUTS_BIAS]).all()
+    assert (fixed(federation, 2, LATE)[INPUTS_WEIGHT] == first[INPUTS_WEIGHT]).all()
+    assert (WEIGHT in second) == (anchor == "ridge")
+    if anchor == "inputs":  # nothing is new, so nothing is asked, and only the late node gets it
+        assert asked(federation, 2) == []
+        assert given(federation, 2) == {LATE}
+
+
+def stranger(reply):
+    """The reply of a node, under the name of one that nobody asked."""
+    asked = Message(RecordDict(), dst_node_id=4711, message_type=protocol.STATISTICS_QUERY)
+    return Message(reply.content, reply_to=asked)
+
+
+def no_arrays(reply):
+    del reply.content[protocol.ARRAYS]
+    return reply
+
+
+def nan_in_one(a):
+    a = a.copy()
+    a.flat[3] = np.nan
+    return a
+
+
+BAD_STATISTICS = {
+    "an error": an_error,
+    "a wrong shape": replace_array(protocol.GRAM, lambda a: a[:-1]),
+    "another number of classes": replace_array(protocol.CLASS_SUMS, lambda a: a[:-1]),
+    "a wrong dtype": replace_array(protocol.GRAM, lambda a: a.astype(np.float64)),
+    "NaN": replace_array(protocol.GRAM, nan_in_one),
+    "Inf": replace_array(protocol.CLASS_SUMS, lambda a: a + np.float32("inf")),
+    "no arrays": no_arrays,
+    "a stranger": stranger,
+    "silence": silence,
+}
+
+
+@pytest.mark.parametrize("kind", BAD_STATISTICS)
+def test_bad_statistics_are_refused_and_asked_again_in_the_next_round(kind, federate):
+    federation = federate(anchor_bytes=FEW)
+    federation.grid.faulty_type = protocol.STATISTICS_QUERY
+    federation.grid.faults = {NODES[1]: BAD_STATISTICS[kind]}
+    with_bad = federation.begin().params
+    other, _ = without(federate(anchor_bytes=FEW), NODES[1])
+    assert set(with_bad) == set(other.params)
+    for name in (WEIGHT, BIAS, INPUTS_WEIGHT, INPUTS_BIAS):
+        assert (with_bad[name] == other.params[name]).all()
+    federation.grid.faults = {}
+    federation.rounds(1)
+    assert asked(federation, 1) == [(NODES[1], protocol.RANDOM_GRAM)]
+    together = federate(anchor_bytes=FEW).begin().params
+    assert federation.params[WEIGHT] == pytest.approx(together[WEIGHT], abs=0.01)
+
+
+def test_a_node_that_answers_twice_counts_once(federate):
+    federation = federate(anchor_bytes=FEW)
+    federation.prepare()
+    honest = federation.grid.send_and_receive
+
+    def twice(messages, *, timeout=None):
+        replies = list(honest(messages, timeout=timeout))
+        return [*replies, *replies[:1]]
+
+    federation.grid.send_and_receive = twice
+    doubled = federation.strategy.initial(federation.params, federation.grid)
+    once = federate(anchor_bytes=FEW).begin().params
+    assert all((doubled[name] == once[name]).all() for name in once)
+    up = [n for n in federation.lines() if (n["kind"], n["direction"]) == ("statistics", "up")]
+    assert len(up) == 6  # two kinds from three nodes
+
+
+@pytest.mark.parametrize("anchor", ["ridge", "inputs"])
+def test_a_run_whose_statistics_are_all_refused_goes_on_without_them_until_some_come(
+    anchor, federate
+):
+    federation = federate(anchor=anchor)
+    federation.grid.faulty_type = protocol.STATISTICS_QUERY
+    federation.grid.faults = dict.fromkeys(NODES, replace_array(protocol.GRAM, nan_in_one))
+    federation.begin()
+    plain = federate(anchor="none").begin()
+    assert set(federation.params) == set(plain.params)
+    first, expected = federation.rounds(1), plain.rounds(1)
+    assert all((first[name] == expected[name]).all() for name in expected)
+    assert all(
+        protocol.FIXED_VERSION not in task(message)
+        for message in federation.sent("train", 1).values()
+    )
+    federation.grid.faults = {}
+    second = federation.rounds(2)
+    assert INPUTS_WEIGHT in second
+    assert given(federation, 2) == set(NODES)
+
+
+def test_refused_random_features_are_asked_again_though_the_inputs_are_known(federate):
+    federation = federate(anchor_bytes=FEW)
+    federation.grid.faulty_type = protocol.STATISTICS_QUERY
+
+    def only_random(reply):
+        n = len(reply.content.array_records[protocol.ARRAYS][protocol.GRAM].numpy())
+        return reply if n == N_GRAM else None
+
+    federation.grid.faults = dict.fromkeys(NODES, only_random)
+    federation.begin()
+    assert INPUTS_WEIGHT in federation.params
+    assert WEIGHT not in federation.params
+    federation.rounds(1)
+    federation.grid.faults = {}
+    federation.rounds(2)
+    assert asked(federation, 2) == [(i, protocol.RANDOM_GRAM) for i in sorted(NODES)]
+    together = federate(anchor_bytes=FEW).begin().params
+    assert federation.params[WEIGHT] == pytest.approx(together[WEIGHT], abs=0.01)
+
+
+# --- noise ------------------------------------------------------------------------------------
+
+
+def gram(federation, node_id):
+    return arrays(federation.received(protocol.STATISTICS_QUERY)[node_id])[protocol.GRAM]
+
+
+def test_a_run_on_noisy_statistics_is_possible_and_repeats_itself_in_a_simulation(federate):
+    exact, noisy, same = (
+        federate(statistics_noise=sigma, anchor_bytes=FEW).begin() for sigma in (0.0, 0.5, 0.5)
+    )
+    for node_id in NODES:
+        noise = gram(noisy, node_id) - gram(exact, node_id)
+        assert 0.35 < noise.std() < 0.65  # of 231 numbers
+        assert (gram(noisy, node_id) == gram(same, node_id)).all()
+    one, two = (gram(noisy, i) - gram(exact, i) for i in NODES[:2])
+    assert np.abs(one - two).min() > 0
+    first, again = noisy.rounds(1, 2), same.rounds(1, 2)
+    assert all((first[name] == again[name]).all() for name in first)
+    assert all(np.isfinite(array).all() for array in first.values())
+    assert noisy.strategy.counts.rejected == 0
+
+
+def test_both_kinds_of_statistics_have_noise_of_their_own(federate):
+    """The same noise on both would cancel out in what they have in common: their counts."""
+    exact, noisy = (federate(statistics_noise=s, anchor_bytes=FEW).begin() for s in (0.0, 0.5))
+    drawn = {}
+    for message, other in zip(noisy.grid.received, exact.grid.received, strict=True):
+        if message.metadata.message_type == protocol.STATISTICS_QUERY:
+            a, b = arrays(message)[protocol.GRAM], arrays(other)[protocol.GRAM]
+            drawn[message.metadata.src_node_id, len(a)] = a - b
+    small = min(n for _, n in drawn)
+    assert small < N_GRAM
+    for node_id in NODES:
+        first, second = drawn[node_id, N_GRAM][:small], drawn[node_id, small]
+        assert np.abs(np.corrcoef(first, second)[0, 1]) < 0.5
+
+
+def test_a_device_draws_noise_that_nobody_can_draw_again(federate, image_folder):
+    settings = {"node_config": {"data-path": str(image_folder)}, "statistics_noise": 0.5}
+    first, second = (federate([5, 6], **settings).begin() for _ in range(2))
+    assert (gram(first, 5) != gram(second, 5)).mean() > 0.99
+
+
+# --- bytes ------------------------------------------------------------------------------------
+
+
+def statistics_up(federation):
+    found = [line for line in federation.lines() if line["kind"] == "statistics"]
+    return [int(line["payload_bytes"]) for line in found if line["direction"] == "up"]
+
+
+@pytest.mark.parametrize(("strategy", "n_bytes"), [("ist", 20_000), ("fed3r", 1300)])
+def test_anchor_bytes_bound_the_statistics_of_random_features(strategy, n_bytes, federate):
+    """With one feature more, q = n + 1 numbers grow by q + 1 in the triangle and 4 in the sums."""
+    anchor = "ridge" if strategy == "ist" else "none"
+    federation = federate(strategy=strategy, anchor=anchor, anchor_bytes=n_bytes).begin()
+    n = federation.params[WEIGHT].shape[1]
+    q = n + 1
+    payload = 4 * (q * (q + 1) // 2 + 4 * q)
+    assert payload <= n_bytes < payload + 4 * (q + 1 + 4)
+    found = statistics_up(federation)
+    assert found.count(payload) == 3
+    # The inputs need the embeddings' own triangle beside it.
+    assert set(found) - {payload} == ({4 * (N_GRAM + 4 * 193)} if strategy == "ist" else set())
+
+
+def test_bytes_that_not_one_random_feature_fits_are_one_sentence(federate):
+    with pytest.raises(InputError, match="No statistics of 4 classes fit 40 bytes: give more"):
+        federate(anchor_bytes=40).begin()
+
+
+def test_what_statistics_gave_is_counted_in_the_message_that_brought_it(federate):
+    federation = federate(strategy="fedavg").begin()
+    federation.rounds(1, 2)
+    down = [
+        (line["round"], int(line["payload_bytes"]))
+        for line in federation.lines()
+        if (line["kind"], line["direction"]) == ("train", "down")
+    ]
+    whole = 4 * (24 * 192 + 24 + 24 * 24 + 24 + 4 * 24 + 4)
+    given = 4 * (192 * 192 + 192 + 4 * 192 + 4)
+    assert down == [("1", whole + given)] * 3 + [("2", whole)] * 3
