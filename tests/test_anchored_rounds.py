@@ -207,6 +207,7 @@ def test_bad_statistics_are_refused_and_asked_again_in_the_next_round(kind, fede
     assert set(with_bad) == set(other.params)
     for name in (WEIGHT, BIAS, INPUTS_WEIGHT, INPUTS_BIAS):
         assert (with_bad[name] == other.params[name]).all()
+    assert {line["node"] for line in federation.lines()} == {"0", "1", "2"}
     federation.grid.faults = {}
     federation.rounds(1)
     assert asked(federation, 1) == [(NODES[1], protocol.RANDOM_GRAM)]

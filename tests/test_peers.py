@@ -476,6 +476,7 @@ def counts(change):
     "fault",
     [
         counts(lambda a: -a),
+        counts(lambda a: np.array([-1, 5, 5, 5])),
         counts(lambda a: a * 0),
         counts(lambda a: a + 2**50),
         counts(lambda a: np.array([2**63 - 1, 2**63 - 1, 3, 0])),  # which add up to 1
