@@ -28,15 +28,22 @@ USUAL: dict[str, Value] = {
     "local-epochs": 3,
 }
 MIXED: dict[str, Value] = {"capacities": "1,0.5,0.25,0.125"}
-CHOSEN = "ist + ridge anchor"
+# What keeps nodes with unlike classes together; it costs nothing where they are alike.
+REMEDY: dict[str, Value] = {"label-skew": "calibrate", "proximal": 0.1}
+ANCHORED: dict[str, Value] = {"anchor": "ridge", **REMEDY}
+CHOSEN = "ist + anchor"
 METHODS: dict[str, dict[str, Value]] = {
-    CHOSEN: {"strategy": "ist", "anchor": "ridge"},
+    CHOSEN: {"strategy": "ist", **ANCHORED},
+    "ist + anchor, no remedy for skew": {"strategy": "ist", "anchor": "ridge"},
     "ist + inputs": {"strategy": "ist", "anchor": "inputs"},
     "ist": {"strategy": "ist"},
+    "ist + remedy for skew": {"strategy": "ist", **REMEDY},
     "fedavg": {"strategy": "fedavg"},
-    "fedavg + ridge anchor": {"strategy": "fedavg", "anchor": "ridge"},
+    "fedavg + anchor": {"strategy": "fedavg", **ANCHORED},
     "fedavg, 2 hidden layers": {"strategy": "fedavg", "hidden-layers": 2},
     "fedavg, hidden 128": {"strategy": "fedavg", "hidden-dim": 128},
+    "fedavg, hidden 128 + anchor": {"strategy": "fedavg", "hidden-dim": 128, **ANCHORED},
+    "fedprox": {"strategy": "fedavg", "proximal": 0.1},
     "fedavgm": {"strategy": "fedavgm", "server-momentum": 0.5},
     "fedadam": {"strategy": "fedadam"},
     "feddropout": {"strategy": "feddropout"},
