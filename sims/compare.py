@@ -109,8 +109,9 @@ def compare(request: Request, app: Path) -> list[str]:
     require_same(out, settings)
     encoder = create_encoder(config.encoder_spec, cache_dir(config.cache_dir))
     shared = embed_shared(config, encoder, request.limit)
-    curves, failures = run_cases(cases, shared, out, request.n_workers or os.cpu_count() or 1)
-    write_report(curves, CHOSEN, out)
+    n_workers = request.n_workers or os.cpu_count() or 1
+    found, failures = run_cases(cases, lambda _: shared, out, n_workers)
+    write_report([curve for _, curve in found], CHOSEN, out)
     return failures
 
 
