@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from fed_ist.budgets import N_BUDGETS, Floats, best_of, bytes_to_reach, mean_and_spread
+from fed_ist.budgets import N_BUDGETS, best_of, bytes_to_reach
 from fed_ist.curves import Curve, Setting, by_setting
 from fed_ist.curves_figure import draw_curves, method_styles
 from fed_ist.curves_words import describe
 from fed_ist.errors import InputError
-from fed_ist.pages import Chapter, Report, Section, render_markdown, render_page
+from fed_ist.pages import Chapter, Report, Section, render_markdown, render_page, show_accuracy
 from fed_ist.paths import require_writable
 from fed_ist.report import readable_bytes
 from fed_ist.results import write_atomic
@@ -107,13 +107,6 @@ def _row(method: str, runs: Sequence[Curve], top: float) -> tuple[str, ...]:
         f"{np.mean([run.device_seconds for run in runs]):.3g}",
         f"{np.mean([run.device_flops for run in runs]):.2e}" if known else "unknown",
     )
-
-
-def show_accuracy(values: Floats) -> str:
-    """Mean over seeds (s,) in percent and, where there are several, the standard deviation."""
-    mean, deviation = mean_and_spread(values)
-    spread = f" ± {100 * deviation:.1f}" if len(values) > 1 else ""
-    return f"{100 * mean:.1f}%{spread}"
 
 
 def figure_name(dataset: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from jinja2 import Environment
 
+from fed_ist.budgets import Floats, mean_and_spread
 from fed_ist.report import STYLE
 
 PAGE = """<!doctype html>
@@ -83,6 +84,13 @@ class Report:
     notes: tuple[str, ...]
     header: tuple[str, ...]
     chapters: tuple[Chapter, ...]
+
+
+def show_accuracy(values: Floats) -> str:
+    """Mean over seeds (s,) in percent and, where there are several, the standard deviation."""
+    mean, deviation = mean_and_spread(values)
+    spread = f" ± {100 * deviation:.1f}" if len(values) > 1 else ""
+    return f"{100 * mean:.1f}%{spread}"
 
 
 def render_markdown(report: Report) -> str:

@@ -6,6 +6,7 @@ A folder holds `settings.json`, what all runs have in common, and `runs/<case>.j
 import json
 import multiprocessing
 import re
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -119,3 +120,20 @@ def configure(base: Mapping[str, Value], *changes: Mapping[str, Value]) -> RunCo
     for change in changes:
         values |= change
     return parse_config(values)
+
+
+def answer(work: Callable[[], list[str]], report: Path) -> int:
+    """The exit code of a command: print what could not be run, and the report that `work` wrote.
+
+    report: without the suffix; there is a .md and a .html.
+    """
+    try:
+        failures = work()
+    except InputError as error:
+        print(f"fed-ist: {error}", file=sys.stderr)
+        return 2
+    for failure in failures:
+        print(f"not run: {failure}", file=sys.stderr)
+    print(report.with_suffix(".md").read_text())
+    print(f"The whole report: {report}.html")
+    return 1 if failures else 0
