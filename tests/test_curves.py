@@ -283,7 +283,7 @@ def test_a_value_that_cannot_be_is_named_with_its_file(key, tmp_path):
 
 WHOLE = run("ist", [1, 2], [0.5, 0.6]).to_json()
 BAD_FILES = {
-    "cut short": (WHOLE[:40].encode(), "is not a run of fed-ist compare"),
+    "cut short": (WHOLE[:40].encode(), "is not a run of fed-ist: "),
     "a list": (b"[]", "it has to be a JSON object of dataset, partition"),
     "a key less": (WHOLE.replace('"seed": 0, ', "").encode(), "it has to be a JSON object"),
     "a number for a list": (WHOLE.replace("[1, 2]", "3").encode(), "bytes = 3 is not possible"),
@@ -299,7 +299,9 @@ BAD_FILES = {
 def test_a_malformed_file_is_one_sentence_that_names_it_and_says_what_to_do(case, tmp_path):
     data, sentence = BAD_FILES[case]
     (tmp_path / "a.json").write_bytes(data)
-    with pytest.raises(InputError, match=rf"a\.json' .*{sentence}.* Delete it and compare again"):
+    with pytest.raises(
+        InputError, match=rf"a\.json' .*{sentence}.* Delete it and give the command again"
+    ):
         read_curve(tmp_path / "a.json")
 
 
