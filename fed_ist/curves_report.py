@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
 from pathlib import Path
 
@@ -47,11 +47,13 @@ HEADER = (
 )
 
 
-def write_report(curves: Sequence[Curve], chosen: str, folder: Path) -> None:
+def write_report(
+    curves: Sequence[Curve], chosen: str, folder: Path, variants: Collection[str] = ()
+) -> None:
     """compare.md, compare.csv, compare.html, and compare-<dataset>.png for each data set.
 
-    `chosen` is the method that the others are held against. Raises `InputError` where there is no
-    run, or one twice.
+    `chosen` is the method that the others are held against, `variants` those that are no peers of
+    it, since they have a part of it. Raises `InputError` where there is no run, or one twice.
     """
     if not curves:
         raise InputError("There is no run to report on. Compare one method or more.")
@@ -64,7 +66,7 @@ def write_report(curves: Sequence[Curve], chosen: str, folder: Path) -> None:
     for dataset in dict.fromkeys(setting.dataset for setting in found):
         figure = draw_curves([c for c in curves if c.dataset == dataset], styles, chosen)
         sections = [
-            make_section(setting, methods, chosen)
+            make_section(setting, methods, chosen, variants)
             for setting, methods in found.items()
             if setting.dataset == dataset
         ]
@@ -78,18 +80,33 @@ def write_report(curves: Sequence[Curve], chosen: str, folder: Path) -> None:
     write_atomic(folder / "compare.html", render_page(report).encode())
 
 
-def make_section(setting: Setting, methods: Mapping[str, Sequence[Curve]], chosen: str) -> Section:
+def make_section(
+    setting: Setting,
+    methods: Mapping[str, Sequence[Curve]],
+    chosen: str,
+    variants: Collection[str] = (),
+) -> Section:
     """The table, the best method first, and the sentences of one setting, from its runs."""
     means = {method: float(best_of(runs).mean()) for method, runs in methods.items()}
     ranked = sorted(methods, key=lambda method: -means[method])
     top = means[ranked[0]]
     seeds = {tuple(sorted(run.seed for run in runs)) for runs in methods.values()}
     uneven = " Not all methods ran with the same seeds." if len(seeds) > 1 else ""
+    no_peers = sorted(method for method in methods if method in variants and method != chosen)
+    peers = {method: runs for method, runs in methods.items() if method not in no_peers}
+    aside = (
+        (
+            f"No peers, and left out of these sentences, since they have a part of {chosen}: "
+            f"{'; '.join(no_peers)}.",
+        )
+        if no_peers
+        else ()
+    )
     return Section(
         title=f"{setting.partition}, {setting.clients} clients",
         lead=f"The best mean accuracy here is {100 * top:.1f}%, of {ranked[0]}.{uneven}",
         rows=tuple(_row(method, methods[method], top) for method in ranked),
-        sentences=tuple(describe(methods, chosen)),
+        sentences=(*describe(peers, chosen), *aside),
     )
 
 

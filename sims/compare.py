@@ -58,6 +58,11 @@ METHODS: dict[str, dict[str, Value]] = {
     "fed3r, 8 MB": {"strategy": "fed3r", "anchor-bytes": 8_000_000},
     "fedpft": {"strategy": "fedpft"},
 }
+VARIANTS = [
+    name
+    for name, changes in METHODS.items()
+    if changes["strategy"] == "ist" or changes.get("anchor", "none") != "none"
+]
 PARTITIONS: dict[str, dict[str, Value]] = {
     "iid": {"partitioner": "iid"},
     "dirichlet(0.3)": {"partitioner": "dirichlet", "partition-alpha": 0.3},
@@ -118,7 +123,7 @@ def compare(request: Request, app: Path) -> list[str]:
     shared = embed_shared(config, encoder, request.limit)
     n_workers = request.n_workers or os.cpu_count() or 1
     found, failures = run_cases(cases, lambda _: shared, out, n_workers)
-    write_report([curve for _, curve in found], CHOSEN, out)
+    write_report([curve for _, curve in found], CHOSEN, out, VARIANTS)
     return failures
 
 
