@@ -103,13 +103,13 @@ def render_markdown(report: Report) -> str:
             parts += [
                 f"### {section.title}",
                 section.lead,
-                "\n".join(_line(cells) for cells in table) if section.rows else "",
+                "\n".join(table_line(cells) for cells in table) if section.rows else "",
                 "\n".join(f"- {sentence}" for sentence in section.sentences),
             ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _line(cells: Sequence[str]) -> str:
+def table_line(cells: Sequence[str]) -> str:
     escaped = (cell.replace("|", "\\|") for cell in cells)
     return f"| {' | '.join(escaped)} |"
 
