@@ -110,6 +110,7 @@ def render_markdown(report: Report) -> str:
 
 
 def table_line(cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
     escaped = (cell.replace("|", "\\|") for cell in cells)
     return f"| {' | '.join(escaped)} |"
 

@@ -55,6 +55,7 @@ def federate(make_config, image_folder, tmp_path):
             "dataset": str(image_folder),
             "encoder_weights": "random",
             "hidden_dim": 24,
+            "hidden_layers": 2,
             "local_epochs": 1,
             "batch_size": 8,
         }

@@ -107,7 +107,7 @@ def test_the_ledger_agrees_with_rounds_summary_and_formula(first):
         assert total == sum(int(row[f"bytes_{direction}"]) for row in rounds)
         payload = [int(line["payload_bytes"]) for line in lines if line["kind"] == "train"]
         assert len(payload) == 4 * NODES
-        formula = slice_bytes(192, 64, 4, NODES)
+        formula = slice_bytes(192, 64, 4, NODES, hidden_layers=1)
         assert all(abs(n - formula) <= 0.01 * formula for n in payload)
     assert all(row["asked"] == row["answered"] == "4" for row in rounds[1:])
 
@@ -180,7 +180,7 @@ def test_the_table_of_a_sampled_run_agrees_with_the_formula(first, place):
     row = fed_ist("table", place / "results" / "sampled").stdout.splitlines()[-1].split(" | ")
     assert row[6] == "2"
     down, up, formula = (int(cell.replace(",", "")) for cell in row[9:12])
-    assert down == up == formula == slice_bytes(192, 64, 4, 2)
+    assert down == up == formula == slice_bytes(192, 64, 4, 2, hidden_layers=1)
 
 
 def processes_with(text: str) -> list[str]:
