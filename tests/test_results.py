@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save
 
-from fed_ist.compare import render_table
+from fed_ist.run_table import render_table
 from fed_ist.encoder import create_encoder
 from fed_ist.encoder_spec import EncoderSpec
 from fed_ist.errors import InputError
