@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint check aid masks clean
+.PHONY: run test lint check aid ist-variants masks clean
 
 run: $(VENV)/.ready
 	$(BIN)/fed-ist run
@@ -22,6 +22,11 @@ check: lint test
 aid: DATA ?= ../shared/data
 aid: $(VENV)/.ready
 	$(BIN)/python -m sims.aid_table $(DATA)
+
+# What helps IST and what does not, one change at a time. DATA holds the parquet files.
+ist-variants: DATA ?= ../shared/data
+ist-variants: $(VENV)/.ready
+	$(BIN)/python -m sims.ist_table $(DATA)
 
 # The probe tables of the README: every mask at five ratios. DATA holds the parquet files.
 masks: DATA ?= ../shared/data

@@ -84,8 +84,8 @@ class Curve:
             return cls(**values)
         except ValueError as error:
             raise InputError(
-                f"'{path}' is not a run of fed-ist compare: {str(error).rstrip('.')}. "
-                "Delete it and compare again: then that run is repeated."
+                f"'{path}' is not a run of fed-ist: {str(error).rstrip('.')}. "
+                "Delete it and give the command again: then that run is repeated."
             ) from None
 
 
@@ -96,7 +96,7 @@ def read_curve(path: Path) -> Curve:
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"'{path}' cannot be read: {error}. "
-            "Delete it and compare again: then that run is repeated."
+            "Delete it and give the command again: then that run is repeated."
         ) from None
     return Curve.from_json(text, path)
 

@@ -1,23 +1,22 @@
 """Runs of several methods as a report: a table a setting, what it says, figures, and one page."""
 
-import base64
 import csv
 import io
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
-from jinja2 import Environment
 
-from fed_ist.budgets import N_BUDGETS, Floats, best_of, bytes_to_reach, mean_and_spread
+from fed_ist.budgets import N_BUDGETS, best_of, bytes_to_reach
 from fed_ist.curves import Curve, Setting, by_setting
 from fed_ist.curves_figure import draw_curves, method_styles
 from fed_ist.curves_words import describe
 from fed_ist.errors import InputError
+from fed_ist.pages import Chapter, Report, Section, render_markdown, render_page, show_accuracy
 from fed_ist.paths import require_writable
-from fed_ist.report import STYLE, readable_bytes
+from fed_ist.report import readable_bytes
 from fed_ist.results import write_atomic
 
 # Parts of the best mean accuracy in a setting, for which the bytes to reach it are listed.
@@ -36,47 +35,6 @@ NOTES = (
     "√(a² + b²) of the two methods'. Bytes to reach a share of the best are the mean curve's.",
 )
 
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>{{ title }}</title>
-<link rel="icon" href="data:,">
-<style>{{ style | safe }}
-td { white-space: nowrap; }
-.scroll img { max-width: none; width: max(100%, 44rem); }
-</style>
-</head>
-<body>
-<h1>{{ title }}</h1>
-{%- for note in notes %}
-<p>{{ note }}</p>
-{%- endfor %}
-{%- for dataset, figure, sections in chapters %}
-<h2>{{ dataset }}</h2>
-<div class="scroll"><img src="data:image/png;base64,{{ figure }}"
- alt="Best test accuracy against bytes, {{ dataset }}"></div>
-{%- for section in sections %}
-<h3>{{ section.title }}</h3>
-<p>{{ section.lead }}</p>
-<div class="scroll"><table>
-<tr>{% for cell in header %}<th>{{ cell }}</th>{% endfor %}</tr>
-{%- for row in section.rows %}
-<tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
-{%- endfor %}
-</table></div>
-<ul>
-{%- for sentence in section.sentences %}
-<li>{{ sentence }}</li>
-{%- endfor %}
-</ul>
-{%- endfor %}
-{%- endfor %}
-</body>
-</html>
-"""
-
 HEADER = (
     "method",
     "seeds",
@@ -89,25 +47,13 @@ HEADER = (
 )
 
 
-@dataclass(frozen=True)
-class Section:
-    """What is reported of one setting; `rows` are cells under `HEADER`, the best method first."""
-
-    title: str
-    lead: str
-    rows: tuple[tuple[str, ...], ...]
-    sentences: tuple[str, ...]
-
-
-# A data set, its figure as a PNG file, and its settings.
-Chapter = tuple[str, bytes, Sequence[Section]]
-
-
-def write_report(curves: Sequence[Curve], chosen: str, folder: Path) -> None:
+def write_report(
+    curves: Sequence[Curve], chosen: str, folder: Path, variants: Collection[str] = ()
+) -> None:
     """compare.md, compare.csv, compare.html, and compare-<dataset>.png for each data set.
 
-    `chosen` is the method that the others are held against. Raises `InputError` where there is no
-    run, or one twice.
+    `chosen` is the method that the others are held against, `variants` those that are no peers of
+    it, since they have a part of it. Raises `InputError` where there is no run, or one twice.
     """
     if not curves:
         raise InputError("There is no run to report on. Compare one method or more.")
@@ -120,29 +66,47 @@ def write_report(curves: Sequence[Curve], chosen: str, folder: Path) -> None:
     for dataset in dict.fromkeys(setting.dataset for setting in found):
         figure = draw_curves([c for c in curves if c.dataset == dataset], styles, chosen)
         sections = [
-            make_section(setting, methods, chosen)
+            make_section(setting, methods, chosen, variants)
             for setting, methods in found.items()
             if setting.dataset == dataset
         ]
-        chapters.append((dataset, figure, sections))
-        write_atomic(folder / figure_name(dataset), figure)
+        alt = f"Best test accuracy against bytes, {dataset}"
+        name = figure_name(dataset)
+        chapters.append(Chapter(dataset, figure, name, alt, tuple(sections)))
+        write_atomic(folder / name, figure)
+    report = Report(TITLE, NOTES, HEADER, tuple(chapters))
     write_atomic(folder / "compare.csv", render_points(curves).encode())
-    write_atomic(folder / "compare.md", render_markdown(chapters).encode())
-    write_atomic(folder / "compare.html", render_page(chapters).encode())
+    write_atomic(folder / "compare.md", render_markdown(report).encode())
+    write_atomic(folder / "compare.html", render_page(report).encode())
 
 
-def make_section(setting: Setting, methods: Mapping[str, Sequence[Curve]], chosen: str) -> Section:
-    """The table and the sentences of one setting, from its runs by method."""
+def make_section(
+    setting: Setting,
+    methods: Mapping[str, Sequence[Curve]],
+    chosen: str,
+    variants: Collection[str] = (),
+) -> Section:
+    """The table, the best method first, and the sentences of one setting, from its runs."""
     means = {method: float(best_of(runs).mean()) for method, runs in methods.items()}
     ranked = sorted(methods, key=lambda method: -means[method])
     top = means[ranked[0]]
     seeds = {tuple(sorted(run.seed for run in runs)) for runs in methods.values()}
     uneven = " Not all methods ran with the same seeds." if len(seeds) > 1 else ""
+    no_peers = sorted(method for method in methods if method in variants and method != chosen)
+    peers = {method: runs for method, runs in methods.items() if method not in no_peers}
+    aside = (
+        (
+            f"No peers, and left out of these sentences, since they have a part of {chosen}: "
+            f"{'; '.join(no_peers)}.",
+        )
+        if no_peers
+        else ()
+    )
     return Section(
         title=f"{setting.partition}, {setting.clients} clients",
         lead=f"The best mean accuracy here is {100 * top:.1f}%, of {ranked[0]}.{uneven}",
         rows=tuple(_row(method, methods[method], top) for method in ranked),
-        sentences=tuple(describe(methods, chosen)),
+        sentences=(*describe(peers, chosen), *aside),
     )
 
 
@@ -153,19 +117,13 @@ def _row(method: str, runs: Sequence[Curve], top: float) -> tuple[str, ...]:
     return (
         method,
         str(len(runs)),
-        _accuracy(np.array([run.accuracy[-1] for run in runs])),
-        _accuracy(best_of(runs)),
+        show_accuracy(np.array([run.accuracy[-1] for run in runs])),
+        show_accuracy(best_of(runs)),
         readable_bytes(float(np.mean([run.bytes[-1] for run in runs]))),
         *("never" if n_bytes is None else readable_bytes(n_bytes) for n_bytes in reached),
         f"{np.mean([run.device_seconds for run in runs]):.3g}",
         f"{np.mean([run.device_flops for run in runs]):.2e}" if known else "unknown",
     )
-
-
-def _accuracy(values: Floats) -> str:
-    mean, deviation = mean_and_spread(values)
-    spread = f" ± {100 * deviation:.1f}" if len(values) > 1 else ""
-    return f"{100 * mean:.1f}%{spread}"
 
 
 def figure_name(dataset: str) -> str:
@@ -184,35 +142,3 @@ def render_points(curves: Sequence[Curve]) -> str:
             point = vars(curve) | {"bytes": n_bytes, "accuracy": accuracy}
             writer.writerow(point[name] for name in names)
     return text.getvalue()
-
-
-def render_markdown(chapters: Sequence[Chapter]) -> str:
-    """compare.md; it shows the figures, which lie beside it."""
-    parts = [f"# {TITLE}", *NOTES]
-    for dataset, _, sections in chapters:
-        alt = f"Best test accuracy against bytes, {dataset}"
-        parts += [f"## {dataset}", f"![{alt}]({figure_name(dataset)})"]
-        for section in sections:
-            table = [HEADER, ("---",) * len(HEADER), *section.rows]
-            parts += [
-                f"### {section.title}",
-                section.lead,
-                "\n".join(_line(cells) for cells in table),
-                "\n".join(f"- {sentence}" for sentence in section.sentences),
-            ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _line(cells: Sequence[str]) -> str:
-    escaped = (cell.replace("|", "\\|") for cell in cells)
-    return f"| {' | '.join(escaped)} |"
-
-
-def render_page(chapters: Sequence[Chapter]) -> str:
-    """compare.html, which needs nothing else."""
-    images = [
-        (dataset, base64.b64encode(figure).decode(), sections)
-        for dataset, figure, sections in chapters
-    ]
-    template = Environment(autoescape=True).from_string(PAGE)
-    return template.render(style=STYLE, title=TITLE, notes=NOTES, header=HEADER, chapters=images)

@@ -41,6 +41,7 @@ def describe(methods: Mapping[str, Sequence[Curve]], chosen: str) -> list[str]:
         best,
         *_before_start(averages, chosen, budgets),
         *_peers_above(averages, chosen, budgets),
+        *_at_its_end(methods, chosen),
         f"The worst margin of {chosen} over the best of all others is "
         f"{100 * worst.difference:+.2f} points, against {worst.peer} at "
         f"{readable_bytes(worst.budget)}, {_noise(worst)}.",
@@ -79,6 +80,22 @@ def _peers_above(averages: Mapping[str, Average], chosen: str, budgets: Floats) 
         f"{readable_bytes(one.largest.budget)}: by {100 * one.largest.difference:.2f} points, "
         f"{_noise(one.largest)}."
         for one in found
+    ]
+
+
+def _at_its_end(methods: Mapping[str, Sequence[Curve]], chosen: str) -> list[str]:
+    """How far `chosen` is ahead of the best of all others that had as many bytes in all."""
+    end = np.array([max(run.bytes[-1] for run in methods[chosen])], dtype=np.float64)
+    averages = {method: average(runs, end) for method, runs in methods.items()}
+    own = averages.pop(chosen)
+    (name,), (top,) = envelope(averages)
+    if name is None:
+        return []
+    margin = 100 * float(own.mean[0] - top)
+    return [
+        f"With all of its {readable_bytes(float(end[0]))} {chosen} is at {100 * own.mean[0]:.1f}%, "
+        f"{abs(margin):.2f} points {'above' if margin >= 0 else 'below'} the best of all others "
+        f"with as many bytes, {name} ({100 * top:.1f}%)."
     ]
 
 

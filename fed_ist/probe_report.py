@@ -1,8 +1,4 @@
-"""A probe's rows for people: two tables, what they say about the paper's findings, and a figure.
-
-The findings are those of Kariotakis et al. (CPAL 2024): a mask that is drawn once for good is no
-worse than one that is drawn anew at each pass, and half of the image suffices.
-"""
+"""A probe's rows for people: two tables, what they say about the paper's findings, and a figure."""
 
 import io
 import math
@@ -10,12 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from fed_ist import findings
+from fed_ist.findings import N_ERRORS, Measured, percent
 from fed_ist.probe_table import NO_MASK, ProbeRow, baseline
-
-# Half of the image "suffices" where it keeps as much of the accuracy of the whole.
-ENOUGH = 0.97
-# A difference is noise up to so many standard errors.
-N_ERRORS = 2
 
 # Dashes and markers tell the masks apart without colour.
 LINES = {
@@ -47,15 +40,9 @@ PROBES = (
 )
 
 
-def squared_error(probe: Probe, row: ProbeRow) -> float:
-    """Squared standard error of an accuracy: binomial in the test images, plus the seeds'."""
-    accuracy = probe.accuracy(row)
-    return accuracy * (1 - accuracy) / row.n_test + probe.seed_variance(row)
-
-
-def difference_noise(probe: Probe, a: ProbeRow, b: ProbeRow) -> float:
-    """Up to which size a difference of two accuracies is noise."""
-    return N_ERRORS * math.sqrt(squared_error(probe, a) + squared_error(probe, b))
+def accuracy_of(probe: Probe, row: ProbeRow) -> Measured:
+    """A probe's accuracy in a row, and what its error depends on."""
+    return Measured(probe.accuracy(row), row.n_test, probe.seed_variance(row))
 
 
 def render_table(probe: Probe, rows: Sequence[ProbeRow]) -> str:
@@ -63,7 +50,7 @@ def render_table(probe: Probe, rows: Sequence[ProbeRow]) -> str:
     found = {(row.mask, row.mask_ratio): row for row in rows}
     ratios = sorted({row.mask_ratio for row in rows})
     lines = [
-        f"| {probe.name} | " + " | ".join(f"{_percent(ratio)} dropped" for ratio in ratios) + " |",
+        f"| {probe.name} | " + " | ".join(f"{percent(ratio)} dropped" for ratio in ratios) + " |",
         "|---|" + "---|" * len(ratios),
     ]
     for mask in _masks(rows) or [NO_MASK]:
@@ -81,26 +68,13 @@ def fixed_against_random(rows: Sequence[ProbeRow]) -> list[str]:
         for ratio in sorted({row.mask_ratio for row in rows}):
             fixed, random = found.get(("fixed", ratio)), found.get(("random", ratio))
             if fixed and random:
-                sentences.append(_compare_fixed(probe, ratio, fixed, random))
+                words = findings.fixed_against_random(
+                    accuracy_of(probe, fixed), accuracy_of(probe, random)
+                )
+                sentences.append(f"{probe.name}, {percent(ratio)} dropped: {words}")
     return sentences or [
         "Not measured: probe fixed and random at one ratio (`--mask fixed,random`)."
     ]
-
-
-def _compare_fixed(probe: Probe, ratio: float, fixed: ProbeRow, random: ProbeRow) -> str:
-    difference = probe.accuracy(fixed) - probe.accuracy(random)
-    noise = difference_noise(probe, fixed, random)
-    if difference < -noise:
-        verdict = "beyond the noise: fixed is worse, and the finding does not hold."
-    elif difference > noise:
-        verdict = "beyond the noise: fixed is better, and the finding holds."
-    else:
-        verdict = "within the noise: fixed is no worse, and the finding holds as far as this tells."
-    return (
-        f"{probe.name}, {_percent(ratio)} dropped: fixed {100 * probe.accuracy(fixed):.1f}%, "
-        f"random {100 * probe.accuracy(random):.1f}%. The difference is {100 * difference:+.1f} "
-        f"points, the noise {100 * noise:.1f}; it is {verdict}"
-    )
 
 
 def half_against_whole(rows: Sequence[ProbeRow]) -> list[str]:
@@ -110,32 +84,12 @@ def half_against_whole(rows: Sequence[ProbeRow]) -> list[str]:
     if whole is None or not halves:
         return ["Not measured: probe the ratios 0 and 0.5 (`--mask-ratio 0,0.5`)."]
     return [
-        _compare_half(probe, half, whole)
+        f"{probe.name}, {half.mask}: "
+        + findings.half_against_whole(accuracy_of(probe, half), accuracy_of(probe, whole))
         for probe in PROBES
         for half in halves
         if probe.accuracy(whole) > 0
     ]
-
-
-def _compare_half(probe: Probe, half: ProbeRow, whole: ProbeRow) -> str:
-    kept = probe.accuracy(half) / probe.accuracy(whole)
-    # The error of a quotient, to first order.
-    noise = (
-        N_ERRORS
-        * math.sqrt(squared_error(probe, half) + kept**2 * squared_error(probe, whole))
-        / probe.accuracy(whole)
-    )
-    more = "at least" if kept >= ENOUGH else "less than"
-    if abs(kept - ENOUGH) < noise:
-        verdict = "but by less than the noise: whether half the image suffices, this cannot tell."
-    else:
-        suffices = "suffices" if kept >= ENOUGH else "does not suffice"
-        verdict = f"beyond the noise: half the image {suffices}."
-    return (
-        f"{probe.name}, {half.mask}: {100 * probe.accuracy(half):.1f}% with half of the image, "
-        f"{100 * probe.accuracy(whole):.1f}% with the whole. That keeps {100 * kept:.1f}% of the "
-        f"accuracy (noise {100 * noise:.1f}), {more} {_percent(ENOUGH)}, {verdict}"
-    )
 
 
 def render_report(settings: Mapping[str, object], rows: Sequence[ProbeRow]) -> str:
@@ -228,10 +182,6 @@ def draw_probe(rows: Sequence[ProbeRow], title: str) -> bytes:
 
 def _masks(rows: Sequence[ProbeRow]) -> list[str]:
     return list(dict.fromkeys(row.mask for row in rows if row.mask != NO_MASK))
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:g}%"
 
 
 def _bullets(sentences: Sequence[str]) -> str:

@@ -6,7 +6,8 @@ A folder holds `settings.json`, what all runs have in common, and `runs/<case>.j
 import json
 import multiprocessing
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from fed_ist.errors import InputError
 from fed_ist.paths import require_writable
 from fed_ist.results import write_atomic
 from sims.experiment import run_case
-from sims.shared import Shared
+from sims.shared import SharedFiles, load_shared
 
 
 @dataclass(frozen=True)
@@ -45,8 +46,11 @@ def require_same(folder: Path, settings: Mapping[str, object]) -> None:
     require_writable(folder, "--out")
     path = folder / "settings.json"
     if path.exists():
-        before = json.loads(path.read_text())
-        changed = [key for key in settings if before.get(key) != settings[key]]
+        try:
+            before = json.loads(path.read_text())
+            changed = [key for key in settings if before.get(key) != settings[key]]
+        except (OSError, ValueError, AttributeError) as error:
+            raise InputError(f"'{path}' cannot be read ({error}). Choose another --out.") from None
         if changed:
             raise InputError(
                 f"'{folder}' holds runs with another {changed[0]} ({before.get(changed[0])!r}, not "
@@ -56,43 +60,43 @@ def require_same(folder: Path, settings: Mapping[str, object]) -> None:
 
 
 def run_cases(
-    cases: Sequence[Case], shared: Shared, folder: Path, n_workers: int
-) -> tuple[list[Curve], list[str]]:
-    """(the curves of all cases, what was wrong with those that have none)."""
+    cases: Sequence[Case], embed: Callable[[Case], SharedFiles], folder: Path, n_workers: int
+) -> tuple[list[tuple[Case, Curve]], list[str]]:
+    """(each case and its curve, what was wrong with those that have none).
+
+    embed: gets the embeddings of a case ready; not called for cases that were run before.
+    """
     runs = folder / "runs"
     runs.mkdir(exist_ok=True)
     left = [case for case in cases if not (runs / case.file_name).exists()]
     # The slowest first, so that no worker is left with one at the end.
     left.sort(key=lambda case: (case.config.strategy == "ist", -case.clients))
-    failures: list[str] = []
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(n_workers, context, _start_worker, (shared,)) as pool:
-        asked = {pool.submit(_work, case, runs): case for case in left}
-        progress = tqdm(total=len(cases), initial=len(cases) - len(left), desc="runs")
-        for done in as_completed(asked):
-            reason = done.result()
-            if reason:
-                failures.append(f"{asked[done].file_name}: {reason}")
-            progress.update()
-        progress.close()
-    found = [runs / case.file_name for case in cases]
-    return [read_curve(path) for path in found if path.exists()], failures
+    with (
+        ProcessPoolExecutor(n_workers, context, torch.set_num_threads, (1,)) as pool,
+        tqdm(total=len(cases), initial=len(cases) - len(left)) as progress,
+    ):
+        asked = {}
+        for case in left:
+            # The first cases run while the embeddings of the next are computed.
+            progress.set_description("runs, encoding")
+            done = pool.submit(_work, case, embed(case), runs)
+            done.add_done_callback(lambda _: progress.update())
+            asked[done] = case
+        progress.set_description("runs")
+        failures = [
+            f"{asked[done].file_name}: {done.result()}"
+            for done in as_completed(asked)
+            if done.result()
+        ]
+    found = [(case, runs / case.file_name) for case in cases]
+    return [(case, read_curve(path)) for case, path in found if path.exists()], failures
 
 
-_shared: Shared | None = None
-
-
-def _start_worker(shared: Shared) -> None:
-    global _shared
-    _shared = shared
-    torch.set_num_threads(1)  # as many workers as cores: more threads would only wait for them
-
-
-def _work(case: Case, runs: Path) -> str:
+def _work(case: Case, files: SharedFiles, runs: Path) -> str:
     """Run a case and write its file; returns what is wrong with its settings, if anything is."""
-    assert _shared is not None
     try:
-        outcome = run_case(case.config, _shared, case.clients)
+        outcome = run_case(case.config, load_shared(files), case.clients)
     except InputError as reason:
         return str(reason)
     curve = Curve(
@@ -116,3 +120,20 @@ def configure(base: Mapping[str, Value], *changes: Mapping[str, Value]) -> RunCo
     for change in changes:
         values |= change
     return parse_config(values)
+
+
+def answer(work: Callable[[], list[str]], report: Path) -> int:
+    """The exit code of a command: print what could not be run, and the report that `work` wrote.
+
+    report: without the suffix; there is a .md and a .html.
+    """
+    try:
+        failures = work()
+    except InputError as error:
+        print(f"fed-ist: {error}", file=sys.stderr)
+        return 2
+    for failure in failures:
+        print(f"not run: {failure}", file=sys.stderr)
+    print(report.with_suffix(".md").read_text())
+    print(f"The whole report: {report}.html")
+    return 1 if failures else 0

@@ -13,9 +13,9 @@ from pathlib import Path
 from fed_ist.config import Value, read_defaults
 from fed_ist.curves_report import write_report
 from fed_ist.encoder import create_encoder
-from fed_ist.errors import InputError, require_choice
+from fed_ist.errors import require_choice
 from fed_ist.paths import cache_dir
-from sims.cases import Case, configure, require_same, run_cases
+from sims.cases import Case, answer, configure, require_same, run_cases
 from sims.shared import embed_shared
 
 # One hidden layer: of a second one, whose weights lie between two dealt layers, a round of IST
@@ -58,6 +58,11 @@ METHODS: dict[str, dict[str, Value]] = {
     "fed3r, 8 MB": {"strategy": "fed3r", "anchor-bytes": 8_000_000},
     "fedpft": {"strategy": "fedpft"},
 }
+VARIANTS = [
+    name
+    for name, changes in METHODS.items()
+    if changes["strategy"] == "ist" or changes.get("anchor", "none") != "none"
+]
 PARTITIONS: dict[str, dict[str, Value]] = {
     "iid": {"partitioner": "iid"},
     "dirichlet(0.3)": {"partitioner": "dirichlet", "partition-alpha": 0.3},
@@ -116,23 +121,15 @@ def compare(request: Request, app: Path) -> list[str]:
     require_same(out, settings)
     encoder = create_encoder(config.encoder_spec, cache_dir(config.cache_dir))
     shared = embed_shared(config, encoder, request.limit)
-    curves, failures = run_cases(cases, shared, out, request.n_workers or os.cpu_count() or 1)
-    write_report(curves, CHOSEN, out)
+    n_workers = request.n_workers or os.cpu_count() or 1
+    found, failures = run_cases(cases, lambda _: shared, out, n_workers)
+    write_report([curve for _, curve in found], CHOSEN, out, VARIANTS)
     return failures
 
 
 def main() -> int:
     request = Request(**json.loads(sys.argv[1]))
-    try:
-        failures = compare(request, Path.cwd())
-    except InputError as error:
-        print(f"fed-ist: {error}", file=sys.stderr)
-        return 2
-    for failure in failures:
-        print(f"not run: {failure}", file=sys.stderr)
-    print((Path(request.out) / "compare.md").read_text())
-    print(f"The whole report: {request.out}/compare.html")
-    return 1 if failures else 0
+    return answer(lambda: compare(request, Path.cwd()), Path(request.out, "compare"))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,10 @@
 """Embeddings that all simulated nodes of an experiment share: computed once, dealt by index."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from logging import WARNING
+from pathlib import Path
 
 import numpy as np
 from flwr.app import Context
@@ -13,52 +15,98 @@ from clients.node import Node
 from clients.work import Examples
 from fed_ist import protocol
 from fed_ist.config import RunConfig
-from fed_ist.embeddings import Embeddings, embed, mask_spec
+from fed_ist.embeddings import Embeddings, embed, load_cached, mask_spec
 from fed_ist.encoder import Encoder
+from fed_ist.errors import InputError
+from fed_ist.images import ImageSource
+from fed_ist.masks import MASKS
 from fed_ist.partitions import split_indices
 from fed_ist.paths import cache_dir
-from fed_ist.probe_table import open_images
+from fed_ist.probe_table import N_PASSES, open_images
 
 
 @dataclass(frozen=True)
 class Shared:
-    """The embeddings of a whole data set under one mask, and its classes' names."""
+    """The embeddings of a whole data set under one mask, and its classes' names.
 
-    train: Embeddings
+    train: the training images under each draw of the mask, one draw unless it is drawn per pass.
+    """
+
+    train: tuple[Embeddings, ...]
     test: Embeddings
     class_names: tuple[str, ...]
 
     @property
     def embed_dim(self) -> int:
-        return int(self.train.values.shape[1])
+        return int(self.test.values.shape[1])
 
 
-def embed_shared(config: RunConfig, encoder: Encoder, limit: int) -> Shared:
+@dataclass(frozen=True)
+class SharedFiles:
+    """Where the parts of a `Shared` lie in the cache: what is handed to another process."""
+
+    train: tuple[Path, ...]
+    test: Path
+    class_names: tuple[str, ...]
+
+
+@lru_cache(maxsize=1)
+def load_shared(files: SharedFiles) -> Shared:
+    """The embeddings, memory-mapped; raises `InputError` where they are no longer in the cache."""
+    return Shared(tuple(_load(path) for path in files.train), _load(files.test), files.class_names)
+
+
+def _load(folder: Path) -> Embeddings:
+    found = load_cached(folder)
+    if found is None:
+        raise InputError(f"The embeddings '{folder}' are gone from the cache. Run this again.")
+    return found
+
+
+def embed_shared(config: RunConfig, encoder: Encoder, limit: int) -> SharedFiles:
     """Embed both parts of the configuration's data set, unless they are in its cache.
 
-    Each image keeps one draw of its mask for the whole experiment, also where `mask` is `random`.
+    A mask that is drawn at each pass is drawn N_PASSES times for the training images: to encode
+    them anew in each of a hundred passes would take longer than all the rest. Test images, and
+    those of other masks, keep one draw for the whole experiment.
     limit: a stratified choice of as many training images, and of test images; 0 for all.
     """
-    found = {}
-    class_names: tuple[str, ...] = ()
-    for split in ("train", "test"):
-        source = open_images(
+
+    def place(source: ImageSource, coordinates: tuple[int, ...]) -> Path:
+        _, folder = embed(
+            source,
+            mask_spec(config, encoder, coordinates),
+            encoder,
+            cache_dir(config.cache_dir),
+            lambda reason: log(WARNING, reason),
+            keep_packed=False,  # read once, and those of all masks would fill the disk
+        )
+        return folder
+
+    train, test = (
+        open_images(
             config.dataset, config.test_dataset, split, limit, config.seed, config.band_choice
         )
-        spec = mask_spec(config, encoder, ())
-        cache = cache_dir(config.cache_dir)
-        found[split], _ = embed(source, spec, encoder, cache, lambda reason: log(WARNING, reason))
-        class_names = source.class_names
-    return Shared(found["train"], found["test"], class_names)
+        for split in ("train", "test")
+    )
+    draws: list[tuple[int, ...]] = [()]
+    if MASKS[config.mask].per_pass:
+        draws = [(i,) for i in range(N_PASSES)]
+    return SharedFiles(
+        tuple(place(train, draw) for draw in draws), place(test, ()), train.class_names
+    )
 
 
 class SharedData:
-    """The `NodeData` of nodes that take their part of shared embeddings."""
+    """The `NodeData` of nodes that take their part of shared embeddings.
 
-    def __init__(self, train: Embeddings, config: RunConfig, n_nodes: int) -> None:
+    train: of all training images, each draw of the mask; pass i sees draw i modulo their number.
+    """
+
+    def __init__(self, train: Sequence[Embeddings], config: RunConfig, n_nodes: int) -> None:
         self._train = train
         self._parts = split_indices(
-            train.labels,
+            train[0].labels,
             config.partitioner,
             n_nodes,
             alpha=config.partition_alpha,
@@ -71,7 +119,7 @@ class SharedData:
         self, context: Context, node: Node, config: RunConfig, class_names: tuple[str, ...]
     ) -> dict[str, int]:
         """Its count of images, and as many bytes as an equal part of all images has."""
-        rows, counts = self._rows(node), self._train.counts
+        rows, counts = self._rows(node), self._train[0].counts
         share = len(rows) / counts.n_images
         return {
             protocol.NUM_EXAMPLES: len(rows),
@@ -84,8 +132,13 @@ class SharedData:
 
     def passes(self, context: Context, node: Node, config: RunConfig) -> Callable[[int], Examples]:
         rows = self._rows(node)
-        examples = np.asarray(self._train.values[rows]), self._train.labels[rows]
-        return lambda _: examples
+
+        @lru_cache(maxsize=1)
+        def under(draw: int) -> Examples:
+            found = self._train[draw]
+            return np.asarray(found.values[rows]), found.labels[rows]
+
+        return lambda number_of_pass: under(number_of_pass % len(self._train))
 
     def _rows(self, node: Node) -> NDArray[np.int64]:
         return self._parts[node.number]

@@ -179,6 +179,8 @@ def test_where_no_peer_is_above_the_report_says_so_plainly():
     assert describe(methods, "ist") == [
         "The best method is ist at every budget.",
         "No peer is above ist at any budget.",
+        "With all of its 2.00 kB ist is at 80.0%, 30.00 points above the best of all others with "
+        "as many bytes, fedavg (50.0%).",
         "The worst margin of ist over the best of all others is +0.50 points, against fedavg at "
         "9.00 kB, within one standard deviation (0.57 points).",
     ]
@@ -190,7 +192,7 @@ def test_a_peer_that_is_above_is_named_with_its_budgets_and_the_noise():
         *with_seeds("fed3r", [10_000], [0.7], 0.001),
         *with_seeds("fedavg", [1_000_000], [0.805], 0.01),
     )
-    best, above, narrow, worst = describe(methods, "ist")
+    best, above, narrow, end, worst = describe(methods, "ist")
     # A range begins and ends at the first and last budget of the grid that are in it.
     assert re.fullmatch(
         r"The best method is ist between 1\.00 kB and 9\.\d\d kB and between 100\.\d\d kB and "
@@ -206,6 +208,10 @@ def test_a_peer_that_is_above_is_named_with_its_budgets_and_the_noise():
         "fedavg is above ist from 1.00 MB on, most at 1.00 MB: by 0.50 points, within one "
         "standard deviation (1.00 points)."
     )
+    assert end == (
+        "With all of its 100.00 kB ist is at 80.0%, 10.00 points above the best of all others with "
+        "as many bytes, fed3r (70.0%)."
+    )
     assert worst == (
         "The worst margin of ist over the best of all others is -10.00 points, against fed3r at "
         "10.00 kB, more than one standard deviation (0.14 points)."
@@ -219,6 +225,8 @@ def test_what_a_cheaper_peer_has_before_the_method_begins_is_said():
     assert describe(methods, "ist")[1:] == [
         "Below 1.00 kB ist has no result yet; the best there is fed3r with 60.0%.",
         "No peer is above ist at any budget from there on.",
+        "With all of its 2.00 kB ist is at 80.0%, 20.00 points above the best of all others with "
+        "as many bytes, fed3r (60.0%).",
         "The worst margin of ist over the best of all others is +5.00 points, against x at "
         "3.00 kB, with a spread that one seed cannot show.",
     ]
@@ -230,8 +238,23 @@ def test_many_crossings_are_counted_and_not_listed():
         run("ist", [int(n) for n in steps], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]),
         run("peer", [int(3 * n) for n in steps], [0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.8]),
     )
-    _, above, _ = describe(methods, "ist")
+    _, above, _, _ = describe(methods, "ist")
     assert above.startswith("peer is above ist in 7 ranges between 30 B and 9")
+
+
+def test_a_method_whose_bytes_no_other_can_do_with_has_nobody_beside_it_at_its_end():
+    methods = grouped(run("ist", [1000], [0.6]), run("fedavg", [5000], [0.5]))
+    assert not any("With all" in sentence for sentence in describe(methods, "ist"))
+
+
+def test_a_variant_is_in_the_table_but_is_no_peer():
+    methods = grouped(
+        run("ist", [1000], [0.6]), run("ist, wider", [1000], [0.7]), run("fedavg", [1000], [0.5])
+    )
+    section = make_section(Setting("aid", "iid", 4), methods, "ist", ["ist, wider", "ist"])
+    assert [row[0] for row in section.rows] == ["ist, wider", "ist", "fedavg"]
+    assert "No peer is above ist at any budget." in section.sentences
+    assert section.sentences[-1].endswith("since they have a part of ist: ist, wider.")
 
 
 def test_a_method_that_is_alone_or_absent_is_said_to_be_so():
@@ -283,7 +306,7 @@ def test_a_value_that_cannot_be_is_named_with_its_file(key, tmp_path):
 
 WHOLE = run("ist", [1, 2], [0.5, 0.6]).to_json()
 BAD_FILES = {
-    "cut short": (WHOLE[:40].encode(), "is not a run of fed-ist compare"),
+    "cut short": (WHOLE[:40].encode(), "is not a run of fed-ist: "),
     "a list": (b"[]", "it has to be a JSON object of dataset, partition"),
     "a key less": (WHOLE.replace('"seed": 0, ', "").encode(), "it has to be a JSON object"),
     "a number for a list": (WHOLE.replace("[1, 2]", "3").encode(), "bytes = 3 is not possible"),
@@ -299,7 +322,9 @@ BAD_FILES = {
 def test_a_malformed_file_is_one_sentence_that_names_it_and_says_what_to_do(case, tmp_path):
     data, sentence = BAD_FILES[case]
     (tmp_path / "a.json").write_bytes(data)
-    with pytest.raises(InputError, match=rf"a\.json' .*{sentence}.* Delete it and compare again"):
+    with pytest.raises(
+        InputError, match=rf"a\.json' .*{sentence}.* Delete it and give the command again"
+    ):
         read_curve(tmp_path / "a.json")
 
 

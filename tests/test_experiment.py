@@ -15,7 +15,7 @@ from fed_ist.encoder import create_encoder
 from fed_ist.encoder_spec import EncoderSpec
 from fed_ist.errors import InputError
 from sims.experiment import run_case
-from sims.shared import Shared, SharedData, embed_shared
+from sims.shared import Shared, SharedData, embed_shared, load_shared
 from strategies.wire import to_record
 
 EMBED = 12
@@ -32,7 +32,7 @@ def embeddings(n: int, seed: int) -> Embeddings:
 
 @pytest.fixture(scope="module")
 def shared() -> Shared:
-    return Shared(embeddings(240, 0), embeddings(200, 1), tuple("abcd"))
+    return Shared((embeddings(240, 0),), embeddings(200, 1), tuple("abcd"))
 
 
 @pytest.fixture
@@ -111,7 +111,7 @@ def test_bytes_are_those_of_a_run_on_images(strategy, anchor, on_images, encoder
     for line in federation.lines():
         sums[int(line["round"])] += int(line["message_bytes"]) / 3
 
-    images = embed_shared(federation.config, encoder, 0)
+    images = load_shared(embed_shared(federation.config, encoder, 0))
     assert images.class_names == CLASSES
     outcome = run_case(federation.config, images, 3)
     assert outcome.client_bytes == pytest.approx(np.cumsum(sums), abs=3)
@@ -122,7 +122,7 @@ def test_embeddings_of_the_whole_data_set_are_those_of_its_parts_but_for_their_m
 ):
     """With a mask that is the same everywhere they are those of its parts."""
     federation = on_images(mask="grid").prepare()
-    images = embed_shared(federation.config, encoder, 0)
+    images = load_shared(embed_shared(federation.config, encoder, 0))
     data = SharedData(images.train, federation.config, 3)
     for i in range(3):
         own = federation.examples(federation.node(i))
@@ -133,8 +133,8 @@ def test_embeddings_of_the_whole_data_set_are_those_of_its_parts_but_for_their_m
 
 def test_a_limit_chooses_as_many_images_of_each_split(on_images, encoder):
     config = on_images().config
-    few = embed_shared(config, encoder, 4)
-    assert np.bincount(few.train.labels).tolist() == [1, 1, 1, 1]
+    few = load_shared(embed_shared(config, encoder, 4))
+    assert np.bincount(few.train[0].labels).tolist() == [1, 1, 1, 1]
     assert len(few.test.labels) == 4
 
 
@@ -150,8 +150,8 @@ def test_nodes_part_the_examples_among_them(settings, configure, shared):
     data = SharedData(shared.train, config, 4)
     parts = [data.passes(None, Node(i, 4, ""), config)(0) for i in range(4)]
     rows = [tuple(row) for values, _ in parts for row in values]
-    assert sorted(rows) == sorted(map(tuple, shared.train.values))
-    whole = dict(zip(map(tuple, shared.train.values), shared.train.labels, strict=True))
+    assert sorted(rows) == sorted(map(tuple, shared.train[0].values))
+    whole = dict(zip(map(tuple, shared.train[0].values), shared.train[0].labels, strict=True))
     for values, labels in parts:
         assert [whole[tuple(row)] for row in values] == labels.tolist()
     counts = [data.prepare(None, Node(i, 4, ""), config, tuple("abcd")) for i in range(4)]

@@ -11,11 +11,12 @@ from PIL import Image
 from fed_ist import probe, probe_table
 from fed_ist.cli import main
 from fed_ist.errors import InputError
+from fed_ist.findings import difference_noise
 from fed_ist.masks import MASKS
 from fed_ist.probe import C_VALUES, choose_c, linear_probe, mean_and_deviation, mlp_probe
 from fed_ist.probe_report import (
     PROBES,
-    difference_noise,
+    accuracy_of,
     draw_probe,
     fixed_against_random,
     half_against_whole,
@@ -173,12 +174,15 @@ def test_the_table_shows_the_unmasked_row_in_each_line():
 
 
 def test_noise_is_two_errors_of_the_test_images_and_the_seeds():
+    def noise(probe, a, b):
+        return difference_noise(accuracy_of(probe, a), accuracy_of(probe, b))
+
     a, b = row("fixed", 0.5, 0.5, 0.5), row("random", 0.5, 0.5, 0.5)
-    assert difference_noise(LINEAR, a, b) == pytest.approx(2 * (2 * 0.25 / 1000) ** 0.5)
+    assert noise(LINEAR, a, b) == pytest.approx(2 * (2 * 0.25 / 1000) ** 0.5)
     with_seeds = 2 * (2 * 0.25 / 1000 + 2 * 0.01**2 / 4) ** 0.5
-    assert difference_noise(MLP, a, b) == pytest.approx(with_seeds)
+    assert noise(MLP, a, b) == pytest.approx(with_seeds)
     single = row("fixed", 0.5, 0.5, 0.5, n_seeds=1, mlp_deviation=float("nan"))
-    assert difference_noise(MLP, single, single) == difference_noise(LINEAR, a, b)
+    assert noise(MLP, single, single) == noise(LINEAR, a, b)
 
 
 def test_the_report_says_where_a_fixed_mask_is_no_worse_and_where_it_is():

@@ -1,0 +1,145 @@
+"""What helps IST and what does not: one change at a time, on AID, 8 clients in 8 groups.
+
+`python -m sims.ist_table FOLDER`, where FOLDER holds aid-train.parquet and aid-test.parquet. Runs
+that are done are not repeated; the table goes to results/ist-variants/ist-variants.md.
+"""
+
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from fed_ist.config import Value, read_defaults
+from fed_ist.curves import Curve
+from fed_ist.encoder import create_encoder
+from fed_ist.errors import InputError
+from fed_ist.pages import show_accuracy, table_line
+from fed_ist.paths import cache_dir
+from fed_ist.report import readable_bytes
+from fed_ist.results import write_atomic
+from sims.cases import Case, configure, require_same, run_cases
+from sims.compare import ANCHORED, REMEDY, USUAL
+from sims.shared import embed_shared
+
+CLIENTS = 8
+SEEDS = 2
+PLAIN = "plain IST"
+FULL = "anchored IST"
+# The first of each part is what the others of it are held against.
+PARTS: dict[str, dict[str, dict[str, Value]]] = {
+    "No statistics sent": {
+        PLAIN: {},
+        "two hidden layers, as in the paper": {"hidden-layers": 2},
+        "three hidden layers with layer norm": {"hidden-layers": 3, "norm": "layer"},
+        "layer norm": {"norm": "layer"},
+        "batch norm": {"norm": "batch"},
+        "hidden sums not rescaled": {"rescale": False},
+        "two hidden layers, not rescaled": {"hidden-layers": 2, "rescale": False},
+        "4 groups: two clients in each": {"groups": 4},
+        "2 groups: four clients in each": {"groups": 2},
+        "random slices that overlap": {"strategy": "feddropout"},
+        "1 local epoch": {"local-epochs": 1},
+        "1 local epoch, 60 rounds": {"local-epochs": 1, "num-rounds": 60},
+        "10 local epochs, 6 rounds": {"local-epochs": 10, "num-rounds": 6},
+        "learning rate 0.003": {"learning-rate": 3e-3},
+        "learning rate 0.0003": {"learning-rate": 3e-4},
+        "SGD, learning rate 0.03": {"optimizer": "sgd", "learning-rate": 0.03},
+        "batches of 16": {"batch-size": 16},
+        "hidden dim 512": {"hidden-dim": 512},
+        "hidden dim 2048": {"hidden-dim": 2048},
+    },
+    "With statistics": {
+        FULL: ANCHORED,
+        "without the remedies for skew": {"anchor": "ridge"},
+        "inputs alone, no ridge head": {"anchor": "inputs", **REMEDY},
+        "scale of the anchor 2": {**ANCHORED, "anchor-scale": 2.0},
+        "scale of the anchor 10": {**ANCHORED, "anchor-scale": 10.0},
+        "anchor on random features, 2 MB": {**ANCHORED, "anchor-bytes": 2_000_000},
+        "two hidden layers": {**ANCHORED, "hidden-layers": 2},
+        "hidden sums not rescaled": {**ANCHORED, "rescale": False},
+        "noise of 0.1 on the statistics": {**ANCHORED, "statistics-noise": 0.1},
+        "noise of 1 on the statistics": {**ANCHORED, "statistics-noise": 1.0},
+        "10 local epochs, 6 rounds": {**ANCHORED, "local-epochs": 10, "num-rounds": 6},
+    },
+}
+HEADER = ("change", "final accuracy", "against the first", "best accuracy", "bytes per client")
+
+
+def list_cases(base: Mapping[str, Value]) -> list[Case]:
+    """Every variant with every seed."""
+    return [
+        Case("aid", part, CLIENTS, name, configure(base, changes, {"seed": seed}))
+        for part, variants in PARTS.items()
+        for name, changes in variants.items()
+        for seed in range(SEEDS)
+    ]
+
+
+def render(curves: Sequence[Curve]) -> str:
+    """Markdown: a table for each part."""
+    lines = ["# What helps IST, and what does not", ""]
+    lines += [
+        f"AID, {CLIENTS} clients in {CLIENTS} groups, {SEEDS} seeds (mean ± sample standard "
+        "deviation). Unless a row says otherwise: one hidden layer of 1024, 20 rounds of 3 local "
+        "epochs, Adam at 0.001, batches of 64. Bytes are down and up together, whole messages.",
+        "",
+    ]
+    for part, variants in PARTS.items():
+        lines += [f"## {part}", "", table_line(HEADER), table_line(("---",) * len(HEADER))]
+        found = {
+            name: [c for c in curves if (c.partition, c.method) == (part, name)]
+            for name in variants
+        }
+        finals = {
+            name: np.array([curve.accuracy[-1] for curve in runs])
+            for name, runs in found.items()
+            if runs
+        }
+        first = finals[next(iter(variants))].mean()
+        for name, final in finals.items():
+            best = np.array([max(curve.accuracy) for curve in found[name]])
+            n_bytes = float(np.mean([curve.bytes[-1] for curve in found[name]]))
+            lines.append(
+                table_line(
+                    (
+                        name,
+                        show_accuracy(final),
+                        f"{100 * (final.mean() - first):+.1f}",
+                        show_accuracy(best),
+                        readable_bytes(n_bytes),
+                    )
+                )
+            )
+        lines.append("")
+    return "\n".join(lines)
+
+
+def main() -> int:
+    data, root = Path(sys.argv[1]).resolve(), Path(__file__).resolve().parent.parent
+    out = root / "results" / "ist-variants"
+    images: dict[str, Value] = {
+        "dataset": str(data / "aid-train.parquet"),
+        "test-dataset": str(data / "aid-test.parquet"),
+        "groups": CLIENTS,
+        "strategy": "ist",
+    }
+    base = read_defaults(root / "pyproject.toml") | USUAL | images
+    config = configure(base)
+    try:
+        config.check_datasets()
+        require_same(out, USUAL)
+        encoder = create_encoder(config.encoder_spec, cache_dir(config.cache_dir))
+        files = embed_shared(config, encoder, 0)
+        found, failures = run_cases(list_cases(base), lambda _: files, out, 2)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    text = render([curve for _, curve in found])
+    write_atomic(out / "ist-variants.md", text.encode())
+    print(text, *failures, sep="\n")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

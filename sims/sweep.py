@@ -1,0 +1,192 @@
+"""`fed-ist sweep paper`: the experiments of Kariotakis et al. (CPAL 2024), in one report.
+
+Mask ratio by mask by number of clients (the paper's workers), with IST. Called by the `fed-ist`
+command with its options as one JSON object.
+"""
+
+import json
+import math
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from fed_ist.config import RunConfig, Value, read_defaults
+from fed_ist.curves import Curve
+from fed_ist.encoder import Encoder, create_encoder
+from fed_ist.errors import InputError
+from fed_ist.images import ImageSource
+from fed_ist.ist import slice_bytes
+from fed_ist.paths import cache_dir
+from fed_ist.probe_table import NO_MASK, list_cells, open_images
+from fed_ist.sweep_report import write_report
+from fed_ist.sweep_runs import SweepRun
+from fed_ist.training import local_training
+from sims.cases import Case, answer, configure, require_same, run_cases
+from sims.shared import SharedFiles, embed_shared
+
+# What the paper trains with; --set may change it.
+PAPER: dict[str, Value] = {
+    "hidden-dim": 1024,
+    "hidden-layers": 2,
+    "batch-size": 64,
+    "optimizer": "adam",
+    "learning-rate": 1e-3,
+    "local-steps": 20,
+    "partitioner": "iid",
+    "min-nodes": 1,
+}
+# What the sweep itself sets, and the option that says how.
+SWEPT = {
+    "mask": "--masks",
+    "mask-ratio": "--mask-ratio",
+    "groups": "--clients",
+    "num-rounds": "--epochs",
+    "seed": "--seeds",
+    "strategy": "",
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What `fed-ist sweep paper` asks for. overrides: run-config keys for all runs.
+
+    limit: images of each split, 0 for all. epochs: for each client of a run.
+    """
+
+    overrides: dict[str, Value]
+    mask_ratios: list[float]
+    masks: list[str]
+    clients: list[int]
+    epochs: int
+    n_seeds: int
+    limit: int
+    out: str
+    n_workers: int
+
+
+def count_rounds(config: RunConfig, epochs: int, n_images: int, clients: int) -> int:
+    """Rounds in which a client sees its part of the images `epochs` * `clients` times."""
+    n_examples = math.ceil(n_images / clients)
+    n_steps = epochs * clients * math.ceil(n_examples / config.batch_size)
+    return math.ceil(n_steps / local_training(config).count_steps(n_examples))
+
+
+def list_cases(
+    request: Request, base: Mapping[str, Value], dataset: str, n_images: int
+) -> list[Case]:
+    """Every mask at every ratio with every number of clients and every seed; ratio 0 once."""
+    cases = []
+    for mask, mask_ratio in list_cells(request.masks, request.mask_ratios):
+        for clients in request.clients:
+            for seed in range(request.n_seeds):
+                changes: dict[str, Value] = {
+                    "strategy": "ist",
+                    "mask": "fixed" if mask == NO_MASK else mask,
+                    "mask-ratio": mask_ratio,
+                    "groups": clients,
+                    "seed": seed,
+                }
+                config = configure(base, changes)
+                n_rounds = count_rounds(config, request.epochs, n_images, clients)
+                config = replace(config, num_rounds=n_rounds)
+                name = mask if mask == NO_MASK else f"{mask} {mask_ratio:g}"
+                cases.append(Case(dataset, config.partitioner, clients, name, config))
+    return cases
+
+
+def sweep(request: Request, app: Path) -> list[str]:
+    """Run what is missing and write the report; returns what could not be run, and why."""
+    for key, option in SWEPT.items():
+        if key in request.overrides:
+            instead = f"give {option} instead" if option else "leave it out"
+            raise InputError(f"--set {key} is not possible here, the sweep sets it: {instead}.")
+    base = read_defaults(app / "pyproject.toml") | PAPER | request.overrides
+    config = configure(base)
+    config.check_datasets()
+    train, test = (
+        open_images(
+            config.dataset, config.test_dataset, split, request.limit, config.seed,
+            config.band_choice,
+        )
+        for split in ("train", "test")
+    )  # fmt: skip
+    n_images = int(np.count_nonzero(train.labels >= 0))
+    if max(request.clients) > n_images:
+        raise InputError(
+            f"--clients {max(request.clients)} is more than the {n_images} training images. "
+            "Give fewer clients, or more images."
+        )
+    dataset = Path(config.dataset).stem.removesuffix("-train")
+    cases = list_cases(request, base, dataset, n_images)
+    encoder = create_encoder(config.encoder_spec, cache_dir(config.cache_dir))
+    if encoder.note:
+        print(encoder.note, file=sys.stderr)
+    settings = config.to_mapping() | {
+        "limit": request.limit,
+        "epochs": request.epochs,
+        "train-signature": train.signature,
+        "test-signature": test.signature,
+        "encoder-digest": encoder.digest,
+    }
+    for key in ("name", "results-dir", "cache-dir", *SWEPT):  # what changes no result, or varies
+        del settings[key]
+    out = Path(request.out)
+    require_same(out, settings)
+
+    @cache
+    def embedded(mask: str, mask_ratio: float) -> SharedFiles:
+        drawn = replace(config, mask=mask, mask_ratio=mask_ratio)
+        return embed_shared(drawn, encoder, request.limit)
+
+    found, failures = run_cases(
+        cases,
+        lambda case: embedded(case.config.mask, case.config.mask_ratio),
+        out,
+        request.n_workers or os.cpu_count() or 1,
+    )
+    runs = [_row(case, curve, encoder, train, test) for case, curve in found]
+    write_report(settings, runs, out)
+    return failures
+
+
+def _row(
+    case: Case, curve: Curve, encoder: Encoder, train: ImageSource, test: ImageSource
+) -> SweepRun:
+    config, rounds = case.config, len(curve.accuracy) - 1
+    return SweepRun(
+        mask=config.mask if config.mask_ratio else NO_MASK,
+        mask_ratio=config.mask_ratio,
+        clients=case.clients,
+        seed=config.seed,
+        rounds=rounds,
+        final_accuracy=curve.accuracy[-1],
+        best_accuracy=max(curve.accuracy),
+        # The bytes before the first round are those of preparing the images.
+        round_bytes=(curve.bytes[-1] - curve.bytes[0]) / (2 * rounds),
+        slice_bytes=slice_bytes(
+            encoder.embed_dim,
+            config.hidden_dim,
+            len(train.class_names),
+            config.groups,
+            config.hidden_layers,
+            config.norm,
+        ),
+        device_seconds=curve.device_seconds,
+        device_flops=curve.device_flops,
+        n_train=int(np.count_nonzero(train.labels >= 0)),
+        n_test=int(np.count_nonzero(test.labels >= 0)),
+    )
+
+
+def main() -> int:
+    request = Request(**json.loads(sys.argv[1]))
+    return answer(lambda: sweep(request, Path.cwd()), Path(request.out, "sweep"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
