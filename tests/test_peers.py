@@ -424,7 +424,7 @@ def test_fed3r_is_the_ridge_regression_of_all_examples_in_one_place(
     )
     data = embeddings(400)
     strategy = STRATEGIES["fed3r"](config, tuple("abcd"), 8, Ledger(tmp_path / "ledger.csv"))
-    grid = LocalGrid(create_app(SharedData(data, config, 5)), config, [1, 2, 3, 4, 5])
+    grid = LocalGrid(create_app(SharedData((data,), config, 5)), config, [1, 2, 3, 4, 5])
     strategy.require_nodes(grid)
     head = strategy.initial({}, grid)
     projection = head.get(PROJECTION)
