@@ -318,6 +318,13 @@ def test_a_device_draws_noise_that_nobody_can_draw_again(federate, image_folder)
     assert (gram(first, 5) != gram(second, 5)).mean() > 0.99
 
 
+def test_a_node_that_is_asked_again_has_no_new_noise_to_average_away(federate, image_folder):
+    settings = {"node_config": {"data-path": str(image_folder)}, "statistics_noise": 0.5}
+    federation = federate([5, 6], **settings).begin()
+    again = federation.strategy.collect_gram(federation.grid, 0, [5], protocol.GRAM)
+    assert (again[5].gram == gram(federation, 5)).all()
+
+
 # --- bytes ------------------------------------------------------------------------------------
 
 

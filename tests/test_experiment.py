@@ -69,7 +69,7 @@ def test_multiply_adds_of_a_worked_example(configure, shared):
     """12 · 16 + 16 · 16 + 16 · 4 weights, three times each, on 240 / 4 examples in 3 rounds."""
     outcome = run_case(configure(strategy="fedavg", hidden_layers=2), shared, 4)
     assert outcome.multiply_adds == 3 * (12 * 16 + 16 * 16 + 16 * 4) * 60 * 3
-    quarter = run_case(configure(strategy="ist"), shared, 4)
+    quarter = run_case(configure(strategy="ist", hidden_layers=2), shared, 4)
     assert quarter.multiply_adds == 3 * (12 * 4 + 4 * 4 + 4 * 4) * 60 * 3
 
 
