@@ -10,6 +10,8 @@ import numpy as np
 from fed_ist.findings import Measured, percent
 from fed_ist.probe_table import NO_MASK
 
+N_LATE = 10
+
 
 @dataclass(frozen=True)
 class SweepRun:
@@ -17,6 +19,7 @@ class SweepRun:
 
     mask: `NO_MASK` where nothing is dropped: there all masks are the same.
     best_accuracy: after any round; the best of them on the test images.
+    late_deviation: of the accuracies after the last N_LATE rounds, the sample standard deviation.
     round_bytes: of the messages of a round to a client, and as many back: the mean of both ways.
     slice_bytes: of the arrays in one of these messages, by formula.
     device_seconds, device_flops: of a client's training in the whole run, the clients' mean;
@@ -30,6 +33,7 @@ class SweepRun:
     rounds: int
     final_accuracy: float
     best_accuracy: float
+    late_deviation: float
     round_bytes: float
     slice_bytes: float
     device_seconds: float

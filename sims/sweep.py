@@ -24,7 +24,7 @@ from fed_ist.ist import slice_bytes
 from fed_ist.paths import cache_dir
 from fed_ist.probe_table import NO_MASK, list_cells, open_images
 from fed_ist.sweep_report import write_report
-from fed_ist.sweep_runs import SweepRun
+from fed_ist.sweep_runs import N_LATE, SweepRun
 from fed_ist.training import local_training
 from sims.cases import Case, answer, configure, require_same, run_cases
 from sims.shared import SharedFiles, embed_shared
@@ -166,6 +166,7 @@ def _row(
         rounds=rounds,
         final_accuracy=curve.accuracy[-1],
         best_accuracy=max(curve.accuracy),
+        late_deviation=float(np.std(curve.accuracy[-N_LATE:], ddof=1)),
         # The bytes before the first round are those of preparing the images.
         round_bytes=(curve.bytes[-1] - curve.bytes[0]) / (2 * rounds),
         slice_bytes=slice_bytes(

@@ -70,7 +70,8 @@ def test_bad_images_are_refused_before_any_work(tmp_path):
 def test_help_teaches_each_command():
     top = fed_ist("--help")
     assert top.returncode == 0
-    for command in ("run", "predict", "table", "compare", "pack", "pretrain", "probe", "bench"):
+    names = ["run", "predict", "table", "compare", "sweep", "pack", "pretrain", "probe", "bench"]
+    for command in names:
         assert command in top.stdout
         assert fed_ist(command, "--help").returncode == 0
     assert "--set mask-ratio=0.75" in fed_ist("run", "--help").stdout

@@ -208,6 +208,9 @@ def test_the_command_gives_the_same_runs_and_a_report(finished, image_folder, wo
     # 40 training images, 3 epochs of one step, or 6 of one by each of two clients.
     assert [row["rounds"] for row in rows[:2]] == ["2", "3"]
     assert (rows[0]["n_train"], rows[0]["n_test"]) == ("40", "8")
+    (whole,) = (out / "runs").glob("*-iid-1-none-0.json")
+    accuracy = json.loads(whole.read_text())["accuracy"]
+    assert float(rows[0]["late_deviation"]) == pytest.approx(np.std(accuracy, ddof=1))
     for row in rows:
         formula = slice_bytes(192, 16, 4, int(row["clients"]))
         assert float(row["slice_bytes"]) == formula
@@ -272,7 +275,7 @@ def test_bad_words_are_refused_before_anything_starts(words, says, monkeypatch, 
 
 def run(mask: str, ratio: float, clients: int, accuracy: float, **changes) -> SweepRun:
     values = {
-        "seed": 0, "rounds": 200, "best_accuracy": accuracy + 0.01,
+        "seed": 0, "rounds": 200, "best_accuracy": accuracy + 0.01, "late_deviation": 0.008,
         "round_bytes": 5100.0 / clients, "slice_bytes": 5000.0 / clients,
         "device_seconds": 1.5, "device_flops": 4e9 / clients, "n_train": 8000, "n_test": 10_000,
     }  # fmt: skip
@@ -349,6 +352,7 @@ def test_the_table_has_ratio_by_mask_by_clients_and_means_over_seeds():
     )
     assert "Means of 2 seeds" in report.notes[1]
     assert "pass i sees draw i modulo 4" in report.notes[2]
+    assert "the last 10 rounds by a standard deviation of 0.8 points" in report.notes[3]
     assert "drawn anew" not in str(make_report(SETTINGS, RUNS[3:], b"").notes)
 
 
