@@ -61,10 +61,12 @@ def draw_curves(curves: Sequence[Curve], styles: Mapping[str, Style], chosen: st
     partitions = list(dict.fromkeys(partition for partition, _ in found))
     counts = sorted({clients for _, clients in found})
     methods = [method for method in styles if any(curve.method == method for curve in curves)]
-    columns = min(len(methods), 1 + 2 * len(counts))
+    inches = max(7.0, 1.4 + 3.3 * len(counts))
+    # A line of the legend: its stroke, and about 0.065 inches a letter.
+    columns = max(1, int(inches / (0.75 + 0.065 * max(map(len, methods)))))
     legend_inches = 0.2 * -(-len(methods) // columns)
     figure = Figure(
-        figsize=(1.4 + 3.3 * len(counts), 0.8 + 2.6 * len(partitions) + legend_inches),
+        figsize=(inches, 0.8 + 2.6 * len(partitions) + legend_inches),
         layout="constrained",
     )
     panels = figure.subplots(len(partitions), len(counts), sharex=True, sharey=True, squeeze=False)
