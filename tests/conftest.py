@@ -43,3 +43,22 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def images() -> np.ndarray:
     """Random pixels: uint8 (5, 64, 64, 3)."""
     return np.random.default_rng(0).integers(0, 256, (5, 64, 64, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def federate(make_config, image_folder, tmp_path):
+    """Makes a `Federation` of nodes that share the images of a folder."""
+    from federation import CLASSES, NODES, Federation  # only here, as Flower takes long to load
+
+    def make(node_ids=NODES, classes=CLASSES, node_config=None, **changes):
+        settings = {
+            "dataset": str(image_folder),
+            "encoder_weights": "random",
+            "hidden_dim": 24,
+            "local_epochs": 1,
+            "batch_size": 8,
+        }
+        config = make_config(**(settings | changes))
+        return Federation(config, tmp_path, classes, node_ids, node_config)
+
+    return make

@@ -1,13 +1,12 @@
 """The strategies and the ClientApp, with real Flower messages between them."""
 
-import csv
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from faulty_grid import FaultyGrid
-from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from federation import NODES
+from flwr.app import Array, ArrayRecord, Error, Message, MetricRecord, RecordDict
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -17,15 +16,11 @@ from fed_ist.config import OPTIMIZERS as OPTIMIZER_NAMES
 from fed_ist.config import STRATEGIES as STRATEGY_NAMES
 from fed_ist.embeddings import load_cached
 from fed_ist.errors import InputError
-from fed_ist.heads import init_params
 from fed_ist.ist import slice_bytes
-from fed_ist.ledger import Ledger
 from fed_ist.rng import torch_seed
 from fed_ist.training import OPTIMIZERS, LocalTraining, train
 from strategies import STRATEGIES
-from strategies.wire import from_record, message_bytes, to_record
-
-NODES = [900, 100, 500]
+from strategies.wire import from_record, message_bytes
 
 
 @pytest.fixture(autouse=True)
@@ -33,55 +28,6 @@ def task_identity(monkeypatch):
     """Flower sets these in the process of a ServerApp; messages cannot be made without."""
     for name in ("_run_id", "_node_id", "_task_id"):
         monkeypatch.setattr(TaskIdentity, name, 1)
-
-
-class Federation:
-    """A strategy, its grid and its ledger, on the images of a folder."""
-
-    def __init__(self, config, tmp_path, classes, node_ids=NODES, node_config=None):
-        self.config = config
-        self.ledger_path = tmp_path / "ledger.csv"
-        self.ledger = Ledger(self.ledger_path)
-        self.grid = FaultyGrid(config, node_ids, node_config)
-        self.strategy = STRATEGIES[config.strategy](config, classes, 192, self.ledger)
-        self.params = init_params(192, config.hidden_dim, len(classes), np.random.default_rng(0))
-
-    def prepare(self):
-        self.strategy.require_nodes(self.grid)
-        return self
-
-    def configure(self, number=1):
-        arrays = to_record(self.params)
-        return list(self.strategy.configure_train(number, arrays, ConfigRecord(), self.grid))
-
-    def round(self, number=1):
-        """One round; returns the parameters after it."""
-        replies = self.grid.send_and_receive(self.configure(number))
-        merged, _ = self.strategy.aggregate_train(number, replies)
-        return self.params if merged is None else from_record(merged)
-
-    def lines(self):
-        with self.ledger_path.open() as file:
-            return list(csv.DictReader(file))
-
-
-CLASSES = ("beach", "car-park", "farmland", "forest")
-
-
-@pytest.fixture
-def federate(make_config, image_folder, tmp_path):
-    def make(node_ids=NODES, classes=CLASSES, node_config=None, **changes):
-        settings = {
-            "dataset": str(image_folder),
-            "encoder_weights": "random",
-            "hidden_dim": 24,
-            "local_epochs": 1,
-            "batch_size": 8,
-        }
-        config = make_config(**(settings | changes))
-        return Federation(config, tmp_path, classes, node_ids, node_config)
-
-    return make
 
 
 def test_names_in_the_config_are_those_that_exist():
