@@ -190,22 +190,20 @@ def capacities(federation):
     return {node.name: node.capacity * width for node in federation.strategy.prepared.values()}
 
 
-def slow(device, factor):
-    """A device as much slower in everything as the classifier of a test is smaller."""
-    return Device(
-        device.memory_bytes,
-        *(amount / factor for amount in list(vars(device).values())[1:]),
-    )
+@pytest.fixture
+def slow_profiles(monkeypatch):
+    """Boards that train so slowly that the classifier of a test is large for them."""
+    for name, device in PROFILES.items():
+        slower = replace(device, multiply_adds_per_s=device.multiply_adds_per_s / 1e5)
+        monkeypatch.setitem(PROFILES, name, slower)
 
 
 @pytest.mark.parametrize("strategy", ["ist", "heterofl", "fedrolex", "feddropout", "fjord"])
 def test_a_pi_and_a_jetson_get_slices_with_which_each_meets_the_deadline(
-    strategy, federate, monkeypatch
+    strategy, federate, slow_profiles
 ):
-    for name in ("pi-zero", "jetson-nano"):
-        monkeypatch.setitem(PROFILES, name, slow(PROFILES[name], 1000))
     federation = federate(
-        [1, 2], strategy=strategy, devices="pi-zero,jetson-nano", round_deadline_s=8.2
+        [1, 2], strategy=strategy, devices="pi-zero,jetson-nano", round_deadline_s=8
     ).prepare()
     messages = {m.metadata.dst_node_id: m for m in federation.configure()}
     sizes, real_s = {}, {}
@@ -217,15 +215,15 @@ def test_a_pi_and_a_jetson_get_slices_with_which_each_meets_the_deadline(
         (reply,) = federation.grid.send_and_receive([message])
         sent = from_record(message.content.array_records[protocol.ARRAYS])
         sizes[profile] = len(sent["fc1.bias"])
-        assert node.capacity * 24 == pytest.approx(largest_slice(device, work, 8.2))
+        assert node.capacity * 24 == pytest.approx(largest_slice(device, work, 8))
         assert sizes[profile] <= node.capacity * 24 + 1e-9
-        assert fits(device, work, sizes[profile], 8.2)
+        assert fits(device, work, sizes[profile], 8)
         real_s[profile] = (
             message_bytes(message) / device.down_bytes_per_s
             + multiply_adds(sent) * work.n_seen / device.multiply_adds_per_s
             + message_bytes(reply) / device.up_bytes_per_s
         )
-        assert real_s[profile] <= round_s(device, work, sizes[profile]) <= 8.2
+        assert real_s[profile] <= round_s(device, work, sizes[profile]) <= 8
     assert 1 <= sizes["pi-zero"] < sizes["jetson-nano"]
 
 
@@ -293,7 +291,7 @@ def test_malformed_metrics_are_refused(name, value, federate, caplog):
 
 
 def test_a_node_that_cannot_meet_the_deadline_gets_one_neuron_and_is_named_once(federate, caplog):
-    federation = federate([1, 2], devices="pi-zero,pi-4", round_deadline_s=5e-3).prepare()
+    federation = federate([1, 2], devices="pi-zero,jetson-nano", round_deadline_s=5e-3).prepare()
     assert capacities(federation) == {"0": 1, "1": 24}
     federation.strategy.prepared.pop(1)  # it lost its embeddings, say
     federation.round()
@@ -358,20 +356,19 @@ def test_the_strategy_deals_every_neuron_within_some_rounds(tmp_path_factory, se
     ledger.close()
 
 
-def test_every_neuron_of_a_mixed_federation_is_trained(federate, monkeypatch):
-    for name in ("pi-zero", "jetson-nano"):
-        monkeypatch.setitem(PROFILES, name, slow(PROFILES[name], 1000))
-    federation = federate(
-        [1, 2], devices="pi-zero,jetson-nano", round_deadline_s=6.4, local_steps=1
-    ).prepare()
+def test_every_neuron_of_a_mixed_federation_is_trained(federate, slow_profiles):
+    federation = federate([1, 2], devices="pi-zero,jetson-nano", round_deadline_s=8).prepare()
     start, n_dealt, number = federation.params, 0, 0
+    dealt = {"h1": set(), "h2": set()}
     while n_dealt < 24:
         number += 1
         federation.params = federation.round(number)
-        sent = federation.grid.sent[-2:]
-        n_dealt += sum(
-            len(m.content.array_records[protocol.ARRAYS]["fc1.bias"].numpy()) for m in sent
-        )
-    assert number > 1
-    for name in ("fc1.bias", "fc2.bias"):
-        assert (federation.params[name] != start[name]).all()
+        assert federation.strategy.counts.rejected == 0
+        for errand in federation.strategy._errands.values():
+            n_dealt += len(errand.subnet.units["h1"])
+            for axis, rows in errand.subnet.units.items():
+                dealt[axis] |= set(rows.tolist())
+    assert number == 2
+    assert dealt == {"h1": set(range(24)), "h2": set(range(24))}
+    for name in ("fc1.bias", "fc2.bias"):  # all but neurons that no example activates
+        assert (federation.params[name] != start[name]).mean() > 0.8
