@@ -2,7 +2,8 @@
 
 A round sends a slice there, trains it and sends it back. All three grow with the neurons that the
 slice has of each hidden layer (between two hidden layers with their square), so the largest slice
-that fits is found by bisection. What is sent once, such as an anchor, is not counted.
+that fits is found by bisection. A step of the optimiser takes some time however small the slice
+is. What is sent once, such as an anchor, is not counted.
 """
 
 from bisect import bisect_left
@@ -17,9 +18,12 @@ if TYPE_CHECKING:
 
 # A Flower message has as many bytes at most for each of its arrays, and once more for the rest.
 ARRAY_OVERHEAD_BYTES = 500
-# In memory at once: the slice as it came, as it started, as it is trained, and its gradients.
-SLICE_COPIES = 4
-OPTIMIZER_COPIES = {"adam": 2, "sgd": 0}  # Adam's moments
+# In memory at once: the slice as it came, as it started, as it is trained, and its gradients; Adam
+# has two moments and makes two more arrays of their size in a step. A hidden neuron takes several
+# numbers of each example: sums, what comes out, scaled, gradients, buffers; so many that the peak
+# memory of trainings of one to eight hidden layers was never above the formula's (0.65 to 0.96).
+SLICE_COPIES = {"adam": 8, "sgd": 4}
+ACTIVATION_COPIES = {"none": 16, "layer": 28, "batch": 28}
 
 
 @dataclass(frozen=True)
@@ -28,12 +32,14 @@ class Device:
 
     memory_bytes: that training may take, beside Python and its libraries.
     multiply_adds_per_s: of training, as `heads.multiply_adds` counts them.
+    step_s: what a step of the optimiser takes beside them.
     """
 
     memory_bytes: float | None = None
     multiply_adds_per_s: float | None = None
     down_bytes_per_s: float | None = None
     up_bytes_per_s: float | None = None
+    step_s: float | None = None
 
 
 # Rough: within a factor of two or three of what a board in its place will do. Training is on the
@@ -41,12 +47,13 @@ class Device:
 # (github.com/geerlingguy/top500-benchmark, issues 26 and 33). A multiply-add is two operations,
 # single precision is twice as fast as Linpack's double, and small batches reach perhaps a quarter
 # of it, though on a Zero, whose Linpack run was short of memory, they may well reach all. The Nano
-# has four A57 cores at 1.4 GHz, much like the Pi 4's four A72 at 1.5. Links: 2.4 GHz Wi-Fi, 5 GHz
-# Wi-Fi, and a cable of 100 Mbit/s.
+# has four A57 cores at 1.4 GHz, much like the Pi 4's four A72 at 1.5. A step took 1 to 2 ms on a
+# core of the machine that wrote this, beside its multiply-adds; a Pi 4's core is taken to be four times
+# slower at that, a Zero's twelve times. Links: 2.4 GHz Wi-Fi, 5 GHz Wi-Fi, a 100 Mbit/s cable.
 PROFILES: Mapping[str, Device] = {
-    "pi-zero": Device(100e6, 0.4e9, 20e6 / 8, 10e6 / 8),  # a Zero 2 W with 512 MB
-    "pi-4": Device(1500e6, 3e9, 80e6 / 8, 80e6 / 8),  # with 4 GB
-    "jetson-nano": Device(1500e6, 3e9, 100e6 / 8, 100e6 / 8),  # with 4 GB
+    "pi-zero": Device(100e6, 0.4e9, 20e6 / 8, 10e6 / 8, 0.024),  # a Zero 2 W with 512 MB
+    "pi-4": Device(1500e6, 3e9, 80e6 / 8, 80e6 / 8, 0.008),  # with 4 GB
+    "jetson-nano": Device(1500e6, 3e9, 100e6 / 8, 100e6 / 8, 0.008),  # with 4 GB
 }
 
 
@@ -54,7 +61,8 @@ PROFILES: Mapping[str, Device] = {
 class Workload:
     """What a round asks of a node, by the neurons that its slice has of each hidden layer.
 
-    n_examples: of the node. n_seen: of a round, each as often as it is trained on.
+    n_examples: of the node. n_seen: of a round, each as often as it is trained on. n_steps: of the
+    optimiser, in a round.
     """
 
     embed_dim: int
@@ -66,6 +74,7 @@ class Workload:
     batch_size: int
     n_examples: int
     n_seen: int
+    n_steps: int
 
     def slice_bytes(self, n_neurons: int) -> float:
         """The bare arrays of a slice."""
@@ -86,19 +95,19 @@ class Workload:
 
     def memory_bytes(self, n_neurons: int) -> float:
         """The node's embeddings, copies of the slice, and a batch's activations and gradients."""
-        copies = SLICE_COPIES + OPTIMIZER_COPIES[self.optimizer]
-        # Of each hidden layer the sums, with a norm these normalised, and what comes out.
-        by_layer = (2 if self.norm == "none" else 3) * n_neurons
-        values = self.embed_dim + self.hidden_layers * by_layer + self.num_classes
-        activations = 2 * 4 * self.batch_size * values
+        slices = SLICE_COPIES[self.optimizer] * self.slice_bytes(n_neurons)
+        hidden = ACTIVATION_COPIES[self.norm] * self.hidden_layers * n_neurons
+        activations = 4 * self.batch_size * (hidden + 2 * (self.embed_dim + self.num_classes))
         embeddings = 4 * self.n_examples * self.embed_dim
-        return embeddings + copies * self.slice_bytes(n_neurons) + activations
+        return embeddings + slices + activations
 
 
 def plan_workload(
     config: "RunConfig", embed_dim: int, num_classes: int, n_examples: int
 ) -> Workload:
     """What a run's configuration asks of a node with so many examples."""
+    from fed_ist.training import local_training  # only here, as torch takes seconds to load
+
     return Workload(
         embed_dim=embed_dim,
         hidden_dim=config.hidden_dim,
@@ -109,6 +118,7 @@ def plan_workload(
         batch_size=config.batch_size,
         n_examples=n_examples,
         n_seen=config.count_seen(n_examples),
+        n_steps=local_training(config).count_steps(n_examples),
     )
 
 
@@ -121,7 +131,7 @@ def _parts_s(device: Device, work: Workload, n_neurons: int) -> tuple[float, flo
     message_bytes, multiply_adds = work.message_bytes(n_neurons), work.multiply_adds(n_neurons)
     return (
         _quotient(message_bytes, device.down_bytes_per_s),
-        _quotient(multiply_adds, device.multiply_adds_per_s),
+        _quotient(multiply_adds, device.multiply_adds_per_s) + work.n_steps * (device.step_s or 0),
         _quotient(message_bytes, device.up_bytes_per_s),
     )
 

@@ -23,7 +23,7 @@ from sims.experiment import run_case
 from sims.shared import Shared, embed_shared
 
 NODES, ROUNDS, SEEDS = 8, 20, 3
-DEADLINE_S = 0.2
+DEADLINE_S = 1.5
 BOARDS = ("pi-zero", "jetson-nano")  # taken in turn
 SETTINGS: Mapping[str, dict[str, Value]] = {
     "each node its own": {"round-deadline-s": DEADLINE_S, "devices": ",".join(BOARDS)},

@@ -31,8 +31,9 @@ from fed_ist.ledger import Ledger
 from strategies import STRATEGIES
 from strategies.wire import from_record, message_bytes
 
-# embed_dim 10, hidden_dim 100, 5 classes, 2 hidden layers, Adam, batches of 8; 50 examples, 3 times
-WORK = Workload(10, 100, 5, 2, "none", "adam", 8, 50, 150)
+# embed_dim 10, hidden_dim 100, 5 classes, 2 hidden layers, Adam; 50 examples, 3 times, in batches
+# of 8: 21 steps
+WORK = Workload(10, 100, 5, 2, "none", "adam", 8, 50, 150, 21)
 
 
 def test_a_round_of_a_worked_example():
@@ -42,12 +43,15 @@ def test_a_round_of_a_worked_example():
     assert WORK.message_bytes(20) == 2980 + 500 * 7 == 6480
     # Three times forward, for each of 150 examples.
     assert WORK.multiply_adds(20) == 3 * 150 * 700 == 315_000
-    # 50 embeddings, 6 copies of the slice; of a batch of 8: 10 inputs, 2 x 2 x 20 hidden, 5 logits.
-    assert WORK.memory_bytes(20) == 4 * 50 * 10 + 6 * 2980 + 2 * 4 * 8 * (10 + 80 + 5)
+    # 50 embeddings, 8 copies of the slice, and a batch of 8 that passes 2 layers of 20 neurons.
+    assert WORK.memory_bytes(20) == 4 * 50 * 10 + 8 * 2980 + 4 * 8 * (16 * 40 + 2 * (10 + 5))
     device = Device(None, 105_000, 3240, 1620)
     assert round_s(device, WORK, 20) == 6480 / 3240 + 315_000 / 105_000 + 6480 / 1620 == 9.0
     assert largest_slice(device, WORK, 9.0) == 20
     assert largest_slice(device, WORK, 8.99) == 19
+    stepping = replace(device, step_s=0.5)
+    assert round_s(stepping, WORK, 20) == 9.0 + 21 * 0.5
+    assert largest_slice(stepping, WORK, 19.5) == 20
 
 
 def test_memory_limits_a_slice_where_time_does_not():
@@ -63,17 +67,18 @@ def test_a_node_of_which_nothing_is_known_gets_everything():
 def test_a_node_for_which_one_neuron_is_too_much_is_told_what_it_needs():
     device = Device(2000, 75, None, 1000)
     assert largest_slice(device, WORK, 10) == 0
-    # 3 * 150 * 16 = 7200 multiply-adds, 4 * (10 + 1 + 5 + 7) + 3500 = 3592 bytes, 6104 in memory
-    assert WORK.memory_bytes(1) == 2000 + 6 * 92 + 64 * 19
+    # 3 * 150 * 16 = 7200 multiply-adds, and 4 * (10 + 1 + 5 + 7) + 3500 = 3592 bytes
+    assert WORK.memory_bytes(1) == 2000 + 8 * 92 + 32 * (32 + 30) == 4720
     assert explain_misfit(device, WORK, 10) == (
         "one neuron of each layer takes 99.6 s (0 down, 96 training, 3.59 up) of 10 s, "
-        "and 0.00377 MB of memory of 0.002 MB"
+        "and 0.00472 MB of memory of 0.002 MB"
     )
     assert "memory" not in explain_misfit(replace(device, memory_bytes=None), WORK, 10)
 
 
 AMOUNT = st.one_of(st.none(), st.floats(1e-3, 1e12))
-DEVICES = st.builds(Device, AMOUNT, AMOUNT, AMOUNT, AMOUNT)
+STEP_S = st.one_of(st.none(), st.floats(1e-6, 1))
+DEVICES = st.builds(Device, AMOUNT, AMOUNT, AMOUNT, AMOUNT, STEP_S)
 WORKLOADS = st.builds(
     Workload,
     embed_dim=st.integers(1, 2000),
@@ -85,6 +90,7 @@ WORKLOADS = st.builds(
     batch_size=st.integers(1, 512),
     n_examples=st.integers(0, 10**6),
     n_seen=st.integers(0, 10**7),
+    n_steps=st.integers(0, 10**5),
 )
 DEADLINES = st.floats(1e-3, 1e6)
 
@@ -108,7 +114,8 @@ def test_more_of_any_resource_or_time_never_gives_a_smaller_slice(
 ):
     before, amount = largest_slice(device, work, limit_s), getattr(device, name)
     if amount is not None:
-        assert largest_slice(replace(device, **{name: amount * factor}), work, limit_s) >= before
+        more = amount / factor if name == "step_s" else amount * factor
+        assert largest_slice(replace(device, **{name: more}), work, limit_s) >= before
     assert largest_slice(replace(device, **{name: None}), work, limit_s) >= before
     assert largest_slice(device, work, limit_s * factor) >= before
 
@@ -121,6 +128,7 @@ def test_the_formulas_count_what_a_slice_has(layers, norm, make_config):
     slice_ = init_params(24, 9, 7, np.random.default_rng(0), layers, norm)
     assert work.slice_bytes(9) == sum(array.nbytes for array in slice_.values())
     assert work.multiply_adds(9) == 60 * multiply_adds(slice_)
+    assert work.n_steps == 2
 
 
 # --- what nodes say ------------------------------------------------------------------------------
@@ -130,6 +138,7 @@ BAD_DECLARATIONS = {
     "speed-gmacs": (0, r"speed-gmacs = 0 is not possible: give a number above 0, in billions of"),
     "down-kbps": (-3.0, r"down-kbps = -3\.0 is not possible: give a number above 0, in kilobits"),
     "up-kbps": (True, r"up-kbps = True is not possible"),
+    "step-ms": (float("nan"), r"step-ms = nan is not possible: give .* in milliseconds"),
 }
 
 
@@ -142,9 +151,10 @@ def test_a_bad_declaration_is_one_sentence_that_names_the_key(key, make_config):
 
 
 def test_declarations_are_read_in_their_units(make_config):
-    declared = {"memory-mb": 100, "speed-gmacs": 0.5, "down-kbps": 8000, "up-kbps": 80.0}
+    rates = {"speed-gmacs": 0.5, "down-kbps": 8000, "up-kbps": 80.0}
+    declared = rates | {"memory-mb": 100, "step-ms": 20}
     found = declared_device(Node(5, 0, "/x"), declared, make_config())
-    assert found == Device(100e6, 0.5e9, 1e6, 1e4)
+    assert found == Device(100e6, 0.5e9, 1e6, 1e4, 0.02)
     assert declared_device(Node(5, 0, "/x"), {}, make_config()) == Device()
 
 
@@ -177,8 +187,9 @@ def test_devices_without_a_deadline_are_refused(make_config):
 
 
 def test_speed_is_measured_by_training(make_config):
-    speed = training_speed(make_config(hidden_dim=256), 192, 10)
+    speed, step_s = training_speed(make_config(hidden_dim=256), 192, 10)
     assert 1e6 < speed < 1e13
+    assert 1e-6 < step_s < 10
 
 
 # --- through the strategy ------------------------------------------------------------------------
@@ -221,6 +232,7 @@ def test_a_pi_and_a_jetson_get_slices_with_which_each_meets_the_deadline(
         real_s[profile] = (
             message_bytes(message) / device.down_bytes_per_s
             + multiply_adds(sent) * work.n_seen / device.multiply_adds_per_s
+            + work.n_steps * device.step_s
             + message_bytes(reply) / device.up_bytes_per_s
         )
         assert real_s[profile] <= round_s(device, work, sizes[profile]) <= 8
@@ -245,22 +257,24 @@ def test_a_node_that_declares_nothing_is_measured(federate):
     federation = federate([1, 2], round_deadline_s=60).prepare()
     for reply in federation.grid.received:
         metrics = reply.content[protocol.METRICS]
-        assert set(metrics) & set(protocol.DEVICE) == {"memory-bytes", "multiply-adds-per-s"}
+        measured = {"memory-bytes", "multiply-adds-per-s", "step-s"}
+        assert set(metrics) & set(protocol.DEVICE) == measured
         assert metrics["memory-bytes"] > 1e6
         assert 1e5 < metrics["multiply-adds-per-s"] < 1e13
     assert capacities(federation) == {"0": 24, "1": 24}
 
 
 def test_what_a_device_declares_is_not_measured(federate, image_folder):
-    declared = {"data-path": str(image_folder), "memory-mb": 0.2, "speed-gmacs": 1, "up-kbps": 80}
+    declared = {"data-path": str(image_folder), "memory-mb": 0.3, "speed-gmacs": 1, "up-kbps": 80}
     federation = federate([1, 2], node_config=declared, round_deadline_s=60).prepare()
     for reply in federation.grid.received:
         metrics = reply.content[protocol.METRICS]
         assert {name: metrics.get(name) for name in protocol.DEVICE} == {
-            "memory-bytes": 0.2e6,
+            "memory-bytes": 0.3e6,
             "multiply-adds-per-s": 1e9,
             "down-bytes-per-s": None,
             "up-bytes-per-s": 10_000,
+            "step-s": None,
         }
     # At 10 kB/s up, 60 s would allow far more; 48 embeddings take 37 kB of the memory.
     assert set(capacities(federation).values()) == {24}
@@ -291,13 +305,13 @@ def test_malformed_metrics_are_refused(name, value, federate, caplog):
 
 
 def test_a_node_that_cannot_meet_the_deadline_gets_one_neuron_and_is_named_once(federate, caplog):
-    federation = federate([1, 2], devices="pi-zero,jetson-nano", round_deadline_s=5e-3).prepare()
+    federation = federate([1, 2], devices="pi-zero,jetson-nano", round_deadline_s=0.05).prepare()
     assert capacities(federation) == {"0": 1, "1": 24}
     federation.strategy.prepared.pop(1)  # it lost its embeddings, say
     federation.round()
     warnings = [r.getMessage() for r in caplog.records if "cannot meet" in r.getMessage()]
     assert len(warnings) == 1
-    assert "Node 0 cannot meet round-deadline-s: one neuron of each layer takes 0.00" in warnings[0]
+    assert "Node 0 cannot meet round-deadline-s: one neuron of each layer takes 0.07" in warnings[0]
     assert federation.strategy.counts.answered == 2
 
 
