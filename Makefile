@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint check aid ist-variants masks clean
+.PHONY: run test lint check aid ist-variants masks capacity clean
 
 run: $(VENV)/.ready
 	$(BIN)/fed-ist run
@@ -36,6 +36,11 @@ masks: $(VENV)/.ready
 	cd $(DATA) && $(CURDIR)/$(BIN)/fed-ist probe cifar10-train.parquet \
 		--test-dataset cifar10-test.parquet --mask all --mask-ratio 0,0.25,0.5,0.75,0.9 --seeds 1 \
 		--limit 4000 --out $(CURDIR)/results/masks-cifar10
+
+# The table of capacities: slices by what each node can train in time. DATA holds the parquet files.
+capacity: DATA ?= ../shared/data
+capacity: $(VENV)/.ready
+	$(BIN)/python -m sims.capacity_table $(DATA)
 
 clean:
 	rm -rf $(VENV)

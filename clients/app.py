@@ -4,6 +4,7 @@ Only what the server asked for, arrays and scalars, leaves the node; images and 
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import astuple
 from logging import WARNING
 from typing import Any
 
@@ -23,6 +24,7 @@ from flwr.common import log
 from numpy.typing import NDArray
 
 from clients.data import NodeData, OwnImages, texts
+from clients.device import declared_device, measured_device
 from clients.node import Node
 from clients.work import encode_update, statistics, train_slice
 from fed_ist import protocol
@@ -57,12 +59,18 @@ def create_app(data: NodeData) -> ClientApp:
         def work() -> RecordDict:
             config, node = parse_config(context.run_config), identify(context)
             names = texts(_task(message)[protocol.CLASS_NAMES])
+            declared = declared_device(node, context.node_config, config)
             metrics: dict[str, int | float | list[int] | list[float]] = {}
             metrics.update(data.prepare(context, node, config, names))
             if node.n_nodes:
                 metrics[protocol.PARTITION] = node.number
             if "capacity" in context.node_config:
                 metrics[protocol.CAPACITY] = _capacity(context.node_config["capacity"])
+            if config.round_deadline_s:
+                embed_dim = data.passes(context, node, config)(0)[0].shape[1]
+                device = measured_device(declared, config, embed_dim, len(names))
+                found = zip(protocol.DEVICE, astuple(device), strict=True)
+                metrics.update({name: value for name, value in found if value is not None})
             return RecordDict({protocol.METRICS: MetricRecord(metrics)})
 
         return _answer(message, work)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from fed_ist.anchors import ANCHORS
 from fed_ist.bands import BandChoice, parse_bands
+from fed_ist.capacity import PROFILES
 from fed_ist.datasets import check_dataset_name
 from fed_ist.encoder_spec import EncoderSpec
 from fed_ist.errors import InputError, require_choice
@@ -28,6 +29,7 @@ Value = str | int | float | bool
 CLOSED_FORMS = ("fed3r", "fedncm", "fedpft")  # solved from what nodes send once: no rounds
 COMPRESSED = ("quantised", "topk")  # whose updates come back inexact
 GROUPED = ("feddropout", "ist")  # whose slices are as large as `groups` says
+SLICED = ("feddropout", "fedrolex", "fjord", "heterofl", "ist")  # whose nodes get slices at all
 STRATEGIES = (
     *("fedadam", "fedavg", "fedavgm", "feddropout", "fedrolex", "fjord", "heterofl", "ist"),
     *COMPRESSED,
@@ -61,6 +63,8 @@ class RunConfig:
     groups: int
     rescale: bool
     capacities: str
+    round_deadline_s: float
+    devices: str
     anchor: str
     anchor_bytes: int
     anchor_scale: float
@@ -123,7 +127,10 @@ class RunConfig:
         require_choice("anchor", self.anchor, ANCHORS)
         require_choice("norm", self.norm, NORMS)
         require_choice("label-skew", self.label_skew, LABEL_SKEW)
-        for key in ("statistics_noise", "server_learning_rate", "proximal"):
+        for name in self.device_names:
+            require_choice("device", name, PROFILES)
+        non_negative = ("statistics_noise", "server_learning_rate", "proximal", "round_deadline_s")
+        for key in non_negative:
             self._require(key, 0 <= getattr(self, key) < float("inf"), "a number of at least 0")
         self._require("anchor_scale", 0 < self.anchor_scale < float("inf"), "a number above 0")
         self._require("server_momentum", 0 <= self.server_momentum < 1, "a number in [0, 1)")
@@ -158,6 +165,21 @@ class RunConfig:
                 f"norm = 'batch' does not go with strategy = '{self.strategy}': an inexact update "
                 "may carry a running variance below 0. Use norm = 'layer'."
             )
+        if self.round_deadline_s and self.strategy not in SLICED:
+            raise InputError(
+                f"round-deadline-s = {self.round_deadline_s:g} does not go with strategy = "
+                f"'{self.strategy}', whose slices have one size. Leave it at 0, or use one of: "
+                f"{', '.join(SLICED)}."
+            )
+        if self.round_deadline_s > self.round_timeout_s:
+            raise InputError(
+                f"round-deadline-s = {self.round_deadline_s:g} is more than round-timeout-s = "
+                f"{self.round_timeout_s:g}, after which replies are lost: raise the latter too."
+            )
+        if self.devices and not self.round_deadline_s:
+            raise InputError(
+                f"devices = {self.devices!r} is of no use without round-deadline-s: set it too."
+            )
         if self.partitioner == "column" and not self.partition_column:
             raise InputError("partitioner = 'column' needs partition-column, a column's name.")
 
@@ -174,6 +196,11 @@ class RunConfig:
         except ValueError:
             return ()
         return levels if all(0 < level <= 1 for level in levels) else ()
+
+    @cached_property
+    def device_names(self) -> tuple[str, ...]:
+        """What simulated nodes are, taken in turn; empty for this machine."""
+        return tuple(name.strip() for name in self.devices.split(",")) if self.devices else ()
 
     def count_features(self, num_classes: int) -> int:
         """Random features that ridge regression sees; 0 for the embeddings themselves."""

@@ -30,13 +30,19 @@ def equal_shares(capacities: Sequence[float]) -> list[float]:
 
 
 def partition_units(
-    widths: Mapping[str, int], shares: Sequence[float], rng: np.random.Generator
+    widths: Mapping[str, int],
+    shares: Sequence[float],
+    rng: np.random.Generator,
+    last_dealt: Mapping[str, NDArray[np.int64]] | None = None,
 ) -> list[Subnet]:
     """Deal each axis into disjoint random groups, one for each share; shares add up to 1 at most.
 
     With equal shares the sizes differ by one at most. Every group gets a neuron of each axis, even
     where its share comes to less than one. Raises `InputError` where an axis has fewer neurons than
     there are groups. Source: Yuan et al. 2022, who deal equal shares.
+
+    last_dealt: of each neuron, the round that dealt it last. Where not all can be dealt, those that
+    rested longest are, so that rounds which deal `width` neurons in all deal every one.
     """
     narrowest = min(widths.values())
     if not 1 <= len(shares) <= narrowest:
@@ -47,7 +53,11 @@ def partition_units(
     dealt: dict[str, list[NDArray[np.int64]]] = {}
     for axis, width in widths.items():
         ends = np.cumsum(_sizes(width, shares))
-        dealt[axis] = np.split(rng.permutation(width)[: ends[-1]], ends[:-1])
+        order = rng.permutation(width)
+        if last_dealt is not None and ends[-1] < width:
+            longest = order[np.argsort(last_dealt[axis][order], kind="stable")]
+            order = rng.permutation(longest[: ends[-1]])  # lest those who rested together stay so
+        dealt[axis] = np.split(order[: ends[-1]], ends[:-1])
     return [
         Subnet({axis: np.sort(groups[i]) for axis, groups in dealt.items()})
         for i in range(len(shares))

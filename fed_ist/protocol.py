@@ -33,6 +33,8 @@ NUM_EXAMPLES = "num-examples"
 LOSS = "loss"
 SECONDS = "seconds"
 CAPACITY = "capacity"  # of a node that was told one
+# The fields of `capacity.Device`, in their order, where rounds have a deadline; absent if unknown
+DEVICE = ("memory-bytes", "multiply-adds-per-s", "down-bytes-per-s", "up-bytes-per-s", "step-s")
 IMAGES_SKIPPED = "images-skipped"
 UNKNOWN_CLASSES = "unknown-classes"
 ORIGINAL_BYTES = "original-bytes"

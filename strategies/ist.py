@@ -1,9 +1,10 @@
 """Independent Subnetwork Training (Yuan et al. 2022): a disjoint slice for each group of nodes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fed_ist.dealing import equal_shares, partition_units
 from fed_ist.ist import Subnet
@@ -16,8 +17,11 @@ class IstStrategy(SliceStrategy):
 
     With `groups = 0` every sampled node is a group of its own. With more nodes than groups, nodes
     share groups; with fewer, some groups rest for the round. A group gets no more neurons than the
-    weakest of its nodes can train; the others take over what they can.
+    weakest of its nodes can train; the others take over what they can. What rests comes first in
+    the next round, so that every neuron has its turn.
     """
+
+    _last_dealt: dict[str, NDArray[np.int64]] = field(default_factory=dict)
 
     def deal(
         self,
@@ -28,4 +32,11 @@ class IstStrategy(SliceStrategy):
     ) -> list[Subnet]:
         n_groups = self.config.groups or len(capacities)
         weakest = [min(capacities[i::n_groups], default=1.0) for i in range(n_groups)]
-        return partition_units(widths, equal_shares(weakest), rng)
+        shares = equal_shares(weakest)[: len(capacities)]
+        if not self._last_dealt:
+            self._last_dealt = {a: np.zeros(n, dtype=np.int64) for a, n in widths.items()}
+        subnets = partition_units(widths, shares, rng, self._last_dealt)
+        for subnet in subnets:
+            for axis, rows in subnet.units.items():
+                self._last_dealt[axis][rows] = server_round
+        return subnets

@@ -13,12 +13,13 @@ from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
 from fed_ist import protocol
+from fed_ist.capacity import Device, explain_misfit, largest_slice, plan_workload
 from fed_ist.config import RunConfig
 from fed_ist.errors import InputError
 from fed_ist.heads import Params
 from fed_ist.ledger import Ledger, Transfer
 from fed_ist.statistics import Gram
-from strategies.replies import RejectedError, Shapes, read_arrays, read_metrics
+from strategies.replies import RejectedError, Shapes, read_arrays, read_device, read_metrics
 from strategies.wire import message_bytes, payload_bytes
 
 POLL_S = 1.0
@@ -33,7 +34,8 @@ KINDS = {
 class Prepared:
     """A node that has its embeddings ready. `name` is its partition where it is simulated.
 
-    capacity: the share of the neurons that it can train, in (0, 1].
+    capacity: the share of the neurons that it can train, in (0, 1]: what it was told, or less where
+        a round has a deadline.
     """
 
     name: str
@@ -72,6 +74,7 @@ class NodeStrategy(Strategy):
     prepared: dict[int, Prepared] = field(default_factory=dict)
     counts: RoundCounts = field(default_factory=RoundCounts)
     _passed_over: set[int] = field(default_factory=set)
+    _too_slow: set[str] = field(default_factory=set)
 
     @property
     def num_rounds(self) -> int:
@@ -126,6 +129,7 @@ class NodeStrategy(Strategy):
     def _note_prepared(self, node_id: int, reply: Message) -> None:
         try:
             counts = read_metrics(reply, protocol.PREPARED)
+            device = read_device(reply)
         except RejectedError as reason:
             log(WARNING, "Node %d: %s", node_id, reason)
             return
@@ -136,7 +140,23 @@ class NodeStrategy(Strategy):
             log(WARNING, "Node %d: its '%s' is %r", node_id, protocol.CAPACITY, capacity)
             return
         name = str(node_id if partition is None else partition)
+        if self.config.round_deadline_s:
+            n_examples = int(counts[protocol.NUM_EXAMPLES])
+            capacity = min(capacity, self._share_in_time(name, device, n_examples))
         self.prepared[node_id] = Prepared(name, counts, capacity)
+
+    def _share_in_time(self, name: str, device: Device, n_examples: int) -> float:
+        """The largest share of the neurons with which a node meets `round-deadline-s`."""
+        deadline_s, width = self.config.round_deadline_s, self.config.hidden_dim
+        work = plan_workload(self.config, self.embed_dim, len(self.class_names), n_examples)
+        n_neurons = largest_slice(device, work, deadline_s)
+        if n_neurons == 0 and name not in self._too_slow:
+            self._too_slow.add(name)
+            reason = explain_misfit(device, work, deadline_s)
+            log(WARNING, "Node %s cannot meet round-deadline-s: %s", name, reason)
+        n_neurons = max(1, n_neurons)
+        log(INFO, "Node %s gets up to %d of %d neurons", name, n_neurons, width)
+        return n_neurons / width
 
     def _usual_capacity(self, partition: object) -> float:
         """Simulated nodes take the levels in turn; others have the first until they say more."""

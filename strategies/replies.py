@@ -9,6 +9,7 @@ from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from fed_ist import protocol
+from fed_ist.capacity import Device
 
 MOST_EXAMPLES = 2**29  # below it float32 times a count is exact in float64 (see `ist.merge`)
 Arrays = Mapping[str, NDArray[Any]]
@@ -35,6 +36,18 @@ def read_metrics(reply: Message, names: tuple[str, ...]) -> dict[str, float]:
             raise RejectedError(f"its '{name}' is {value!r}")
         metrics[name] = value
     return metrics
+
+
+def read_device(reply: Message) -> Device:
+    """What a node says of itself; raises `RejectedError` for what no node can be."""
+    record = _content(reply).metric_records[protocol.METRICS]
+    values: list[float | None] = []
+    for name in protocol.DEVICE:
+        value = record.get(name)
+        if value is not None and (not isinstance(value, int | float) or not 0 < value < math.inf):
+            raise RejectedError(f"its '{name}' is {value!r}")
+        values.append(value)
+    return Device(*values)
 
 
 def read_arrays(reply: Message, wanted: Shapes) -> dict[str, NDArray[Any]]:

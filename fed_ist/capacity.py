@@ -1,0 +1,166 @@
+"""How large a slice a node can train within a round's deadline, by what is known of the node.
+
+A round sends a slice there, trains it and sends it back. All three grow with the neurons that the
+slice has of each hidden layer (between two hidden layers with their square), so the largest slice
+that fits is found by bisection. A step of the optimiser takes some time however small the slice
+is. What is sent once, such as an anchor, is not counted.
+"""
+
+from bisect import bisect_left
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fed_ist.ist import slice_bytes
+
+if TYPE_CHECKING:
+    from fed_ist.config import RunConfig
+
+# A Flower message has as many bytes at most for each of its arrays, and once more for the rest.
+ARRAY_OVERHEAD_BYTES = 500
+# In memory at once: the slice as it came, as it started, as it is trained, and its gradients; Adam
+# has two moments and makes two more arrays of their size in a step. A hidden neuron takes several
+# numbers of each example: sums, what comes out, scaled, gradients, buffers; so many that the peak
+# memory of trainings of one to eight hidden layers was never above the formula's (0.65 to 0.96).
+SLICE_COPIES = {"adam": 8, "sgd": 4}
+ACTIVATION_COPIES = {"none": 16, "layer": 28, "batch": 28}
+
+
+@dataclass(frozen=True)
+class Device:
+    """What is known of a node; None where nothing is, which limits nothing.
+
+    memory_bytes: that training may take, beside Python and its libraries.
+    multiply_adds_per_s: of training, as `heads.multiply_adds` counts them.
+    step_s: what a step of the optimiser takes beside them.
+    """
+
+    memory_bytes: float | None = None
+    multiply_adds_per_s: float | None = None
+    down_bytes_per_s: float | None = None
+    up_bytes_per_s: float | None = None
+    step_s: float | None = None
+
+
+# Rough: within a factor of two or three of what a board in its place will do. Training is on the
+# CPU, a Jetson's too. Linpack gives 0.37 GFLOPS on a Pi Zero 2 W and 11.4 on a Pi 4's chip
+# (github.com/geerlingguy/top500-benchmark, issues 26 and 33). A multiply-add is two operations,
+# single precision is twice as fast as Linpack's double, and small batches reach perhaps a quarter
+# of it, though on a Zero, whose Linpack run was short of memory, they may well reach all. The Nano
+# has four A57 cores at 1.4 GHz, much like the Pi 4's four A72 at 1.5. A step took 1 to 2 ms on a
+# core of the machine that wrote this, beside its multiply-adds; a Pi 4's core is taken to be four
+# times slower at that, a Zero's twelve times. Links: 2.4 GHz and 5 GHz Wi-Fi, a 100 Mbit/s cable.
+PROFILES: Mapping[str, Device] = {
+    "pi-zero": Device(100e6, 0.4e9, 20e6 / 8, 10e6 / 8, 0.024),  # a Zero 2 W with 512 MB
+    "pi-4": Device(1500e6, 3e9, 80e6 / 8, 80e6 / 8, 0.008),  # with 4 GB
+    "jetson-nano": Device(1500e6, 3e9, 100e6 / 8, 100e6 / 8, 0.008),  # with 4 GB
+}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a round asks of a node, by the neurons that its slice has of each hidden layer.
+
+    n_examples: of the node. n_seen: of a round, each as often as it is trained on. n_steps: of the
+    optimiser, in a round.
+    """
+
+    embed_dim: int
+    hidden_dim: int
+    num_classes: int
+    hidden_layers: int
+    norm: str
+    optimizer: str
+    batch_size: int
+    n_examples: int
+    n_seen: int
+    n_steps: int
+
+    def slice_bytes(self, n_neurons: int) -> float:
+        """The bare arrays of a slice."""
+        return slice_bytes(
+            self.embed_dim, n_neurons, self.num_classes, 1, self.hidden_layers, self.norm
+        )
+
+    def message_bytes(self, n_neurons: int) -> float:
+        """One message with a slice, rounded up by some hundred bytes."""
+        by_layer = 2 + {"none": 0, "layer": 2, "batch": 4}[self.norm]
+        n_arrays = by_layer * self.hidden_layers + 2
+        return self.slice_bytes(n_neurons) + ARRAY_OVERHEAD_BYTES * (n_arrays + 1)
+
+    def multiply_adds(self, n_neurons: int) -> float:
+        """Of a round's training; see `heads.multiply_adds`."""
+        by_neuron = self.embed_dim + (self.hidden_layers - 1) * n_neurons + self.num_classes
+        return 3.0 * self.n_seen * by_neuron * n_neurons
+
+    def memory_bytes(self, n_neurons: int) -> float:
+        """The node's embeddings, copies of the slice, and a batch's activations and gradients."""
+        slices = SLICE_COPIES[self.optimizer] * self.slice_bytes(n_neurons)
+        hidden = ACTIVATION_COPIES[self.norm] * self.hidden_layers * n_neurons
+        activations = 4 * self.batch_size * (hidden + 2 * (self.embed_dim + self.num_classes))
+        embeddings = 4 * self.n_examples * self.embed_dim
+        return embeddings + slices + activations
+
+
+def plan_workload(
+    config: "RunConfig", embed_dim: int, num_classes: int, n_examples: int
+) -> Workload:
+    """What a run's configuration asks of a node with so many examples."""
+    from fed_ist.training import local_training  # only here, as torch takes seconds to load
+
+    return Workload(
+        embed_dim=embed_dim,
+        hidden_dim=config.hidden_dim,
+        num_classes=num_classes,
+        hidden_layers=config.hidden_layers,
+        norm=config.norm,
+        optimizer=config.optimizer,
+        batch_size=config.batch_size,
+        n_examples=n_examples,
+        n_seen=config.count_seen(n_examples),
+        n_steps=local_training(config).count_steps(n_examples),
+    )
+
+
+def round_s(device: Device, work: Workload, n_neurons: int) -> float:
+    """Seconds of a round: the slice goes down, is trained, and goes up; 0 for what is unknown."""
+    return sum(_parts_s(device, work, n_neurons))
+
+
+def _parts_s(device: Device, work: Workload, n_neurons: int) -> tuple[float, float, float]:
+    message_bytes, multiply_adds = work.message_bytes(n_neurons), work.multiply_adds(n_neurons)
+    return (
+        _quotient(message_bytes, device.down_bytes_per_s),
+        _quotient(multiply_adds, device.multiply_adds_per_s) + work.n_steps * (device.step_s or 0),
+        _quotient(message_bytes, device.up_bytes_per_s),
+    )
+
+
+def _quotient(amount: float, per_s: float | None) -> float:
+    return 0.0 if per_s is None else amount / per_s
+
+
+def fits(device: Device, work: Workload, n_neurons: int, deadline_s: float) -> bool:
+    """Whether a round with such a slice ends in time and stays within the node's memory."""
+    if device.memory_bytes is not None and work.memory_bytes(n_neurons) > device.memory_bytes:
+        return False
+    return round_s(device, work, n_neurons) <= deadline_s
+
+
+def largest_slice(device: Device, work: Workload, deadline_s: float) -> int:
+    """Neurons of each hidden layer that a slice may have; 0 where not even one fits."""
+    sizes = range(1, work.hidden_dim + 1)
+    return bisect_left(sizes, True, key=lambda n: not fits(device, work, n, deadline_s))
+
+
+def explain_misfit(device: Device, work: Workload, deadline_s: float) -> str:
+    """What a node would need for one neuron of each layer, where even that does not fit."""
+    down_s, training_s, up_s = _parts_s(device, work, 1)
+    needs = (
+        f"one neuron of each layer takes {down_s + training_s + up_s:.3g} s ({down_s:.3g} down, "
+        f"{training_s:.3g} training, {up_s:.3g} up) of {deadline_s:g} s"
+    )
+    if device.memory_bytes is None:
+        return needs
+    needed_mb, has_mb = work.memory_bytes(1) / 1e6, device.memory_bytes / 1e6
+    return f"{needs}, and {needed_mb:.3g} MB of memory of {has_mb:.3g} MB"
