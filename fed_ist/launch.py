@@ -126,7 +126,12 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 def run_experiment(app: Path, module: str, request: Mapping[str, object]) -> int:
     """`python -m MODULE` of the app, in this environment; returns its exit code."""
     command = [sys.executable, "-m", module, json.dumps(request)]
-    return subprocess.run(command, env=own_environment(), cwd=app, check=False).returncode
+    with subprocess.Popen(command, env=own_environment(), cwd=app) as process:
+        while True:
+            try:
+                return process.wait()
+            except KeyboardInterrupt:
+                pass  # the experiment was told too, and ends once the runs under way are kept
 
 
 def flwr_run(

@@ -5,8 +5,12 @@ A folder holds `settings.json`, what all runs have in common, and `runs/<case>.j
 
 import json
 import multiprocessing
+import os
 import re
+import signal
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
@@ -73,24 +77,42 @@ def run_cases(
     left.sort(key=lambda case: (case.config.strategy == "ist", -case.clients))
     context = multiprocessing.get_context("spawn")
     with (
-        ProcessPoolExecutor(n_workers, context, torch.set_num_threads, (1,)) as pool,
+        ProcessPoolExecutor(n_workers, context, _start_worker, (os.getpid(),)) as pool,
         tqdm(total=len(cases), initial=len(cases) - len(left)) as progress,
     ):
         asked = {}
-        for case in left:
-            # The first cases run while the embeddings of the next are computed.
-            progress.set_description("runs, encoding")
-            done = pool.submit(_work, case, embed(case), runs)
-            done.add_done_callback(lambda _: progress.update())
-            asked[done] = case
-        progress.set_description("runs")
-        failures = [
-            f"{asked[done].file_name}: {done.result()}"
-            for done in as_completed(asked)
-            if done.result()
-        ]
+        try:
+            for case in left:
+                # The first cases run while the embeddings of the next are computed.
+                progress.set_description("runs, encoding")
+                done = pool.submit(_work, case, embed(case), runs)
+                done.add_done_callback(lambda _: progress.update())
+                asked[done] = case
+            progress.set_description("runs")
+            failures = [
+                f"{asked[done].file_name}: {done.result()}"
+                for done in as_completed(asked)
+                if done.result()
+            ]
+        except KeyboardInterrupt:
+            progress.set_description("interrupted: the runs under way are finished")
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
     found = [(case, runs / case.file_name) for case in cases]
     return [(case, read_curve(path)) for case, path in found if path.exists()], failures
+
+
+def _start_worker(parent: int) -> None:
+    """One thread, as there are as many workers as cores; it ends with the command, or before."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what becomes of a run
+
+    def end_with_parent() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)  # else a killed command would leave its workers behind
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _work(case: Case, files: SharedFiles, runs: Path) -> str:
@@ -132,6 +154,9 @@ def answer(work: Callable[[], list[str]], report: Path) -> int:
     except InputError as error:
         print(f"fed-ist: {error}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("Interrupted. The same command goes on where this one was.", file=sys.stderr)
+        return 130
     for failure in failures:
         print(f"not run: {failure}", file=sys.stderr)
     print(report.with_suffix(".md").read_text())

@@ -1,10 +1,13 @@
 """Many runs over the same embeddings, and the command that compares methods."""
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import psutil
 import pytest
 from conftest import ROOT
 
@@ -119,6 +122,29 @@ def test_bad_input_is_one_sentence(request_for, changes, says):
     assert done.returncode == 2
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("how, code", [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
+def test_an_interrupted_command_keeps_what_it_had_and_leaves_no_process(request_for, how, code):
+    request = request_for(overrides={"num-rounds": 200}, n_workers=2)
+    command = [sys.executable, "-m", "sims.compare", json.dumps(vars(request))]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    runs = Path(request.out, "runs")
+    deadline = time.monotonic() + 120
+    while not list(runs.glob("*.json")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    workers = psutil.Process(process.pid).children(recursive=True)
+    assert len(workers) >= 2
+    process.send_signal(how)
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == code
+    assert "Traceback" not in told
+    _, alive = psutil.wait_procs(workers, timeout=30)
+    assert alive == []
+    kept = [read_curve(path) for path in runs.glob("*.json")]
+    assert 1 <= len(kept) < 12
+    if how == signal.SIGINT:
+        assert not list(runs.glob(".*"))  # nothing half-written
 
 
 def test_a_folder_without_settings_gets_them(tmp_path):
