@@ -1,15 +1,13 @@
 """Federated averaging (McMahan et al. 2017), and what a server's own optimiser makes of it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-
-import numpy as np
 
 from fed_ist.dealing import leading_units
 from fed_ist.heads import RUNNING, Params
 from fed_ist.ist import Subnet, merge
 from fed_ist.server_optimizers import ServerAdam, ServerMomentum
-from strategies.slices import SliceStrategy
+from strategies.slices import Dealing, SliceStrategy
 
 ADAM_BETA2, ADAM_TAU = 0.99, 1e-3  # the paper's
 
@@ -21,14 +19,8 @@ class FedAvgStrategy(SliceStrategy):
     It is IST with a single group: the slice is everything.
     """
 
-    def deal(
-        self,
-        widths: Mapping[str, int],
-        capacities: Sequence[float],
-        server_round: int,
-        rng: np.random.Generator,
-    ) -> list[Subnet]:
-        return [leading_units(widths, 1.0)]
+    def deal(self, to: Dealing) -> list[Subnet]:
+        return [leading_units(to.widths, 1.0)]
 
 
 @dataclass

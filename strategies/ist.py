@@ -1,6 +1,5 @@
 """Independent Subnetwork Training (Yuan et al. 2022): a disjoint slice for each group of nodes."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -8,7 +7,7 @@ from numpy.typing import NDArray
 
 from fed_ist.dealing import equal_shares, partition_units
 from fed_ist.ist import Subnet
-from strategies.slices import SliceStrategy
+from strategies.slices import Dealing, SliceStrategy
 
 
 @dataclass
@@ -23,20 +22,14 @@ class IstStrategy(SliceStrategy):
 
     _last_dealt: dict[str, NDArray[np.int64]] = field(default_factory=dict)
 
-    def deal(
-        self,
-        widths: Mapping[str, int],
-        capacities: Sequence[float],
-        server_round: int,
-        rng: np.random.Generator,
-    ) -> list[Subnet]:
-        n_groups = self.config.groups or len(capacities)
-        weakest = [min(capacities[i::n_groups], default=1.0) for i in range(n_groups)]
-        shares = equal_shares(weakest)[: len(capacities)]
+    def deal(self, to: Dealing) -> list[Subnet]:
+        n_groups = self.config.groups or len(to.capacities)
+        weakest = [min(to.capacities[i::n_groups], default=1.0) for i in range(n_groups)]
+        shares = equal_shares(weakest)[: len(to.capacities)]
         if not self._last_dealt:
-            self._last_dealt = {a: np.zeros(n, dtype=np.int64) for a, n in widths.items()}
-        subnets = partition_units(widths, shares, rng, self._last_dealt)
+            self._last_dealt = {a: np.zeros(n, dtype=np.int64) for a, n in to.widths.items()}
+        subnets = partition_units(to.widths, shares, to.rng, self._last_dealt)
         for subnet in subnets:
             for axis, rows in subnet.units.items():
-                self._last_dealt[axis][rows] = server_round
+                self._last_dealt[axis][rows] = to.server_round
         return subnets

@@ -1,7 +1,7 @@
 """What all strategies share of dealing with nodes: wait for them, prepare, ask, count bytes."""
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import INFO, WARNING
 from typing import Any
@@ -97,18 +97,8 @@ class NodeStrategy(Strategy):
         if not new:
             return
         log(INFO, "Preparing %d nodes: they mask, pack and encode their images", len(new))
-        task = ConfigRecord({protocol.CLASS_NAMES: list(self.class_names)})
-        messages = [
-            Message(
-                RecordDict({protocol.TASK: task}),
-                dst_node_id=node_id,
-                message_type=MessageType.QUERY,
-                ttl=self.config.prepare_timeout_s,
-                group_id=str(server_round),
-            )
-            for node_id in new
-        ]
         timeout_s = self.config.prepare_timeout_s
+        messages = self._queries(MessageType.QUERY, {}, new, server_round, timeout_s)
         replies = {
             reply.metadata.src_node_id: reply
             for reply in grid.send_and_receive(messages, timeout=timeout_s)
@@ -125,6 +115,27 @@ class NodeStrategy(Strategy):
             self._enter(server_round, "down", message)
             if node_id in replies:
                 self._enter(server_round, "up", replies[node_id])
+
+    def _queries(
+        self,
+        message_type: str,
+        asked: Mapping[str, str],
+        node_ids: Sequence[int],
+        server_round: int,
+        timeout_s: float,
+    ) -> list[Message]:
+        """The same question to each node, with the classes by which it labels its images."""
+        task = ConfigRecord({**asked, protocol.CLASS_NAMES: list(self.class_names)})
+        return [
+            Message(
+                RecordDict({protocol.TASK: task}),
+                dst_node_id=node_id,
+                message_type=message_type,
+                ttl=timeout_s,
+                group_id=str(server_round),
+            )
+            for node_id in node_ids
+        ]
 
     def _note_prepared(self, node_id: int, reply: Message) -> None:
         try:
@@ -201,23 +212,13 @@ class NodeStrategy(Strategy):
         self, grid: Grid, server_round: int, node_ids: Sequence[int], kind: str, wanted: Shapes
     ) -> dict[int, dict[str, NDArray[Any]]]:
         """Statistics of the nodes' embeddings, node id -> arrays; who sends none is left out."""
-        task = ConfigRecord(
-            {protocol.STATISTICS: kind, protocol.CLASS_NAMES: list(self.class_names)}
-        )
-        messages = [
-            Message(
-                RecordDict({protocol.TASK: task}),
-                dst_node_id=node_id,
-                message_type=protocol.STATISTICS_QUERY,
-                ttl=self.config.round_timeout_s,
-                group_id=str(server_round),
-            )
-            for node_id in node_ids
-        ]
+        timeout_s, asked = self.config.round_timeout_s, {protocol.STATISTICS: kind}
+        query = protocol.STATISTICS_QUERY
+        messages = self._queries(query, asked, node_ids, server_round, timeout_s)
         for message in messages:
             self._enter(server_round, "down", message)
         found: dict[int, dict[str, NDArray[Any]]] = {}
-        for reply in grid.send_and_receive(messages, timeout=self.config.round_timeout_s):
+        for reply in grid.send_and_receive(messages, timeout=timeout_s):
             node_id = reply.metadata.src_node_id
             try:
                 if node_id not in node_ids or node_id in found:

@@ -37,6 +37,20 @@ from strategies.wire import from_record, to_record
 
 
 @dataclass(frozen=True)
+class Dealing:
+    """What a rule may know when it deals slices in a round.
+
+    widths: neurons on each axis. capacities: of the sampled nodes, the share of the neurons that
+    each can train.
+    """
+
+    widths: Mapping[str, int]
+    capacities: Sequence[float]
+    server_round: int
+    rng: np.random.Generator
+
+
+@dataclass(frozen=True)
 class Errand:
     """What one node was asked to train. capacity: the node's, as of `nodes.Prepared`."""
 
@@ -58,17 +72,8 @@ class SliceStrategy(NodeStrategy):
     _params: Params = field(default_factory=dict)
 
     @abstractmethod
-    def deal(
-        self,
-        widths: Mapping[str, int],
-        capacities: Sequence[float],
-        server_round: int,
-        rng: np.random.Generator,
-    ) -> list[Subnet]:
-        """The subnets of this round; node i of those sampled trains number i modulo their count.
-
-        capacities: of the sampled nodes, the share of the neurons that each can train.
-        """
+    def deal(self, to: Dealing) -> list[Subnet]:
+        """The subnets of this round; node i of those sampled trains number i modulo their count."""
 
     def scale(self, share: float) -> float:
         """What the hidden neurons of a slice are multiplied by while it trains."""
@@ -159,7 +164,7 @@ class SliceStrategy(NodeStrategy):
         sampled = [nodes[i] for i in rng.permutation(len(nodes))[:n_sampled]]
         widths = hidden_widths(self._params)
         capacities = [self.prepared[node_id].capacity for node_id in sampled]
-        subnets = self.deal(widths, capacities, server_round, rng)
+        subnets = self.deal(Dealing(widths, capacities, server_round, rng))
         for i, node_id in enumerate(sampled):
             subnet = subnets[i % len(subnets)]
             slice_ = extract(self._params, subnet)

@@ -1,14 +1,11 @@
 """Methods that, like IST, send each node a part of the classifier, but overlapping ones."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-
-import numpy as np
 
 from fed_ist import protocol
 from fed_ist.dealing import leading_units, random_units, rolling_units
 from fed_ist.ist import Subnet
-from strategies.slices import SliceStrategy
+from strategies.slices import Dealing, SliceStrategy
 
 
 @dataclass
@@ -18,29 +15,17 @@ class FedDropoutStrategy(SliceStrategy):
     As many as IST would deal it, one part in `groups` (0: in the number of nodes).
     """
 
-    def deal(
-        self,
-        widths: Mapping[str, int],
-        capacities: Sequence[float],
-        server_round: int,
-        rng: np.random.Generator,
-    ) -> list[Subnet]:
-        share = 1 / (self.config.groups or len(capacities))
-        return [random_units(widths, min(share, capacity), rng) for capacity in capacities]
+    def deal(self, to: Dealing) -> list[Subnet]:
+        share = 1 / (self.config.groups or len(to.capacities))
+        return [random_units(to.widths, min(share, part), to.rng) for part in to.capacities]
 
 
 @dataclass
 class HeteroFlStrategy(SliceStrategy):
     """HeteroFL (Diao et al. 2021): each node gets the first neurons, as many as it can train."""
 
-    def deal(
-        self,
-        widths: Mapping[str, int],
-        capacities: Sequence[float],
-        server_round: int,
-        rng: np.random.Generator,
-    ) -> list[Subnet]:
-        return [leading_units(widths, capacity) for capacity in capacities]
+    def deal(self, to: Dealing) -> list[Subnet]:
+        return [leading_units(to.widths, capacity) for capacity in to.capacities]
 
 
 @dataclass
@@ -65,11 +50,6 @@ class FedRolexStrategy(SliceStrategy):
     further in each round.
     """
 
-    def deal(
-        self,
-        widths: Mapping[str, int],
-        capacities: Sequence[float],
-        server_round: int,
-        rng: np.random.Generator,
-    ) -> list[Subnet]:
-        return [rolling_units(widths, capacity, server_round - 1) for capacity in capacities]
+    def deal(self, to: Dealing) -> list[Subnet]:
+        first = to.server_round - 1
+        return [rolling_units(to.widths, capacity, first) for capacity in to.capacities]

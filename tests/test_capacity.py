@@ -29,6 +29,7 @@ from fed_ist.heads import init_params, multiply_adds
 from fed_ist.ist import Subnet
 from fed_ist.ledger import Ledger
 from strategies import STRATEGIES
+from strategies.slices import Dealing
 from strategies.wire import from_record, message_bytes
 
 # embed_dim 10, hidden_dim 100, 5 classes, 2 hidden layers, Adam; 50 examples, 3 times, in batches
@@ -361,7 +362,7 @@ def test_the_strategy_deals_every_neuron_within_some_rounds(tmp_path_factory, se
     rng, seen, n_dealt, number = np.random.default_rng(seed), set(), 0, 0
     while n_dealt < 48:
         number += 1
-        subnets: list[Subnet] = strategy.deal({"h1": 48, "h2": 48}, found, number, rng)
+        subnets: list[Subnet] = strategy.deal(Dealing({"h1": 48, "h2": 48}, found, number, rng))
         for i, subnet in enumerate(subnets):
             assert len(subnet.units["h2"]) <= round(48 * min(found[i :: len(subnets)]))
             seen |= set(subnet.units["h2"].tolist())
