@@ -29,12 +29,14 @@ class Gram:
 
     gram: ((d+1)(d+2)/2,) the upper triangle of the sum of z zᵀ, row by row.
     sums: (num_classes, d+1) the sum of z in each class; the last column counts.
+    noise: the variance of the noise in each number.
     Raises `ValueError` where shapes disagree or a number is not finite or no floating-point number,
     as a reply's may.
     """
 
     gram: Floats
     sums: Floats
+    noise: float = 0.0
 
     def __post_init__(self) -> None:
         side = self.sums.shape[1] if self.sums.ndim == 2 else 0
@@ -77,7 +79,8 @@ def add(a: Gram, b: Gram) -> Gram:
     """The statistics of both, float64. Raises `ValueError` where their shapes differ."""
     if a.sums.shape != b.sums.shape:
         raise ValueError(f"Sums {a.sums.shape} and {b.sums.shape} cannot be added.")
-    return Gram(a.gram.astype(np.float64) + b.gram, a.sums.astype(np.float64) + b.sums)
+    gram, sums = a.gram.astype(np.float64) + b.gram, a.sums.astype(np.float64) + b.sums
+    return Gram(gram, sums, a.noise + b.noise)
 
 
 def with_noise(stats: Gram, sigma: float, rng: np.random.Generator) -> Gram:
@@ -88,7 +91,8 @@ def with_noise(stats: Gram, sigma: float, rng: np.random.Generator) -> Gram:
     example, for epsilon below 1 (Dwork and Roth 2014, theorem A.1). The counts are noisy too.
     """
     noisy = (array + rng.normal(0.0, sigma, array.shape) for array in (stats.gram, stats.sums))
-    return Gram(*(array.astype(np.float32) for array in noisy))
+    gram, sums = (array.astype(np.float32) for array in noisy)
+    return Gram(gram, sums, stats.noise + sigma**2)
 
 
 def solve_ridge(stats: Gram, strength: float) -> Linear:
@@ -97,9 +101,9 @@ def solve_ridge(stats: Gram, strength: float) -> Linear:
     The bias is not penalised. The penalty is `strength` times the mean eigenvalue of the centred
     scatter (the trace of the covariance · n / d), so that it depends neither on the scale of the
     embeddings nor on how many there are. Negative eigenvalues, which only noise makes, count as 0;
-    and the penalty never falls below what float32 lost of the largest eigenvalue before centring,
-    lest embeddings all alike get weights from rounding. Raises `InputError` for a negative
-    strength. Source: Fanì et al. 2024.
+    and the penalty never falls below the noise, nor below what float32 lost of the largest
+    eigenvalue before centring, lest embeddings all alike get weights from rounding. Raises
+    `InputError` for a negative strength. Source: Fanì et al. 2024.
     """
     return _solve(_centre(stats), strength)
 
@@ -108,13 +112,13 @@ def half_whitening(stats: Gram) -> Linear:
     """Weight (d, d) and bias (d,), float32, of z -> inputs with mean 0 along the principal axes.
 
     Each axis is divided by the square root of its deviation, the fourth root of its variance, and
-    all by one number that makes the mean variance 1. Variances below 1e-5 of the mean count as
-    that, lest noise be blown up.
+    all by one number that makes the mean variance 1. Variances below 1e-5 of the mean, or below
+    what the noise in the statistics may make, count as that, lest noise be blown up.
     """
     centred = _centre(stats)
     n = max(float(stats.sums[:, -1].sum(dtype=np.float64)), 1.0)
     variances = centred.values / n
-    roots = np.sqrt(np.maximum(variances, max(1e-5 * variances.mean(), np.finfo(float).tiny)))
+    roots = np.sqrt(np.maximum(variances, max(1e-5 * variances.mean(), centred.lost / n)))
     weight = centred.vectors.T / np.sqrt(roots * roots.mean())[:, None]
     return weight.astype(np.float32), (-weight @ centred.mean).astype(np.float32)
 
@@ -202,6 +206,8 @@ def _centre(stats: Gram) -> _Centred:
     # The largest eigenvalue before centring is no larger than this.
     largest = float(values[-1] + n * np.sum(mean**2))
     lost = float(np.finfo(np.float32).eps) * largest + float(np.finfo(np.float32).tiny)
+    # Wigner's semicircle: no eigenvalue of symmetric noise of deviation σ is beyond 2 σ √d.
+    lost = max(lost, 2 * np.sqrt(stats.noise * len(gram)))
     return _Centred(values, vectors, targets, mean, counts / n, lost)
 
 

@@ -58,8 +58,8 @@ PARTS: dict[str, dict[str, dict[str, Value]]] = {
         "anchor on random features, 2 MB": {**ANCHORED, "anchor-bytes": 2_000_000},
         "two hidden layers": {**ANCHORED, "hidden-layers": 2},
         "hidden sums not rescaled": {**ANCHORED, "rescale": False},
-        "noise of 0.1 on the statistics": {**ANCHORED, "statistics-noise": 0.1},
         "noise of 1 on the statistics": {**ANCHORED, "statistics-noise": 1.0},
+        "noise of 10 on the statistics": {**ANCHORED, "statistics-noise": 10.0},
         "10 local epochs, 6 rounds": {**ANCHORED, "local-epochs": 10, "num-rounds": 6},
     },
 }

@@ -241,8 +241,9 @@ class NodeStrategy(Strategy):
             protocol.CLASS_SUMS: ((n_classes, width), "float32"),
         }
         found = self.collect(grid, server_round, node_ids, kind, wanted)
+        noise = self.config.statistics_noise**2
         return {
-            node_id: Gram(arrays[protocol.GRAM], arrays[protocol.CLASS_SUMS])
+            node_id: Gram(arrays[protocol.GRAM], arrays[protocol.CLASS_SUMS], noise)
             for node_id, arrays in found.items()
         }
 

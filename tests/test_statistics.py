@@ -14,6 +14,7 @@ from fed_ist.statistics import (
     class_means,
     feature_dim_for_budget,
     gram_statistics,
+    half_whitening,
     solve_ridge,
     squared_error,
     with_noise,
@@ -210,6 +211,48 @@ def test_the_error_of_a_worked_example():
     """At x = 2 the logits are 1 and -1 where 0 and 1 are wanted: 1² + 2²."""
     head = (np.array([[1], [-1]], np.float32), np.array([-1, 1], np.float32))
     assert squared_error(gram_statistics(np.array([[2]], np.float32), np.array([1]), 2), head) == 5
+
+
+def test_noise_adds_up_and_its_size_is_known():
+    stats = gram_statistics(*examples(0, 20), 3)
+    noisy = with_noise(stats, 2.0, np.random.default_rng(0))
+    assert add(noisy, with_noise(stats, 1.0, np.random.default_rng(1))).noise == 5.0
+
+
+def test_axes_that_are_nothing_but_noise_are_not_blown_up():
+    """Of 40 axes one varies; noise of 1 on the sums of 400 examples covers the other 39."""
+    rng = np.random.default_rng(0)
+    x = (0.01 * rng.normal(size=(400, 40))).astype(np.float32)
+    x[:, 0] += rng.normal(size=400)
+    stats = gram_statistics(x, rng.integers(0, 3, 400), 3)
+    noisy = with_noise(stats, 1.0, rng)
+    for known, largest in ((noisy, 4.0), (Gram(noisy.gram, noisy.sums), 1e9)):
+        scales = np.linalg.norm(half_whitening(known)[0], axis=1)
+        ratio = scales.max() / scales.min()
+        assert ratio < largest
+    assert ratio > 20  # where the noise is not known to be there
+
+
+def test_ridge_is_penalised_by_no_less_than_the_noise():
+    x, y = examples(0, 50)
+    noisy = with_noise(gram_statistics(x, y, 3), 30.0, np.random.default_rng(0))
+    weight, _ = solve_ridge(noisy, 0.0)
+    unaware, _ = solve_ridge(Gram(noisy.gram, noisy.sums), 0.0)
+    assert 100 * np.abs(weight).max() < np.abs(unaware).max()
+
+
+@given(seed=SEEDS)
+def test_half_whitened_inputs_have_mean_0_and_variances_of_the_root(seed):
+    rng = np.random.default_rng(seed)
+    x = (rng.normal(size=(60, 4)) @ rng.normal(size=(4, 4)) + 3).astype(np.float32)
+    weight, bias = half_whitening(gram_statistics(x, np.zeros(60, np.int64), 1))
+    inputs = x.astype(np.float64) @ weight.T.astype(np.float64) + bias
+    covariance = np.cov(inputs.T, bias=True)
+    assert np.allclose(inputs.mean(axis=0), 0, atol=1e-2)
+    assert np.isclose(np.trace(covariance) / 4, 1, atol=2e-2)
+    roots = np.sqrt(np.linalg.eigvalsh(np.cov(x.T.astype(np.float64), bias=True)))
+    assert np.allclose(np.sort(np.diag(covariance)), roots / roots.mean(), atol=5e-2)
+    assert np.allclose(covariance, np.diag(np.diag(covariance)), atol=5e-2)
 
 
 def test_the_chosen_strength_has_the_least_error_of_cross_validation():
