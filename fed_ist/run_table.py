@@ -15,7 +15,7 @@ HEADER = (
     "groups",
     "accuracy",
     "best",
-    "B/slice down",
+    "B a round down",
     "up",
     "formula",
     "sent in all (MB)",
@@ -23,7 +23,9 @@ HEADER = (
 
 
 def render_table(runs: Sequence[tuple[str, Mapping[str, object]]]) -> str:
-    """One line a run, from its summary.json. Bytes are arrays (payload); the sum is messages."""
+    """One line a run, from its summary.json. Bytes are arrays (payload) a node and round, statistics
+    included; the formula is that of a slice; the sum is messages.
+    """
     rows = [HEADER, tuple("---" for _ in HEADER)]
     rows += [_row(name, summary) for name, summary in runs]
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

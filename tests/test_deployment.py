@@ -1,5 +1,6 @@
 """A deployed federation: a SuperLink and SuperNodes as processes, each node with its own images."""
 
+import csv
 import json
 import os
 import shutil
@@ -90,6 +91,9 @@ def test_nodes_with_their_own_folders_train_together(federation, tmp_path):
         "hidden-dim=64",
         "batch-size=8",
         "local-epochs=8",
+        "anchor=ridge",
+        "label-skew=calibrate",
+        "proximal=0.1",
     ):
         command += ["--set", setting]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)
@@ -101,3 +105,7 @@ def test_nodes_with_their_own_folders_train_together(federation, tmp_path):
     assert summary["images_of_unknown_classes"] == 12
     assert summary["accuracy"] > 0.5
     assert f"results     {tmp_path / 'results' / 'deployed'}" in done.stdout
+    with (tmp_path / "results" / "deployed" / "ledger.csv").open() as file:
+        kinds = [(line["kind"], line["direction"]) for line in csv.DictReader(file)]
+    assert kinds.count(("statistics", "up")) == 2  # once from each node
+    assert kinds.count(("train", "up")) == 6
