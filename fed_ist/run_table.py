@@ -23,8 +23,10 @@ HEADER = (
 
 
 def render_table(runs: Sequence[tuple[str, Mapping[str, object]]]) -> str:
-    """One line a run, from its summary.json. Bytes are arrays (payload) a node and round, statistics
-    included; the formula is that of a slice; the sum is messages.
+    """One line a run, from its summary.json.
+
+    Bytes of a round are arrays (payload) of one node, with what was sent once spread over the
+    rounds; the formula is that of a slice; the sum is messages.
     """
     rows = [HEADER, tuple("---" for _ in HEADER)]
     rows += [_row(name, summary) for name, summary in runs]
