@@ -109,13 +109,17 @@ def bytes_to_reach(runs: Sequence[Curve], accuracy: float) -> int | None:
 def envelope(averages: Mapping[str, Average]) -> tuple[list[str | None], Floats]:
     """The best method at each budget, and its mean (b,); None and nan where there is none yet.
 
-    Of equal methods the first is named.
+    Of equal methods that is named which was the best before, at the first budget the first.
     """
     names = list(averages)
     means = np.stack([averages[name].mean for name in names])
     best = np.where(np.isnan(means), -1, means).argmax(axis=0)
     top = means[best, np.arange(means.shape[1])]
     named = [None if np.isnan(a) else names[i] for i, a in zip(best, top, strict=True)]
+    for at in range(1, len(named)):
+        before = named[at - 1]
+        if before is not None and averages[before].mean[at] == top[at]:
+            named[at] = before
     return named, top
 
 

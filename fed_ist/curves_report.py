@@ -33,6 +33,8 @@ NOTES = (
     f"The sentences compare methods at {N_BUDGETS} log-spaced budgets, from the first bytes to the "
     "last, and where a method begins. Differences are those of the means, their standard deviation "
     "√(a² + b²) of the two methods'. Bytes to reach a share of the best are the mean curve's.",
+    "Device seconds are a client's training on the machine that ran this, busy with other runs and "
+    "slower in the first of them; multiply-adds are counted.",
 )
 
 HEADER = (
@@ -93,6 +95,8 @@ def make_section(
     seeds = {tuple(sorted(run.seed for run in runs)) for runs in methods.values()}
     uneven = " Not all methods ran with the same seeds." if len(seeds) > 1 else ""
     no_peers = sorted(method for method in methods if method in variants and method != chosen)
+    if chosen not in methods:
+        no_peers = []
     peers = {method: runs for method, runs in methods.items() if method not in no_peers}
     aside = (
         (

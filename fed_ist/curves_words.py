@@ -93,9 +93,9 @@ def _at_its_end(methods: Mapping[str, Sequence[Curve]], chosen: str) -> list[str
         return []
     margin = 100 * float(own.mean[0] - top)
     return [
-        f"With all of its {readable_bytes(float(end[0]))} {chosen} is at {100 * own.mean[0]:.1f}%, "
-        f"{abs(margin):.2f} points {'above' if margin >= 0 else 'below'} the best of all others "
-        f"with as many bytes, {name} ({100 * top:.1f}%)."
+        f"Within its {readable_bytes(float(end[0]))} {chosen} reaches {100 * own.mean[0]:.1f}%, "
+        f"{abs(margin):.2f} points {'above' if margin >= 0 else 'below'} what the best of all "
+        f"others reaches within as many, {name} ({100 * top:.1f}%)."
     ]
 
 

@@ -3,7 +3,11 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from fed_ist.config import GROUPED
 from fed_ist.ist import slice_bytes
+
+# Whose slices the formula gives: the whole classifier, or one part in `groups`.
+WHOLE_OR_GROUPED = ("fedadam", "fedavg", "fedavgm", *GROUPED)
 
 HEADER = (
     "run",
@@ -53,9 +57,9 @@ def _row(name: str, summary: Mapping[str, object]) -> tuple[str, ...]:
         f"{value['groups']:.0f}",
         f"{100 * value['accuracy']:.1f}%",
         f"{100 * value['best_accuracy']:.1f}%",
-        f"{value['payload_bytes_down'] / max(1, value['asked']):,.0f}",
-        f"{value['payload_bytes_up'] / max(1, value['answered']):,.0f}",
-        f"{formula:,.0f}",
+        f"{value['payload_bytes_down'] / (value['asked'] or value['clients']):,.0f}",
+        f"{value['payload_bytes_up'] / (value['answered'] or value['clients']):,.0f}",
+        f"{formula:,.0f}" if summary["strategy"] in WHOLE_OR_GROUPED else "",
         f"{(value['bytes_down'] + value['bytes_up']) / 1e6:.1f}",
     )
 

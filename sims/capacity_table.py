@@ -92,7 +92,7 @@ def main() -> int:
         for seed in range(SEEDS):
             outcome = run_case(parse_config(base | changes | {"seed": seed}), shared, NODES)
             last.append(outcome.accuracy[-1])
-            at_budget.append(outcome.accuracy[in_time])
+            at_budget.append(outcome.accuracy[in_time - 1])
             progress.update()
         lines.append(
             f"| {name} | {neurons[0]} | {neurons[1]} | {seconds:.2f} | {percent(last)} | "

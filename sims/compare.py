@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fed_ist.config import Value, read_defaults
+from fed_ist.config import GROUPED, Value, read_defaults
 from fed_ist.curves_report import write_report
 from fed_ist.encoder import create_encoder
-from fed_ist.errors import require_choice
+from fed_ist.errors import InputError, require_choice
 from fed_ist.paths import cache_dir
 from sims.cases import Case, answer, configure, require_same, run_cases
 from sims.shared import embed_shared
@@ -41,8 +41,8 @@ METHODS: dict[str, dict[str, Value]] = {
     "fedavg": {"strategy": "fedavg"},
     "fedavg + anchor": {"strategy": "fedavg", **ANCHORED},
     "fedavg, 2 hidden layers": {"strategy": "fedavg", "hidden-layers": 2},
-    "fedavg, hidden 128": {"strategy": "fedavg", "hidden-dim": 128},
-    "fedavg, hidden 128 + anchor": {"strategy": "fedavg", "hidden-dim": 128, **ANCHORED},
+    "fedavg, narrow": {"strategy": "fedavg"},
+    "fedavg, narrow + anchor": {"strategy": "fedavg", **ANCHORED},
     "fedprox": {"strategy": "fedavg", "proximal": 0.1},
     "fedavgm": {"strategy": "fedavgm", "server-momentum": 0.5},
     "fedadam": {"strategy": "fedadam"},
@@ -63,6 +63,7 @@ VARIANTS = [
     for name, changes in METHODS.items()
     if changes["strategy"] == "ist" or changes.get("anchor", "none") != "none"
 ]
+NARROW = ("fedavg, narrow", "fedavg, narrow + anchor")  # with as many neurons as IST's slice has
 PARTITIONS: dict[str, dict[str, Value]] = {
     "iid": {"partitioner": "iid"},
     "dirichlet(0.3)": {"partitioner": "dirichlet", "partition-alpha": 0.3},
@@ -95,8 +96,11 @@ def list_cases(request: Request, base: Mapping[str, Value], dataset: str) -> lis
             for clients in request.clients:
                 for method in request.methods or METHODS:
                     changes = dict(METHODS[method])
-                    if changes["strategy"] in ("ist", "feddropout"):
+                    if changes["strategy"] in GROUPED:
                         changes["groups"] = min(GROUPS, clients)
+                    if method in NARROW:
+                        width = int(str(base["hidden-dim"]))
+                        changes["hidden-dim"] = max(1, width // min(GROUPS, clients))
                     common: dict[str, Value] = {"seed": seed, "min-nodes": 1}
                     config = configure(base, PARTITIONS[partition], changes, common)
                     cases.append(Case(dataset, partition, clients, method, config))
@@ -106,7 +110,14 @@ def list_cases(request: Request, base: Mapping[str, Value], dataset: str) -> lis
 def compare(request: Request, app: Path) -> list[str]:
     """Run what is missing and write the report; returns what could not be run, and why."""
     for method in request.methods:
-        require_choice("method", method, METHODS)
+        if method not in METHODS:
+            raise InputError(
+                f"Unknown method '{method}'. Choose from, separated by ';': {'; '.join(METHODS)}."
+            )
+    own = {key for changes in METHODS.values() for key in changes} - {"hidden-layers"}
+    for key in sorted(own | {"seed", "groups", "partitioner", "partition-alpha"}):
+        if key in request.overrides:
+            raise InputError(f"--set {key} is not possible here, the comparison sets it itself.")
     for partition in request.partitions:
         require_choice("partition", partition, PARTITIONS)
     base = read_defaults(app / "pyproject.toml") | USUAL | request.overrides
@@ -123,6 +134,8 @@ def compare(request: Request, app: Path) -> list[str]:
     shared = embed_shared(config, encoder, request.limit)
     n_workers = request.n_workers or os.cpu_count() or 1
     found, failures = run_cases(cases, lambda _: shared, out, n_workers)
+    if not found and failures:
+        raise InputError(f"No run was possible. The first: {failures[0]}")
     write_report([curve for _, curve in found], CHOSEN, out, VARIANTS)
     return failures
 

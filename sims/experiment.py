@@ -9,6 +9,7 @@ from flwr.app import ArrayRecord, MetricRecord
 from flwr.common.logger import FLOWER_LOGGER
 
 from clients.app import create_app
+from fed_ist.anchors import WEIGHT
 from fed_ist.config import RunConfig
 from fed_ist.heads import init_params
 from fed_ist.ledger import Ledger
@@ -22,7 +23,8 @@ from strategies.wire import from_record, to_record
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run's course: one entry before the first round, then one after each.
+    """A run's course: one entry after each round, and one before the first if there is an anchor
+    or a solution to evaluate.
 
     client_bytes: message bytes to and from a node so far, the mean over nodes.
     compute_s: seconds that a node trained in all, the mean over nodes.
@@ -49,9 +51,11 @@ def run_case(config: RunConfig, shared: Shared, n_nodes: int) -> Outcome:
         strategy.require_nodes(grid)
 
         def record(server_round: int, arrays: ArrayRecord) -> MetricRecord:
-            test = shared.test
+            test, params = shared.test, from_record(arrays)
             nonlocal compute_s, multiply_adds
-            accuracy, _ = evaluate(from_record(arrays), test.values, test.labels)
+            if server_round == 0 and strategy.num_rounds and WEIGHT not in params:
+                return MetricRecord()  # nothing has been learnt, so it is no result of the method
+            accuracy, _ = evaluate(params, test.values, test.labels)
             accuracies.append(round(accuracy, 6))
             client_bytes.append(round(sum(ledger.message_bytes.values()) / n_nodes))
             if server_round:

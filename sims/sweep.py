@@ -157,18 +157,21 @@ def sweep(request: Request, app: Path) -> list[str]:
 def _row(
     case: Case, curve: Curve, encoder: Encoder, train: ImageSource, test: ImageSource
 ) -> SweepRun:
-    config, rounds = case.config, len(curve.accuracy) - 1
+    config, n_between = case.config, len(curve.bytes) - 1
+    # Before the first evaluation other messages went too; a single round has nothing better.
+    sent = curve.bytes[-1] - (curve.bytes[0] if n_between else 0)
+    late = curve.accuracy[-N_LATE:]
     return SweepRun(
         mask=config.mask if config.mask_ratio else NO_MASK,
         mask_ratio=config.mask_ratio,
         clients=case.clients,
         seed=config.seed,
-        rounds=rounds,
+        rounds=config.num_rounds,
         final_accuracy=curve.accuracy[-1],
         best_accuracy=max(curve.accuracy),
-        late_deviation=float(np.std(curve.accuracy[-N_LATE:], ddof=1)),
+        late_deviation=float(np.std(late, ddof=1)) if len(late) > 1 else 0.0,
         # The bytes before the first round are those of preparing the images.
-        round_bytes=(curve.bytes[-1] - curve.bytes[0]) / (2 * rounds),
+        round_bytes=sent / (2 * max(1, n_between)),
         slice_bytes=slice_bytes(
             encoder.embed_dim,
             config.hidden_dim,

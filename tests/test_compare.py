@@ -84,13 +84,26 @@ def test_ist_sends_less_than_fedavg_and_the_closed_form_least(request_for):
     compare(request, ROOT)
     found = [read_curve(path) for path in Path(request.out, "runs").iterdir()]
     curves = {curve.method: curve for curve in found}
-    rounds = {method: curves[method].bytes[-1] - curves[method].bytes[0] for method in curves}
     assert len(curves["fed3r"].bytes) == 1
-    assert len(curves["fedavg"].bytes) == 3
+    assert len(curves["fedavg"].bytes) == 2  # the untrained classifier is no result
+    assert len(curves[CHOSEN].bytes) == 3  # its ridge head is one
     # The statistics are the same in both; beyond them the closed form sends nothing.
     assert curves["fed3r"].bytes[0] == curves[CHOSEN].bytes[0]
     assert curves["fedavg"].device_flops == pytest.approx(3 * curves[CHOSEN].device_flops, rel=0.1)
-    assert rounds["fedavg"] > 0 < rounds[CHOSEN]
+    assert curves["fedavg"].bytes[-1] > curves["fedavg"].bytes[0]
+
+
+def test_variants_alone_are_reported_too(request_for):
+    request = request_for(clients=[2], n_seeds=1, methods=["ist"])
+    assert compare(request, ROOT) == []
+    assert "| ist | 1 |" in (Path(request.out) / "compare.md").read_text()
+
+
+def test_the_narrow_fedavg_has_as_many_neurons_as_a_slice(request_for):
+    base = read_defaults(ROOT / "pyproject.toml") | {"hidden-dim": 96}
+    request = request_for(clients=[3, 16], methods=["fedavg, narrow"], n_seeds=1)
+    cases = list_cases(request, base, "images")
+    assert [case.config.hidden_dim for case in cases] == [32, 12]
 
 
 def test_what_cannot_be_run_is_told_and_does_not_stop_the_rest(request_for):
@@ -104,10 +117,12 @@ def test_what_cannot_be_run_is_told_and_does_not_stop_the_rest(request_for):
 @pytest.mark.parametrize(
     "changes, says",
     [
-        ({"methods": ["magic"]}, "Unknown method 'magic'. Choose from"),
+        ({"methods": ["magic"]}, "Unknown method 'magic'. Choose from, separated by ';': ist"),
         ({"partitions": ["odd"]}, "Unknown partition 'odd'. Choose from: dirichlet"),
         ({"overrides": {"dataset": "/absent"}}, "/absent"),
-        ({"overrides": {"anchor": "lead"}}, "Unknown anchor 'lead'"),
+        ({"overrides": {"anchor": "lead"}}, "the comparison sets it itself"),
+        ({"overrides": {"norm": "odd"}}, "Unknown norm 'odd'"),
+        ({"clients": [60]}, "No run was possible. The first: "),
         ({"limit": 2}, "--limit 2 is fewer than the 4 classes"),
     ],
 )

@@ -179,8 +179,8 @@ def test_where_no_peer_is_above_the_report_says_so_plainly():
     assert describe(methods, "ist") == [
         "The best method is ist at every budget.",
         "No peer is above ist at any budget.",
-        "With all of its 2.00 kB ist is at 80.0%, 30.00 points above the best of all others with "
-        "as many bytes, fedavg (50.0%).",
+        "Within its 2.00 kB ist reaches 80.0%, 30.00 points above what the best of all others "
+        "reaches within as many, fedavg (50.0%).",
         "The worst margin of ist over the best of all others is +0.50 points, against fedavg at "
         "9.00 kB, within one standard deviation (0.57 points).",
     ]
@@ -209,8 +209,8 @@ def test_a_peer_that_is_above_is_named_with_its_budgets_and_the_noise():
         "standard deviation (1.00 points)."
     )
     assert end == (
-        "With all of its 100.00 kB ist is at 80.0%, 10.00 points above the best of all others with "
-        "as many bytes, fed3r (70.0%)."
+        "Within its 100.00 kB ist reaches 80.0%, 10.00 points above what the best of all others "
+        "reaches within as many, fed3r (70.0%)."
     )
     assert worst == (
         "The worst margin of ist over the best of all others is -10.00 points, against fed3r at "
@@ -225,8 +225,8 @@ def test_what_a_cheaper_peer_has_before_the_method_begins_is_said():
     assert describe(methods, "ist")[1:] == [
         "Below 1.00 kB ist has no result yet; the best there is fed3r with 60.0%.",
         "No peer is above ist at any budget from there on.",
-        "With all of its 2.00 kB ist is at 80.0%, 20.00 points above the best of all others with "
-        "as many bytes, fed3r (60.0%).",
+        "Within its 2.00 kB ist reaches 80.0%, 20.00 points above what the best of all others "
+        "reaches within as many, fed3r (60.0%).",
         "The worst margin of ist over the best of all others is +5.00 points, against x at "
         "3.00 kB, with a spread that one seed cannot show.",
     ]
@@ -244,7 +244,7 @@ def test_many_crossings_are_counted_and_not_listed():
 
 def test_a_method_whose_bytes_no_other_can_do_with_has_nobody_beside_it_at_its_end():
     methods = grouped(run("ist", [1000], [0.6]), run("fedavg", [5000], [0.5]))
-    assert not any("With all" in sentence for sentence in describe(methods, "ist"))
+    assert not any("Within" in sentence for sentence in describe(methods, "ist"))
 
 
 def test_a_variant_is_in_the_table_but_is_no_peer():

@@ -49,7 +49,7 @@ def test_every_strategy_gives_a_course_of_rising_bytes_that_repeats_itself(
     config = configure(strategy=strategy, num_rounds=5, server_learning_rate=0.0)
     outcome, again = (run_case(config, shared, 4) for _ in range(2))
     assert replace(again, compute_s=0) == replace(outcome, compute_s=0)
-    n_points = 1 if strategy in CLOSED_FORMS else 6
+    n_points = 1 if strategy in CLOSED_FORMS else 5  # the untrained classifier is no result
     assert len(outcome.client_bytes) == len(outcome.accuracy) == n_points
     assert (np.diff(outcome.client_bytes) > 0).all()
     assert outcome.client_bytes[0] > 0
@@ -114,7 +114,9 @@ def test_bytes_are_those_of_a_run_on_images(strategy, anchor, on_images, encoder
     images = load_shared(embed_shared(federation.config, encoder, 0))
     assert images.class_names == CLASSES
     outcome = run_case(federation.config, images, 3)
-    assert outcome.client_bytes == pytest.approx(np.cumsum(sums), abs=3)
+    expected = np.cumsum(sums)[-len(outcome.client_bytes) :]
+    assert len(expected) >= len(numbers)
+    assert outcome.client_bytes == pytest.approx(expected, abs=3)
 
 
 def test_embeddings_of_the_whole_data_set_are_those_of_its_parts_but_for_their_masks(
