@@ -20,6 +20,7 @@ from fed_ist.errors import InputError
 Floats = NDArray[np.floating[Any]]
 Linear = tuple[NDArray[np.float32], NDArray[np.float32]]
 BLOCK = 1024  # examples at a time
+MOST_FREEDOM = 0.7  # of the number of examples, what a fit may use up
 NOBODY = -1e30  # logit of a class without examples: finite, so that softmax and loss are too
 
 
@@ -137,24 +138,22 @@ def choose_strength(stats: Gram, strengths: Sequence[float]) -> float:
     """The strength with the least generalised cross-validation error; the first of equals.
 
     That is leave-one-out's error with each example's leverage replaced by their mean, so that it
-    follows from the sums alone: squared error / (n - 1.4 degrees of freedom)². It needs no held-out
+    follows from the sums alone: squared error / (n - degrees of freedom)². It needs no held-out
     examples, hence no second set of statistics. Source: Golub, Heath and Wahba, "Generalized
-    Cross-Validation as a Method for Choosing a Good Ridge Parameter", Technometrics 1979; each
-    degree of freedom counts 1.4 times, without which few examples in many dimensions are at times
-    fitted exactly (Kim and Gu, "Smoothing Spline Gaussian Regression", JRSS B 2004).
+    Cross-Validation as a Method for Choosing a Good Ridge Parameter", Technometrics 1979. Strengths
+    that leave few degrees of freedom over are not chosen: the error says nothing of these.
     """
     centred = _centre(stats)
     n = max(float(stats.sums[:, -1].sum(dtype=np.float64)), 1.0)
 
-    def spare(strength: float) -> float:
-        freedom = 1 + np.sum(centred.values / (centred.values + _penalty(centred, strength)))
-        return float(n - 1.4 * freedom)
+    def freedom(strength: float) -> float:
+        return float(1 + np.sum(centred.values / (centred.values + _penalty(centred, strength))))
 
     def error(strength: float) -> float:
-        return squared_error(stats, _solve(centred, strength)) / spare(strength) ** 2
+        return squared_error(stats, _solve(centred, strength)) / (n - freedom(strength)) ** 2
 
     # With as many degrees of freedom as examples everything is fitted and nothing is learnt.
-    able = [strength for strength in strengths if spare(strength) > 0]
+    able = [strength for strength in strengths if freedom(strength) < MOST_FREEDOM * n]
     return min(able, key=error) if able else max(strengths)
 
 

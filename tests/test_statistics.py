@@ -266,7 +266,7 @@ def test_the_chosen_strength_has_the_least_error_of_cross_validation():
         hat = centred @ np.linalg.solve(centred.T @ centred + penalty * np.eye(12), centred.T)
         hat += 1 / 40
         residual = np.eye(3)[y] - hat @ np.eye(3)[y]
-        errors.append((residual**2).sum() / (40 - 1.4 * np.trace(hat)) ** 2)
+        errors.append((residual**2).sum() / (40 - np.trace(hat)) ** 2)
     stats = gram_statistics(x, y, 3)
     assert choose_strength(stats, strengths) == strengths[int(np.argmin(errors))]
     assert 0 < int(np.argmin(errors)) < 5  # so that it does not just take an end
