@@ -84,8 +84,9 @@ def create_app(data: NodeData) -> ClientApp:
             task = _task(message)
             kind = str(task[protocol.STATISTICS])
             # Noise that the server could draw again would hide nothing; a simulation hides nothing.
-            known = () if node.n_nodes == 0 else (config.seed, f"noise on {kind}", node.number)
-            noise = generator(*known) if known else np.random.default_rng()
+            noise = np.random.default_rng()
+            if node.n_nodes:
+                noise = generator(config.seed, f"noise on {kind}", node.number)
             given = context.state.array_records.get(kind)
             if given is None:
                 examples = data.passes(context, node, config)(0)

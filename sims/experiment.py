@@ -11,14 +11,12 @@ from flwr.common.logger import FLOWER_LOGGER
 from clients.app import create_app
 from fed_ist.anchors import WEIGHT
 from fed_ist.config import RunConfig
-from fed_ist.heads import init_params
 from fed_ist.ledger import Ledger
-from fed_ist.rng import generator
 from fed_ist.training import evaluate
 from sims.local_grid import LocalGrid
 from sims.shared import Shared, SharedData
 from strategies import STRATEGIES
-from strategies.wire import from_record, to_record
+from strategies.wire import from_record
 
 
 @dataclass(frozen=True)
@@ -63,21 +61,7 @@ def run_case(config: RunConfig, shared: Shared, n_nodes: int) -> Outcome:
                 multiply_adds += strategy.counts.multiply_adds
             return MetricRecord({"accuracy": accuracy})
 
-        params = init_params(
-            shared.embed_dim,
-            config.hidden_dim,
-            len(shared.class_names),
-            generator(config.seed, "init"),
-            config.hidden_layers,
-            config.norm,
-        )
-        strategy.start(
-            grid,
-            to_record(strategy.initial(params, grid)),
-            num_rounds=strategy.num_rounds,
-            timeout=config.round_timeout_s,
-            evaluate_fn=record,
-        )
+        strategy.run(grid, record)
         ledger.close()
     return Outcome(
         tuple(client_bytes), tuple(accuracies), compute_s / n_nodes, multiply_adds / n_nodes

@@ -14,15 +14,13 @@ from fed_ist.datasets import open_dataset
 from fed_ist.embeddings import Embeddings, embed, mask_spec
 from fed_ist.encoder import Encoder, create_encoder
 from fed_ist.errors import InputError
-from fed_ist.heads import init_params
 from fed_ist.ledger import Ledger
 from fed_ist.paths import cache_dir, results_dir
 from fed_ist.report import draw_accuracy, readable_bytes, render_page
 from fed_ist.results import Model, Round, RunFolder, write_atomic
-from fed_ist.rng import generator
 from fed_ist.training import evaluate
 from strategies import STRATEGIES, NodeStrategy
-from strategies.wire import from_record, to_record
+from strategies.wire import from_record
 
 app = ServerApp()
 
@@ -55,22 +53,8 @@ def run(grid: Grid, config: RunConfig, encoder: Encoder, folder: RunFolder) -> N
     strategy = STRATEGIES[config.strategy](config, class_names, encoder.embed_dim, ledger)
     strategy.require_nodes(grid)
     folder.write_config(config, len(strategy.prepared))
-    params = init_params(
-        encoder.embed_dim,
-        config.hidden_dim,
-        len(class_names),
-        generator(config.seed, "init"),
-        config.hidden_layers,
-        config.norm,
-    )
     recorder = Recorder(config, folder, strategy, encoder, test, started)
-    strategy.start(
-        grid,
-        to_record(strategy.initial(params, grid)),
-        num_rounds=strategy.num_rounds,
-        timeout=config.round_timeout_s,
-        evaluate_fn=recorder.record,
-    )
+    strategy.run(grid, recorder.record)
     ledger.close()
     summary = recorder.summary()
     figure = draw_accuracy(folder.rounds, folder.path.name)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from logging import WARNING
 from typing import Any, TypeVar
 
@@ -53,10 +54,7 @@ class Fed3rStrategy(ClosedFormStrategy):
         n_features = self.config.count_features(len(self.class_names))
         kind = protocol.RANDOM_GRAM if n_features else protocol.GRAM
         found = self.require(self.collect_gram(grid, 0, self.available(grid), kind))
-        total = found[0]
-        for stats in found[1:]:
-            total = add(total, stats)
-        head = solve_anchor(total, self.config.anchor_scale)
+        head = solve_anchor(reduce(add, found), self.config.anchor_scale)
         return with_projection(head, self.embed_dim, n_features, self.config.seed)
 
 

@@ -1,7 +1,7 @@
 """What all strategies share of dealing with nodes: wait for them, prepare, ask, count bytes."""
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import INFO, WARNING
 from typing import Any
@@ -16,11 +16,12 @@ from fed_ist import protocol
 from fed_ist.capacity import Device, explain_misfit, largest_slice, plan_workload
 from fed_ist.config import RunConfig
 from fed_ist.errors import InputError
-from fed_ist.heads import Params
+from fed_ist.heads import Params, init_params
 from fed_ist.ledger import Ledger, Transfer
+from fed_ist.rng import generator
 from fed_ist.statistics import Gram
 from strategies.replies import RejectedError, Shapes, read_arrays, read_device, read_metrics
-from strategies.wire import message_bytes, payload_bytes
+from strategies.wire import message_bytes, payload_bytes, to_record
 
 POLL_S = 1.0
 KINDS = {
@@ -86,6 +87,30 @@ class NodeStrategy(Strategy):
         better.
         """
         return params
+
+    def run(
+        self, grid: Grid, evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None]
+    ) -> None:
+        """All rounds, from a classifier drawn from the run's seed. The nodes have been required.
+
+        evaluate_fn: called with round 0 and what the run starts from, and after each round.
+        """
+        config = self.config
+        params = init_params(
+            self.embed_dim,
+            config.hidden_dim,
+            len(self.class_names),
+            generator(config.seed, "init"),
+            config.hidden_layers,
+            config.norm,
+        )
+        self.start(
+            grid,
+            to_record(self.initial(params, grid)),
+            num_rounds=self.num_rounds,
+            timeout=config.round_timeout_s,
+            evaluate_fn=evaluate_fn,
+        )
 
     def prepare(self, grid: Grid, server_round: int) -> None:
         """Have every node that is not prepared yet pack and encode its images.
