@@ -179,7 +179,7 @@ def test_one_group_and_one_client_is_plain_training_bit_for_bit(optimizer):
             layer.weight.data = torch.tensor(reference[f"fc{i}.weight"])
             layer.bias.data = torch.tensor(reference[f"fc{i}.bias"])
         kind = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}[optimizer]
-        optim = kind(net.parameters(), lr=0.01)
+        optim = kind(net.parameters(), lr=0.01, fused=True)
         rng = torch.Generator().manual_seed(server_round)
         for _ in range(2):
             for rows in torch.randperm(90, generator=rng).split(32):
