@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from fed_ist.errors import InputError
+from fed_ist.findings import many
 
 
 @dataclass(frozen=True)
@@ -17,6 +18,11 @@ class Setting:
     dataset: str
     partition: str
     clients: int
+
+    @property
+    def words(self) -> str:
+        """How the images are shared, and among how many."""
+        return f"{self.partition}, {many(self.clients, 'client')}"
 
 
 @dataclass(frozen=True)
@@ -120,8 +126,7 @@ def by_setting(curves: Sequence[Curve]) -> dict[Setting, dict[str, list[Curve]]]
             if any(run.seed == curve.seed for run in runs):
                 raise InputError(
                     f"There are two runs of {curve.method} on {setting.dataset}, "
-                    f"{setting.partition}, {setting.clients} clients, with seed {curve.seed}. "
-                    "Leave one of them out."
+                    f"{setting.words}, with seed {curve.seed}. Leave one of them out."
                 )
             runs.append(curve)
     return found

@@ -10,6 +10,7 @@ import numpy as np
 
 from fed_ist.budgets import average, best_of, start
 from fed_ist.curves import Curve, by_setting
+from fed_ist.findings import many
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -72,7 +73,7 @@ def draw_curves(curves: Sequence[Curve], styles: Mapping[str, Style], chosen: st
     panels = figure.subplots(len(partitions), len(counts), sharex=True, sharey=True, squeeze=False)
     least_bytes = min((n for curve in curves for n in curve.bytes if n > 0), default=1)
     for axes, place in zip(panels.flat, product(partitions, counts), strict=True):
-        axes.set_title(f"{place[0]}, {place[1]} clients", fontsize=10)
+        axes.set_title(f"{place[0]}, {many(place[1], 'client')}", fontsize=10)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(EngFormatter(unit="B"))
         axes.grid(alpha=0.3)

@@ -14,6 +14,7 @@ from fed_ist.curves import Curve, Setting, by_setting
 from fed_ist.curves_figure import draw_curves, method_styles
 from fed_ist.curves_words import describe
 from fed_ist.errors import InputError
+from fed_ist.findings import many
 from fed_ist.pages import Chapter, Report, Section, render_markdown, render_page, show_accuracy
 from fed_ist.paths import require_writable
 from fed_ist.report import readable_bytes
@@ -50,10 +51,15 @@ HEADER = (
 
 
 def write_report(
-    curves: Sequence[Curve], chosen: str, folder: Path, variants: Collection[str] = ()
+    settings: Mapping[str, object],
+    curves: Sequence[Curve],
+    chosen: str,
+    folder: Path,
+    variants: Collection[str] = (),
 ) -> None:
     """compare.md, compare.csv, compare.html, and compare-<dataset>.png for each data set.
 
+    settings: run-config keys that the runs have in common, and `limit`, images of a split.
     `chosen` is the method that the others are held against, `variants` those that are no peers of
     it, since they have a part of it. Raises `InputError` where there is no run, or one twice.
     """
@@ -76,10 +82,31 @@ def write_report(
         name = figure_name(dataset)
         chapters.append(Chapter(dataset, figure, name, alt, tuple(sections)))
         write_atomic(folder / name, figure)
-    report = Report(TITLE, NOTES, HEADER, tuple(chapters))
+    report = Report(TITLE, (describe_settings(settings), *NOTES), HEADER, tuple(chapters))
     write_atomic(folder / "compare.csv", render_points(curves).encode())
     write_atomic(folder / "compare.md", render_markdown(report).encode())
     write_atomic(folder / "compare.html", render_page(report).encode())
+
+
+def describe_settings(settings: Mapping[str, object]) -> str:
+    """What all methods have in common, in a sentence or two."""
+    steps = settings["local-steps"]
+    length = (
+        many(steps, "step") if isinstance(steps, int) and steps
+        else many(int(str(settings["local-epochs"])), "local epoch")
+    )  # fmt: skip
+    weights = f" ({Path(str(settings['encoder-weights'])).name})"
+    limit = f", {settings['limit']} images of each split" if settings["limit"] else ""
+    layers = many(int(str(settings["hidden-layers"])), "hidden layer")
+    return (
+        f"All methods see the same embeddings: {settings['encoder']}"
+        f"{weights if settings['encoder-weights'] else ''}, mask {settings['mask']}, "
+        f"mask-ratio {settings['mask-ratio']}{limit}. Unless a method's name says otherwise they "
+        f"train a classifier with {layers} of {settings['hidden-dim']} neurons in "
+        f"{many(int(str(settings['num-rounds'])), 'round')} of {length}, with "
+        f"{settings['optimizer']} at a rate of {settings['learning-rate']} and batches of "
+        f"{settings['batch-size']}. Closed forms train nothing."
+    )
 
 
 def make_section(
@@ -107,7 +134,7 @@ def make_section(
         else ()
     )
     return Section(
-        title=f"{setting.partition}, {setting.clients} clients",
+        title=setting.words,
         lead=f"The best mean accuracy here is {100 * top:.1f}%, of {ranked[0]}.{uneven}",
         rows=tuple(_row(method, methods[method], top) for method in ranked),
         sentences=(*describe(peers, chosen), *aside),

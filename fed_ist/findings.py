@@ -71,5 +71,10 @@ def half_against_whole(half: Measured, whole: Measured) -> str:
     )
 
 
+def many(n: int, noun: str) -> str:
+    """1 client, 2 clients."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
 def percent(share: float) -> str:
     return f"{100 * share:g}%"

@@ -11,7 +11,7 @@ import numpy as np
 
 from fed_ist import findings
 from fed_ist.errors import InputError
-from fed_ist.findings import N_ERRORS, Measured, difference_noise, percent
+from fed_ist.findings import N_ERRORS, Measured, difference_noise, many, percent
 from fed_ist.masks import MASKS
 from fed_ist.pages import Chapter, Report, Section, render_markdown, render_page, show_accuracy
 from fed_ist.paths import require_writable
@@ -66,13 +66,13 @@ def fixed_against_random(cells: Cells) -> list[str]:
     n_worse = sum(one.is_clear and one.points < 0 for one in found.values())
     sentences = [
         f"Fixed is no worse than random, as far as this tells, in {len(found) - n_worse} of "
-        f"{_many(len(found), 'comparison')}, of each ratio with each number of clients."
+        f"{many(len(found), 'comparison')}, of each ratio with each number of clients."
     ]
     for clients in clients_of(found):
         of_these = [one for cell, one in found.items() if cell.clients == clients]
-        sentences.append(f"{_many(clients, 'client')}: fixed minus random is {_span(of_these)}.")
+        sentences.append(f"{many(clients, 'client')}: fixed minus random is {_span(of_these)}.")
     sentences += [
-        f"{_many(cell.clients, 'client')}, {one.words}: "
+        f"{many(cell.clients, 'client')}, {one.words}: "
         + findings.fixed_against_random(*pairs[cell])
         for cell, one in found.items()
         if one.is_clear
@@ -95,7 +95,7 @@ def half_against_whole(cells: Cells) -> list[str]:
         f"Half of the image keeps {min(kept):.1f}% to {max(kept):.1f}% of the accuracy, "
         f"{np.mean(kept):.1f}% on average.",
         *(
-            f"{cell.mask}, {_many(cell.clients, 'client')}: {findings.half_against_whole(*pair)}"
+            f"{cell.mask}, {many(cell.clients, 'client')}: {findings.half_against_whole(*pair)}"
             for cell, pair in pairs.items()
         ),
     ]
@@ -121,7 +121,7 @@ def _cost_of_clients(cells: Cells, fewest: int, clients: int) -> Iterator[str]:
         _difference(final(cells, cell), final(cells, other), cell.words)
         for cell, other in pairs.items()
     ]
-    label = f"{_many(clients, 'client')} instead of {fewest}"
+    label = f"{many(clients, 'client')} instead of {fewest}"
     yield f"{label}: the accuracy differs by {_span(found)}."
     now, then = (
         [run for cell in which for run in cells[cell]] for which in (pairs, pairs.values())
@@ -163,10 +163,6 @@ def _span(found: Sequence[Difference]) -> str:
     )
 
 
-def _many(n: int, noun: str) -> str:
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
 # --- the report ----------------------------------------------------------------------------------
 
 
@@ -191,7 +187,7 @@ def make_report(settings: Mapping[str, object], runs: Sequence[SweepRun], figure
     return Report(
         f"Mask ratio, mask and number of clients: {settings['encoder']} on {dataset}",
         _notes(settings, runs),
-        ("dropped", "mask", *(_many(clients, "client") for clients in clients_of(cells))),
+        ("dropped", "mask", *(many(clients, "client") for clients in clients_of(cells))),
         (chapter,),
     )
 

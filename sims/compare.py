@@ -136,7 +136,7 @@ def compare(request: Request, app: Path) -> list[str]:
     found, failures = run_cases(cases, lambda _: shared, out, n_workers)
     if not found and failures:
         raise InputError(f"No run was possible. The first: {failures[0]}")
-    write_report([curve for _, curve in found], CHOSEN, out, VARIANTS)
+    write_report(settings, [curve for _, curve in found], CHOSEN, out, VARIANTS)
     return failures
 
 

@@ -40,6 +40,13 @@ def run(method: str, n_bytes: list[int], accuracy: list[float], **changes) -> Cu
     )
 
 
+SETTINGS = {
+    "encoder": "fed_ist_vit", "encoder-weights": "", "mask": "fixed", "mask-ratio": 0.5,
+    "limit": 800, "hidden-layers": 1, "hidden-dim": 64, "num-rounds": 20, "local-steps": 0,
+    "local-epochs": 3, "optimizer": "adam", "learning-rate": 0.001, "batch-size": 64,
+}  # fmt: skip
+
+
 def grouped(*runs: Curve) -> dict[str, list[Curve]]:
     (methods,) = by_setting(runs).values()
     return methods
@@ -361,12 +368,14 @@ def test_the_table_has_the_numbers_of_each_method_the_best_first():
 
 def test_a_report_is_four_files_and_the_page_needs_nothing_else(tmp_path):
     curves = some_report()
-    write_report(curves, "ist", tmp_path / "out")
+    write_report(SETTINGS, curves, "ist", tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "compare-aid.png", "compare.csv", "compare.html", "compare.md",
     ]  # fmt: skip
     text = (tmp_path / "out" / "compare.md").read_text()
     for part in (
+        "same embeddings: fed_ist_vit, mask fixed, mask-ratio 0.5, 800 images of each split.",
+        "1 hidden layer of 64 neurons in 20 rounds of 3 local epochs, with adam at a rate of 0.001",
         "## aid\n\n![Best test accuracy against bytes, aid](compare-aid.png)\n",
         "### iid, 4 clients\n\nThe best mean accuracy here is 81.0%, of ist.",
         "| ist | 2 | 81.0% ± 1.4 | 81.0% ± 1.4 | 2.00 MB | 2.00 MB | 2.00 MB | 2.00 MB |",
@@ -393,7 +402,7 @@ def test_a_report_is_four_files_and_the_page_needs_nothing_else(tmp_path):
 
 def test_each_data_set_has_a_figure_of_its_own_whatever_its_name(tmp_path):
     curves = [run("ist", [1], [0.5]), run("ist", [1], [0.5], dataset="uoft-cs/cifar10")]
-    write_report(curves, "fed3r", tmp_path)
+    write_report(SETTINGS, curves, "fed3r", tmp_path)
     assert figure_name("uoft-cs/cifar10") == "compare-uoft-cs-cifar10.png"
     assert (tmp_path / "compare-uoft-cs-cifar10.png").exists()
     assert "fed3r was not run here" in (tmp_path / "compare.md").read_text()
@@ -401,7 +410,7 @@ def test_each_data_set_has_a_figure_of_its_own_whatever_its_name(tmp_path):
 
 def test_without_a_run_there_is_no_report(tmp_path):
     with pytest.raises(InputError, match="no run to report on"):
-        write_report([], "ist", tmp_path)
+        write_report(SETTINGS, [], "ist", tmp_path)
 
 
 @pytest.mark.parametrize(
