@@ -55,7 +55,7 @@ def train_slice(
 
     started = time.perf_counter()
     server_round = int(task[protocol.ROUND])
-    how = local_training(config)
+    how = local_training(config, server_round)
     n_examples = len(passes(0)[1])
     first_pass = (server_round - 1) * how.count_passes(n_examples)
     trained, loss = train(

@@ -36,6 +36,7 @@ STRATEGIES = (
     *CLOSED_FORMS,
 )
 OPTIMIZERS = ("adam", "sgd")
+SCHEDULES = ("constant", "cosine")
 LABEL_SKEW = ("ignore", "balance", "calibrate")
 
 
@@ -86,6 +87,7 @@ class RunConfig:
     batch_size: int
     optimizer: str
     learning_rate: float
+    learning_rate_schedule: str
     label_skew: str
     proximal: float
     seed: int
@@ -126,6 +128,7 @@ class RunConfig:
             )
         require_choice("anchor", self.anchor, ANCHORS)
         require_choice("norm", self.norm, NORMS)
+        require_choice("learning-rate-schedule", self.learning_rate_schedule, SCHEDULES)
         require_choice("label-skew", self.label_skew, LABEL_SKEW)
         for name in self.device_names:
             require_choice("device", name, PROFILES)

@@ -34,6 +34,7 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {
 class LocalTraining:
     """How a client trains in one round.
 
+    learning_rate: of this round.
     local_steps: optimiser steps; 0 to train `local_epochs` passes over the client's examples.
     label_skew: what is done about classes that the client has more or less of than others.
         "balance" weighs each example by the inverse of its class's count; "calibrate" adds the
@@ -61,17 +62,26 @@ class LocalTraining:
         return math.ceil(self.count_steps(n_examples) / math.ceil(n_examples / self.batch_size))
 
 
-def local_training(config: "RunConfig") -> LocalTraining:
-    """What a run's configuration says of it."""
+def local_training(config: "RunConfig", server_round: int = 1) -> LocalTraining:
+    """What a run's configuration says of it for a round, from 1."""
     return LocalTraining(
         config.local_epochs,
         config.local_steps,
         config.batch_size,
         config.optimizer,
-        config.learning_rate,
+        config.learning_rate * _share_of_rate(config, server_round),
         config.label_skew,
         config.proximal,
     )
+
+
+def _share_of_rate(config: "RunConfig", server_round: int) -> float:
+    """Cosine: from 1 in the first round towards 0 after the last (Loshchilov and Hutter, "SGDR",
+    ICLR 2017, without restarts), so that subnets end nearer to each other and to the last merge.
+    """
+    if config.learning_rate_schedule == "constant":
+        return 1.0
+    return (1 + math.cos(math.pi * (server_round - 1) / config.num_rounds)) / 2
 
 
 def forward(

@@ -167,6 +167,7 @@ class Recorder:
             "anchor": config.anchor,
             "anchor_bytes": config.anchor_bytes,
             "statistics_noise": config.statistics_noise,
+            "learning_rate_schedule": config.learning_rate_schedule,
             "label_skew": config.label_skew,
             "proximal": config.proximal,
             "capacities": config.capacities,

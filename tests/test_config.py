@@ -32,6 +32,7 @@ BAD = {
     "num_rounds=true": r"num-rounds = True is not possible: give a whole number",
     "learning_rate=0": r"learning-rate = 0\.0 is not possible: give a number above 0",
     "learning_rate=nan": r"learning-rate = nan",
+    "learning_rate_schedule='step'": r"schedule 'step'\. Choose from: constant, cosine",
     "fraction_nodes=1.5": r"fraction-nodes = 1\.5 is not possible: give a number in \(0, 1\]",
     "groups=513": r"hidden-dim = 512 is smaller than groups = 513",
     "num_round=3": r"Unknown config key 'num-round'\. Did you mean 'num-rounds'\?",

@@ -8,12 +8,15 @@ import pytest
 from federation import CLASSES
 
 from clients.node import Node
+from clients.work import train_slice
 from fed_ist import protocol
 from fed_ist.config import CLOSED_FORMS, STRATEGIES
 from fed_ist.embeddings import Counts, Embeddings
 from fed_ist.encoder import create_encoder
 from fed_ist.encoder_spec import EncoderSpec
 from fed_ist.errors import InputError
+from fed_ist.heads import init_params
+from fed_ist.training import local_training
 from sims.experiment import run_case
 from sims.shared import Shared, SharedData, embed_shared, load_shared
 from strategies.wire import to_record
@@ -63,6 +66,42 @@ def test_another_seed_gives_another_course_of_the_same_bytes(strategy, configure
     first, other = (run_case(configure(strategy=strategy, seed=seed), shared, 4) for seed in (0, 1))
     assert first.accuracy != other.accuracy
     assert first.client_bytes == other.client_bytes
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        ("constant", [0.01] * 4),
+        ("cosine", [0.01, 0.01 * (2 + 2**0.5) / 4, 0.005, 0.01 * (2 - 2**0.5) / 4]),
+    ],
+)
+def test_a_schedule_of_a_worked_example(schedule, rates, configure):
+    config = configure(num_rounds=4, learning_rate_schedule=schedule)
+    found = [local_training(config, server_round).learning_rate for server_round in (1, 2, 3, 4)]
+    assert found == pytest.approx(rates)
+
+
+def test_a_node_trains_at_the_rate_of_the_round(configure):
+    """With plain SGD a single step moves the weights in proportion to the rate."""
+    rng = np.random.default_rng(0)
+    params = init_params(EMBED, 16, 4, rng)
+    found, config = (
+        [],
+        configure(
+            num_rounds=4,
+            learning_rate_schedule="cosine",
+            optimizer="sgd",
+            local_steps=1,
+            batch_size=8,
+        ),
+    )
+    examples = (rng.normal(size=(8, EMBED)).astype(np.float32), rng.integers(0, 4, 8))
+    for server_round in (1, 3):
+        task = {protocol.ROUND: server_round, protocol.SCALE: 1.0}
+        trained, _ = train_slice(params, {}, lambda _: examples, task, 0, config)
+        found.append(trained["fc1.weight"] - params["fc1.weight"])
+    assert np.allclose(found[0], 2 * found[1], atol=1e-6)
+    assert np.abs(found[0]).max() > 1e-4
 
 
 def test_multiply_adds_of_a_worked_example(configure, shared):
