@@ -61,7 +61,12 @@ def open_images(node: Node, config: RunConfig, class_names: tuple[str, ...]) -> 
     from fed_ist.partitions import partition
 
     source = open_dataset(
-        config.dataset, config.test_dataset, "train", config.seed, config.band_choice
+        config.dataset,
+        config.test_dataset,
+        "train",
+        config.seed,
+        config.band_choice,
+        config.test_share,
     )
     return partition(
         source.relabel(class_names),

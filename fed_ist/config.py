@@ -46,6 +46,7 @@ class RunConfig:
 
     dataset: str
     test_dataset: str
+    test_share: float
     partitioner: str
     partition_alpha: float
     classes_per_node: int
@@ -137,6 +138,7 @@ class RunConfig:
             self._require(key, 0 <= getattr(self, key) < float("inf"), "a number of at least 0")
         self._require("anchor_scale", 0 < self.anchor_scale < float("inf"), "a number above 0")
         self._require("server_momentum", 0 <= self.server_momentum < 1, "a number in [0, 1)")
+        self._require("test_share", 0 < self.test_share < 1, "a number between 0 and 1")
         self._require("upload_share", 0 < self.upload_share <= 1, "a number in (0, 1]")
         self._require("upload_bits", self.upload_bits in (4, 8), "4 or 8")
         self._require("capacities", bool(self.capacity_levels), "numbers in (0, 1], such as 1,0.5")

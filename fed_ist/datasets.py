@@ -3,7 +3,7 @@
 A data set is `scenes`, a Hub name such as `uoft-cs/cifar10`, a parquet file in the Hugging Face
 image layout, or a folder. A folder holds `<class>/<image>`, or `train/` and `test/` with that
 inside, or parquet files with "train" and "test" in their names. Where there is no test part, a
-stratified 15% of the images is held out.
+stratified share of the images is held out.
 """
 
 import hashlib
@@ -31,7 +31,7 @@ from fed_ist.images import (
 from fed_ist.rng import generator
 from fed_ist.scenes import scenes_source
 
-TEST_FRACTION = 0.15
+TEST_SHARE = 0.15
 SPLITS = {"train": ("train",), "test": ("test", "validation", "valid", "val")}
 
 
@@ -82,21 +82,27 @@ def _check_parquet(path: Path) -> None:
 
 
 def open_dataset(
-    dataset: str, test_dataset: str, split: str, seed: int, bands: BandChoice | None = None
+    dataset: str,
+    test_dataset: str,
+    split: str,
+    seed: int,
+    bands: BandChoice | None = None,
+    test_share: float = TEST_SHARE,
 ) -> ImageSource:
     """The images of one split, "train" or "test", labelled with the train images' class names.
 
     test_dataset: where the test images are; empty where `dataset` itself holds them.
     bands: what is read of each image, a GeoTIFF then; None for RGB.
+    test_share: of each class, held out where `dataset` has no test part and there is no other.
     Raises `InputError` where there is no such data set or nothing in it.
     """
     check_dataset_name(dataset, bands=bands)
     if test_dataset:
         check_dataset_name(test_dataset, "test-dataset", bands)
-        train = _open(dataset, "train", seed, bands, held_out=False)
+        train = _open(dataset, "train", seed, bands, test_share=0)
         if split == "train":
             return train
-        test = _open(test_dataset, "test", seed, bands, held_out=False)
+        test = _open(test_dataset, "test", seed, bands, test_share=0)
         unknown = sorted(set(test.class_names) - set(train.class_names))
         if unknown:
             raise InputError(
@@ -104,7 +110,7 @@ def open_dataset(
                 f"{', '.join(unknown)}."
             )
         return test.relabel(train.class_names)
-    return _open(dataset, split, seed, bands, held_out=True)
+    return _open(dataset, split, seed, bands, test_share)
 
 
 def open_all(path: str, bands: BandChoice | None = None) -> ImageSource:
@@ -126,22 +132,26 @@ def open_all(path: str, bands: BandChoice | None = None) -> ImageSource:
 
 
 def _open(
-    dataset: str, split: str, seed: int, bands: BandChoice | None, *, held_out: bool
+    dataset: str, split: str, seed: int, bands: BandChoice | None, test_share: float
 ) -> ImageSource:
+    """test_share: 0 for all images, whatever the split."""
     if dataset == "scenes":
         return scenes_source(split, seed)
     path = Path(dataset)
     if not path.exists():
-        return _hub_source(dataset, split, seed, bands)
+        return _hub_source(dataset, split, seed, bands, test_share)
     parts = _split_paths(path) if path.is_dir() else {}
     if split in parts:
         # The classes are those of the train part, whichever part is read.
         classes = _open_path(parts.get("train", parts[split]), bands).class_names
         return _open_path(parts[split], bands).relabel(classes)
     source = _open_path(parts.get("train", path), bands)
-    if not held_out:
-        return source
-    return source.subset(hold_out(source.labels, generator(seed, "hold-out"))[split])
+    return _part(source, split, seed, test_share) if test_share else source
+
+
+def _part(source: ImageSource, split: str, seed: int, test_share: float) -> ImageSource:
+    rng = generator(seed, "hold-out")
+    return source.subset(hold_out(source.labels, rng, test_share)[split])
 
 
 def _split_paths(root: Path) -> dict[str, Path]:
@@ -159,12 +169,17 @@ def _open_path(path: Path, bands: BandChoice | None) -> ImageSource:
     return folder_source(path, bands) if path.is_dir() else _parquet_source(path, bands)
 
 
-def hold_out(labels: NDArray[np.int64], rng: np.random.Generator) -> dict[str, NDArray[np.int64]]:
-    """Split indices so that each class gives the same share (and at least one) to the test."""
+def hold_out(
+    labels: NDArray[np.int64], rng: np.random.Generator, test_share: float = TEST_SHARE
+) -> dict[str, NDArray[np.int64]]:
+    """Split indices so that each class gives the same share (and at least one) to the test.
+
+    A class always keeps an image to train on.
+    """
     test = np.zeros(len(labels), dtype=bool)
     for label in np.unique(labels):
         rows = rng.permutation(np.flatnonzero(labels == label))
-        test[rows[: max(1, round(len(rows) * TEST_FRACTION))]] = len(rows) > 1
+        test[rows[: min(len(rows) - 1, max(1, round(len(rows) * test_share)))]] = True
     return {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
 
 
@@ -174,14 +189,16 @@ def _parquet_source(path: Path, bands: BandChoice | None) -> ImageSource:
     return _table_source(table, str(path), signature, bands)
 
 
-def _hub_source(name: str, split: str, seed: int, bands: BandChoice | None) -> ImageSource:
+def _hub_source(
+    name: str, split: str, seed: int, bands: BandChoice | None, test_share: float
+) -> ImageSource:
     parts = _load_table(name)
     available = next((part for part in SPLITS[split] if part in parts), None)
     if available:
         return _table_source(parts[available], name, f"{name} {available}", bands)
     source = _table_source(parts["train"], name, f"{name} train", bands)
     if not any(part in parts for part in SPLITS["test"]) or split == "test":
-        return source.subset(hold_out(source.labels, generator(seed, "hold-out"))[split])
+        return _part(source, split, seed, test_share or TEST_SHARE)
     return source
 
 

@@ -74,7 +74,12 @@ def run(grid: Grid, config: RunConfig, encoder: Encoder, folder: RunFolder) -> N
 def embed_test_images(config: RunConfig, encoder: Encoder) -> tuple[Embeddings, tuple[str, ...]]:
     """The server's test images under the run's mask (one draw), and the class names."""
     source = open_dataset(
-        config.dataset, config.test_dataset, "test", config.seed, config.band_choice
+        config.dataset,
+        config.test_dataset,
+        "test",
+        config.seed,
+        config.band_choice,
+        config.test_share,
     )
     spec = mask_spec(config, encoder, ())
 

@@ -85,7 +85,13 @@ def embed_shared(config: RunConfig, encoder: Encoder, limit: int) -> SharedFiles
 
     train, test = (
         open_images(
-            config.dataset, config.test_dataset, split, limit, config.seed, config.band_choice
+            config.dataset,
+            config.test_dataset,
+            split,
+            limit,
+            config.seed,
+            config.band_choice,
+            config.test_share,
         )
         for split in ("train", "test")
     )

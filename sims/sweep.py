@@ -111,7 +111,7 @@ def sweep(request: Request, app: Path) -> list[str]:
     train, test = (
         open_images(
             config.dataset, config.test_dataset, split, request.limit, config.seed,
-            config.band_choice,
+            config.band_choice, config.test_share,
         )
         for split in ("train", "test")
     )  # fmt: skip

@@ -51,6 +51,8 @@ BAD = {
     "statistics_noise=0.5": r"statistics-noise = 0\.5 needs anchor",
     "server_learning_rate=-1": r"server-learning-rate = -1\.0 is not possible",
     "server_momentum=1": r"server-momentum = 1\.0 is not possible: give a number in \[0, 1\)",
+    "test_share=0": r"test-share = 0\.0 is not possible: give a number between 0 and 1",
+    "test_share=1": r"test-share = 1\.0",
     "upload_bits=3": r"upload-bits = 3 is not possible: give 4 or 8",
     "upload_share=0": r"upload-share = 0\.0 is not possible: give a number in \(0, 1\]",
     "upload_share=1.1": r"upload-share = 1\.1",

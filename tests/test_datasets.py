@@ -68,6 +68,25 @@ def test_without_a_test_part_a_stratified_share_is_held_out(parquet):
     assert np.bincount(test.labels).tolist() == [2, 2]
 
 
+def test_the_papers_splits_are_a_share_of_each_class():
+    """RESISC45 has 45 classes of 700 images: the paper trains on 27,000 and tests on 4,500."""
+    parts = hold_out(np.arange(45).repeat(700), np.random.default_rng(0), 0.1429)
+    assert (len(parts["train"]), len(parts["test"])) == (27_000, 4_500)
+
+
+@pytest.mark.parametrize("test_share", [0.01, 0.15, 0.99])
+def test_a_class_keeps_an_image_to_train_on_and_gives_one_to_the_test(test_share):
+    labels = np.array([0, 1, 1, 2, 2, 2])
+    parts = hold_out(labels, np.random.default_rng(0), test_share)
+    assert set(labels[parts["train"]]) == {0, 1, 2}
+    assert set(labels[parts["test"]]) == {1, 2}
+
+
+def test_a_chosen_share_is_held_out(parquet):
+    train, test = (open_dataset(str(parquet), "", p, 0, None, 0.5) for p in ("train", "test"))
+    assert (len(train), len(test)) == (12, 12)
+
+
 def test_held_out_images_are_never_trained_on():
     labels = np.random.default_rng(0).integers(0, 5, 300)
     parts = hold_out(labels, np.random.default_rng(0))
