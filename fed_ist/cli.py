@@ -59,13 +59,14 @@ def run(
 
       fed-ist run --preset aid-mask50-w4 --set dataset=/data/aid-train.parquet
     """
-    from fed_ist.config import parse_config, read_defaults
+    from fed_ist.config import parse_config, parse_setting, read_defaults, require_used
     from fed_ist.launch import find_app, flwr_run, own_environment, simulation_superlink
     from fed_ist.paths import require_writable, results_dir
 
     folder = find_app(app)
     overrides = _overrides(folder, preset, setting or [], name, simulated=not on)
     config = parse_config(read_defaults(folder / "pyproject.toml") | overrides)
+    require_used(config, [parse_setting(text)[0] for text in setting or []])
     target = results_dir(config.results_dir) / config.name
     if on:
         code = flwr_run(folder, overrides, own_environment(), superlink=on, n_nodes=None)

@@ -8,7 +8,7 @@ because Flower accepts overrides only of keys that stand there.
 import difflib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
@@ -37,6 +37,18 @@ STRATEGIES = (
 )
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("constant", "cosine")
+# Keys that are of use only where another key has one of some values.
+NEEDS = {
+    "server-learning-rate": ("strategy", ("fedadam", "fedavgm")),
+    "server-momentum": ("strategy", ("fedadam", "fedavgm")),
+    "upload-share": ("strategy", ("topk",)),
+    "upload-bits": ("strategy", ("quantised",)),
+    "capacities": ("strategy", SLICED),
+    "anchor-scale": ("anchor", ("ridge",)),
+    "partition-alpha": ("partitioner", ("dirichlet",)),
+    "classes-per-node": ("partitioner", ("pathological",)),
+    "partition-column": ("partitioner", ("column",)),
+}
 LABEL_SKEW = ("ignore", "balance", "calibrate")
 
 
@@ -299,6 +311,19 @@ def parse_config(values: Mapping[str, object]) -> RunConfig:
         for key, kind in kinds.items()
     }
     return RunConfig(**typed)  # type: ignore[arg-type]
+
+
+def require_used(config: RunConfig, chosen: Iterable[str]) -> None:
+    """Raise `InputError` for a key that a user chose and that changes nothing in this run."""
+    values = config.to_mapping()
+    for key in chosen:
+        if key in NEEDS:
+            other, useful = NEEDS[key]
+            if values[other] not in useful:
+                raise InputError(
+                    f"{key} = {values[key]!r} is of no use with {other} = {values[other]!r}. Leave "
+                    f"it out, or use {other} = {' or '.join(useful)}."
+                )
 
 
 def _typed(key: str, value: object, kind: type) -> object:

@@ -132,6 +132,15 @@ def split_indices(
             f"{len(labels)} images of {len(np.unique(labels))} classes cannot be parted among "
             f"{n_nodes} nodes by '{partitioner}': {root_cause(error)}"
         ) from error
+    n_classes = len(np.unique(labels))
+    n_given = len(np.unique(labels[np.concatenate(found)]))
+    # It deals the classes in turn, node i those from i on, and stops where the nodes do.
+    if partitioner == "pathological" and n_given < n_classes:
+        raise InputError(
+            f"{n_classes - n_given} of {n_classes} classes would go to none of {n_nodes} nodes by "
+            f"'pathological', classes-per-node = {classes_per_node}. Give more nodes, or "
+            f"classes-per-node = {n_classes - n_nodes + 1}; or use partitioner = 'dirichlet'."
+        )
     empty = [i for i, indices in enumerate(found) if len(indices) == 0]
     if empty:
         raise InputError(

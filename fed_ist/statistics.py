@@ -179,7 +179,10 @@ def feature_dim_for_budget(n_bytes: int, num_classes: int) -> int:
     linear = 1 + 2 * num_classes
     q = (math.isqrt(linear**2 + 8 * max(0, n_bytes // 4)) - linear) // 2
     if q < 2:
-        raise InputError(f"No statistics of {num_classes} classes fit {n_bytes} bytes: give more.")
+        raise InputError(
+            f"anchor-bytes = {n_bytes} is too little for the statistics of {num_classes} classes: "
+            f"give {4 * (3 + 2 * num_classes)} or more."
+        )
     return q - 1
 
 

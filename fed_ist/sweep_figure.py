@@ -60,6 +60,6 @@ def _draw_bytes(axes: "Axes", cells: Cells) -> None:
     axes.yaxis.set_major_formatter(EngFormatter(unit="B"))
     axes.yaxis.set_minor_formatter(EngFormatter(unit="B"))
     axes.set_xticks(counts)
-    axes.set(xlabel="clients", title="per client and round, each way")
+    axes.set(xlabel="clients", ylabel="bytes", title="per client and round, each way")
     axes.grid(alpha=0.3, which="both")
     axes.legend()

@@ -30,6 +30,7 @@ USUAL: dict[str, Value] = {
 MIXED: dict[str, Value] = {"capacities": "1,0.5,0.25,0.125"}
 # What keeps nodes with unlike classes together; it costs nothing where they are alike.
 REMEDY: dict[str, Value] = {"label-skew": "calibrate", "proximal": 0.1}
+FALLING: dict[str, Value] = {"learning-rate": 2e-3, "learning-rate-schedule": "cosine"}
 ANCHORED: dict[str, Value] = {"anchor": "ridge", **REMEDY}
 CHOSEN = "ist + anchor"
 METHODS: dict[str, dict[str, Value]] = {
@@ -38,7 +39,9 @@ METHODS: dict[str, dict[str, Value]] = {
     "ist + inputs": {"strategy": "ist", "anchor": "inputs"},
     "ist": {"strategy": "ist"},
     "ist + remedy for skew": {"strategy": "ist", **REMEDY},
+    "ist + remedy, falling rate": {"strategy": "ist", **REMEDY, **FALLING},
     "fedavg": {"strategy": "fedavg"},
+    "fedavg + remedy for skew": {"strategy": "fedavg", **REMEDY},
     "fedavg + anchor": {"strategy": "fedavg", **ANCHORED},
     "fedavg, 2 hidden layers": {"strategy": "fedavg", "hidden-layers": 2},
     "fedavg, narrow": {"strategy": "fedavg"},
@@ -114,7 +117,10 @@ def compare(request: Request, app: Path) -> list[str]:
             raise InputError(
                 f"Unknown method '{method}'. Choose from, separated by ';': {'; '.join(METHODS)}."
             )
-    own = {key for changes in METHODS.values() for key in changes} - {"hidden-layers"}
+    own = {key for changes in METHODS.values() for key in changes} - {
+        "hidden-layers",
+        "learning-rate",
+    }
     for key in sorted(own | {"seed", "groups", "partitioner", "partition-alpha"}):
         if key in request.overrides:
             raise InputError(f"--set {key} is not possible here, the comparison sets it itself.")

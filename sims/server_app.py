@@ -81,6 +81,7 @@ def embed_test_images(config: RunConfig, encoder: Encoder) -> tuple[Embeddings, 
         config.band_choice,
         config.test_share,
     )
+    config.count_features(len(source.class_names))  # too few anchor-bytes show before the encoding
     spec = mask_spec(config, encoder, ())
 
     def warn(reason: str) -> None:

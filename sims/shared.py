@@ -95,6 +95,7 @@ def embed_shared(config: RunConfig, encoder: Encoder, limit: int) -> SharedFiles
         )
         for split in ("train", "test")
     )
+    config.count_features(len(train.class_names))  # too few anchor-bytes show before the encoding
     draws: list[tuple[int, ...]] = [()]
     if MASKS[config.mask].per_pass:
         draws = [(i,) for i in range(N_PASSES)]

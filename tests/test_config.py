@@ -9,10 +9,13 @@ from fed_ist.backbone import BUNDLED_ENCODERS
 from fed_ist.config import (
     CLOSED_FORMS,
     GROUPED,
+    NEEDS,
     STRATEGIES,
+    kebab,
     parse_config,
     parse_setting,
     read_defaults,
+    require_used,
 )
 from fed_ist.encoder_spec import BUNDLED_ENCODER
 from fed_ist.errors import InputError
@@ -99,6 +102,31 @@ def test_every_strategy_is_possible_as_it_comes(name, make_config):
 )
 def test_capacities_are_read_in_their_order(text, levels, make_config):
     assert make_config(capacities=text).capacity_levels == levels
+
+
+@pytest.mark.parametrize(
+    ("changes", "match"),
+    [
+        ({"server_momentum": 0.5}, r"server-momentum = 0\.5 is of no use with strategy = 'ist'"),
+        ({"upload_bits": 4}, "Leave it out, or use strategy = quantised"),
+        ({"strategy": "fedavg", "capacities": "1,0.5"}, "or use strategy = feddropout or fedrolex"),
+        ({"partition_alpha": 0.3}, "use partitioner = dirichlet"),
+        ({"anchor_scale": 2.0}, "use anchor = ridge"),
+    ],
+)
+def test_a_key_that_changes_nothing_is_refused_where_a_user_chose_it(changes, match, make_config):
+    config = make_config(**changes)
+    chosen = [kebab(key) for key in changes]
+    with pytest.raises(InputError, match=match):
+        require_used(config, chosen)
+    require_used(config, ["seed", "strategy"])  # those that it has from a preset may stay
+
+
+def test_every_key_that_needs_another_is_one_and_can_be_used(make_config):
+    keys = make_config().to_mapping()
+    for key, (other, useful) in NEEDS.items():
+        assert {key, other} <= set(keys)
+        assert len(useful) >= 1
 
 
 def test_the_encoder_taken_on_trust_is_the_bundled_one_and_the_default():

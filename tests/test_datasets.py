@@ -143,8 +143,8 @@ def test_partition_by_a_column_gives_each_station_to_one_node(parquet):
 def test_dirichlet_partitions_are_uneven_and_iid_ones_are_not():
     source = scenes_source("train", 0)
     shares = {
-        kind: np.stack([np.bincount(p.labels, minlength=10) for p in split(source, kind, 4)])
-        for kind in ("iid", "dirichlet", "pathological")
+        kind: np.stack([np.bincount(p.labels, minlength=10) for p in split(source, kind, n_nodes)])
+        for kind, n_nodes in (("iid", 4), ("dirichlet", 4), ("pathological", 9))
     }
     assert shares["iid"].std(axis=0).mean() < 15
     assert shares["dirichlet"].std(axis=0).mean() > 60
@@ -162,6 +162,17 @@ def test_dirichlet_partitions_are_uneven_and_iid_ones_are_not():
 def test_impossible_partitions_are_one_sentence(kind, n_nodes, sentence, parquet):
     with pytest.raises(InputError, match=sentence):
         split(open_all(str(parquet)), kind, n_nodes, classes_per_node=5)
+
+
+def test_no_class_is_left_to_nobody():
+    source = scenes_source("train", 0)
+    match = "5 of 10 classes would go to none of 4 nodes .* or classes-per-node = 7"
+    with pytest.raises(InputError, match=match):
+        split(source, "pathological", 4, classes_per_node=2)
+    assert len(split(source, "pathological", 4, classes_per_node=7)) == 4
+
+
+def test_a_column_that_is_not_there_is_named(parquet):
     with pytest.raises(InputError, match="partition-column = 'nope' is not there"):
         split(open_all(str(parquet)), "column", 3, column="nope")
 

@@ -1,5 +1,7 @@
 """Heads in closed form: against other ways to the same head, and by hand-worked examples."""
 
+import re
+
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -362,8 +364,11 @@ def size_of_gram(d: int, classes: int) -> int:
 @given(n_bytes=st.integers(-1000, 20_000), classes=st.integers(1, 40))
 def test_the_dimension_for_a_budget_is_the_largest_that_fits(n_bytes, classes):
     if n_bytes < size_of_gram(1, classes):
-        with pytest.raises(InputError, match=rf"of {classes} classes fit {n_bytes} bytes"):
+        least = rf"anchor-bytes = {n_bytes} is .* of {classes} classes: give (\d+) or more"
+        with pytest.raises(InputError, match=least) as refused:
             feature_dim_for_budget(n_bytes, classes)
+        named = re.search(least, str(refused.value))
+        assert named and int(named[1]) == size_of_gram(1, classes)
         return
     d = feature_dim_for_budget(n_bytes, classes)
     assert size_of_gram(d, classes) <= n_bytes < size_of_gram(d + 1, classes)
