@@ -36,6 +36,7 @@ STRATEGIES = (
     *CLOSED_FORMS,
 )
 OPTIMIZERS = ("adam", "sgd")
+DEALINGS = ("random", "rotating")
 SCHEDULES = ("constant", "cosine")
 # Keys that are of use only where another key has one of some values.
 NEEDS = {
@@ -44,6 +45,7 @@ NEEDS = {
     "upload-share": ("strategy", ("topk",)),
     "upload-bits": ("strategy", ("quantised",)),
     "capacities": ("strategy", SLICED),
+    "dealing": ("strategy", ("ist",)),
     "anchor-scale": ("anchor", ("ridge",)),
     "partition-alpha": ("partitioner", ("dirichlet",)),
     "classes-per-node": ("partitioner", ("pathological",)),
@@ -75,6 +77,7 @@ class RunConfig:
     precision: str
     strategy: str
     groups: int
+    dealing: str
     rescale: bool
     capacities: str
     round_deadline_s: float
@@ -141,6 +144,7 @@ class RunConfig:
             )
         require_choice("anchor", self.anchor, ANCHORS)
         require_choice("norm", self.norm, NORMS)
+        require_choice("dealing", self.dealing, DEALINGS)
         require_choice("learning-rate-schedule", self.learning_rate_schedule, SCHEDULES)
         require_choice("label-skew", self.label_skew, LABEL_SKEW)
         for name in self.device_names:
@@ -162,6 +166,12 @@ class RunConfig:
                 f"groups = {self.groups} does not go with strategy = '{self.strategy}', which does "
                 f"not cut the classifier so. Leave groups at 0, or use one of: "
                 f"{', '.join(GROUPED)}."
+            )
+        if self.dealing == "rotating" and self.hidden_layers > 1:
+            raise InputError(
+                f"dealing = 'rotating' does not go with hidden-layers = {self.hidden_layers}: "
+                "weights between neurons of two groups would never be trained. Use hidden-layers "
+                "= 1, or dealing = 'random'."
             )
         if self.anchor != "none" and self.strategy in CLOSED_FORMS:
             raise InputError(

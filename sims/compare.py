@@ -30,16 +30,18 @@ USUAL: dict[str, Value] = {
 MIXED: dict[str, Value] = {"capacities": "1,0.5,0.25,0.125"}
 # What keeps nodes with unlike classes together; it costs nothing where they are alike.
 REMEDY: dict[str, Value] = {"label-skew": "calibrate", "proximal": 0.1}
-FALLING: dict[str, Value] = {"learning-rate": 2e-3, "learning-rate-schedule": "cosine"}
+# Groups that stay together have one hidden layer.
+ROTATING: dict[str, Value] = {"dealing": "rotating", "hidden-layers": 1}
 ANCHORED: dict[str, Value] = {"anchor": "ridge", **REMEDY}
 CHOSEN = "ist + anchor"
 METHODS: dict[str, dict[str, Value]] = {
     CHOSEN: {"strategy": "ist", **ANCHORED},
+    "ist + anchor, rotating": {"strategy": "ist", **ANCHORED, **ROTATING},
     "ist + anchor, no remedy for skew": {"strategy": "ist", "anchor": "ridge"},
     "ist + inputs": {"strategy": "ist", "anchor": "inputs"},
     "ist": {"strategy": "ist"},
     "ist + remedy for skew": {"strategy": "ist", **REMEDY},
-    "ist + remedy, falling rate": {"strategy": "ist", **REMEDY, **FALLING},
+    "ist + remedy, rotating": {"strategy": "ist", **REMEDY, **ROTATING},
     "fedavg": {"strategy": "fedavg"},
     "fedavg + remedy for skew": {"strategy": "fedavg", **REMEDY},
     "fedavg + anchor": {"strategy": "fedavg", **ANCHORED},
@@ -117,10 +119,7 @@ def compare(request: Request, app: Path) -> list[str]:
             raise InputError(
                 f"Unknown method '{method}'. Choose from, separated by ';': {'; '.join(METHODS)}."
             )
-    own = {key for changes in METHODS.values() for key in changes} - {
-        "hidden-layers",
-        "learning-rate",
-    }
+    own = {key for changes in METHODS.values() for key in changes} - {"hidden-layers"}
     for key in sorted(own | {"seed", "groups", "partitioner", "partition-alpha"}):
         if key in request.overrides:
             raise InputError(f"--set {key} is not possible here, the comparison sets it itself.")

@@ -19,11 +19,12 @@ from fed_ist.paths import cache_dir
 from fed_ist.report import readable_bytes
 from fed_ist.results import write_atomic
 from sims.cases import Case, configure, require_same, run_cases
-from sims.compare import ANCHORED, REMEDY, USUAL
+from sims.compare import ANCHORED, REMEDY, ROTATING, USUAL
 from sims.shared import embed_shared
 
 CLIENTS = 8
 SEEDS = 2
+FALLING: dict[str, Value] = {"learning-rate-schedule": "cosine"}
 PLAIN = "plain IST"
 FULL = "anchored IST"
 # The first of each part is what the others of it are held against.
@@ -36,6 +37,9 @@ PARTS: dict[str, dict[str, dict[str, Value]]] = {
         "batch norm": {"norm": "batch"},
         "hidden sums not rescaled": {"rescale": False},
         "two hidden layers, not rescaled": {"hidden-layers": 2, "rescale": False},
+        "rotating groups": ROTATING,
+        "the remedies for skew": REMEDY,
+        "rotating groups and the remedies": {**ROTATING, **REMEDY},
         "4 groups: two clients in each": {"groups": 4},
         "2 groups: four clients in each": {"groups": 2},
         "random slices that overlap": {"strategy": "feddropout"},
@@ -44,6 +48,7 @@ PARTS: dict[str, dict[str, dict[str, Value]]] = {
         "10 local epochs, 6 rounds": {"local-epochs": 10, "num-rounds": 6},
         "learning rate 0.003": {"learning-rate": 3e-3},
         "learning rate 0.0003": {"learning-rate": 3e-4},
+        "a rate that falls from 0.002": {**FALLING, "learning-rate": 2e-3},
         "SGD, learning rate 0.03": {"optimizer": "sgd", "learning-rate": 0.03},
         "batches of 16": {"batch-size": 16},
         "hidden dim 512": {"hidden-dim": 512},
@@ -52,6 +57,9 @@ PARTS: dict[str, dict[str, dict[str, Value]]] = {
     "With statistics": {
         FULL: ANCHORED,
         "without the remedies for skew": {"anchor": "ridge"},
+        "rotating groups": {**ANCHORED, **ROTATING},
+        "a rate that falls from 0.001": {**ANCHORED, **FALLING},
+        "a rate that falls from 0.002": {**ANCHORED, **FALLING, "learning-rate": 2e-3},
         "inputs alone, no ridge head": {"anchor": "inputs", **REMEDY},
         "scale of the anchor 2": {**ANCHORED, "anchor-scale": 2.0},
         "scale of the anchor 10": {**ANCHORED, "anchor-scale": 10.0},

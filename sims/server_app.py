@@ -169,6 +169,7 @@ class Recorder:
             "answered": sum(row.answered for row in rounds),
             "groups": groups,
             "strategy": config.strategy,
+            "dealing": config.dealing,
             "rescale": config.rescale,
             "anchor": config.anchor,
             "anchor_bytes": config.anchor_bytes,

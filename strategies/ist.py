@@ -1,12 +1,15 @@
 """Independent Subnetwork Training (Yuan et al. 2022): a disjoint slice for each group of nodes."""
 
 from dataclasses import dataclass, field
+from logging import WARNING
 
 import numpy as np
+from flwr.common import log
 from numpy.typing import NDArray
 
 from fed_ist.dealing import equal_shares, partition_units
 from fed_ist.ist import Subnet
+from fed_ist.rng import generator
 from strategies.slices import Dealing, SliceStrategy
 
 
@@ -18,12 +21,19 @@ class IstStrategy(SliceStrategy):
     share groups; with fewer, some groups rest for the round. A group gets no more neurons than the
     weakest of its nodes can train; the others take over what they can. What rests comes first in
     the next round, so that every neuron has its turn.
+
+    With `dealing = "rotating"` the groups are dealt once for all, and go round among the nodes: in
+    as many rounds as there are groups each has been with each node. That is ours.
     """
 
     _last_dealt: dict[str, NDArray[np.int64]] = field(default_factory=dict)
 
     def deal(self, to: Dealing) -> list[Subnet]:
         n_groups = self.config.groups or len(to.capacities)
+        if self.config.dealing == "rotating":
+            if min(to.capacities) >= 1 / n_groups:
+                return self._rotate(to, n_groups)
+            log(WARNING, "Dealt at random: a node is too weak for one of %d equal groups", n_groups)
         weakest = [min(to.capacities[i::n_groups], default=1.0) for i in range(n_groups)]
         shares = equal_shares(weakest)[: len(to.capacities)]
         if not self._last_dealt:
@@ -33,3 +43,9 @@ class IstStrategy(SliceStrategy):
             for axis, rows in subnet.units.items():
                 self._last_dealt[axis][rows] = to.server_round
         return subnets
+
+    def _rotate(self, to: Dealing, n_groups: int) -> list[Subnet]:
+        """The subnet of each sampled node, of groups that are the same in every round."""
+        rng = generator(self.config.seed, "groups")
+        groups = partition_units(to.widths, [1 / n_groups] * n_groups, rng)
+        return [groups[(place + to.server_round) % n_groups] for place in to.places]

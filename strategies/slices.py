@@ -41,11 +41,13 @@ class Dealing:
     """What a rule may know when it deals slices in a round.
 
     widths: neurons on each axis. capacities: of the sampled nodes, the share of the neurons that
-    each can train.
+    each can train. places: of the sampled nodes, which one each is when they are put in the order
+    of their names.
     """
 
     widths: Mapping[str, int]
     capacities: Sequence[float]
+    places: Sequence[int]
     server_round: int
     rng: np.random.Generator
 
@@ -161,10 +163,12 @@ class SliceStrategy(NodeStrategy):
             return []
         rng = generator(self.config.seed, "round", server_round)
         n_sampled = max(self.config.min_nodes, int(self.config.fraction_nodes * len(nodes)))
-        sampled = [nodes[i] for i in rng.permutation(len(nodes))[:n_sampled]]
+        drawn = rng.permutation(len(nodes))[:n_sampled]
+        sampled = [nodes[i] for i in drawn]
         widths = hidden_widths(self._params)
         capacities = [self.prepared[node_id].capacity for node_id in sampled]
-        subnets = self.deal(Dealing(widths, capacities, server_round, rng))
+        places = np.argsort(np.argsort(drawn)).tolist()
+        subnets = self.deal(Dealing(widths, capacities, places, server_round, rng))
         for i, node_id in enumerate(sampled):
             subnet = subnets[i % len(subnets)]
             slice_ = extract(self._params, subnet)

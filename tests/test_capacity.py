@@ -362,13 +362,67 @@ def test_the_strategy_deals_every_neuron_within_some_rounds(tmp_path_factory, se
     rng, seen, n_dealt, number = np.random.default_rng(seed), set(), 0, 0
     while n_dealt < 48:
         number += 1
-        subnets: list[Subnet] = strategy.deal(Dealing({"h1": 48, "h2": 48}, found, number, rng))
+        places = rng.permutation(len(found)).tolist()
+        to = Dealing({"h1": 48, "h2": 48}, found, places, number, rng)
+        subnets: list[Subnet] = strategy.deal(to)
         for i, subnet in enumerate(subnets):
             assert len(subnet.units["h2"]) <= round(48 * min(found[i :: len(subnets)]))
             seen |= set(subnet.units["h2"].tolist())
             n_dealt += len(subnet.units["h2"])
     assert seen == set(range(48))
     ledger.close()
+
+
+@pytest.fixture(scope="module")
+def rotating(tmp_path_factory):
+    """Groups -> the rule that has them go round; 24 neurons."""
+    values = read_defaults(ROOT / "pyproject.toml")
+    ledger = Ledger(tmp_path_factory.mktemp("ledger") / "ledger.csv")
+
+    def make(groups):
+        own = {"hidden-dim": 24, "groups": groups, "dealing": "rotating"}
+        strategy = STRATEGIES["ist"](parse_config(values | own), ("a", "b"), 16, ledger)
+
+        def deal(places, number, capacity=1.0):
+            rng = np.random.default_rng(number)
+            to = Dealing({"h1": 24}, [capacity] * len(places), places, number, rng)
+            return [frozenset(subnet.units["h1"].tolist()) for subnet in strategy.deal(to)]
+
+        return deal
+
+    yield make
+    ledger.close()
+
+
+@given(seed=st.integers(0, 2**32), n_nodes=st.integers(1, 12), groups=st.integers(0, 8))
+def test_rotating_groups_stay_and_each_is_with_each_node_in_turn(rotating, seed, n_nodes, groups):
+    deal, rng = rotating(groups), np.random.default_rng(seed)
+    n_groups = groups or n_nodes
+    had: dict[int, list[frozenset[int]]] = {place: [] for place in range(n_nodes)}
+    for number in range(1, n_groups + 1):
+        places = rng.permutation(n_nodes).tolist()
+        found = deal(places, number)
+        assert len(set(found)) == min(
+            n_nodes, n_groups
+        )  # no two nodes share one while another rests
+        for place, units in zip(places, found, strict=True):
+            had[place].append(units)
+    assert all(len(set(groups)) == n_groups for groups in had.values())
+    dealt = set.union(*(set(groups) for groups in had.values()))
+    assert len(dealt) == n_groups
+    assert sorted(unit for units in dealt for unit in units) == list(range(24))
+
+
+def test_a_node_too_weak_for_a_rotating_group_has_all_dealt_at_random(rotating, caplog):
+    deal = rotating(4)
+    strong, weak = (
+        [set(map(frozenset, deal([0, 1, 2, 3], number, capacity))) for number in (1, 2)]
+        for capacity in (0.25, 0.2)
+    )
+    assert strong[0] == strong[1]
+    assert weak[0] != weak[1]
+    assert max(len(units) for units in weak[0]) <= 5  # a fifth of 24, rounded
+    assert caplog.text.count("a node is too weak for one of 4 equal groups") == 2
 
 
 def test_every_neuron_of_a_mixed_federation_is_trained(federate, slow_profiles):

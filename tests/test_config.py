@@ -56,6 +56,7 @@ BAD = {
     "server_momentum=1": r"server-momentum = 1\.0 is not possible: give a number in \[0, 1\)",
     "test_share=0": r"test-share = 0\.0 is not possible: give a number between 0 and 1",
     "test_share=1": r"test-share = 1\.0",
+    "dealing='cyclic'": r"Unknown dealing 'cyclic'\. Choose from: random, rotating",
     "upload_bits=3": r"upload-bits = 3 is not possible: give 4 or 8",
     "upload_share=0": r"upload-share = 0\.0 is not possible: give a number in \(0, 1\]",
     "upload_share=1.1": r"upload-share = 1\.1",
@@ -108,6 +109,7 @@ def test_capacities_are_read_in_their_order(text, levels, make_config):
     ("changes", "match"),
     [
         ({"server_momentum": 0.5}, r"server-momentum = 0\.5 is of no use with strategy = 'ist'"),
+        ({"strategy": "fedavg", "dealing": "rotating"}, "or use strategy = ist"),
         ({"upload_bits": 4}, "Leave it out, or use strategy = quantised"),
         ({"strategy": "fedavg", "capacities": "1,0.5"}, "or use strategy = feddropout or fedrolex"),
         ({"partition_alpha": 0.3}, "use partitioner = dirichlet"),

@@ -81,6 +81,19 @@ def test_every_neuron_is_trained_in_a_round_and_the_groups_change(federate):
     assert set(old) != set(new)
 
 
+def test_a_rotating_group_goes_on_to_the_next_node_as_it_came_back(federate):
+    """Node i has in round 2 what node i + 1 had in round 1, with the weights that came back."""
+    federation = federate(dealing="rotating", hidden_layers=1).prepare()
+    federation.params = federation.round(1)
+    had, trained = dict(federation.strategy._errands), federation.params
+    federation.configure(2)
+    ids = sorted(had)
+    for node_id, before in zip(ids, ids[1:] + ids[:1], strict=True):
+        now, then = federation.strategy._errands[node_id], had[before].subnet.units["h1"]
+        assert (now.subnet.units["h1"] == then).all()
+        assert (now.sent["fc1.bias"] == trained["fc1.bias"][then]).all()
+
+
 @pytest.mark.parametrize("strategy", ["ist", "fedavg"])
 def test_one_group_and_one_client_is_centralised_training_bit_for_bit(strategy, federate):
     federation = federate([7], strategy=strategy, min_nodes=1, local_epochs=2).prepare()
