@@ -227,7 +227,7 @@ def _notes(settings: Mapping[str, object], runs: Sequence[SweepRun]) -> tuple[st
         f"{length}, on the frozen embeddings of {n_train} images, split over the clients "
         f"({settings['partitioner']}); batches of {settings['batch-size']}, "
         f"{settings['optimizer']} with a rate of {settings['learning-rate']}, "
-        f"{settings['epochs']} epochs times the number of clients.",
+        f"{many(int(str(settings['epochs'])), 'epoch')} times the number of clients.",
         f"Accuracy is that of the merged classifier on {n_test} test images after the last round "
         "and, in brackets, after the best round, which is chosen on these test images. Sentences "
         "and figure are of the last round. "
