@@ -127,4 +127,4 @@ def _limits(methods: Sequence[Sequence[Curve]]) -> tuple[float, float]:
     """Ends of the accuracy axis in percent: where methods end fills it, not where they begin."""
     best = [100 * float(best_of(runs).mean()) for runs in methods]
     spread = max(max(best) - min(best), 2.0)
-    return max(0.0, min(best) - BELOW * spread), min(100.0, max(best) + 0.1 * spread)
+    return max(0.0, min(best) - BELOW * spread), max(best) + 0.1 * spread

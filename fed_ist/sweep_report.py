@@ -224,8 +224,8 @@ def _notes(settings: Mapping[str, object], runs: Sequence[SweepRun]) -> tuple[st
         "The experiments of Kariotakis et al. (CPAL 2024), whose workers are the clients here. "
         f"Independent Subnetwork Training of a classifier with {settings['hidden-layers']} hidden "
         f"layers of {settings['hidden-dim']} neurons, dealt anew among the clients after every "
-        f"{length}, on the frozen embeddings of {n_train} images, split over the clients "
-        f"({settings['partitioner']}); batches of {settings['batch-size']}, "
+        f"{length}, on the frozen embeddings of {n_train} images, less those that "
+        f"cannot be read, split over the clients ({settings['partitioner']}); batches of {settings['batch-size']}, "
         f"{settings['optimizer']} with a rate of {settings['learning-rate']}, "
         f"{many(int(str(settings['epochs'])), 'epoch')} times the number of clients.",
         f"Accuracy is that of the merged classifier on {n_test} test images after the last round "

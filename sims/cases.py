@@ -86,7 +86,7 @@ def run_cases(
                 # The first cases run while the embeddings of the next are computed.
                 progress.set_description("runs, encoding")
                 done = pool.submit(_work, case, embed(case), runs)
-                done.add_done_callback(lambda _: progress.update())
+                done.add_done_callback(lambda run: progress.update(not run.cancelled()))
                 asked[done] = case
             progress.set_description("runs")
             failures = [
