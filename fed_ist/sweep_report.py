@@ -226,8 +226,9 @@ def _notes(settings: Mapping[str, object], runs: Sequence[SweepRun]) -> tuple[st
         f"layers of {settings['hidden-dim']} neurons, dealt anew among the clients after every "
         f"{length}, on the frozen embeddings of {n_train} images, less those that "
         f"cannot be read, split over the clients ({settings['partitioner']}); batches of "
-        f"{settings['batch-size']}, {settings['optimizer']} with a rate of {settings['learning-rate']}, "
-        f"{many(int(str(settings['epochs'])), 'epoch')} times the number of clients.",
+        f"{settings['batch-size']}, {settings['optimizer']} with a rate of "
+        f"{settings['learning-rate']}, {many(int(str(settings['epochs'])), 'epoch')} times the "
+        "number of clients.",
         f"Accuracy is that of the merged classifier on {n_test} test images after the last round "
         "and, in brackets, after the best round, which is chosen on these test images. Sentences "
         "and figure are of the last round. "
