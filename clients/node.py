@@ -57,17 +57,10 @@ def open_images(node: Node, config: RunConfig, class_names: tuple[str, ...]) -> 
             "--node-config \"data-path='/absolute/path'\" to a folder of <class>/<image>."
         )
     # Only a node that reads a table or draws a partition pays for these imports.
-    from fed_ist.datasets import open_dataset
+    from fed_ist.datasets import open_split
     from fed_ist.partitions import partition
 
-    source = open_dataset(
-        config.dataset,
-        config.test_dataset,
-        "train",
-        config.seed,
-        config.band_choice,
-        config.test_share,
-    )
+    source = open_split(config, "train")
     return partition(
         source.relabel(class_names),
         config.partitioner,

@@ -64,9 +64,10 @@ def run(
     from fed_ist.paths import require_writable, results_dir
 
     folder = find_app(app)
-    overrides = _overrides(folder, preset, setting or [], name, simulated=not on)
+    chosen = dict(parse_setting(text) for text in setting or [])
+    overrides = _overrides(folder, preset, chosen, name, simulated=not on)
     config = parse_config(read_defaults(folder / "pyproject.toml") | overrides)
-    require_used(config, [parse_setting(text)[0] for text in setting or []])
+    require_used(config, chosen)
     target = results_dir(config.results_dir) / config.name
     if on:
         code = flwr_run(folder, overrides, own_environment(), superlink=on, n_nodes=None)
@@ -92,14 +93,13 @@ def run(
 
 
 def _overrides(
-    app: Path, preset: str, settings: list[str], name: str, *, simulated: bool
+    app: Path, preset: str, chosen: "dict[str, Value]", name: str, *, simulated: bool
 ) -> "dict[str, Value]":
     """What differs from the app's defaults: the preset, then --set, with paths made absolute."""
-    from fed_ist.config import absolute_paths, parse_setting, read_preset
+    from fed_ist.config import absolute_paths, read_preset
     from fed_ist.paths import cache_dir
 
     overrides = read_preset(_preset_path(app, preset)) if preset else {}
-    chosen = dict(parse_setting(text) for text in settings)
     overrides = absolute_paths(overrides | chosen)
     label = Path(preset).stem if preset else "default"
     # A preset may be the config.toml of another run, whose name is taken.

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from fed_ist.budgets import average, best_of, start
-from fed_ist.curves import Curve, by_setting
-from fed_ist.findings import many
+from fed_ist.curves import Curve, Setting, by_setting
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -58,9 +57,10 @@ def draw_curves(curves: Sequence[Curve], styles: Mapping[str, Style], chosen: st
     from matplotlib.lines import Line2D
     from matplotlib.ticker import EngFormatter
 
-    found = {(s.partition, s.clients): methods for s, methods in by_setting(curves).items()}
-    partitions = list(dict.fromkeys(partition for partition, _ in found))
-    counts = sorted({clients for _, clients in found})
+    found = by_setting(curves)
+    (dataset,) = {setting.dataset for setting in found}
+    partitions = list(dict.fromkeys(setting.partition for setting in found))
+    counts = sorted({setting.clients for setting in found})
     methods = [method for method in styles if any(curve.method == method for curve in curves)]
     inches = max(7.0, 1.4 + 3.3 * len(counts))
     # A line of the legend: its stroke, and about 0.065 inches a letter.
@@ -73,13 +73,14 @@ def draw_curves(curves: Sequence[Curve], styles: Mapping[str, Style], chosen: st
     panels = figure.subplots(len(partitions), len(counts), sharex=True, sharey=True, squeeze=False)
     least_bytes = min((n for curve in curves for n in curve.bytes if n > 0), default=1)
     for axes, place in zip(panels.flat, product(partitions, counts), strict=True):
-        axes.set_title(f"{place[0]}, {many(place[1], 'client')}", fontsize=10)
+        setting = Setting(dataset, *place)
+        axes.set_title(setting.words, fontsize=10)
         axes.set_xscale("log")
         axes.xaxis.set_major_formatter(EngFormatter(unit="B"))
         axes.grid(alpha=0.3)
-        if place not in found:
+        if setting not in found:
             axes.text(0.5, 0.5, "not run", transform=axes.transAxes, ha="center", color="#777777")
-        for method, runs in found.get(place, {}).items():
+        for method, runs in found.get(setting, {}).items():
             _draw_method(axes, runs, least_bytes, styles[method], 3.0 if method == chosen else 1.3)
     panels[0, 0].set_ylim(*_limits([runs for m in found.values() for runs in m.values()]))
     figure.supxlabel("bytes a client has received and sent", fontsize=10)

@@ -15,7 +15,15 @@ from fed_ist.curves_figure import draw_curves, method_styles
 from fed_ist.curves_words import describe
 from fed_ist.errors import InputError
 from fed_ist.findings import many
-from fed_ist.pages import Chapter, Report, Section, render_markdown, render_page, show_accuracy
+from fed_ist.pages import (
+    Chapter,
+    Report,
+    Section,
+    render_markdown,
+    render_page,
+    round_length,
+    show_accuracy,
+)
 from fed_ist.paths import require_writable
 from fed_ist.report import readable_bytes
 from fed_ist.results import write_atomic
@@ -90,20 +98,15 @@ def write_report(
 
 def describe_settings(settings: Mapping[str, object]) -> str:
     """What all methods have in common, in a sentence or two."""
-    steps = settings["local-steps"]
-    length = (
-        many(steps, "step") if isinstance(steps, int) and steps
-        else many(int(str(settings["local-epochs"])), "local epoch")
-    )  # fmt: skip
     weights = f" ({Path(str(settings['encoder-weights'])).name})"
     limit = f", {settings['limit']} images of each split" if settings["limit"] else ""
-    layers = many(int(str(settings["hidden-layers"])), "hidden layer")
+    layers = many(settings["hidden-layers"], "hidden layer")
     return (
         f"All methods see the same embeddings: {settings['encoder']}"
         f"{weights if settings['encoder-weights'] else ''}, mask {settings['mask']}, "
         f"mask-ratio {settings['mask-ratio']}{limit}. Unless a method's name says otherwise they "
         f"train a classifier with {layers} of {settings['hidden-dim']} neurons in "
-        f"{many(int(str(settings['num-rounds'])), 'round')} of {length}, with "
+        f"{many(settings['num-rounds'], 'round')} of {round_length(settings)}, with "
         f"{settings['optimizer']} at a rate of {settings['learning-rate']} and batches of "
         f"{settings['batch-size']}. Closed forms train nothing."
     )

@@ -9,7 +9,7 @@ stratified share of the images is held out.
 import hashlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +30,9 @@ from fed_ist.images import (
 )
 from fed_ist.rng import generator
 from fed_ist.scenes import scenes_source
+
+if TYPE_CHECKING:
+    from fed_ist.config import RunConfig
 
 TEST_SHARE = 0.15
 SPLITS = {"train": ("train",), "test": ("test", "validation", "valid", "val")}
@@ -111,6 +114,18 @@ def open_dataset(
             )
         return test.relabel(train.class_names)
     return _open(dataset, split, seed, bands, test_share)
+
+
+def open_split(config: "RunConfig", split: str) -> ImageSource:
+    """The images of one split as a run's configuration has them; see `open_dataset`."""
+    return open_dataset(
+        config.dataset,
+        config.test_dataset,
+        split,
+        config.seed,
+        config.band_choice,
+        config.test_share,
+    )
 
 
 def open_all(path: str, bands: BandChoice | None = None) -> ImageSource:

@@ -71,8 +71,8 @@ def half_against_whole(half: Measured, whole: Measured) -> str:
     )
 
 
-def many(n: int, noun: str) -> str:
-    """1 client, 2 clients."""
+def many(n: object, noun: str) -> str:
+    """1 client, 2 clients; n: a whole number."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 

@@ -1,12 +1,13 @@
 """Reports of many runs: sections of a table and sentences, as Markdown and as one page."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from jinja2 import Environment
 
 from fed_ist.budgets import Floats, mean_and_spread
+from fed_ist.findings import many
 from fed_ist.report import STYLE
 
 PAGE = """<!doctype html>
@@ -84,6 +85,12 @@ class Report:
     notes: tuple[str, ...]
     header: tuple[str, ...]
     chapters: tuple[Chapter, ...]
+
+
+def round_length(settings: Mapping[str, object]) -> str:
+    """How long a client trains in a round, from the run-config keys."""
+    steps = settings["local-steps"]
+    return many(steps, "step") if steps else many(settings["local-epochs"], "local epoch")
 
 
 def show_accuracy(values: Floats) -> str:

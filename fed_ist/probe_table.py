@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_ist.bands import BandChoice
-from fed_ist.datasets import TEST_SHARE, open_dataset
+from fed_ist.datasets import open_dataset
 from fed_ist.embeddings import Embeddings, MaskSpec, embed
 from fed_ist.errors import InputError, require_choice
 from fed_ist.images import ImageSource
@@ -113,13 +113,17 @@ def open_images(
     limit: int,
     seed: int,
     bands: BandChoice | None = None,
-    test_share: float = TEST_SHARE,
 ) -> ImageSource:
-    """One split of a data set, or a stratified choice of `limit` of its images (0: all).
+    """One split of a data set, `limited`."""
+    source = open_dataset(dataset, test_dataset, split, seed, bands)
+    return limited(source, dataset, split, limit, seed)
+
+
+def limited(source: ImageSource, dataset: str, split: str, limit: int, seed: int) -> ImageSource:
+    """A split of this data set, or a stratified choice of `limit` of its images (0: all).
 
     Raises `InputError` where it is empty or has more classes than `limit`.
     """
-    source = open_dataset(dataset, test_dataset, split, seed, bands, test_share)
     n_classes = len(np.unique(source.labels[source.labels >= 0]))
     if n_classes == 0:
         raise InputError(

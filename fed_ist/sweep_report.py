@@ -13,7 +13,15 @@ from fed_ist import findings
 from fed_ist.errors import InputError
 from fed_ist.findings import N_ERRORS, Measured, difference_noise, many, percent
 from fed_ist.masks import MASKS
-from fed_ist.pages import Chapter, Report, Section, render_markdown, render_page, show_accuracy
+from fed_ist.pages import (
+    Chapter,
+    Report,
+    Section,
+    render_markdown,
+    render_page,
+    round_length,
+    show_accuracy,
+)
 from fed_ist.paths import require_writable
 from fed_ist.probe_table import N_PASSES, NO_MASK
 from fed_ist.report import readable_bytes
@@ -218,16 +226,14 @@ def _notes(settings: Mapping[str, object], runs: Sequence[SweepRun]) -> tuple[st
     n_train, n_test = runs[0].n_train, runs[0].n_test
     n_seeds = len({run.seed for run in runs})
     late = float(np.median([run.late_deviation for run in runs]))
-    steps = settings["local-steps"]
-    length = f"{steps} steps" if steps else f"{settings['local-epochs']} local epochs"
     notes = [
         "The experiments of Kariotakis et al. (CPAL 2024), whose workers are the clients here. "
         f"Independent Subnetwork Training of a classifier with {settings['hidden-layers']} hidden "
         f"layers of {settings['hidden-dim']} neurons, dealt anew among the clients after every "
-        f"{length}, on the frozen embeddings of {n_train} images, less those that "
+        f"{round_length(settings)}, on the frozen embeddings of {n_train} images, less those that "
         f"cannot be read, split over the clients ({settings['partitioner']}); batches of "
         f"{settings['batch-size']}, {settings['optimizer']} with a rate of "
-        f"{settings['learning-rate']}, {many(int(str(settings['epochs'])), 'epoch')} times the "
+        f"{settings['learning-rate']}, {many(settings['epochs'], 'epoch')} times the "
         "number of clients.",
         f"Accuracy is that of the merged classifier on {n_test} test images after the last round "
         "and, in brackets, after the best round, which is chosen on these test images. Sentences "

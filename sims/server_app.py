@@ -10,7 +10,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fed_ist import protocol
 from fed_ist.config import GROUPED, RunConfig, parse_config
-from fed_ist.datasets import open_dataset
+from fed_ist.datasets import open_split
 from fed_ist.embeddings import Embeddings, embed, mask_spec
 from fed_ist.encoder import Encoder, create_encoder
 from fed_ist.errors import InputError
@@ -73,14 +73,7 @@ def run(grid: Grid, config: RunConfig, encoder: Encoder, folder: RunFolder) -> N
 
 def embed_test_images(config: RunConfig, encoder: Encoder) -> tuple[Embeddings, tuple[str, ...]]:
     """The server's test images under the run's mask (one draw), and the class names."""
-    source = open_dataset(
-        config.dataset,
-        config.test_dataset,
-        "test",
-        config.seed,
-        config.band_choice,
-        config.test_share,
-    )
+    source = open_split(config, "test")
     config.count_features(len(source.class_names))  # too few anchor-bytes show before the encoding
     spec = mask_spec(config, encoder, ())
 

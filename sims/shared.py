@@ -15,6 +15,7 @@ from clients.node import Node
 from clients.work import Examples
 from fed_ist import protocol
 from fed_ist.config import RunConfig
+from fed_ist.datasets import open_split
 from fed_ist.embeddings import Embeddings, embed, load_cached, mask_spec
 from fed_ist.encoder import Encoder
 from fed_ist.errors import InputError
@@ -22,7 +23,7 @@ from fed_ist.images import ImageSource
 from fed_ist.masks import MASKS
 from fed_ist.partitions import split_indices
 from fed_ist.paths import cache_dir
-from fed_ist.probe_table import N_PASSES, open_images
+from fed_ist.probe_table import N_PASSES, limited
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,15 @@ def _load(folder: Path) -> Embeddings:
     return found
 
 
+def open_shared(config: RunConfig, limit: int) -> tuple[ImageSource, ImageSource]:
+    """The training and the test images of an experiment; for `limit` see `embed_shared`."""
+    train, test = (
+        limited(open_split(config, split), config.dataset, split, limit, config.seed)
+        for split in ("train", "test")
+    )
+    return train, test
+
+
 def embed_shared(config: RunConfig, encoder: Encoder, limit: int) -> SharedFiles:
     """Embed both parts of the configuration's data set, unless they are in its cache.
 
@@ -83,18 +93,7 @@ def embed_shared(config: RunConfig, encoder: Encoder, limit: int) -> SharedFiles
         )
         return folder
 
-    train, test = (
-        open_images(
-            config.dataset,
-            config.test_dataset,
-            split,
-            limit,
-            config.seed,
-            config.band_choice,
-            config.test_share,
-        )
-        for split in ("train", "test")
-    )
+    train, test = open_shared(config, limit)
     config.count_features(len(train.class_names))  # too few anchor-bytes show before the encoding
     draws: list[tuple[int, ...]] = [()]
     if MASKS[config.mask].per_pass:

@@ -22,12 +22,12 @@ from fed_ist.errors import InputError
 from fed_ist.images import ImageSource
 from fed_ist.ist import slice_bytes
 from fed_ist.paths import cache_dir
-from fed_ist.probe_table import NO_MASK, list_cells, open_images
+from fed_ist.probe_table import NO_MASK, list_cells
 from fed_ist.sweep_report import write_report
 from fed_ist.sweep_runs import N_LATE, SweepRun
 from fed_ist.training import local_training
 from sims.cases import Case, answer, configure, require_same, run_cases
-from sims.shared import SharedFiles, embed_shared
+from sims.shared import SharedFiles, embed_shared, open_shared
 
 # What the paper trains with; --set may change it.
 PAPER: dict[str, Value] = {
@@ -108,13 +108,7 @@ def sweep(request: Request, app: Path) -> list[str]:
     base = read_defaults(app / "pyproject.toml") | PAPER | request.overrides
     config = configure(base)
     config.check_datasets()
-    train, test = (
-        open_images(
-            config.dataset, config.test_dataset, split, request.limit, config.seed,
-            config.band_choice, config.test_share,
-        )
-        for split in ("train", "test")
-    )  # fmt: skip
+    train, test = open_shared(config, request.limit)
     n_images = int(np.count_nonzero(train.labels >= 0))
     if max(request.clients) > n_images:
         raise InputError(

@@ -85,16 +85,14 @@ def test_a_node_trains_at_the_rate_of_the_round(configure):
     """With plain SGD a single step moves the weights in proportion to the rate."""
     rng = np.random.default_rng(0)
     params = init_params(EMBED, 16, 4, rng)
-    found, config = (
-        [],
-        configure(
-            num_rounds=4,
-            learning_rate_schedule="cosine",
-            optimizer="sgd",
-            local_steps=1,
-            batch_size=8,
-        ),
+    config = configure(
+        num_rounds=4,
+        learning_rate_schedule="cosine",
+        optimizer="sgd",
+        local_steps=1,
+        batch_size=8,
     )
+    found = []
     examples = (rng.normal(size=(8, EMBED)).astype(np.float32), rng.integers(0, 4, 8))
     for server_round in (1, 3):
         task = {protocol.ROUND: server_round, protocol.SCALE: 1.0}
