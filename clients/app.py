@@ -3,7 +3,7 @@
 Only what the server asked for, arrays and scalars, leaves the node; images and embeddings stay.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
 from logging import WARNING
 from typing import Any
@@ -26,12 +26,13 @@ from numpy.typing import NDArray
 from clients.data import NodeData, OwnImages, texts
 from clients.device import declared_device, measured_device
 from clients.node import Node
-from clients.work import encode_update, statistics, train_slice
+from clients.work import encode_reply, largest_changes, statistics, train_slice
 from fed_ist import protocol
-from fed_ist.anchors import WEIGHT, with_projection
+from fed_ist.anchors import fixed_shapes, with_projection
+from fed_ist.codecs import Shapes, decode, encode
 from fed_ist.config import RunConfig, parse_config
 from fed_ist.errors import InputError
-from fed_ist.heads import Params
+from fed_ist.heads import Params, param_shapes
 from fed_ist.rng import generator
 
 BAD_INPUT = 2  # the error code of a reply that says what is wrong with the node's input
@@ -87,14 +88,16 @@ def create_app(data: NodeData) -> ClientApp:
             noise = np.random.default_rng()
             if node.n_nodes:
                 noise = generator(config.seed, f"noise on {kind}", node.number)
-            given = context.state.array_records.get(kind)
-            if given is None:
+            content = context.state.get(kind)
+            if content is None:
                 examples = data.passes(context, node, config)(0)
                 n_classes = len(texts(task[protocol.CLASS_NAMES]))
-                given = _record(statistics(kind, examples, n_classes, config, noise))
+                given = statistics(kind, examples, n_classes, config, noise)
+                content = _statistics_record(kind, given, config)
             if config.statistics_noise:  # other noise at each request would average itself away
-                context.state[kind] = given
-            return RecordDict({protocol.ARRAYS: given})
+                context.state[kind] = content
+            name = protocol.ARRAYS if kind == protocol.GAUSSIANS else protocol.REPLY
+            return RecordDict({name: content})
 
         return _answer(message, work)
 
@@ -105,18 +108,23 @@ def create_app(data: NodeData) -> ClientApp:
         def work() -> RecordDict:
             config, node = parse_config(context.run_config), identify(context)
             task = _task(message)
-            sent = _arrays(message.content.array_records[protocol.ARRAYS])
-            passes = data.passes(context, node, config)
-            fixed = _fixed(message, context, task, config, sent["fc1.weight"].shape[1])
-            trained, metrics = train_slice(sent, fixed, passes, task, node.number, config)
-            memory = context.state.array_records.get(MEMORY)
-            before = _arrays(memory) if memory is not None else None
-            payload, left = encode_update(trained, sent, before, task, node.number, config)
-            if left is not None:
-                context.state[MEMORY] = _record(left)
-            return RecordDict(
-                {protocol.ARRAYS: _record(payload), protocol.METRICS: MetricRecord(dict(metrics))}
+            widths = [int(width) for width in task[protocol.WIDTHS]]
+            sent = _decoded(
+                task, protocol.SLICE, config.down_codec, param_shapes(widths, config.norm)
             )
+            passes = data.passes(context, node, config)
+            fixed = _fixed(context, task, config, widths)
+            trained, scalars = train_slice(sent, fixed, passes, task, node.number, config)
+            if config.strategy == "topk":
+                before = context.state.array_records.get(MEMORY)
+                memory = None if before is None else _arrays(before)
+                payload, left = largest_changes(trained, sent, memory, config)
+                context.state[MEMORY] = _record(left)
+                return RecordDict(
+                    {protocol.ARRAYS: _record(payload), protocol.REPLY: ConfigRecord({**scalars})}
+                )
+            slice_ = encode_reply(trained, sent, int(task[protocol.ROUND]), node.number, config)
+            return RecordDict({protocol.REPLY: ConfigRecord({protocol.SLICE: slice_, **scalars})})
 
         return _answer(message, work)
 
@@ -135,22 +143,42 @@ def _answer(message: Message, work: Callable[[], RecordDict]) -> Message:
         return Message(Error(BAD_INPUT, str(error)), reply_to=message)
 
 
+def _statistics_record(
+    kind: str, given: Mapping[str, NDArray[Any]], config: RunConfig
+) -> ArrayRecord | ConfigRecord:
+    if kind == protocol.GAUSSIANS:
+        return _record(given)
+    rng = generator(config.seed, "statistics")  # of which fp32 and fp16 draw nothing
+    data = encode(dict(given), config.statistics_codec, rng, config.zstd)
+    return ConfigRecord({protocol.STATISTICS: data})
+
+
 def _fixed(
-    message: Message, context: Context, task: dict[str, Any], config: RunConfig, embed_dim: int
+    context: Context, task: dict[str, Any], config: RunConfig, widths: Sequence[int]
 ) -> Params:
     """What statistics gave the classifier, empty for nothing; a node keeps it between rounds."""
     version = task.get(protocol.FIXED_VERSION)
     if version is None:
         return {}
-    if protocol.FIXED in message.content:
-        context.state[protocol.FIXED] = message.content.array_records[protocol.FIXED]
-        context.state[protocol.FIXED_VERSION] = ConfigRecord({protocol.FIXED_VERSION: version})
-    kept = context.state.config_records.get(protocol.FIXED_VERSION)
+    if protocol.FIXED in task:
+        keys = (protocol.FIXED, protocol.FIXED_NAMES, protocol.FIXED_VERSION)
+        context.state[protocol.FIXED] = ConfigRecord({key: task[key] for key in keys})
+    kept = context.state.config_records.get(protocol.FIXED)
     if kept is None or kept[protocol.FIXED_VERSION] != version:
         raise InputError("This node has not got the anchor that its slice is to be trained on.")
-    fixed = _arrays(context.state.array_records[protocol.FIXED])
-    n_features = config.count_features(len(fixed[WEIGHT])) if WEIGHT in fixed else 0
+    embed_dim, num_classes = widths[0], widths[-1]
+    n_features = config.count_features(num_classes)
+    names = texts(kept[protocol.FIXED_NAMES])
+    shapes = fixed_shapes(names, embed_dim, n_features, num_classes)
+    fixed = _decoded(kept, protocol.FIXED, config.fixed_codec, shapes)
     return with_projection(fixed, embed_dim, n_features, config.seed)
+
+
+def _decoded(record: Mapping[str, Any], name: str, codec: str, shapes: Shapes) -> Params:
+    try:
+        return decode(record[name], codec, shapes)
+    except ValueError as error:
+        raise InputError(f"The {name} that came cannot be read: {error}.") from None
 
 
 def _capacity(value: object) -> float:

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from fed_ist import protocol
 from fed_ist.anchors import draw_projection, features
-from fed_ist.compression import Payload, quantise, top_k
+from fed_ist.codecs import encode
+from fed_ist.compression import Payload, top_k
 from fed_ist.config import RunConfig
 from fed_ist.errors import InputError
 from fed_ist.gaussians import class_gaussians
@@ -74,26 +75,27 @@ def train_slice(
     }
 
 
-def encode_update(
-    trained: Params,
-    sent: Params,
-    memory: Params | None,
-    task: dict[str, Any],
-    node_number: int,
-    config: RunConfig,
-) -> tuple[Payload, Params | None]:
-    """(what travels back, what top-k keeps for the next round).
+def encode_reply(
+    trained: Params, sent: Params, server_round: int, node_number: int, config: RunConfig
+) -> bytes:
+    """The trained slice, or how it differs from the one that came, in `up-codec`."""
+    rng = generator(config.seed, "up", server_round, node_number)
+    back = trained if config.reply == "slice" else _difference(trained, sent)
+    return encode(back, config.up_codec, rng, config.zstd)
 
-    Raises `InputError` where training diverged, so that nothing can be compressed.
+
+def largest_changes(
+    trained: Params, sent: Params, memory: Params | None, config: RunConfig
+) -> tuple[Payload, Params]:
+    """(what top-k sends, what it keeps for the next round).
+
+    Raises `InputError` where training diverged, so that nothing can be sent.
     """
-    upload = task.get(protocol.UPLOAD)
-    if upload is None:
-        return dict(trained), memory
-    update = {name: trained[name] - sent[name] for name in sent}
     try:
-        if upload == protocol.TOP_K:
-            return top_k(update, config.upload_share, memory)
-        rng = generator(config.seed, "quantise", int(task[protocol.ROUND]), node_number)
-        return quantise(update, config.upload_bits, rng), None
+        return top_k(_difference(trained, sent), config.upload_share, memory)
     except ValueError as error:
         raise InputError(f"This node's update cannot be sent: {error}") from None
+
+
+def _difference(trained: Params, sent: Params) -> Params:
+    return {name: trained[name] - sent[name] for name in sent}

@@ -1,14 +1,10 @@
-"""Fewer bytes for an update, the difference of parameters that a node sends back.
+"""The largest changes of an update, the difference of parameters that a node sends back.
 
-`top_k` sends the few largest entries and keeps the rest for the next round: sparsification with
-error feedback, after Stich et al., "Sparsified SGD with Memory" (NeurIPS 2018), and Lin et al.,
-"Deep Gradient Compression" (ICLR 2018). `quantise` sends every entry in 4 or 8 bits, rounded at
-random so that the mean is right: QSGD (Alistarh et al., NeurIPS 2017) as FedPAQ uses it
-(Reisizadeh et al., AISTATS 2020), scaled by the largest entry instead of the norm.
-
-Both lay all arrays out as one vector, in the order of their sorted names, so that a message holds
-two arrays whatever the model. Decoders raise `ValueError` for anything that the encoder could not
-have made, since replies come from nodes that nobody vouches for.
+The rest is kept for the next round: sparsification with error feedback, after Stich et al.,
+"Sparsified SGD with Memory" (NeurIPS 2018), and Lin et al., "Deep Gradient Compression" (ICLR
+2018). All arrays are laid out as one vector, in the order of their sorted names, so that a message
+holds two arrays whatever the model. The decoder raises `ValueError` for anything that the encoder
+could not have made, since replies come from nodes that nobody vouches for.
 """
 
 from typing import Any
@@ -75,94 +71,12 @@ def from_sparse(sparse: Payload, like: Params) -> Params:
     return _unflatten(flat, like)
 
 
-def quantise(update: Params, bits: int, rng: np.random.Generator) -> Payload:
-    """Every entry as a whole number of steps, rounded up or down at random, unbiased.
-
-    bits: 4 or 8, for s = 7 or 127 steps each side of zero. A step of an array is its largest
-    magnitude / s, so each entry is off by less than a step.
-    Returns {"codes": uint8 (n,), or (ceil(n / 2),) for 4 bits, two to a byte, the earlier in the
-    low half; "scales": float32, the step of each array}. Raises `InputError` for other bits and
-    `ValueError` for entries that are not finite. Source: Alistarh et al. 2017, section 3.1.
-    """
-    n_steps = _steps(bits)
-    names = sorted(update)
-    scales = np.array([_step(update[name], n_steps) for name in names], dtype=np.float32)
-    # A scale of 0 belongs to zeros alone: any other divisor does.
-    divisors = np.where(scales > 0, scales, 1).astype(np.float64)
-    steps = _flatten(update) / np.repeat(divisors, [update[name].size for name in names])
-    # Compared, not added: 127 and a draw just below 1 would add up to 128 in float64.
-    below = np.floor(steps)
-    up = rng.random(steps.size) < steps - below
-    codes = (below + up + n_steps).astype(np.uint8)
-    return {"codes": _pack_halves(codes) if bits == 4 else codes, "scales": scales}
-
-
-def quantised_shapes(like: Params, bits: int) -> Shapes:
-    """What arrays `quantise` makes of an update shaped as `like`: name -> shape, dtype."""
-    n_bytes = -(-_count_entries(like) * bits // 8)
-    return {"codes": ((n_bytes,), "uint8"), "scales": ((len(like),), "float32")}
-
-
-def dequantise(payload: Payload, bits: int, like: Params) -> Params:
-    """The update that `quantise` sent, in arrays shaped as `like`.
-
-    Raises `ValueError` for a payload that `quantise` could not have made for `like`.
-    """
-    n_steps = _steps(bits)
-    _require_arrays(payload, {"codes": np.uint8, "scales": np.float32})
-    codes, scales = payload["codes"], payload["scales"]
-    sizes = [like[name].size for name in sorted(like)]
-    n_bytes = -(-sum(sizes) * bits // 8)
-    if len(codes) != n_bytes or len(scales) != len(sizes):
-        raise ValueError(
-            f"{len(codes)} bytes of codes and {len(scales)} scales came, where {n_bytes} and "
-            f"{len(sizes)} are needed."
-        )
-    if not (np.isfinite(scales).all() and (scales >= 0).all()):
-        raise ValueError("The scales of a quantised update must be finite and not negative.")
-    if bits == 4:
-        codes = _unpack_halves(codes)[: sum(sizes)]
-    if codes.max(initial=0) > 2 * n_steps:
-        raise ValueError(f"A code of {codes.max()} is larger than {2 * n_steps}.")
-    steps = codes.astype(np.float64) - n_steps
-    # A scale near float32's largest number, from a hostile node, may overflow in the product.
-    flat = steps * np.repeat(scales.astype(np.float64), sizes)
-    largest = float(np.finfo(np.float32).max)
-    return _unflatten(flat.clip(-largest, largest).astype(np.float32), like)
-
-
 def _count_entries(params: Params) -> int:
     return sum(array.size for array in params.values())
 
 
 def _count_sent(n_entries: int, share: float) -> int:
     return max(1, round(share * n_entries))
-
-
-def _step(array: NDArray[np.float32], n_steps: int) -> np.float32:
-    """The smallest float32 of which `n_steps` reach the largest entry, lest that be cut off."""
-    largest = float(np.abs(array).max(initial=0))
-    scale = np.float32(largest / n_steps)
-    if float(scale) * n_steps < largest:
-        scale = np.nextafter(scale, np.float32(np.inf))
-    return scale
-
-
-def _steps(bits: int) -> int:
-    if bits not in (4, 8):
-        raise InputError(f"An update cannot be quantised to {bits} bits. Choose from: 4, 8.")
-    return int(2 ** (bits - 1) - 1)
-
-
-def _pack_halves(codes: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    pairs = np.zeros((-(-len(codes) // 2), 2), dtype=np.uint8)
-    pairs.ravel()[: len(codes)] = codes
-    packed: NDArray[np.uint8] = pairs[:, 0] | (pairs[:, 1] << np.uint8(4))
-    return packed
-
-
-def _unpack_halves(packed: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return np.stack([packed & 15, packed >> 4], axis=1).ravel()
 
 
 def _flatten(params: Params) -> NDArray[np.float32]:

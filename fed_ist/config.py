@@ -16,6 +16,7 @@ from pathlib import Path
 from fed_ist.anchors import ANCHORS
 from fed_ist.bands import BandChoice, parse_bands
 from fed_ist.capacity import PROFILES
+from fed_ist.codecs import CODECS, NUMBER_BYTES
 from fed_ist.datasets import check_dataset_name
 from fed_ist.encoder_spec import EncoderSpec
 from fed_ist.errors import InputError, require_choice
@@ -27,23 +28,26 @@ from fed_ist.statistics import feature_dim_for_budget
 
 Value = str | int | float | bool
 CLOSED_FORMS = ("fed3r", "fedncm", "fedpft")  # solved from what nodes send once: no rounds
-COMPRESSED = ("quantised", "topk")  # whose updates come back inexact
 GROUPED = ("feddropout", "ist")  # whose slices are as large as `groups` says
 SLICED = ("feddropout", "fedrolex", "fjord", "heterofl", "ist")  # whose nodes get slices at all
 STRATEGIES = (
-    *("fedadam", "fedavg", "fedavgm", "feddropout", "fedrolex", "fjord", "heterofl", "ist"),
-    *COMPRESSED,
+    *("fedadam", "fedavg", "fedavgm", "feddropout", "fedrolex", "fjord", "heterofl", "ist", "topk"),
     *CLOSED_FORMS,
 )
+TRAINED = tuple(name for name in STRATEGIES if name not in CLOSED_FORMS)
 OPTIMIZERS = ("adam", "sgd")
 DEALINGS = ("random", "rotating")
+REPLIES = ("slice", "update")
+STATISTICS_CODECS = ("fp32", "fp16")  # coarser sums lose the directions that vary little
 SCHEDULES = ("constant", "cosine")
 # Keys that are of use only where another key has one of some values.
 NEEDS = {
     "server-learning-rate": ("strategy", ("fedadam", "fedavgm")),
     "server-momentum": ("strategy", ("fedadam", "fedavgm")),
     "upload-share": ("strategy", ("topk",)),
-    "upload-bits": ("strategy", ("quantised",)),
+    "down-codec": ("strategy", TRAINED),
+    "up-codec": ("strategy", TRAINED),
+    "reply": ("strategy", TRAINED),
     "capacities": ("strategy", SLICED),
     "dealing": ("strategy", ("ist",)),
     "anchor-scale": ("anchor", ("ridge",)),
@@ -89,7 +93,13 @@ class RunConfig:
     server_learning_rate: float
     server_momentum: float
     upload_share: float
-    upload_bits: int
+    down_codec: str
+    up_codec: str
+    reply: str
+    statistics_codec: str
+    zstd: bool
+    max_bytes_per_node: int
+    max_bytes_per_node_round: int
     hidden_dim: int
     hidden_layers: int
     norm: str
@@ -124,7 +134,10 @@ class RunConfig:
             *("num_rounds", "batch_size", "min_nodes"),
         ):
             self._require(key, getattr(self, key) >= 1, "a whole number of at least 1")
-        for key in ("groups", "local_epochs", "local_steps", "seed", "anchor_bytes"):
+        for key in (
+            *("groups", "local_epochs", "local_steps", "seed", "anchor_bytes"),
+            *("max_bytes_per_node", "max_bytes_per_node_round"),
+        ):
             self._require(key, getattr(self, key) >= 0, "a whole number of at least 0")
         for key in ("partition_alpha", "round_timeout_s", "prepare_timeout_s", "learning_rate"):
             self._require(key, 0 < getattr(self, key) < float("inf"), "a number above 0")
@@ -156,7 +169,10 @@ class RunConfig:
         self._require("server_momentum", 0 <= self.server_momentum < 1, "a number in [0, 1)")
         self._require("test_share", 0 < self.test_share < 1, "a number between 0 and 1")
         self._require("upload_share", 0 < self.upload_share <= 1, "a number in (0, 1]")
-        self._require("upload_bits", self.upload_bits in (4, 8), "4 or 8")
+        require_choice("down-codec", self.down_codec, CODECS)
+        require_choice("up-codec", self.up_codec, CODECS)
+        require_choice("reply", self.reply, REPLIES)
+        require_choice("statistics-codec", self.statistics_codec, STATISTICS_CODECS)
         self._require("capacities", bool(self.capacity_levels), "numbers in (0, 1], such as 1,0.5")
         self._check_combinations()
 
@@ -187,10 +203,22 @@ class RunConfig:
                 f"statistics-noise = {self.statistics_noise} needs anchor = 'ridge', or strategy = "
                 "'fed3r': nothing else that nodes send is noisy."
             )
-        if self.norm == "batch" and self.strategy in COMPRESSED:
+        sends_sums = self.anchor != "none" or self.strategy in ("fed3r", "fedncm")
+        if self.statistics_codec != "fp32" and not sends_sums:
             raise InputError(
-                f"norm = 'batch' does not go with strategy = '{self.strategy}': an inexact update "
-                "may carry a running variance below 0. Use norm = 'layer'."
+                f"statistics-codec = '{self.statistics_codec}' is of no use without sums over "
+                "embeddings. Leave it at fp32, or use anchor = 'ridge'."
+            )
+        if self.strategy == "topk" and (self.up_codec, self.reply) != ("fp32", "slice"):
+            raise InputError(
+                "strategy = 'topk' has a way of its own to send changes: leave up-codec at 'fp32' "
+                "and reply at 'slice', or use strategy = 'fedavg'."
+            )
+        coarse = {"int4", "int8"} & {self.down_codec, self.up_codec}
+        if self.norm == "batch" and (coarse or self.reply == "update" or self.strategy == "topk"):
+            raise InputError(
+                "norm = 'batch' does not go with changes that are sent, nor with int4 or int8: its "
+                "running variances would become 0, or less. Use norm = 'layer'."
             )
         if self.round_deadline_s and self.strategy not in SLICED:
             raise InputError(
@@ -229,9 +257,17 @@ class RunConfig:
         """What simulated nodes are, taken in turn; empty for this machine."""
         return tuple(name.strip() for name in self.devices.split(",")) if self.devices else ()
 
+    @property
+    def fixed_codec(self) -> str:
+        """What the anchor goes down in: 4 bits are too few for inputs of so unlike variances."""
+        return "int8" if self.down_codec == "int4" else self.down_codec
+
     def count_features(self, num_classes: int) -> int:
         """Random features that ridge regression sees; 0 for the embeddings themselves."""
-        return feature_dim_for_budget(self.anchor_bytes, num_classes) if self.anchor_bytes else 0
+        if not self.anchor_bytes:
+            return 0
+        width = NUMBER_BYTES[self.statistics_codec]
+        return feature_dim_for_budget(self.anchor_bytes, num_classes, width)
 
     def count_seen(self, n_examples: int) -> int:
         """Examples that a node trains on in a round, each as often as it is seen."""

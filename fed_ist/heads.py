@@ -9,7 +9,7 @@ has `norm<l>.weight` and `norm<l>.bias` (hidden,), and for batch norm the runnin
 """
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 from typing import Protocol
 
@@ -40,16 +40,32 @@ def init_params(
     """torch's defaults: weights and biases uniform within 1 / sqrt(inputs), norms the identity."""
     widths = (embed_dim, *[hidden_dim] * hidden_layers, num_classes)
     params: Params = {}
-    for layer, (n_in, n_out) in enumerate(pairwise(widths), start=1):
-        bound = 1 / math.sqrt(n_in)
-        params[f"fc{layer}.weight"] = rng.uniform(-bound, bound, (n_out, n_in)).astype(np.float32)
-        params[f"fc{layer}.bias"] = rng.uniform(-bound, bound, n_out).astype(np.float32)
-        if norm != "none" and layer <= hidden_layers:
-            ones, zeros = np.ones(n_out, dtype=np.float32), np.zeros(n_out, dtype=np.float32)
-            params |= {f"norm{layer}.weight": ones, f"norm{layer}.bias": zeros}
-            if norm == "batch":
-                params |= {f"norm{layer}.mean": zeros.copy(), f"norm{layer}.var": ones.copy()}
+    for name, shape in param_shapes(widths, norm).items():
+        kind, _, entry = name.partition(".")
+        if kind.startswith("norm"):
+            fill = np.ones if entry in ("weight", "var") else np.zeros
+            params[name] = fill(shape, dtype=np.float32)
+        else:
+            bound = 1 / math.sqrt(widths[int(kind.removeprefix("fc")) - 1])
+            params[name] = rng.uniform(-bound, bound, shape).astype(np.float32)
     return params
+
+
+def param_shapes(widths: Sequence[int], norm: str) -> dict[str, tuple[int, ...]]:
+    """Name -> shape; widths: inputs, the neurons of each hidden layer, classes."""
+    shapes: dict[str, tuple[int, ...]] = {}
+    entries = {"none": (), "layer": ("weight", "bias"), "batch": ("weight", "bias", "mean", "var")}
+    for layer, (n_in, n_out) in enumerate(pairwise(widths), start=1):
+        shapes |= {f"fc{layer}.weight": (n_out, n_in), f"fc{layer}.bias": (n_out,)}
+        if layer < len(widths) - 1:
+            shapes |= {f"norm{layer}.{entry}": (n_out,) for entry in entries[norm]}
+    return shapes
+
+
+def layer_widths(params: Mapping[str, Shaped]) -> list[int]:
+    """Inputs, the neurons of each hidden layer, classes."""
+    weights = [params[f"fc{layer}.weight"].shape for layer in range(1, count_layers(params) + 1)]
+    return [weights[0][1], *[shape[0] for shape in weights]]
 
 
 def count_layers(names: Iterable[str]) -> int:

@@ -1,23 +1,24 @@
 """The words in which server and nodes talk: names of records and keys in Flower messages."""
 
 # Records
-ARRAYS = "arrays"  # the slice, both ways; statistics
-FIXED = "fixed"  # what statistics gave the classifier; a node keeps it, so it is sent once
+# Slices are bytes within TASK and REPLY: each record, array and part of an array would be a request
+# of its own, which on a slow link costs more than a small slice.
 TASK = "task"  # what the server asks
-METRICS = "metrics"  # the scalars that a node answers with
+REPLY = "reply"  # what a node answers
+METRICS = "metrics"  # the scalars of a node that is prepared
+ARRAYS = "arrays"  # what no codec is made for: the largest changes, Gaussians
 
 # Keys of TASK
 ROUND = "round"
 SCALE = "scale"
+WIDTHS = "widths"  # of the slice: inputs, the neurons of each hidden layer, classes
+SLICE = "slice"  # its parameters, in `down-codec`
 CLASS_NAMES = "class-names"
+FIXED = "fixed"  # what statistics gave the classifier; a node keeps it, so it is sent once
+FIXED_NAMES = "fixed-names"  # its arrays
 FIXED_VERSION = "fixed-version"  # which of these the slice is to be trained on; absent for none
 LEVELS = "levels"  # shares of the slice's neurons, of which each step draws one; absent for (1,)
-UPLOAD = "upload"  # how the update comes back; absent for whole parameters
-STATISTICS = "statistics"  # which statistics are asked for
-
-# Values of UPLOAD
-TOP_K = "top-k"
-QUANTISED = "quantised"
+STATISTICS = "statistics"  # which statistics are asked for; in a reply, these
 
 # Values of STATISTICS
 GRAM = "gram"
@@ -27,11 +28,13 @@ GAUSSIANS = "gaussians"
 
 STATISTICS_QUERY = "query.statistics"  # Flower's message type: an action "statistics" of a query
 
-# Keys of METRICS
-PARTITION = "partition"  # of a simulated node only
-NUM_EXAMPLES = "num-examples"
+# Keys of REPLY, beside SLICE
 LOSS = "loss"
 SECONDS = "seconds"
+
+# Keys of METRICS
+PARTITION = "partition"  # of a simulated node only
+NUM_EXAMPLES = "num-examples"  # of REPLY too
 CAPACITY = "capacity"  # of a node that was told one
 # The fields of `capacity.Device`, in their order, where rounds have a deadline; absent if unknown
 DEVICE = ("memory-bytes", "multiply-adds-per-s", "down-bytes-per-s", "up-bytes-per-s", "step-s")

@@ -170,18 +170,18 @@ def class_means(sums: Floats) -> Linear:
     return (2 * means).astype(np.float32), bias.astype(np.float32)
 
 
-def feature_dim_for_budget(n_bytes: int, num_classes: int) -> int:
-    """The largest d whose float32 `Gram` takes n_bytes at most.
+def feature_dim_for_budget(n_bytes: int, num_classes: int, number_bytes: int = 4) -> int:
+    """The largest d whose `Gram`, in numbers of so many bytes, takes n_bytes at most.
 
-    With q = d + 1 that is 4 (q (q + 1) / 2 + Cq) <= n_bytes. Raises `InputError` if not even d = 1
-    fits.
+    With q = d + 1 and numbers of 4 bytes that is 4 (q (q + 1) / 2 + Cq) <= n_bytes. Raises
+    `InputError` if not even d = 1 fits.
     """
     linear = 1 + 2 * num_classes
-    q = (math.isqrt(linear**2 + 8 * max(0, n_bytes // 4)) - linear) // 2
+    q = (math.isqrt(linear**2 + 8 * max(0, n_bytes // number_bytes)) - linear) // 2
     if q < 2:
         raise InputError(
             f"anchor-bytes = {n_bytes} is too little for the statistics of {num_classes} classes: "
-            f"give {4 * (3 + 2 * num_classes)} or more."
+            f"give {number_bytes * (3 + 2 * num_classes)} or more."
         )
     return q - 1
 

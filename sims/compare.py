@@ -56,7 +56,7 @@ METHODS: dict[str, dict[str, Value]] = {
     "fjord": {"strategy": "fjord", **MIXED},
     "fedrolex": {"strategy": "fedrolex", **MIXED},
     "top-k": {"strategy": "topk"},
-    "quantised": {"strategy": "quantised"},
+    "quantised": {"strategy": "fedavg", "up-codec": "int8", "reply": "update"},
     "fedncm": {"strategy": "fedncm"},
     "fed3r": {"strategy": "fed3r"},
     "fed3r, 2 MB": {"strategy": "fed3r", "anchor-bytes": 2_000_000},

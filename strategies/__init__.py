@@ -1,7 +1,7 @@
 """Flower strategies, by the name that the run config's `strategy` gives."""
 
 from strategies.closed_form import Fed3rStrategy, FedNcmStrategy, FedPftStrategy
-from strategies.compressed import QuantisedStrategy, TopKStrategy
+from strategies.compressed import TopKStrategy
 from strategies.fedavg import FedAdamStrategy, FedAvgMStrategy, FedAvgStrategy
 from strategies.ist import IstStrategy
 from strategies.nodes import NodeStrategy
@@ -26,6 +26,5 @@ STRATEGIES: dict[str, type[NodeStrategy]] = {
     "fjord": FjordStrategy,
     "heterofl": HeteroFlStrategy,
     "ist": IstStrategy,
-    "quantised": QuantisedStrategy,
     "topk": TopKStrategy,
 }

@@ -20,7 +20,7 @@ from fed_ist.rng import generator, torch_seed
 from fed_ist.statistics import add, class_means
 from fed_ist.training import Examples, local_training, train
 from strategies.nodes import NodeStrategy
-from strategies.replies import MOST_EXAMPLES
+from strategies.replies import MOST_EXAMPLES, read_arrays
 
 MOST_DRAWN = 2**18  # embeddings in a pass, lest the counts that nodes state fill the memory
 Found = TypeVar("Found")
@@ -63,10 +63,9 @@ class FedNcmStrategy(ClosedFormStrategy):
     """The nearest class mean of embeddings of length 1 (Legate et al. 2023)."""
 
     def initial(self, params: Params, grid: Grid) -> Params:
-        shape = (len(self.class_names), self.embed_dim + 1)
-        wanted = {protocol.CLASS_SUMS: (shape, "float32")}
+        shapes = {protocol.CLASS_SUMS: (len(self.class_names), self.embed_dim + 1)}
         nodes = self.available(grid)
-        found = self.require(self.collect(grid, 0, nodes, protocol.CLASS_SUMS, wanted))
+        found = self.require(self.collect_sums(grid, 0, nodes, protocol.CLASS_SUMS, shapes))
         sums = np.sum([arrays[protocol.CLASS_SUMS].astype(np.float64) for arrays in found], axis=0)
         weight, bias = class_means(sums)
         return {WEIGHT: weight, BIAS: bias}
@@ -87,7 +86,8 @@ class FedPftStrategy(ClosedFormStrategy):
             "counts": (shape[:1], "int64"),
         }
         nodes = self.available(grid)
-        found = self.collect(grid, 0, nodes, protocol.GAUSSIANS, wanted)
+        kind = protocol.GAUSSIANS
+        found = self.collect(grid, 0, nodes, kind, lambda reply: read_arrays(reply, wanted))
         gaussians = self.require(
             {i: Gaussians(**arrays) for i, arrays in found.items() if _is_possible(i, **arrays)}
         )

@@ -14,16 +14,18 @@ from numpy.typing import NDArray
 
 from fed_ist import protocol
 from fed_ist.capacity import Device, explain_misfit, largest_slice, plan_workload
+from fed_ist.codecs import Shapes
 from fed_ist.config import RunConfig
 from fed_ist.errors import InputError
 from fed_ist.heads import Params, init_params
 from fed_ist.ledger import Ledger, Transfer
 from fed_ist.rng import generator
 from fed_ist.statistics import Gram
-from strategies.replies import RejectedError, Shapes, read_arrays, read_device, read_metrics
+from strategies.replies import RejectedError, read_device, read_encoded, read_scalars
 from strategies.wire import message_bytes, payload_bytes, to_record
 
 POLL_S = 1.0
+Arrays = dict[str, NDArray[Any]]
 KINDS = {
     MessageType.QUERY: "prepare",
     protocol.STATISTICS_QUERY: "statistics",
@@ -164,7 +166,7 @@ class NodeStrategy(Strategy):
 
     def _note_prepared(self, node_id: int, reply: Message) -> None:
         try:
-            counts = read_metrics(reply, protocol.PREPARED)
+            counts = read_scalars(reply, protocol.METRICS, protocol.PREPARED)
             device = read_device(reply)
         except RejectedError as reason:
             log(WARNING, "Node %d: %s", node_id, reason)
@@ -234,25 +236,44 @@ class NodeStrategy(Strategy):
         return sorted(names, key=lambda i: (len(names[i]), names[i]))
 
     def collect(
-        self, grid: Grid, server_round: int, node_ids: Sequence[int], kind: str, wanted: Shapes
-    ) -> dict[int, dict[str, NDArray[Any]]]:
-        """Statistics of the nodes' embeddings, node id -> arrays; who sends none is left out."""
+        self,
+        grid: Grid,
+        server_round: int,
+        node_ids: Sequence[int],
+        kind: str,
+        read: Callable[[Message], Arrays],
+    ) -> dict[int, Arrays]:
+        """Statistics of the nodes' embeddings, node id -> arrays; who sends none is left out.
+
+        read: gets them out of a reply, or raises `RejectedError`.
+        """
         timeout_s, asked = self.config.round_timeout_s, {protocol.STATISTICS: kind}
         query = protocol.STATISTICS_QUERY
         messages = self._queries(query, asked, node_ids, server_round, timeout_s)
         for message in messages:
             self._enter(server_round, "down", message)
-        found: dict[int, dict[str, NDArray[Any]]] = {}
+        found: dict[int, Arrays] = {}
         for reply in grid.send_and_receive(messages, timeout=timeout_s):
             node_id = reply.metadata.src_node_id
             try:
                 if node_id not in node_ids or node_id in found:
                     raise RejectedError("it was not asked, or has answered before")
                 self._enter(server_round, "up", reply)
-                found[node_id] = read_arrays(reply, wanted)
+                found[node_id] = read(reply)
             except RejectedError as reason:
                 log(WARNING, "Statistics of node %d rejected: %s", node_id, reason)
         return {node_id: found[node_id] for node_id in node_ids if node_id in found}
+
+    def collect_sums(
+        self, grid: Grid, server_round: int, node_ids: Sequence[int], kind: str, shapes: Shapes
+    ) -> dict[int, Arrays]:
+        """The same for those that come in `statistics-codec`."""
+
+        def read(reply: Message) -> Arrays:
+            codec = self.config.statistics_codec
+            return dict(read_encoded(reply, protocol.STATISTICS, codec, shapes))
+
+        return self.collect(grid, server_round, node_ids, kind, read)
 
     def collect_gram(
         self, grid: Grid, server_round: int, node_ids: Sequence[int], kind: str
@@ -261,11 +282,11 @@ class NodeStrategy(Strategy):
         n_classes = len(self.class_names)
         n_features = self.config.count_features(n_classes)
         width = (self.embed_dim if kind == protocol.GRAM else n_features) + 1
-        wanted = {
-            protocol.GRAM: ((width * (width + 1) // 2,), "float32"),
-            protocol.CLASS_SUMS: ((n_classes, width), "float32"),
+        shapes = {
+            protocol.GRAM: (width * (width + 1) // 2,),
+            protocol.CLASS_SUMS: (n_classes, width),
         }
-        found = self.collect(grid, server_round, node_ids, kind, wanted)
+        found = self.collect_sums(grid, server_round, node_ids, kind, shapes)
         noise = self.config.statistics_noise**2
         return {
             node_id: Gram(arrays[protocol.GRAM], arrays[protocol.CLASS_SUMS], noise)

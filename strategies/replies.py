@@ -5,37 +5,34 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from fed_ist import protocol
 from fed_ist.capacity import Device
+from fed_ist.codecs import Shapes, decode
+from fed_ist.heads import Params
 
 MOST_EXAMPLES = 2**29  # below it float32 times a count is exact in float64 (see `ist.merge`)
-Arrays = Mapping[str, NDArray[Any]]
-Shapes = Mapping[str, tuple[tuple[int, ...], str]]  # name -> shape, dtype
+Layout = Mapping[str, tuple[tuple[int, ...], str]]  # name -> shape, dtype
 
 
 class RejectedError(Exception):
     """A reply that must change nothing; the message says why."""
 
 
-def shapes_of(arrays: Arrays) -> Shapes:
-    return {name: (array.shape, str(array.dtype)) for name, array in arrays.items()}
-
-
-def read_metrics(reply: Message, names: tuple[str, ...]) -> dict[str, float]:
-    """The named scalars of a reply, all finite; raises `RejectedError`."""
-    record = _content(reply).get(protocol.METRICS)
-    if not isinstance(record, MetricRecord):
-        raise RejectedError("it has no metrics")
-    metrics: dict[str, float] = {}
+def read_scalars(reply: Message, record: str, names: tuple[str, ...]) -> dict[str, float]:
+    """The named scalars of a record of a reply, all finite; raises `RejectedError`."""
+    found = _content(reply).get(record)
+    if not isinstance(found, ConfigRecord | MetricRecord):
+        raise RejectedError(f"it has no '{record}'")
+    scalars: dict[str, float] = {}
     for name in names:
-        value = record.get(name)
+        value = found.get(name)
         if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
             raise RejectedError(f"its '{name}' is {value!r}")
-        metrics[name] = value
-    return metrics
+        scalars[name] = value
+    return scalars
 
 
 def read_device(reply: Message) -> Device:
@@ -50,7 +47,7 @@ def read_device(reply: Message) -> Device:
     return Device(*values)
 
 
-def read_arrays(reply: Message, wanted: Shapes) -> dict[str, NDArray[Any]]:
+def read_arrays(reply: Message, wanted: Layout) -> dict[str, NDArray[Any]]:
     """The arrays of a reply, of just these names, shapes and dtypes, and all finite.
 
     Raises `RejectedError` otherwise.
@@ -82,13 +79,29 @@ def read_arrays(reply: Message, wanted: Shapes) -> dict[str, NDArray[Any]]:
     return received
 
 
+def read_encoded(reply: Message, name: str, codec: str, shapes: Shapes) -> Params:
+    """Parameters, of just these names and shapes and all finite, that a node has encoded.
+
+    Raises `RejectedError` otherwise.
+    """
+    record = _content(reply).get(protocol.REPLY)
+    data = record.get(name) if isinstance(record, ConfigRecord) else None
+    if not isinstance(data, bytes):
+        raise RejectedError(f"it has no '{name}'")
+    try:
+        return decode(data, codec, shapes)
+    except ValueError as reason:
+        raise RejectedError(f"its '{name}' cannot be used: {reason}") from None
+
+
 def read_outcome(reply: Message) -> tuple[int, float, float]:
     """(number of examples, loss, seconds of training) of a reply; raises `RejectedError`."""
-    metrics = read_metrics(reply, (protocol.NUM_EXAMPLES, protocol.LOSS, protocol.SECONDS))
-    n_examples = int(metrics[protocol.NUM_EXAMPLES])
+    names = (protocol.NUM_EXAMPLES, protocol.LOSS, protocol.SECONDS)
+    scalars = read_scalars(reply, protocol.REPLY, names)
+    n_examples = int(scalars[protocol.NUM_EXAMPLES])
     if not 1 <= n_examples < MOST_EXAMPLES:
         raise RejectedError(f"its '{protocol.NUM_EXAMPLES}' is {n_examples}")
-    return n_examples, metrics[protocol.LOSS], metrics[protocol.SECONDS]
+    return n_examples, scalars[protocol.LOSS], scalars[protocol.SECONDS]
 
 
 def _content(reply: Message) -> RecordDict:

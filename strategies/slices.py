@@ -15,7 +15,6 @@ import numpy as np
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.common import log
 from flwr.serverapp import Grid
-from numpy.typing import NDArray
 
 from fed_ist import protocol
 from fed_ist.anchors import (
@@ -27,12 +26,13 @@ from fed_ist.anchors import (
     start_silent,
     with_projection,
 )
-from fed_ist.heads import Params, hidden_widths, multiply_adds
+from fed_ist.codecs import decode, encode, shapes_of
+from fed_ist.heads import Params, hidden_widths, layer_widths, multiply_adds
 from fed_ist.ist import Subnet, extract, merge
 from fed_ist.rng import generator
 from fed_ist.statistics import Gram, add
 from strategies.nodes import NodeStrategy, RoundCounts
-from strategies.replies import RejectedError, Shapes, read_arrays, read_outcome, shapes_of
+from strategies.replies import RejectedError, read_encoded, read_outcome
 from strategies.wire import from_record, to_record
 
 
@@ -54,7 +54,10 @@ class Dealing:
 
 @dataclass(frozen=True)
 class Errand:
-    """What one node was asked to train. capacity: the node's, as of `nodes.Prepared`."""
+    """What one node was asked to train.
+
+    capacity: the node's, as of `nodes.Prepared`. sent: the slice, as it is before it is encoded.
+    """
 
     subnet: Subnet
     capacity: float
@@ -66,6 +69,7 @@ class SliceStrategy(NodeStrategy):
     """A Flower strategy that deals slices of the classifier to nodes."""
 
     fixed: Params = field(default_factory=dict)
+    _fixed_data: bytes = b""
     _sums: dict[str, Gram] = field(default_factory=dict)
     _counted: dict[str, set[str]] = field(default_factory=dict)
     _version: int = 0
@@ -85,13 +89,17 @@ class SliceStrategy(NodeStrategy):
         """What a node of this capacity must know to train a slice of this share."""
         return {protocol.SCALE: self.scale(share)}
 
-    def reply_shapes(self, sent: Params) -> Shapes:
-        """The arrays that a node is to answer with."""
-        return shapes_of(sent)
+    def read_trained(self, reply: Message, sent: Params) -> Params:
+        """The trained slice in a reply; raises `RejectedError` for what no node could have made.
 
-    def decode(self, arrays: dict[str, NDArray[Any]], sent: Params) -> Params:
-        """The trained slice in a reply; raises `ValueError` for what no node could have made."""
-        return arrays
+        An update is added to the slice as the server has it, so that what the codec loses on the
+        way down is not lost to the classifier.
+        """
+        codec, shapes = self.config.up_codec, shapes_of(sent)
+        back = read_encoded(reply, protocol.SLICE, codec, shapes)
+        if self.config.reply == "slice":
+            return back
+        return {name: array + back[name] for name, array in sent.items()}
 
     def combine(self, params: Params, returned: Sequence[tuple[Subnet, Params, int]]) -> Params:
         """The next classifier, of the slices that came back (see `ist.merge`)."""
@@ -132,6 +140,10 @@ class SliceStrategy(NodeStrategy):
         if self.config.anchor == "ridge" and seen in came:
             self.fixed = self.fixed | solve_anchor(self._sums[seen], self.config.anchor_scale)
         self._version += 1
+        # The server evaluates what the nodes train on, codec and all.
+        codec, rng = self.config.fixed_codec, generator(self.config.seed, "fixed", self._version)
+        self._fixed_data = encode(self.fixed, codec, rng, self.config.zstd)
+        self.fixed = decode(self._fixed_data, codec, shapes_of(self.fixed))
 
     def _add_statistics(self, grid: Grid, server_round: int, kind: str) -> bool:
         """Ask nodes that sent no sums of this kind so far, and add what comes: whether any did."""
@@ -177,18 +189,22 @@ class SliceStrategy(NodeStrategy):
         return [self._message(server_round, node_id, widths) for node_id in sampled]
 
     def _message(self, server_round: int, node_id: int, widths: Mapping[str, int]) -> Message:
-        errand = self._errands[node_id]
-        task: dict[str, Any] = {protocol.ROUND: server_round}
+        errand, config = self._errands[node_id], self.config
+        rng = generator(config.seed, "down", server_round, list(self._errands).index(node_id))
+        task: dict[str, Any] = {
+            protocol.ROUND: server_round,
+            protocol.WIDTHS: layer_widths(errand.sent),
+            protocol.SLICE: encode(errand.sent, config.down_codec, rng, config.zstd),
+        }
         task |= self.task(errand.subnet.share(widths), errand.capacity)
-        content = RecordDict({protocol.ARRAYS: to_record(errand.sent)})
         if self.fixed:
             task[protocol.FIXED_VERSION] = self._version
             if self._has_version.get(node_id) != self._version:
-                content[protocol.FIXED] = to_record(self.fixed)
+                task[protocol.FIXED_NAMES] = list(self.fixed)
+                task[protocol.FIXED] = self._fixed_data
                 self._has_version[node_id] = self._version
-        content[protocol.TASK] = ConfigRecord(task)
         message = Message(
-            content,
+            RecordDict({protocol.TASK: ConfigRecord(task)}),
             dst_node_id=node_id,
             message_type=MessageType.TRAIN,
             ttl=self.config.round_timeout_s,
@@ -227,12 +243,8 @@ class SliceStrategy(NodeStrategy):
         return to_record(self._whole(self._params)), MetricRecord({protocol.LOSS: loss})
 
     def _read(self, reply: Message, errand: Errand) -> tuple[tuple[Subnet, Params, int], float]:
-        arrays = read_arrays(reply, self.reply_shapes(errand.sent))
+        trained = self.read_trained(reply, errand.sent)
         n_examples, loss, seconds = read_outcome(reply)
-        try:
-            trained = self.decode(arrays, errand.sent)
-        except ValueError as reason:
-            raise RejectedError(str(reason)) from None
         for name, array in trained.items():
             if name.endswith(".var") and (array < 0).any():
                 raise RejectedError(f"'{name}' holds a variance below 0")

@@ -20,9 +20,9 @@ def from_record(record: ArrayRecord) -> Params:
 
 
 def payload_bytes(message: Message) -> int:
-    """Bytes of the bare arrays in a message, without names, shapes and headers.
+    """Bytes of the encoded slices and the bare arrays in a message, without names and headers.
 
-    Equal arrays, such as norms before training, count once, as Flower sends them once.
+    Equal arrays count once, as Flower sends them once.
     """
     if message.has_error():
         return 0
@@ -31,7 +31,13 @@ def payload_bytes(message: Message) -> int:
         for record in message.content.array_records.values()
         for array in record.values()
     }
-    return sum(arrays.values())
+    slices = [
+        len(value)
+        for record in message.content.config_records.values()
+        for value in record.values()
+        if isinstance(value, bytes)
+    ]
+    return sum(arrays.values()) + sum(slices)
 
 
 def message_bytes(message: Message) -> int:
