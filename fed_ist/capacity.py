@@ -11,13 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fed_ist.codecs import encoded_bytes
+from fed_ist.heads import param_shapes
 from fed_ist.ist import slice_bytes
 
 if TYPE_CHECKING:
     from fed_ist.config import RunConfig
 
-# A Flower message has as many bytes at most for each of its arrays, and once more for the rest.
-ARRAY_OVERHEAD_BYTES = 500
+# What a message with a slice has at most beside it.
+MESSAGE_OVERHEAD_BYTES = 600
 # In memory at once: the slice as it came, as it started, as it is trained, and its gradients; Adam
 # has two moments and makes two more arrays of their size in a step. A hidden neuron takes several
 # numbers of each example: sums, what comes out, scaled, gradients, buffers; so many that the peak
@@ -75,18 +77,19 @@ class Workload:
     n_examples: int
     n_seen: int
     n_steps: int
+    down_codec: str = "fp32"
+    up_codec: str = "fp32"
 
     def slice_bytes(self, n_neurons: int) -> float:
-        """The bare arrays of a slice."""
+        """The bare arrays of a slice in memory."""
         return slice_bytes(
             self.embed_dim, n_neurons, self.num_classes, 1, self.hidden_layers, self.norm
         )
 
-    def message_bytes(self, n_neurons: int) -> float:
+    def message_bytes(self, n_neurons: int, codec: str) -> int:
         """One message with a slice, rounded up by some hundred bytes."""
-        by_layer = 2 + {"none": 0, "layer": 2, "batch": 4}[self.norm]
-        n_arrays = by_layer * self.hidden_layers + 2
-        return self.slice_bytes(n_neurons) + ARRAY_OVERHEAD_BYTES * (n_arrays + 1)
+        widths = (self.embed_dim, *[n_neurons] * self.hidden_layers, self.num_classes)
+        return encoded_bytes(param_shapes(widths, self.norm), codec) + MESSAGE_OVERHEAD_BYTES
 
     def multiply_adds(self, n_neurons: int) -> float:
         """Of a round's training; see `heads.multiply_adds`."""
@@ -119,6 +122,8 @@ def plan_workload(
         n_examples=n_examples,
         n_seen=config.count_seen(n_examples),
         n_steps=local_training(config).count_steps(n_examples),
+        down_codec=config.down_codec,
+        up_codec=config.up_codec,
     )
 
 
@@ -128,11 +133,11 @@ def round_s(device: Device, work: Workload, n_neurons: int) -> float:
 
 
 def _parts_s(device: Device, work: Workload, n_neurons: int) -> tuple[float, float, float]:
-    message_bytes, multiply_adds = work.message_bytes(n_neurons), work.multiply_adds(n_neurons)
+    training_s = _quotient(work.multiply_adds(n_neurons), device.multiply_adds_per_s)
     return (
-        _quotient(message_bytes, device.down_bytes_per_s),
-        _quotient(multiply_adds, device.multiply_adds_per_s) + work.n_steps * (device.step_s or 0),
-        _quotient(message_bytes, device.up_bytes_per_s),
+        _quotient(work.message_bytes(n_neurons, work.down_codec), device.down_bytes_per_s),
+        training_s + work.n_steps * (device.step_s or 0),
+        _quotient(work.message_bytes(n_neurons, work.up_codec), device.up_bytes_per_s),
     )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from fed_ist import protocol
 from fed_ist.anchors import BIAS, WEIGHT, solve_anchor, with_projection
+from fed_ist.capacity import MESSAGE_OVERHEAD_BYTES
 from fed_ist.errors import InputError
 from fed_ist.gaussians import Gaussians, sample_gaussians
 from fed_ist.heads import Params
@@ -87,7 +88,11 @@ class FedPftStrategy(ClosedFormStrategy):
         }
         nodes = self.available(grid)
         kind = protocol.GAUSSIANS
-        found = self.collect(grid, 0, nodes, kind, lambda reply: read_arrays(reply, wanted))
+        # Three arrays, each with a header and a name.
+        n_bytes = 4 * MESSAGE_OVERHEAD_BYTES + 8 * (self.embed_dim + 1) * len(self.class_names)
+        found = self.collect(
+            grid, 0, nodes, kind, lambda reply: read_arrays(reply, wanted), n_bytes
+        )
         gaussians = self.require(
             {i: Gaussians(**arrays) for i, arrays in found.items() if _is_possible(i, **arrays)}
         )

@@ -13,8 +13,15 @@ from flwr.serverapp.strategy import Strategy
 from numpy.typing import NDArray
 
 from fed_ist import protocol
-from fed_ist.capacity import Device, explain_misfit, largest_slice, plan_workload
-from fed_ist.codecs import Shapes
+from fed_ist.allowance import Allowance
+from fed_ist.capacity import (
+    MESSAGE_OVERHEAD_BYTES,
+    Device,
+    explain_misfit,
+    largest_slice,
+    plan_workload,
+)
+from fed_ist.codecs import Shapes, encoded_bytes
 from fed_ist.config import RunConfig
 from fed_ist.errors import InputError
 from fed_ist.heads import Params, init_params
@@ -25,12 +32,17 @@ from strategies.replies import RejectedError, read_device, read_encoded, read_sc
 from strategies.wire import message_bytes, payload_bytes, to_record
 
 POLL_S = 1.0
+PREPARED_BYTES = 1200  # of the answer of a node that is prepared, at most
 Arrays = dict[str, NDArray[Any]]
 KINDS = {
     MessageType.QUERY: "prepare",
     protocol.STATISTICS_QUERY: "statistics",
     MessageType.TRAIN: "train",
 }
+
+
+class AllowanceSpent(Exception):  # noqa: N818 - it ends a run as it should end
+    """Too few nodes may receive and send another slice."""
 
 
 @dataclass
@@ -74,10 +86,16 @@ class NodeStrategy(Strategy):
     class_names: tuple[str, ...]
     embed_dim: int
     ledger: Ledger
+    allowance: Allowance = field(init=False)
     prepared: dict[int, Prepared] = field(default_factory=dict)
     counts: RoundCounts = field(default_factory=RoundCounts)
+    _names: dict[int, str] = field(default_factory=dict)
     _passed_over: set[int] = field(default_factory=set)
     _too_slow: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        limits = self.config.max_bytes_per_node_round, self.config.max_bytes_per_node
+        self.allowance = Allowance(*limits)
 
     @property
     def num_rounds(self) -> int:
@@ -96,6 +114,7 @@ class NodeStrategy(Strategy):
         """All rounds, from a classifier drawn from the run's seed. The nodes have been required.
 
         evaluate_fn: called with round 0 and what the run starts from, and after each round.
+        Ends earlier where `max-bytes-per-node` leaves too few nodes another slice.
         """
         config = self.config
         params = init_params(
@@ -106,13 +125,16 @@ class NodeStrategy(Strategy):
             config.hidden_layers,
             config.norm,
         )
-        self.start(
-            grid,
-            to_record(self.initial(params, grid)),
-            num_rounds=self.num_rounds,
-            timeout=config.round_timeout_s,
-            evaluate_fn=evaluate_fn,
-        )
+        try:
+            self.start(
+                grid,
+                to_record(self.initial(params, grid)),
+                num_rounds=self.num_rounds,
+                timeout=config.round_timeout_s,
+                evaluate_fn=evaluate_fn,
+            )
+        except AllowanceSpent as reason:
+            log(INFO, "The run ends here: %s", reason)
 
     def prepare(self, grid: Grid, server_round: int) -> None:
         """Have every node that is not prepared yet pack and encode its images.
@@ -126,6 +148,10 @@ class NodeStrategy(Strategy):
         log(INFO, "Preparing %d nodes: they mask, pack and encode their images", len(new))
         timeout_s = self.config.prepare_timeout_s
         messages = self._queries(MessageType.QUERY, {}, new, server_round, timeout_s)
+        needed = message_bytes(messages[0]) + PREPARED_BYTES
+        messages = self._affordable(messages, server_round, PREPARED_BYTES, "its preparation")
+        if not messages:
+            raise InputError(f"{self.allowance.explain(needed, 'preparing a node')}.")
         replies = {
             reply.metadata.src_node_id: reply
             for reply in grid.send_and_receive(messages, timeout=timeout_s)
@@ -177,7 +203,7 @@ class NodeStrategy(Strategy):
         if not isinstance(capacity, float) or not 0 < capacity <= 1:
             log(WARNING, "Node %d: its '%s' is %r", node_id, protocol.CAPACITY, capacity)
             return
-        name = str(node_id if partition is None else partition)
+        name = self._names[node_id] = str(node_id if partition is None else partition)
         if self.config.round_deadline_s:
             n_examples = int(counts[protocol.NUM_EXAMPLES])
             capacity = min(capacity, self._share_in_time(name, device, n_examples))
@@ -242,14 +268,20 @@ class NodeStrategy(Strategy):
         node_ids: Sequence[int],
         kind: str,
         read: Callable[[Message], Arrays],
+        n_bytes: int,
     ) -> dict[int, Arrays]:
         """Statistics of the nodes' embeddings, node id -> arrays; who sends none is left out.
 
-        read: gets them out of a reply, or raises `RejectedError`.
+        read: gets them out of a reply, or raises `RejectedError`. n_bytes: of a reply, at most.
+        Raises `InputError` where no node may send as much.
         """
         timeout_s, asked = self.config.round_timeout_s, {protocol.STATISTICS: kind}
         query = protocol.STATISTICS_QUERY
         messages = self._queries(query, asked, node_ids, server_round, timeout_s)
+        messages = self._affordable(messages, server_round, n_bytes, "its statistics")
+        if node_ids and not messages and not server_round:
+            reason = self.allowance.explain(n_bytes, "preparing a node and its statistics")
+            raise InputError(f"{reason}, or do without statistics.")
         for message in messages:
             self._enter(server_round, "down", message)
         found: dict[int, Arrays] = {}
@@ -273,7 +305,8 @@ class NodeStrategy(Strategy):
             codec = self.config.statistics_codec
             return dict(read_encoded(reply, protocol.STATISTICS, codec, shapes))
 
-        return self.collect(grid, server_round, node_ids, kind, read)
+        n_bytes = encoded_bytes(shapes, self.config.statistics_codec) + MESSAGE_OVERHEAD_BYTES
+        return self.collect(grid, server_round, node_ids, kind, read, n_bytes)
 
     def collect_gram(
         self, grid: Grid, server_round: int, node_ids: Sequence[int], kind: str
@@ -317,11 +350,35 @@ class NodeStrategy(Strategy):
     def summary(self) -> None:
         log(INFO, "\t%s on %d nodes", type(self).__name__, len(self.prepared))
 
+    def _affordable(
+        self, messages: Sequence[Message], server_round: int, reply_bytes: int, what: str
+    ) -> list[Message]:
+        """Those that their nodes may receive and answer, with so many bytes at most."""
+        found = []
+        for message in messages:
+            name = self._name(message.metadata.dst_node_id)
+            left = self.allowance.left(server_round, name)
+            if message_bytes(message) + reply_bytes <= left:
+                found.append(message)
+            else:
+                log(
+                    INFO,
+                    "Node %s is not asked: %d bytes are left, too few for %s",
+                    name,
+                    left,
+                    what,
+                )
+        return found
+
+    def _name(self, node_id: int) -> str:
+        return self._names.get(node_id, str(node_id))
+
     def _enter(self, server_round: int, direction: str, message: Message) -> None:
         """Write a message to or from a node into the ledger."""
         metadata = message.metadata
         node_id = metadata.dst_node_id if direction == "down" else metadata.src_node_id
-        name = self.prepared[node_id].name if node_id in self.prepared else str(node_id)
         kind = "error" if message.has_error() else KINDS[metadata.message_type]
         payload, whole = payload_bytes(message), message_bytes(message)
-        self.ledger.add(Transfer(server_round, name, direction, kind, payload, whole))
+        transfer = Transfer(server_round, self._name(node_id), direction, kind, payload, whole)
+        self.ledger.add(transfer)
+        self.allowance.enter(transfer)

@@ -2,16 +2,19 @@
 
 from collections.abc import Callable, Iterable
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 from flwr.app import Array, Error, Message, RecordDict
 
 from clients.app import app as client_app
 from fed_ist import protocol
+from fed_ist.codecs import VERSION, decode
 from fed_ist.config import RunConfig
+from fed_ist.heads import param_shapes
 from sims.local_grid import LocalGrid
 
-Fault = Callable[[Message], Message | None]
+Fault = Callable[[Message, Message], Message | None]  # a reply and what it replies to -> a reply
 
 
 class FaultyGrid(LocalGrid):
@@ -41,15 +44,34 @@ class FaultyGrid(LocalGrid):
             reply: Message | None = self.app(message, self.contexts[node_id])
             if node_id in self.faults and message.metadata.message_type == self.faulty_type:
                 assert reply is not None
-                reply = self.faults[node_id](reply)
+                reply = self.faults[node_id](reply, message)
             if reply is not None:
                 replies.append(reply)
         self.received += replies
         return replies
 
 
-def replace_array(name: str, array: Callable[[np.ndarray], np.ndarray]) -> Fault:
-    def fault(reply: Message) -> Message:
+def replace_array(
+    name: str, array: Callable[[np.ndarray], np.ndarray], norm: str = "none"
+) -> Fault:
+    """Of a trained slice in fp32: any number at all, since no checksum tells who made it."""
+
+    def fault(reply: Message, asked: Message) -> Message:
+        record = reply.content.config_records[protocol.REPLY]
+        widths = asked.content.config_records[protocol.TASK][protocol.WIDTHS]
+        arrays = decode(record[protocol.SLICE], "fp32", param_shapes(widths, norm))
+        arrays[name] = array(arrays[name])
+        body = b"".join(arrays[key].tobytes() for key in sorted(arrays))
+        record[protocol.SLICE] = bytes([VERSION, 0]) + crc32(body).to_bytes(4, "little") + body
+        return reply
+
+    return fault
+
+
+def replace_plain_array(name: str, array: Callable[[np.ndarray], np.ndarray]) -> Fault:
+    """Of those that no codec is made for."""
+
+    def fault(reply: Message, asked: Message) -> Message:
         record = reply.content.array_records[protocol.ARRAYS]
         record[name] = Array(array(record[name].numpy()))
         return reply
@@ -57,15 +79,24 @@ def replace_array(name: str, array: Callable[[np.ndarray], np.ndarray]) -> Fault
     return fault
 
 
-def replace_metric(name: str, value: int | float) -> Fault:
-    def fault(reply: Message) -> Message:
-        reply.content.metric_records[protocol.METRICS][name] = value
+def replace_bytes(name: str, change: Callable[[bytes], Any]) -> Fault:
+    def fault(reply: Message, asked: Message) -> Message:
+        record = reply.content.config_records[protocol.REPLY]
+        record[name] = change(record[name])
         return reply
 
     return fault
 
 
-def an_error(reply: Message) -> Message:
+def replace_metric(name: str, value: int | float) -> Fault:
+    def fault(reply: Message, asked: Message) -> Message:
+        reply.content.config_records[protocol.REPLY][name] = value
+        return reply
+
+    return fault
+
+
+def an_error(reply: Message, asked: Message) -> Message:
     metadata = reply.metadata
     asked = Message(
         RecordDict(), dst_node_id=metadata.src_node_id, message_type=metadata.message_type
@@ -73,5 +104,5 @@ def an_error(reply: Message) -> Message:
     return Message(Error(0, "out of memory"), reply_to=asked)
 
 
-def silence(reply: Message) -> None:
+def silence(reply: Message, asked: Message) -> None:
     return None

@@ -11,9 +11,10 @@ from flwr.app import ConfigRecord, Message
 
 from clients.data import EMBEDDINGS, STATE
 from fed_ist import protocol
+from fed_ist.codecs import decode
 from fed_ist.config import RunConfig
 from fed_ist.embeddings import Embeddings, load_cached
-from fed_ist.heads import Params, init_params
+from fed_ist.heads import Params, init_params, param_shapes
 from fed_ist.ledger import Ledger
 from strategies import STRATEGIES
 from strategies.wire import from_record, to_record
@@ -85,6 +86,22 @@ class Federation:
         """Node id -> its last reply of this type, to a message of this round if one is named."""
         return {m.metadata.src_node_id: m for m in self.grid.received if _is(m, kind, number)}
 
+    def slice_to(self, node_id: int, number: int = 1) -> Params:
+        """The slice that the node got in this round."""
+        return self._decoded(node_id, number, task(self.sent("train", number)[node_id]))
+
+    def slice_from(self, node_id: int, number: int = 1) -> Params:
+        """What the node answered."""
+        reply = self.received("train", number)[node_id]
+        record = reply.content.config_records[protocol.REPLY]
+        return self._decoded(node_id, number, record)
+
+    def _decoded(self, node_id: int, number: int, record: Any) -> Params:
+        widths = task(self.sent("train", number)[node_id])[protocol.WIDTHS]
+        is_reply = protocol.WIDTHS not in record
+        codec = self.config.up_codec if is_reply else self.config.down_codec
+        return decode(record[protocol.SLICE], codec, param_shapes(widths, self.config.norm))
+
     def node(self, partition: int) -> int:
         """The id of the node that has this partition."""
         (found,) = (i for i, p in self.strategy.prepared.items() if p.name == str(partition))
@@ -103,8 +120,17 @@ def _is(message: Message, kind: str, number: int | None) -> bool:
     return metadata.message_type == kind and number in (None, int(metadata.group_id))
 
 
-def arrays(message: Message) -> dict[str, np.ndarray]:
+def plain_arrays(message: Message) -> dict[str, np.ndarray]:
+    """Those that no codec is made for."""
     return from_record(message.content.array_records[protocol.ARRAYS])
+
+
+def statistics(reply: Message, n_features: int, codec: str = "fp32") -> dict[str, np.ndarray]:
+    """The sums in a reply."""
+    data = reply.content.config_records[protocol.REPLY][protocol.STATISTICS]
+    q = n_features + 1
+    shapes = {protocol.GRAM: (q * (q + 1) // 2,), protocol.CLASS_SUMS: (len(CLASSES), q)}
+    return decode(data, codec, shapes)
 
 
 def task(message: Message) -> dict[str, Any]:

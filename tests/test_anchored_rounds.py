@@ -1,11 +1,12 @@
 """What statistics give the classifier, end to end: asked once, solved, sent once, and mended."""
 
 from functools import partial
+from zlib import crc32
 
 import numpy as np
 import pytest
-from faulty_grid import an_error, replace_array, silence
-from federation import NODES, arrays, task
+from faulty_grid import an_error, replace_bytes, silence
+from federation import NODES, statistics, task
 from flwr.app import Message, RecordDict
 
 from fed_ist import protocol
@@ -17,13 +18,14 @@ from fed_ist.anchors import (
     WEIGHT,
     draw_projection,
     features,
+    fixed_shapes,
     solve_anchor,
     solve_inputs,
 )
+from fed_ist.codecs import HEADER_BYTES, decode
 from fed_ist.errors import InputError
 from fed_ist.statistics import gram_statistics
 from fed_ist.training import evaluate
-from strategies.wire import from_record
 
 LATE = 900
 FEW = 1300  # bytes that 20 random features fit, fewer than there are examples
@@ -48,12 +50,14 @@ def asked(federation, number=None):
 def given(federation, number):
     """Nodes that got what statistics gave with their slice of this round."""
     messages = federation.sent("train", number)
-    return {i for i, message in messages.items() if protocol.FIXED in message.content}
+    return {i for i, message in messages.items() if protocol.FIXED in task(message)}
 
 
 def fixed(federation, number, node_id):
-    message = federation.sent("train", number)[node_id]
-    return from_record(message.content.array_records[protocol.FIXED])
+    found = task(federation.sent("train", number)[node_id])
+    n_features = federation.config.count_features(4)
+    shapes = fixed_shapes(found[protocol.FIXED_NAMES], 192, n_features, 4)
+    return decode(found[protocol.FIXED], federation.config.fixed_codec, shapes)
 
 
 @pytest.mark.parametrize("strategy", ["ist", "fedavg", "topk", "fedrolex"])
@@ -121,9 +125,9 @@ def test_a_node_without_the_anchor_says_so_and_is_mended_in_the_next_round(lost,
     federation.rounds(1)
     state = federation.grid.contexts[LATE].state
     if lost == "record":
-        del state[protocol.FIXED_VERSION]
+        del state[protocol.FIXED]
     else:
-        state.config_records[protocol.FIXED_VERSION][protocol.FIXED_VERSION] = 0
+        state.config_records[protocol.FIXED][protocol.FIXED_VERSION] = 0
     federation.rounds(2)
     assert federation.strategy.counts.rejected == 1
     assert "has not got the anchor" in federation.received("train", 2)[LATE].error.reason
@@ -167,31 +171,36 @@ def test_a_late_node_does_not_turn_the_inputs_that_weights_have_learnt_from(anch
         assert given(federation, 2) == {LATE}
 
 
-def stranger(reply):
+def stranger(reply, asked):
     """The reply of a node, under the name of one that nobody asked."""
     asked = Message(RecordDict(), dst_node_id=4711, message_type=protocol.STATISTICS_QUERY)
     return Message(reply.content, reply_to=asked)
 
 
-def no_arrays(reply):
-    del reply.content[protocol.ARRAYS]
+def no_sums(reply, asked):
+    del reply.content[protocol.REPLY]
     return reply
 
 
-def nan_in_one(a):
-    a = a.copy()
-    a.flat[3] = np.nan
-    return a
+def with_number(value):
+    """Sums in fp32 with one number changed and the checksum in order."""
+
+    def change(data):
+        body = bytearray(data[HEADER_BYTES:])
+        body[8:12] = np.float32(value).tobytes()
+        return data[:2] + crc32(body).to_bytes(4, "little") + bytes(body)
+
+    return replace_bytes(protocol.STATISTICS, change)
 
 
 BAD_STATISTICS = {
     "an error": an_error,
-    "a wrong shape": replace_array(protocol.GRAM, lambda a: a[:-1]),
-    "another number of classes": replace_array(protocol.CLASS_SUMS, lambda a: a[:-1]),
-    "a wrong dtype": replace_array(protocol.GRAM, lambda a: a.astype(np.float64)),
-    "NaN": replace_array(protocol.GRAM, nan_in_one),
-    "Inf": replace_array(protocol.CLASS_SUMS, lambda a: a + np.float32("inf")),
-    "no arrays": no_arrays,
+    "too few numbers": replace_bytes(protocol.STATISTICS, lambda data: data[:-4]),
+    "too many numbers": replace_bytes(protocol.STATISTICS, lambda data: data + bytes(4)),
+    "damaged numbers": replace_bytes(protocol.STATISTICS, lambda data: data[:-1] + b"?"),
+    "NaN": with_number("nan"),
+    "Inf": with_number("inf"),
+    "no sums": no_sums,
     "a stranger": stranger,
     "silence": silence,
 }
@@ -238,7 +247,7 @@ def test_a_run_whose_statistics_are_all_refused_goes_on_without_them_until_some_
 ):
     federation = federate(anchor=anchor)
     federation.grid.faulty_type = protocol.STATISTICS_QUERY
-    federation.grid.faults = dict.fromkeys(NODES, replace_array(protocol.GRAM, nan_in_one))
+    federation.grid.faults = dict.fromkeys(NODES, with_number("nan"))
     federation.begin()
     plain = federate(anchor="none").begin()
     assert set(federation.params) == set(plain.params)
@@ -258,9 +267,8 @@ def test_refused_random_features_are_asked_again_though_the_inputs_are_known(fed
     federation = federate(anchor_bytes=FEW)
     federation.grid.faulty_type = protocol.STATISTICS_QUERY
 
-    def only_random(reply):
-        n = len(reply.content.array_records[protocol.ARRAYS][protocol.GRAM].numpy())
-        return reply if n == N_GRAM else None
+    def only_random(reply, asked):
+        return reply if task(asked)[protocol.STATISTICS] == protocol.GRAM else None
 
     federation.grid.faults = dict.fromkeys(NODES, only_random)
     federation.begin()
@@ -278,7 +286,10 @@ def test_refused_random_features_are_asked_again_though_the_inputs_are_known(fed
 
 
 def gram(federation, node_id):
-    return arrays(federation.received(protocol.STATISTICS_QUERY)[node_id])[protocol.GRAM]
+    """The triangle in the last reply of the node, which was of random features if there are any."""
+    reply = federation.received(protocol.STATISTICS_QUERY)[node_id]
+    n_features = federation.config.count_features(4) or 192
+    return statistics(reply, n_features)[protocol.GRAM]
 
 
 def test_a_run_on_noisy_statistics_is_possible_and_repeats_itself_in_a_simulation(federate):
@@ -301,9 +312,12 @@ def test_both_kinds_of_statistics_have_noise_of_their_own(federate):
     """The same noise on both would cancel out in what they have in common: their counts."""
     exact, noisy = (federate(statistics_noise=s, anchor_bytes=FEW).begin() for s in (0.0, 0.5))
     drawn = {}
-    for message, other in zip(noisy.grid.received, exact.grid.received, strict=True):
+    kinds = {protocol.GRAM: 192, protocol.RANDOM_GRAM: exact.config.count_features(4)}
+    pairs = zip(noisy.grid.sent, noisy.grid.received, exact.grid.received, strict=True)
+    for asked_for, message, other in pairs:
         if message.metadata.message_type == protocol.STATISTICS_QUERY:
-            a, b = arrays(message)[protocol.GRAM], arrays(other)[protocol.GRAM]
+            n_features = kinds[task(asked_for)[protocol.STATISTICS]]
+            a, b = (statistics(m, n_features)[protocol.GRAM] for m in (message, other))
             drawn[message.metadata.src_node_id, len(a)] = a - b
     small = min(n for _, n in drawn)
     assert small < N_GRAM
@@ -340,12 +354,12 @@ def test_anchor_bytes_bound_the_statistics_of_random_features(strategy, n_bytes,
     federation = federate(strategy=strategy, anchor=anchor, anchor_bytes=n_bytes).begin()
     n = federation.params[WEIGHT].shape[1]
     q = n + 1
-    payload = 4 * (q * (q + 1) // 2 + 4 * q)
-    assert payload <= n_bytes < payload + 4 * (q + 1 + 4)
-    found = statistics_up(federation)
-    assert found.count(payload) == 3
+    sums = 4 * (q * (q + 1) // 2 + 4 * q)
+    assert sums <= n_bytes < sums + 4 * (q + 1 + 4)
+    found = [n - HEADER_BYTES for n in statistics_up(federation)]
+    assert found.count(sums) == 3
     # The inputs need the embeddings' own triangle beside it.
-    assert set(found) - {payload} == ({4 * (N_GRAM + 4 * 193)} if strategy == "ist" else set())
+    assert set(found) - {sums} == ({4 * (N_GRAM + 4 * 193)} if strategy == "ist" else set())
 
 
 def test_bytes_that_not_one_random_feature_fits_are_one_sentence(federate):
@@ -364,6 +378,6 @@ def test_what_statistics_gave_is_counted_in_the_message_that_brought_it(federate
         for line in federation.lines()
         if (line["kind"], line["direction"]) == ("train", "down")
     ]
-    whole = 4 * (24 * 192 + 24 + 24 * 24 + 24 + 4 * 24 + 4)
-    given = 4 * (192 * 192 + 192 + 4 * 192 + 4)
+    whole = 4 * (24 * 192 + 24 + 24 * 24 + 24 + 4 * 24 + 4) + HEADER_BYTES
+    given = 4 * (192 * 192 + 192 + 4 * 192 + 4) + HEADER_BYTES
     assert down == [("1", whole + given)] * 3 + [("2", whole)] * 3

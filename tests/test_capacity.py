@@ -30,7 +30,7 @@ from fed_ist.ist import Subnet
 from fed_ist.ledger import Ledger
 from strategies import STRATEGIES
 from strategies.slices import Dealing
-from strategies.wire import from_record, message_bytes
+from strategies.wire import message_bytes
 
 # embed_dim 10, hidden_dim 100, 5 classes, 2 hidden layers, Adam; 50 examples, 3 times, in batches
 # of 8: 21 steps
@@ -40,19 +40,24 @@ WORK = Workload(10, 100, 5, 2, "none", "adam", 8, 50, 150, 21)
 def test_a_round_of_a_worked_example():
     # A slice of 20 neurons: 10*20 + 20*20 + 5*20 weights and 20 + 20 + 5 biases, in float32.
     assert WORK.slice_bytes(20) == 4 * (200 + 400 + 100 + 45) == 2980
-    # Six arrays.
-    assert WORK.message_bytes(20) == 2980 + 500 * 7 == 6480
+    # 6 bytes before the numbers, and up to 600 around them.
+    assert WORK.message_bytes(20, "fp32") == 2980 + 6 + 600 == 3586
+    # A byte for each of 745, and two for each of 20 + 20 + 5 rows and 3 vectors.
+    assert WORK.message_bytes(20, "int8") == 745 + 2 * 48 + 606 == 1447
     # Three times forward, for each of 150 examples.
     assert WORK.multiply_adds(20) == 3 * 150 * 700 == 315_000
     # 50 embeddings, 8 copies of the slice, and a batch of 8 that passes 2 layers of 20 neurons.
     assert WORK.memory_bytes(20) == 4 * 50 * 10 + 8 * 2980 + 4 * 8 * (16 * 40 + 2 * (10 + 5))
-    device = Device(None, 105_000, 3240, 1620)
-    assert round_s(device, WORK, 20) == 6480 / 3240 + 315_000 / 105_000 + 6480 / 1620 == 9.0
+    device = Device(None, 105_000, 3586 / 2, 3586 / 4)
+    assert round_s(device, WORK, 20) == 2 + 315_000 / 105_000 + 4 == 9.0
     assert largest_slice(device, WORK, 9.0) == 20
     assert largest_slice(device, WORK, 8.99) == 19
     stepping = replace(device, step_s=0.5)
     assert round_s(stepping, WORK, 20) == 9.0 + 21 * 0.5
     assert largest_slice(stepping, WORK, 19.5) == 20
+    coded = replace(WORK, down_codec="int8", up_codec="int8")
+    assert round_s(device, coded, 20) == pytest.approx(6 * 1447 / 3586 + 3)
+    assert largest_slice(device, coded, 9.0) > 20
 
 
 def test_memory_limits_a_slice_where_time_does_not():
@@ -68,10 +73,10 @@ def test_a_node_of_which_nothing_is_known_gets_everything():
 def test_a_node_for_which_one_neuron_is_too_much_is_told_what_it_needs():
     device = Device(2000, 75, None, 1000)
     assert largest_slice(device, WORK, 10) == 0
-    # 3 * 150 * 16 = 7200 multiply-adds, and 4 * (10 + 1 + 5 + 7) + 3500 = 3592 bytes
+    # 3 * 150 * 16 = 7200 multiply-adds, and 4 * (10 + 1 + 5 + 7) + 606 = 698 bytes
     assert WORK.memory_bytes(1) == 2000 + 8 * 92 + 32 * (32 + 30) == 4720
     assert explain_misfit(device, WORK, 10) == (
-        "one neuron of each layer takes 99.6 s (0 down, 96 training, 3.59 up) of 10 s, "
+        "one neuron of each layer takes 96.7 s (0 down, 96 training, 0.698 up) of 10 s, "
         "and 0.00472 MB of memory of 0.002 MB"
     )
     assert "memory" not in explain_misfit(replace(device, memory_bytes=None), WORK, 10)
@@ -225,7 +230,7 @@ def test_a_pi_and_a_jetson_get_slices_with_which_each_meets_the_deadline(
         work = plan_workload(federation.config, 192, 4, n_examples)
         message = messages[node_id]
         (reply,) = federation.grid.send_and_receive([message])
-        sent = from_record(message.content.array_records[protocol.ARRAYS])
+        sent = federation.slice_to(node_id)
         sizes[profile] = len(sent["fc1.bias"])
         assert node.capacity * 24 == pytest.approx(largest_slice(device, work, 8))
         assert sizes[profile] <= node.capacity * 24 + 1e-9
@@ -294,7 +299,7 @@ def test_a_bad_declaration_passes_the_node_over_with_the_reason(federate, image_
 def test_malformed_metrics_are_refused(name, value, federate, caplog):
     federation = federate([1, 2, 3], devices="pi-4", round_deadline_s=60)
 
-    def fault(reply):
+    def fault(reply, asked):
         reply.content.metric_records[protocol.METRICS][name] = value
         return reply
 

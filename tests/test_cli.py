@@ -18,7 +18,7 @@ def fed_ist(*words: object, cwd: Path = ROOT, **environment: str) -> subprocess.
 
 
 BAD_RUNS = {
-    "useless": (["--set", "upload-bits=4"], "upload-bits = 4 is of no use with strategy"),
+    "useless": (["--set", "upload-share=0.1"], "upload-share = 0.1 is of no use"),
     "mask ratio": (["--set", "mask-ratio=1"], "mask-ratio = 1.0 is not possible"),
     "hidden size": (
         ["--set", "hidden-dim=3"],

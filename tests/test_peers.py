@@ -4,13 +4,14 @@ from functools import partial
 
 import numpy as np
 import pytest
-from faulty_grid import replace_array, replace_metric, silence
-from federation import NODES, arrays, task
+from faulty_grid import replace_array, replace_metric, replace_plain_array, silence
+from federation import NODES, plain_arrays, task
 from flwr.app import MetricRecord
 
 from clients.app import MEMORY, create_app
 from fed_ist import protocol
 from fed_ist.anchors import BIAS, PROJECTION, WEIGHT, features, solve_anchor
+from fed_ist.codecs import HEADER_BYTES
 from fed_ist.config import CLOSED_FORMS
 from fed_ist.dealing import leading_units
 from fed_ist.embeddings import Counts, Embeddings
@@ -36,9 +37,9 @@ def federate(federate, embedded):
 
 
 def slice_bytes(neurons: int) -> int:
-    """float32 weights and biases: d -> n, n -> n, n -> C."""
+    """float32 weights and biases: d -> n, n -> n, n -> C; and what goes before them."""
     n = neurons
-    return 4 * (EMBED * n + n + n * n + n + CLASSES * n + CLASSES)
+    return HEADER_BYTES + 4 * (EMBED * n + n + n * n + n + CLASSES * n + CLASSES)
 
 
 def triangle(n: int) -> int:
@@ -59,9 +60,8 @@ PAYLOADS = {
     "fjord": [(slice_bytes(n), slice_bytes(n)) for n in (24, 12, 6)],
     "fedrolex": [(slice_bytes(n), slice_bytes(n)) for n in (24, 12, 6)],
     "topk": [(WHOLE, 8 * round(0.05 * ENTRIES))] * 3,  # a float32 and an int32 each
-    "quantised": [(WHOLE, ENTRIES + 4 * 6)] * 3,  # a byte each, and a step for each of 6 arrays
-    "fedncm": [(0, 4 * CLASSES * (EMBED + 1))] * 3,
-    "fed3r": [(0, 4 * (triangle(EMBED + 1) + CLASSES * (EMBED + 1)))] * 3,
+    "fedncm": [(0, HEADER_BYTES + 4 * CLASSES * (EMBED + 1))] * 3,
+    "fed3r": [(0, HEADER_BYTES + 4 * (triangle(EMBED + 1) + CLASSES * (EMBED + 1)))] * 3,
     "fedpft": [(0, CLASSES * (4 * EMBED + 4 * EMBED + 8))] * 3,
 }
 
@@ -123,17 +123,20 @@ def test_no_name_or_count_of_a_node_s_images_travels_down_and_the_task_is_bounde
 ):
     federation = federate(strategy=strategy, capacities=CAPACITIES).begin()
     federation.round()
-    extras = {"fjord": {protocol.LEVELS}, "topk": {protocol.UPLOAD}, "quantised": {protocol.UPLOAD}}
+    extras = {"fjord": {protocol.LEVELS}}
+    usual = {protocol.ROUND, protocol.SCALE, protocol.SLICE, protocol.WIDTHS}
     for message in federation.sent("train").values():
-        assert set(message.content) == {protocol.ARRAYS, protocol.TASK}
-        assert set(task(message)) == {protocol.ROUND, protocol.SCALE} | extras.get(strategy, set())
+        assert set(message.content) == {protocol.TASK}
+        assert set(task(message)) == usual | extras.get(strategy, set())
 
 
 @pytest.mark.parametrize("strategy", IN_ROUNDS)
 def test_replies_that_are_not_what_was_asked_for_are_refused(strategy, federate):
     federation = federate(strategy=strategy).begin()
-    name = {"topk": "values", "quantised": "codes"}.get(strategy, "fc1.bias")
-    federation.grid.faults = {NODES[0]: replace_array(name, lambda a: a[:-1])}
+    fault = replace_array("fc1.bias", lambda a: a[:-1])
+    if strategy == "topk":
+        fault = replace_plain_array("values", lambda a: a[:-1])
+    federation.grid.faults = {NODES[0]: fault}
     with_bad = federation.round()
     assert federation.strategy.counts.rejected == 1
 
@@ -153,8 +156,7 @@ def test_heterofl_takes_means_where_slices_overlap_and_keeps_what_nobody_holds(f
         fault = replace_metric(protocol.NUM_EXAMPLES, n_examples)
         federation.grid.faults[federation.node(i)] = fault
     before, after = federation.params, federation.round()
-    replies = federation.received("train")
-    a, b, c = (arrays(replies[federation.node(i)]) for i in range(3))
+    a, b, c = (federation.slice_from(federation.node(i)) for i in range(3))
     assert [len(r["fc1.bias"]) for r in (a, b, c)] == [12, 6, 12]
     # 10, 30 and 10 examples: 0.2, 0.6 and 0.2 of all.
     mean = 0.2 * a["fc1.bias"][:6] + 0.6 * b["fc1.bias"] + 0.2 * c["fc1.bias"][:6]
@@ -187,10 +189,11 @@ def test_fedrolex_rolls_its_window_on_by_one_neuron_each_round(federate):
     for number, window in ((1, range(12)), (2, range(1, 13)), (24, [*range(11), 23])):
         before, rest = federation.params, sorted(set(range(24)) - set(window))
         after = federation.rounds(number)
-        for message in federation.sent("train", number).values():
-            assert (arrays(message)["fc1.weight"] == before["fc1.weight"][list(window)]).all()
+        for node_id in NODES:
+            sent = federation.slice_to(node_id, number)
+            assert (sent["fc1.weight"] == before["fc1.weight"][list(window)]).all()
             inner = before["fc2.weight"][np.ix_(list(window), list(window))]
-            assert (arrays(message)["fc2.weight"] == inner).all()
+            assert (sent["fc2.weight"] == inner).all()
         assert (after["fc1.bias"][list(window)] != before["fc1.bias"][list(window)]).all()
         assert (after["fc1.bias"][rest] == before["fc1.bias"][rest]).all()
         assert (after["fc2.weight"][rest] == before["fc2.weight"][rest]).all()
@@ -210,8 +213,7 @@ def test_federated_dropout_sends_each_node_as_many_neurons_as_ist_but_random_one
 ):
     federation = federate(strategy="feddropout", **settings).begin()
     federation.round()
-    sent = federation.sent("train")
-    slices = [arrays(sent[federation.node(i)]) for i in range(3)]
+    slices = [federation.slice_to(federation.node(i)) for i in range(3)]
     assert [s["fc2.weight"].shape for s in slices] == [(n, n) for n in neurons]
     rows = {row.tobytes(): i for i, row in enumerate(federation.params["fc1.weight"])}
     drawn = [[rows[row.tobytes()] for row in s["fc1.weight"]] for s in slices]
@@ -235,7 +237,7 @@ def test_fjord_s_steps_train_every_level_up_to_a_node_s_own(hidden, capacities, 
     sent = federation.sent("train")
     for i, expected in enumerate(trained):
         message = sent[federation.node(i)]
-        n = len(arrays(message)["fc1.bias"])
+        n = len(federation.slice_to(federation.node(i))["fc1.bias"])
         levels = task(message)[protocol.LEVELS]
         assert n == expected[-1]
         assert [len(leading_units({"h": n}, level).units["h"]) for level in levels] == expected
@@ -248,7 +250,7 @@ def test_a_node_between_fjord_s_levels_trains_those_below_and_all_that_it_can(fe
     federation.grid.contexts[500].node_config["capacity"] = 0.75
     federation.begin().round()
     message = federation.sent("train")[500]
-    assert len(arrays(message)["fc1.bias"]) == 18
+    assert len(federation.slice_to(500)["fc1.bias"]) == 18
     assert task(message)[protocol.LEVELS] == pytest.approx([1 / 3, 2 / 3, 1])
 
 
@@ -260,14 +262,14 @@ def two_rounds(federation):
     course, means = [federation.begin().params], []
     for number in (1, 2):
         course.append(federation.rounds(number))
-        replies = federation.received("train", number).values()
-        weights = [r.content.metric_records[protocol.METRICS]["num-examples"] for r in replies]
-        assert sorted(weights) == [13, 13, 14]
+        weights = {
+            i: reply.content.config_records[protocol.REPLY][protocol.NUM_EXAMPLES]
+            for i, reply in federation.received("train", number).items()
+        }
+        assert sorted(weights.values()) == [13, 13, 14]
+        slices = {i: federation.slice_from(i, number) for i in weights}
         means.append(
-            {
-                name: sum(w / 40 * arrays(r)[name] for w, r in zip(weights, replies, strict=True))
-                for name in course[0]
-            }
+            {name: sum(w / 40 * slices[i][name] for i, w in weights.items()) for name in course[0]}
         )
     return course, means
 
@@ -317,7 +319,7 @@ def test_running_moments_of_batch_norm_are_averaged_whatever_the_server_s_optimi
 
 def test_a_running_variance_below_zero_is_refused(federate):
     federation = federate(norm="batch").begin()
-    federation.grid.faults = {NODES[0]: replace_array("norm1.var", lambda a: -a)}
+    federation.grid.faults = {NODES[0]: replace_array("norm1.var", lambda a: -a, norm="batch")}
     after = federation.round()
     assert federation.strategy.counts.rejected == 1
     assert (after["norm1.var"] > 0).all()
@@ -349,7 +351,7 @@ def test_top_k_sends_the_largest_entries_and_what_it_kept_back_counts_in_the_nex
         after = federation.rounds(number)
         arrived = flat(after) - flat(before)
         largest = np.sort(np.argsort(-np.abs(left))[:n_sent])
-        reply = arrays(federation.received("train", number)[7])
+        reply = plain_arrays(federation.received("train", number)[7])
         assert reply["indices"].tolist() == largest.tolist()
         assert reply["values"] == pytest.approx(left[largest], rel=1e-6)
         assert np.flatnonzero(arrived).tolist() == largest.tolist()
@@ -369,28 +371,12 @@ def test_top_k_of_everything_is_fedavg(federate):
     assert all(everything[name] == pytest.approx(plain[name], abs=1e-5) for name in plain)
 
 
-@pytest.mark.parametrize(("bits", "n_steps"), [(8, 127), (4, 7)])
-def test_a_quantised_update_is_within_one_step_of_the_dense_one(bits, n_steps, federate):
-    federation = federate([7], strategy="quantised", min_nodes=1, upload_bits=bits).begin()
-    before, after = federation.params, federation.round()
-    update = dense_update(federation, 1, before)
-    for name, dense in update.items():
-        step = np.abs(dense).max() / n_steps
-        arrived = after[name] - before[name]
-        assert np.abs(arrived - dense).max() <= 1.001 * step + 1e-7
-        steps = arrived / step
-        assert steps == pytest.approx(np.round(steps), abs=0.01)
-        assert len(set(np.round(steps).ravel())) <= 2 * n_steps + 1
-    assert (np.abs(flat(after) - flat(before) - flat(update)) > 0).mean() > 0.9
-    payload = federation.lines()[-1]["payload_bytes"]
-    assert int(payload) == ENTRIES * bits // 8 + 4 * 6
-
-
-@pytest.mark.parametrize("strategy", ["topk", "quantised"])
-def test_an_update_that_diverged_is_an_error_of_that_node_and_the_round_goes_on(strategy, federate):
-    federation = federate(
-        strategy=strategy, optimizer="sgd", learning_rate=1e30, local_steps=9
-    ).begin()
+@pytest.mark.parametrize(
+    "settings",
+    [{"strategy": "topk"}, {"strategy": "fedavg"}, {"up_codec": "int4", "reply": "update"}],
+)
+def test_an_update_that_diverged_is_an_error_of_that_node_and_the_round_goes_on(settings, federate):
+    federation = federate(**settings, optimizer="sgd", learning_rate=1e30, local_steps=9).begin()
     after = federation.round()
     assert federation.strategy.counts.rejected == 3
     assert all((after[name] == federation.params[name]).all() for name in after)
@@ -469,7 +455,7 @@ def test_fedpft_learns_from_gaussians_alone_and_depends_on_the_seed_alone(federa
 
 
 def counts(change):
-    return replace_array("counts", change)
+    return replace_plain_array("counts", change)
 
 
 @pytest.mark.parametrize(
@@ -480,8 +466,8 @@ def counts(change):
         counts(lambda a: a * 0),
         counts(lambda a: a + 2**50),
         counts(lambda a: np.array([2**63 - 1, 2**63 - 1, 3, 0])),  # which add up to 1
-        replace_array("variances", lambda a: a * np.float32("nan")),
-        replace_array("means", lambda a: a[:, :-1]),
+        replace_plain_array("variances", lambda a: a * np.float32("nan")),
+        replace_plain_array("means", lambda a: a[:, :-1]),
     ],
 )
 def test_gaussians_of_no_possible_examples_are_refused(fault, federate):
@@ -508,7 +494,7 @@ def test_a_closed_form_of_too_few_nodes_is_one_sentence(strategy, federate):
 
 def neurons(federation, number=1):
     sent = federation.sent("train", number)
-    return {i: len(arrays(message)["fc1.bias"]) for i, message in sent.items()}
+    return {i: len(federation.slice_to(i, number)["fc1.bias"]) for i in sent}
 
 
 @pytest.mark.parametrize("groups", [0, 2, 5])
@@ -572,6 +558,11 @@ def test_a_capacity_that_no_node_could_have_is_refused_by_the_server(capacity, f
     federation = federate()
     federation.grid.contexts[500].node_config["capacity"] = 0.5
     federation.grid.faulty_type = "query"
-    federation.grid.faults = {500: replace_metric(protocol.CAPACITY, capacity)}
+
+    def claims(reply, asked):
+        reply.content.metric_records[protocol.METRICS][protocol.CAPACITY] = capacity
+        return reply
+
+    federation.grid.faults = {500: claims}
     federation.begin()
     assert set(federation.strategy.prepared) == {900, 100}

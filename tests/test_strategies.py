@@ -5,14 +5,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from faulty_grid import an_error, replace_array, replace_metric
+from faulty_grid import an_error, replace_array, replace_bytes, replace_metric, silence
 from federation import NODES
-from flwr.app import Array, ArrayRecord, Message, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Message, RecordDict
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.task_identity import TaskIdentity
 
 from clients.data import EMBEDDINGS, STATE
 from fed_ist import protocol
+from fed_ist.codecs import HEADER_BYTES, shapes_of
 from fed_ist.config import OPTIMIZERS as OPTIMIZER_NAMES
 from fed_ist.config import STRATEGIES as STRATEGY_NAMES
 from fed_ist.embeddings import load_cached
@@ -40,15 +41,17 @@ def test_each_node_gets_its_own_slice_and_no_index_travels(federate):
     federation = federate().prepare()
     federation.round()
     sent = [m for m in federation.grid.sent if m.metadata.message_type == "train"]
-    slices = [from_record(m.content.array_records[protocol.ARRAYS]) for m in sent]
+    slices = [federation.slice_to(m.metadata.dst_node_id) for m in sent]
     assert [s["fc2.weight"].shape for s in slices] == [(8, 8)] * 3
     rows = np.concatenate([s["fc1.weight"] for s in slices])
     assert sorted(map(tuple, rows)) == sorted(map(tuple, federation.params["fc1.weight"]))
     for message in sent:
-        assert set(message.content) == {protocol.ARRAYS, protocol.TASK}
+        assert set(message.content) == {protocol.TASK}
         assert set(message.content.config_records[protocol.TASK]) == {
             protocol.ROUND,
             protocol.SCALE,
+            protocol.SLICE,
+            protocol.WIDTHS,
         }
 
 
@@ -60,24 +63,28 @@ def test_nothing_but_the_slice_and_scalars_leaves_a_node(federate):
     assert len(queries) == len(trains) == 3
     for reply in queries:
         assert set(reply.content) == {protocol.METRICS}
-    for reply, message in zip(trains, federation.grid.sent[3:], strict=True):
-        assert set(reply.content) == {protocol.ARRAYS, protocol.METRICS}
-        shapes = {k: a.shape for k, a in reply.content.array_records[protocol.ARRAYS].items()}
-        asked = {k: a.shape for k, a in message.content.array_records[protocol.ARRAYS].items()}
-        assert shapes == asked
-    for reply in queries + trains:
         values = reply.content.metric_records[protocol.METRICS].values()
         assert all(isinstance(value, int | float) for value in values)
         assert len(values) <= 7
+    for reply in trains:
+        assert set(reply.content) == {protocol.REPLY}
+        assert set(reply.content.config_records[protocol.REPLY]) == {
+            protocol.SLICE,
+            protocol.NUM_EXAMPLES,
+            protocol.LOSS,
+            protocol.SECONDS,
+        }
+        node_id = reply.metadata.src_node_id
+        back, sent = federation.slice_from(node_id), federation.slice_to(node_id)
+        assert shapes_of(back) == shapes_of(sent)
 
 
 def test_every_neuron_is_trained_in_a_round_and_the_groups_change(federate):
     federation = federate().prepare()
     first = federation.round(1)
     assert (first["fc1.bias"] != federation.params["fc1.bias"]).all()
-    second = federation.configure(2)
-    old = federation.grid.sent[3].content.array_records[protocol.ARRAYS]["fc1.bias"].numpy()
-    new = second[0].content.array_records[protocol.ARRAYS]["fc1.bias"].numpy()
+    federation.round(2)
+    old, new = (federation.slice_to(NODES[0], number)["fc1.bias"] for number in (1, 2))
     assert set(old) != set(new)
 
 
@@ -129,35 +136,31 @@ def test_the_order_of_node_ids_and_of_replies_does_not_matter(federate):
     assert all((first[name] == second[name]).all() for name in first)
 
 
-def drop_metrics(reply):
-    del reply.content[protocol.METRICS]
+def drop_reply(reply, asked):
+    del reply.content[protocol.REPLY]
     return reply
 
 
-def extra_array(reply):
-    reply.content.array_records[protocol.ARRAYS]["more"] = Array(np.zeros(3, dtype=np.float32))
-    return reply
-
-
-def undeclared_size(reply):
-    """Says that it is small, and is large."""
-    record = reply.content.array_records[protocol.ARRAYS]
-    honest = record["fc1.bias"]
-    record["fc1.bias"] = Array(
-        dtype=honest.dtype, shape=tuple(honest.shape), stype=honest.stype, data=bytes(1_000_000)
-    )
+def drop_slice(reply, asked):
+    del reply.content.config_records[protocol.REPLY][protocol.SLICE]
     return reply
 
 
 BAD_REPLIES = {
     "an error": an_error,
-    "no metrics": drop_metrics,
+    "no reply": drop_reply,
+    "no slice": drop_slice,
+    "a text for a slice": replace_bytes(protocol.SLICE, lambda data: "text"),
+    "a damaged slice": replace_bytes(
+        protocol.SLICE, lambda data: data[:-1] + bytes([~data[-1] & 255])
+    ),
     "a wrong shape": replace_array("fc1.weight", lambda a: a[:-1]),
     "a wrong dtype": replace_array("fc1.weight", lambda a: a.astype(np.float64)),
     "NaN": replace_array("fc3.bias", lambda a: a * np.float32("nan")),
     "Inf": replace_array("fc2.weight", lambda a: a + np.float32("inf")),
-    "an unknown array": extra_array,
-    "more bytes than declared": undeclared_size,
+    "more bytes than asked for": replace_bytes(
+        protocol.SLICE, lambda data: data + bytes(1_000_000)
+    ),
     "no examples": replace_metric(protocol.NUM_EXAMPLES, 0),
     "a negative count": replace_metric(protocol.NUM_EXAMPLES, -5),
     "a NaN loss": replace_metric(protocol.LOSS, float("nan")),
@@ -172,7 +175,7 @@ def test_a_bad_reply_is_refused_counted_and_changes_nothing(kind, federate):
     with_bad = federation.round()
     counts = federation.strategy.counts
     assert (counts.asked, counts.answered, counts.rejected) == (3, 3, 1)
-    federation.grid.faults = {bad: lambda reply: None}
+    federation.grid.faults = {bad: silence}
     without = federation.round()
     counts = federation.strategy.counts
     assert (counts.asked, counts.answered, counts.rejected) == (3, 2, 0)
@@ -187,8 +190,7 @@ def test_a_reply_from_a_node_that_was_not_asked_is_refused(federate):
     stranger = Message(
         RecordDict(
             {
-                protocol.METRICS: MetricRecord({protocol.NUM_EXAMPLES: 5, protocol.LOSS: 1.0}),
-                protocol.ARRAYS: ArrayRecord(),
+                protocol.REPLY: ConfigRecord({protocol.NUM_EXAMPLES: 5, protocol.LOSS: 1.0}),
             }
         ),
         reply_to=Message(RecordDict(), dst_node_id=4711, message_type="train"),
@@ -199,7 +201,7 @@ def test_a_reply_from_a_node_that_was_not_asked_is_refused(federate):
 
 def test_only_silence_leaves_the_classifier_as_it_was(federate):
     federation = federate().prepare()
-    federation.grid.faults = dict.fromkeys(NODES, lambda reply: None)
+    federation.grid.faults = dict.fromkeys(NODES, silence)
     after = federation.round()
     assert all((after[name] == federation.params[name]).all() for name in after)
     assert (federation.strategy.counts.asked, federation.strategy.counts.answered) == (3, 0)
@@ -243,7 +245,7 @@ def test_the_ledger_counts_every_message_and_payload_follows_the_formula(federat
     assert {line["node"] for line in lines} == {"0", "1", "2"}
     trains = [line for line in lines if line["kind"] == "train"]
     formula = slice_bytes(192, 24, 4, 3)
-    assert {int(line["payload_bytes"]) for line in trains} == {int(formula)}
+    assert {int(line["payload_bytes"]) for line in trains} == {int(formula) + HEADER_BYTES}
     for line, message in zip(trains[:3], federation.grid.sent[3:], strict=True):
         assert int(line["message_bytes"]) == message_bytes(message) > int(line["payload_bytes"])
     up = sum(int(line["message_bytes"]) for line in lines if line["direction"] == "up")

@@ -1,0 +1,49 @@
+"""What each node may still receive and send: limits of a round and of the run, in message bytes."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from fed_ist.ledger import Transfer
+
+NO_LIMIT = 0
+
+
+@dataclass
+class Allowance:
+    """Sums up a node's transfers, both ways, beside the ledger that lists them.
+
+    per_round, per_run: bytes of messages of one node; 0 for no limit.
+    """
+
+    per_round: int = NO_LIMIT
+    per_run: int = NO_LIMIT
+    _in_run: Counter[str] = field(default_factory=Counter)
+    _in_round: Counter[tuple[int, str]] = field(default_factory=Counter)
+
+    def enter(self, transfer: Transfer) -> None:
+        self._in_run[transfer.node] += transfer.message_bytes
+        self._in_round[transfer.round, transfer.node] += transfer.message_bytes
+
+    def left_in_round(self, server_round: int, node: str) -> float:
+        """Bytes that this round leaves to the node; infinite without a limit."""
+        if self.per_round == NO_LIMIT:
+            return float("inf")
+        return self.per_round - self._in_round[server_round, node]
+
+    def left_in_run(self, node: str) -> float:
+        """Bytes that the run leaves to the node; infinite without a limit."""
+        return float("inf") if self.per_run == NO_LIMIT else self.per_run - self._in_run[node]
+
+    def left(self, server_round: int, node: str) -> float:
+        return min(self.left_in_round(server_round, node), self.left_in_run(node))
+
+    def explain(self, n_bytes: float, what: str) -> str:
+        """Why nothing is possible where what one node needs is more than a limit allows."""
+        limits = {"max-bytes-per-node-round": self.per_round, "max-bytes-per-node": self.per_run}
+        key, limit = min(
+            ((key, limit) for key, limit in limits.items() if limit != NO_LIMIT),
+            key=lambda pair: pair[1],
+        )
+        return (
+            f"{key} = {limit} is less than the {n_bytes:.0f} bytes that {what} may take: raise it"
+        )
