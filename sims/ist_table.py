@@ -10,17 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from fed_ist.config import Value, read_defaults
+from fed_ist.config import Value
 from fed_ist.curves import Curve
-from fed_ist.encoder import create_encoder
-from fed_ist.errors import InputError
 from fed_ist.pages import show_accuracy, table_line
-from fed_ist.paths import cache_dir
 from fed_ist.report import readable_bytes
-from fed_ist.results import write_atomic
-from sims.cases import Case, configure, require_same, run_cases
-from sims.compare import ANCHORED, REMEDY, ROTATING, USUAL
-from sims.shared import embed_shared
+from sims.cases import Case, configure
+from sims.compare import ANCHORED, REMEDY, ROTATING
+from sims.variants import run_variants
 
 CLIENTS = 8
 SEEDS = 2
@@ -124,29 +120,8 @@ def render(curves: Sequence[Curve]) -> str:
 
 
 def main() -> int:
-    data, root = Path(sys.argv[1]).resolve(), Path(__file__).resolve().parent.parent
-    out = root / "results" / "ist-variants"
-    images: dict[str, Value] = {
-        "dataset": str(data / "aid-train.parquet"),
-        "test-dataset": str(data / "aid-test.parquet"),
-        "groups": CLIENTS,
-        "strategy": "ist",
-    }
-    base = read_defaults(root / "pyproject.toml") | USUAL | images
-    config = configure(base)
-    try:
-        config.check_datasets()
-        require_same(out, USUAL)
-        encoder = create_encoder(config.encoder_spec, cache_dir(config.cache_dir))
-        files = embed_shared(config, encoder, 0)
-        found, failures = run_cases(list_cases(base), lambda _: files, out, 2)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
-    text = render([curve for _, curve in found])
-    write_atomic(out / "ist-variants.md", text.encode())
-    print(text, *failures, sep="\n")
-    return 1 if failures else 0
+    common: dict[str, Value] = {"groups": CLIENTS, "strategy": "ist"}
+    return run_variants(Path(sys.argv[1]).resolve(), "ist-variants", common, list_cases, render)
 
 
 if __name__ == "__main__":
