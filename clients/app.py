@@ -28,7 +28,7 @@ from clients.device import declared_device, measured_device
 from clients.node import Node
 from clients.work import encode_reply, largest_changes, statistics, train_slice
 from fed_ist import protocol
-from fed_ist.anchors import fixed_shapes, with_projection
+from fed_ist.anchors import anchor_shapes, inputs_shapes, with_projection
 from fed_ist.codecs import Shapes, decode, encode
 from fed_ist.config import RunConfig, parse_config
 from fed_ist.errors import InputError
@@ -37,6 +37,7 @@ from fed_ist.rng import generator
 
 BAD_INPUT = 2  # the error code of a reply that says what is wrong with the node's input
 MEMORY = "memory"  # record of context.state: what top-k has not sent yet
+VERSION = "version"  # of a part of the classifier that statistics gave, in its record there
 
 
 def identify(context: Context) -> Node:
@@ -157,20 +158,25 @@ def _fixed(
     context: Context, task: dict[str, Any], config: RunConfig, widths: Sequence[int]
 ) -> Params:
     """What statistics gave the classifier, empty for nothing; a node keeps it between rounds."""
-    version = task.get(protocol.FIXED_VERSION)
-    if version is None:
-        return {}
-    if protocol.FIXED in task:
-        keys = (protocol.FIXED, protocol.FIXED_NAMES, protocol.FIXED_VERSION)
-        context.state[protocol.FIXED] = ConfigRecord({key: task[key] for key in keys})
-    kept = context.state.config_records.get(protocol.FIXED)
-    if kept is None or kept[protocol.FIXED_VERSION] != version:
-        raise InputError("This node has not got the anchor that its slice is to be trained on.")
     embed_dim, num_classes = widths[0], widths[-1]
     n_features = config.count_features(num_classes)
-    names = texts(kept[protocol.FIXED_NAMES])
-    shapes = fixed_shapes(names, embed_dim, n_features, num_classes)
-    fixed = _decoded(kept, protocol.FIXED, config.fixed_codec, shapes)
+    shapes = {
+        protocol.INPUTS: inputs_shapes(embed_dim),
+        protocol.ANCHOR: anchor_shapes(n_features or embed_dim, num_classes),
+    }
+    fixed: Params = {}
+    versions = task.get(protocol.VERSIONS, [])
+    for part, version in zip(protocol.PARTS, versions, strict=False):
+        if version == 0:
+            continue
+        if part in task:
+            context.state[part] = ConfigRecord({part: task[part], VERSION: version})
+        kept = context.state.config_records.get(part)
+        if kept is None or kept[VERSION] != version:
+            raise InputError(
+                f"This node has not got the {part} that its slice is to be trained on."
+            )
+        fixed |= _decoded(kept, part, config.fixed_codec, shapes[part])
     return with_projection(fixed, embed_dim, n_features, config.seed)
 
 

@@ -15,8 +15,6 @@ In parameters they are `inputs.weight` (embed_dim, embed_dim) and `inputs.bias`,
 which every node draws for itself from the run's seed. None of it is sliced or trained.
 """
 
-from collections.abc import Iterable
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -75,17 +73,14 @@ def solve_anchor(stats: Gram, scale: float) -> Params:
     return {WEIGHT: weight * scaled, BIAS: bias * scaled}
 
 
-def fixed_shapes(
-    names: Iterable[str], embed_dim: int, n_features: int, num_classes: int
-) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of these parameters; n_features: 0 for an anchor on the embeddings."""
-    shapes = {
-        INPUTS_WEIGHT: (embed_dim, embed_dim),
-        INPUTS_BIAS: (embed_dim,),
-        WEIGHT: (num_classes, n_features or embed_dim),
-        BIAS: (num_classes,),
-    }
-    return {name: shapes[name] for name in names}
+def inputs_shapes(embed_dim: int) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of what `solve_inputs` gives."""
+    return {INPUTS_WEIGHT: (embed_dim, embed_dim), INPUTS_BIAS: (embed_dim,)}
+
+
+def anchor_shapes(n_features: int, num_classes: int) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of what `solve_anchor` gives."""
+    return {WEIGHT: (num_classes, n_features), BIAS: (num_classes,)}
 
 
 def split(params: Params) -> tuple[Params, Params]:

@@ -14,11 +14,13 @@ SCALE = "scale"
 WIDTHS = "widths"  # of the slice: inputs, the neurons of each hidden layer, classes
 SLICE = "slice"  # its parameters, in `down-codec`
 CLASS_NAMES = "class-names"
-FIXED = "fixed"  # what statistics gave the classifier; a node keeps it, so it is sent once
-FIXED_NAMES = "fixed-names"  # its arrays
-FIXED_VERSION = "fixed-version"  # which of these the slice is to be trained on; absent for none
+INPUTS = "inputs"  # what statistics gave the classifier; a node keeps it, so it is sent once
+ANCHOR = "anchor"  # the same, and again where more statistics came
+VERSIONS = "versions"  # of these two, on which the slice is to be trained; 0 for none
 LEVELS = "levels"  # shares of the slice's neurons, of which each step draws one; absent for (1,)
 STATISTICS = "statistics"  # which statistics are asked for; in a reply, these
+
+PARTS = (INPUTS, ANCHOR)  # in the order of VERSIONS
 
 # Values of STATISTICS
 GRAM = "gram"

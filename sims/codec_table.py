@@ -81,10 +81,11 @@ def render(curves: Sequence[Curve]) -> str:
     lines = [
         "# Accuracy and bytes by codec",
         "",
-        f"AID, {CLIENTS} clients in as many groups, {SEEDS} seeds (mean ± sample standard deviation):"
-        " one hidden layer of 1024, 20 rounds of 3 local epochs unless a row says otherwise, Adam at "
-        "0.001. Bytes are down and up together, whole messages. Codecs are those of slices both ways, "
-        "updates back; an anchor's statistics travel in fp16 then. zstd compresses without loss.",
+        f"AID, {CLIENTS} clients in as many groups, {SEEDS} seeds (mean ± sample standard "
+        "deviation): one hidden layer of 1024, 20 rounds of 3 local epochs unless a row says "
+        "otherwise, Adam at 0.001. Bytes are down and up together, whole messages. Codecs are "
+        "those of slices both ways, updates back; an anchor's statistics travel in fp16 then. zstd "
+        "compresses without loss.",
         "",
     ]
     for partition in PARTITIONS:

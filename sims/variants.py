@@ -33,7 +33,7 @@ def run_variants(
         "dataset": str(data / "aid-train.parquet"),
         "test-dataset": str(data / "aid-test.parquet"),
     }
-    base = read_defaults(root / "pyproject.toml") | USUAL | images | common
+    base = read_defaults(root / "pyproject.toml") | USUAL | images | dict(common)
     config = configure(base)
     try:
         config.check_datasets()

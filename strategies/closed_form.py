@@ -20,7 +20,7 @@ from fed_ist.heads import Params
 from fed_ist.rng import generator, torch_seed
 from fed_ist.statistics import add, class_means
 from fed_ist.training import Examples, local_training, train
-from strategies.nodes import NodeStrategy
+from strategies.gathering import GatheringStrategy
 from strategies.replies import MOST_EXAMPLES, read_arrays
 
 MOST_DRAWN = 2**18  # embeddings in a pass, lest the counts that nodes state fill the memory
@@ -28,7 +28,7 @@ Found = TypeVar("Found")
 
 
 @dataclass
-class ClosedFormStrategy(NodeStrategy):
+class ClosedFormStrategy(GatheringStrategy):
     """Asks every prepared node once; nodes that come later change nothing."""
 
     @property

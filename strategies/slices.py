@@ -9,7 +9,7 @@ from abc import abstractmethod
 from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from logging import INFO, WARNING
+from logging import WARNING
 from typing import Any
 
 import numpy as np
@@ -19,23 +19,17 @@ from flwr.serverapp import Grid
 
 from fed_ist import protocol
 from fed_ist.anchors import (
-    INPUTS_WEIGHT,
-    WEIGHT,
-    solve_anchor,
-    solve_inputs,
     split,
-    start_silent,
-    with_projection,
 )
 from fed_ist.capacity import MESSAGE_OVERHEAD_BYTES
-from fed_ist.codecs import Shapes, decode, encode, encoded_bytes, shapes_of
+from fed_ist.codecs import Shapes, encode, encoded_bytes, shapes_of
 from fed_ist.config import SLICED
 from fed_ist.errors import InputError
 from fed_ist.heads import Params, hidden_widths, layer_widths, multiply_adds, param_shapes
 from fed_ist.ist import Subnet, extract, merge
 from fed_ist.rng import generator
-from fed_ist.statistics import Gram, add
-from strategies.nodes import AllowanceSpent, NodeStrategy, RoundCounts
+from strategies.anchored import AnchoredStrategy
+from strategies.nodes import AllowanceSpent, RoundCounts
 from strategies.replies import RejectedError, read_encoded, read_outcome
 from strategies.wire import from_record, to_record
 
@@ -69,15 +63,9 @@ class Errand:
 
 
 @dataclass
-class SliceStrategy(NodeStrategy):
+class SliceStrategy(AnchoredStrategy):
     """A Flower strategy that deals slices of the classifier to nodes."""
 
-    fixed: Params = field(default_factory=dict)
-    _fixed_data: bytes = b""
-    _sums: dict[str, Gram] = field(default_factory=dict)
-    _counted: dict[str, set[str]] = field(default_factory=dict)
-    _version: int = 0
-    _has_version: dict[int, int] = field(default_factory=dict)
     _errands: dict[int, Errand] = field(default_factory=dict)
     _last_cost: dict[str, int] = field(default_factory=dict)
     _params: Params = field(default_factory=dict)
@@ -110,58 +98,6 @@ class SliceStrategy(NodeStrategy):
         """The next classifier, of the slices that came back (see `ist.merge`)."""
         return merge(params, returned)
 
-    # --- what statistics give ----------------------------------------------------------------
-
-    def initial(self, params: Params, grid: Grid) -> Params:
-        self._renew_fixed(grid, 0)
-        return self._whole(start_silent(params) if WEIGHT in self.fixed else params)
-
-    def _whole(self, params: Params) -> Params:
-        """The classifier as it is evaluated: with what statistics gave it."""
-        n_features = self.config.count_features(len(self.class_names))
-        fixed = with_projection(self.fixed, self.embed_dim, n_features, self.config.seed)
-        return params | fixed
-
-    def _renew_fixed(self, grid: Grid, server_round: int) -> None:
-        """Solve the inputs, once, and the anchor, again with each node whose statistics are new.
-
-        Another rotation of the inputs would leave the weights that learnt from them without sense.
-        """
-        if self.config.anchor == "none":
-            return
-        first = INPUTS_WEIGHT not in self.fixed
-        n_features = self.config.count_features(len(self.class_names))
-        seen = protocol.RANDOM_GRAM if n_features else protocol.GRAM  # by the anchor
-        kinds = {protocol.GRAM: first} | ({seen: True} if self.config.anchor == "ridge" else {})
-        came = [
-            kind
-            for kind, is_wanted in kinds.items()
-            if is_wanted and self._add_statistics(grid, server_round, kind)
-        ]
-        if not came:
-            return
-        if first and protocol.GRAM in came:
-            self.fixed = self.fixed | solve_inputs(self._sums[protocol.GRAM])
-        if self.config.anchor == "ridge" and seen in came:
-            self.fixed = self.fixed | solve_anchor(self._sums[seen], self.config.anchor_scale)
-        self._version += 1
-        # The server evaluates what the nodes train on, codec and all.
-        codec, rng = self.config.fixed_codec, generator(self.config.seed, "fixed", self._version)
-        self._fixed_data = encode(self.fixed, codec, rng, self.config.zstd)
-        self.fixed = decode(self._fixed_data, codec, shapes_of(self.fixed))
-
-    def _add_statistics(self, grid: Grid, server_round: int, kind: str) -> bool:
-        """Ask nodes that sent no sums of this kind so far, and add what comes: whether any did."""
-        counted = self._counted.setdefault(kind, set())
-        new = [i for i in self.available(grid) if self.prepared[i].name not in counted]
-        found = self.collect_gram(grid, server_round, new, kind) if new else {}
-        for node_id, stats in found.items():
-            self._sums[kind] = add(self._sums[kind], stats) if kind in self._sums else stats
-            counted.add(self.prepared[node_id].name)
-        if found:
-            log(INFO, "Statistics of %d nodes added; %d in all", len(found), len(counted))
-        return bool(found)
-
     # --- rounds ------------------------------------------------------------------------------
 
     def configure_train(
@@ -173,7 +109,7 @@ class SliceStrategy(NodeStrategy):
         self.counts = RoundCounts()
         self.wait_for_nodes(grid, self.config.round_timeout_s)
         self.prepare(grid, server_round)
-        self._renew_fixed(grid, server_round)
+        self.renew_fixed(grid, server_round)
         connected = self.available(grid)
         nodes = [i for i in connected if self._can_pay(server_round, i)]
         if len(nodes) < self.config.min_nodes:
@@ -208,8 +144,7 @@ class SliceStrategy(NodeStrategy):
     def _cost(self, node_id: int, shapes: Shapes) -> int:
         """Bytes of a node's round with a slice of these shapes, down and up, at most."""
         down = encoded_bytes(shapes, self.config.down_codec) + MESSAGE_OVERHEAD_BYTES
-        if self.fixed and self._has_version.get(node_id) != self._version:
-            down += len(self._fixed_data)
+        down += sum(len(self.fixed_data[part]) for part in self.lacks(node_id))
         return down + self.reply_bytes(shapes)
 
     def _slice_cost(self, node_id: int, n_neurons: int) -> int:
@@ -258,12 +193,7 @@ class SliceStrategy(NodeStrategy):
             protocol.SLICE: encode(errand.sent, config.down_codec, rng, config.zstd),
         }
         task |= self.task(errand.subnet.share(widths), errand.capacity)
-        if self.fixed:
-            task[protocol.FIXED_VERSION] = self._version
-            if self._has_version.get(node_id) != self._version:
-                task[protocol.FIXED_NAMES] = list(self.fixed)
-                task[protocol.FIXED] = self._fixed_data
-                self._has_version[node_id] = self._version
+        task |= self.fixed_for(node_id)
         message = Message(
             RecordDict({protocol.TASK: ConfigRecord(task)}),
             dst_node_id=node_id,
@@ -293,7 +223,7 @@ class SliceStrategy(NodeStrategy):
                 log(WARNING, "Reply of node %d rejected: %s", node_id, reason)
                 if reply.has_error():  # it may have lost its embeddings: prepare it once more
                     self.prepared.pop(node_id, None)
-                    self._has_version.pop(node_id, None)
+                    self.has_lost_everything(node_id)
         if not accepted:
             return None, None
         # Replies come in any order; sums of floats do not forgive that.
@@ -301,7 +231,7 @@ class SliceStrategy(NodeStrategy):
         returned = [accepted[node_id] for node_id in order]
         self._params = self.combine(self._params, returned)
         loss = float(np.mean([losses[node_id] for node_id in order]))
-        return to_record(self._whole(self._params)), MetricRecord({protocol.LOSS: loss})
+        return to_record(self.whole(self._params)), MetricRecord({protocol.LOSS: loss})
 
     def _read(self, reply: Message, errand: Errand) -> tuple[tuple[Subnet, Params, int], float]:
         trained = self.read_trained(reply, errand.sent)

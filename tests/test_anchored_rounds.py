@@ -9,6 +9,7 @@ from faulty_grid import an_error, replace_bytes, silence
 from federation import NODES, statistics, task
 from flwr.app import Message, RecordDict
 
+from clients.app import VERSION
 from fed_ist import protocol
 from fed_ist.anchors import (
     BIAS,
@@ -16,9 +17,10 @@ from fed_ist.anchors import (
     INPUTS_WEIGHT,
     PROJECTION,
     WEIGHT,
+    anchor_shapes,
     draw_projection,
     features,
-    fixed_shapes,
+    inputs_shapes,
     solve_anchor,
     solve_inputs,
 )
@@ -48,16 +50,22 @@ def asked(federation, number=None):
 
 
 def given(federation, number):
-    """Nodes that got what statistics gave with their slice of this round."""
+    """Nodes that got the inputs or the anchor with their slice of this round."""
     messages = federation.sent("train", number)
-    return {i for i, message in messages.items() if protocol.FIXED in task(message)}
+    return {i for i, message in messages.items() if set(protocol.PARTS) & set(task(message))}
 
 
 def fixed(federation, number, node_id):
     found = task(federation.sent("train", number)[node_id])
-    n_features = federation.config.count_features(4)
-    shapes = fixed_shapes(found[protocol.FIXED_NAMES], 192, n_features, 4)
-    return decode(found[protocol.FIXED], federation.config.fixed_codec, shapes)
+    n_features = federation.config.count_features(4) or 192
+    shapes = {
+        protocol.INPUTS: inputs_shapes(192),
+        protocol.ANCHOR: anchor_shapes(n_features, 4),
+    }
+    codec, given = federation.config.fixed_codec, {}
+    for part in set(protocol.PARTS) & set(found):
+        given |= decode(found[part], codec, shapes[part])
+    return given
 
 
 @pytest.mark.parametrize("strategy", ["ist", "fedavg", "topk", "fedrolex"])
@@ -66,8 +74,7 @@ def test_statistics_are_asked_and_what_they_gave_is_sent_once(strategy, federate
     federation.rounds(1, 2, 3)
     assert asked(federation) == [(i, protocol.GRAM) for i in sorted(NODES)]
     assert [given(federation, number) for number in (1, 2, 3)] == [set(NODES), set(), set()]
-    versions = {task(m)[protocol.FIXED_VERSION] for m in federation.sent("train").values()}
-    assert versions == {1}
+    assert all(task(m)[protocol.VERSIONS] == [1, 1] for m in federation.sent("train").values())
     assert federation.strategy.counts.rejected == 0
 
 
@@ -125,9 +132,9 @@ def test_a_node_without_the_anchor_says_so_and_is_mended_in_the_next_round(lost,
     federation.rounds(1)
     state = federation.grid.contexts[LATE].state
     if lost == "record":
-        del state[protocol.FIXED]
+        del state[protocol.ANCHOR]
     else:
-        state.config_records[protocol.FIXED][protocol.FIXED_VERSION] = 0
+        state.config_records[protocol.ANCHOR][VERSION] = 0
     federation.rounds(2)
     assert federation.strategy.counts.rejected == 1
     assert "has not got the anchor" in federation.received("train", 2)[LATE].error.reason
@@ -254,8 +261,7 @@ def test_a_run_whose_statistics_are_all_refused_goes_on_without_them_until_some_
     first, expected = federation.rounds(1), plain.rounds(1)
     assert all((first[name] == expected[name]).all() for name in expected)
     assert all(
-        protocol.FIXED_VERSION not in task(message)
-        for message in federation.sent("train", 1).values()
+        protocol.VERSIONS not in task(message) for message in federation.sent("train", 1).values()
     )
     federation.grid.faults = {}
     second = federation.rounds(2)
@@ -379,5 +385,5 @@ def test_what_statistics_gave_is_counted_in_the_message_that_brought_it(federate
         if (line["kind"], line["direction"]) == ("train", "down")
     ]
     whole = 4 * (24 * 192 + 24 + 24 * 24 + 24 + 4 * 24 + 4) + HEADER_BYTES
-    given = 4 * (192 * 192 + 192 + 4 * 192 + 4) + HEADER_BYTES
+    given = 4 * (192 * 192 + 192 + 4 * 192 + 4) + 2 * HEADER_BYTES
     assert down == [("1", whole + given)] * 3 + [("2", whole)] * 3

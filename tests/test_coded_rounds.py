@@ -8,7 +8,7 @@ from faulty_grid import replace_bytes, silence
 from federation import NODES, statistics, task
 
 from fed_ist import protocol
-from fed_ist.anchors import INPUTS_WEIGHT, WEIGHT
+from fed_ist.anchors import INPUTS_WEIGHT, WEIGHT, anchor_shapes, inputs_shapes
 from fed_ist.codecs import CODECS, HEADER_BYTES, encoded_bytes, shapes_of
 from fed_ist.rng import torch_seed
 from fed_ist.training import LocalTraining, train
@@ -123,13 +123,13 @@ def test_the_anchor_and_its_statistics_travel_in_codecs_of_their_own(federate):
         HEADER_BYTES + 2 * (193 * 194 // 2 + 4 * 193)
     }
     given = task(federation.sent("train", 1)[NODES[0]])
-    shapes = {name: federation.params[name].shape for name in given[protocol.FIXED_NAMES]}
-    assert len(given[protocol.FIXED]) == encoded_bytes(shapes, "int8")
+    assert len(given[protocol.INPUTS]) == encoded_bytes(inputs_shapes(192), "int8")
+    assert len(given[protocol.ANCHOR]) == encoded_bytes(anchor_shapes(192, 4), "int8")
     # A row of the weights takes 127 steps each side of 0, so what is evaluated is whole steps.
     for name in (INPUTS_WEIGHT, WEIGHT):
         row = federation.params[name][0]
         assert len(np.unique(row)) <= 255
-    assert protocol.FIXED not in task(federation.sent("train", 2)[NODES[0]])
+    assert not set(protocol.PARTS) & set(task(federation.sent("train", 2)[NODES[0]]))
 
 
 @pytest.mark.parametrize("anchor_bytes", [3000, 20_000])

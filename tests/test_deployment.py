@@ -94,6 +94,11 @@ def test_nodes_with_their_own_folders_train_together(federation, tmp_path):
         "anchor=ridge",
         "label-skew=calibrate",
         "proximal=0.1",
+        "down-codec=int8",
+        "up-codec=int4",
+        "reply=update",
+        "statistics-codec=fp16",
+        "zstd=true",
     ):
         command += ["--set", setting]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=240)

@@ -1,0 +1,99 @@
+"""What nodes' statistics give the classifier: solved by the server, sent to each node once."""
+
+from dataclasses import dataclass, field
+from logging import INFO
+from typing import Any
+
+from flwr.common import log
+from flwr.serverapp import Grid
+
+from fed_ist import protocol
+from fed_ist.anchors import WEIGHT, solve_anchor, solve_inputs, start_silent, with_projection
+from fed_ist.codecs import decode, encode, shapes_of
+from fed_ist.heads import Params
+from fed_ist.rng import generator
+from fed_ist.statistics import Gram, add
+from strategies.gathering import GatheringStrategy
+
+
+@dataclass
+class AnchoredStrategy(GatheringStrategy):
+    """A strategy whose classifier may have inputs and an anchor from statistics.
+
+    fixed: these, as nodes get them. fixed_data: the same encoded, by their part of the protocol.
+    """
+
+    fixed: Params = field(default_factory=dict)
+    fixed_data: dict[str, bytes] = field(default_factory=dict)
+    _versions: dict[str, int] = field(default_factory=dict)
+    _has: dict[int, dict[str, int]] = field(default_factory=dict)
+    _sums: dict[str, Gram] = field(default_factory=dict)
+    _counted: dict[str, set[str]] = field(default_factory=dict)
+
+    def initial(self, params: Params, grid: Grid) -> Params:
+        self.renew_fixed(grid, 0)
+        return self.whole(start_silent(params) if WEIGHT in self.fixed else params)
+
+    def whole(self, params: Params) -> Params:
+        """The classifier as it is evaluated: with what statistics gave it."""
+        n_features = self.config.count_features(len(self.class_names))
+        fixed = with_projection(self.fixed, self.embed_dim, n_features, self.config.seed)
+        return params | fixed
+
+    def renew_fixed(self, grid: Grid, server_round: int) -> None:
+        """Solve the inputs, once, and the anchor, again with each node whose statistics are new.
+
+        Another rotation of the inputs would leave the weights that learnt from them without sense.
+        """
+        config = self.config
+        if config.anchor == "none":
+            return
+        first = protocol.INPUTS not in self.fixed_data
+        n_features = config.count_features(len(self.class_names))
+        seen = protocol.RANDOM_GRAM if n_features else protocol.GRAM  # by the anchor
+        kinds = {protocol.GRAM: first} | ({seen: True} if config.anchor == "ridge" else {})
+        came = [
+            kind
+            for kind, is_wanted in kinds.items()
+            if is_wanted and self._add_statistics(grid, server_round, kind)
+        ]
+        if first and protocol.GRAM in came:
+            self._fix(protocol.INPUTS, solve_inputs(self._sums[protocol.GRAM]))
+        if config.anchor == "ridge" and seen in came:
+            self._fix(protocol.ANCHOR, solve_anchor(self._sums[seen], config.anchor_scale))
+
+    def _fix(self, part: str, solved: Params) -> None:
+        self._versions[part] = version = self._versions.get(part, 0) + 1
+        codec, rng = self.config.fixed_codec, generator(self.config.seed, part, version)
+        self.fixed_data[part] = encode(solved, codec, rng, self.config.zstd)
+        # The server evaluates what the nodes train on, codec and all.
+        self.fixed = self.fixed | decode(self.fixed_data[part], codec, shapes_of(solved))
+
+    def lacks(self, node_id: int) -> list[str]:
+        """The parts that a node has not got as they are now."""
+        has = self._has.get(node_id, {})
+        return [part for part, version in self._versions.items() if has.get(part) != version]
+
+    def fixed_for(self, node_id: int) -> dict[str, Any]:
+        """What goes into a node's task; from then on it has all parts."""
+        if not self.fixed_data:
+            return {}
+        sent: dict[str, Any] = {part: self.fixed_data[part] for part in self.lacks(node_id)}
+        self._has[node_id] = dict(self._versions)
+        versions = [self._versions.get(part, 0) for part in protocol.PARTS]
+        return sent | {protocol.VERSIONS: versions}
+
+    def has_lost_everything(self, node_id: int) -> None:
+        self._has.pop(node_id, None)
+
+    def _add_statistics(self, grid: Grid, server_round: int, kind: str) -> bool:
+        """Ask nodes that sent no sums of this kind so far, and add what comes: whether any did."""
+        counted = self._counted.setdefault(kind, set())
+        new = [i for i in self.available(grid) if self.prepared[i].name not in counted]
+        found = self.collect_gram(grid, server_round, new, kind) if new else {}
+        for node_id, stats in found.items():
+            self._sums[kind] = add(self._sums[kind], stats) if kind in self._sums else stats
+            counted.add(self.prepared[node_id].name)
+        if found:
+            log(INFO, "Statistics of %d nodes added; %d in all", len(found), len(counted))
+        return bool(found)
