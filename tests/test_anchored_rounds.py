@@ -173,6 +173,8 @@ def test_a_late_node_does_not_turn_the_inputs_that_weights_have_learnt_from(anch
     assert (first[INPUTS_BIAS] == second[INPUTS_BIAS]).all()
     assert (fixed(federation, 2, LATE)[INPUTS_WEIGHT] == first[INPUTS_WEIGHT]).all()
     assert (WEIGHT in second) == (anchor == "ridge")
+    if anchor == "ridge":  # the others have the inputs already
+        assert set(fixed(federation, 2, NODES[1])) == {WEIGHT, BIAS}
     if anchor == "inputs":  # nothing is new, so nothing is asked, and only the late node gets it
         assert asked(federation, 2) == []
         assert given(federation, 2) == {LATE}
