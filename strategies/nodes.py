@@ -18,10 +18,11 @@ from fed_ist.config import RunConfig
 from fed_ist.errors import InputError
 from fed_ist.heads import Params, init_params
 from fed_ist.ledger import Ledger, Transfer
+from fed_ist.link_bytes import bytes_of_message
 from fed_ist.rng import generator
 from fed_ist.statistics import Gram
 from strategies.replies import RejectedError, Shapes, read_arrays, read_device, read_metrics
-from strategies.wire import message_bytes, payload_bytes, to_record
+from strategies.wire import count_objects, message_bytes, payload_bytes, to_record
 
 POLL_S = 1.0
 KINDS = {
@@ -303,4 +304,7 @@ class NodeStrategy(Strategy):
         name = self.prepared[node_id].name if node_id in self.prepared else str(node_id)
         kind = "error" if message.has_error() else KINDS[metadata.message_type]
         payload, whole = payload_bytes(message), message_bytes(message)
-        self.ledger.add(Transfer(server_round, name, direction, kind, payload, whole))
+        link = bytes_of_message(direction, whole, count_objects(message))
+        self.ledger.add(
+            Transfer(server_round, name, direction, kind, payload, whole, link.down, link.up)
+        )
