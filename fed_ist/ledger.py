@@ -14,6 +14,7 @@ class Transfer:
     direction: "down" to the node, "up" to the server.
     kind: "prepare", "statistics", "train" or "error".
     payload_bytes: the arrays alone. message_bytes: the Flower message as serialised.
+    n_objects: which Flower sends it as, each with a request of its own.
     link_bytes_down, link_bytes_up: IP packets that it takes towards the node and from it, as
         `fed_ist.link_bytes` estimates them for a deployed node with TLS; also in a simulation.
     """
@@ -24,6 +25,7 @@ class Transfer:
     kind: str
     payload_bytes: int
     message_bytes: int
+    n_objects: int
     link_bytes_down: int
     link_bytes_up: int
 

@@ -38,8 +38,9 @@ RUN_REQUEST, RUN_RESPONSE, FAB_RESPONSE = 23, 491, 74
 TLS_HANDSHAKE_UP = 517 + 80 + 3 * PACKET_BYTES
 TLS_HANDSHAKE_DOWN = 725 + 510 + 3 * PACKET_BYTES
 CLOSE_NOTIFY_BYTES = 24
-# Objects are pulled and pushed two at a time, over as many connections. Idle ones are closed after
-# five seconds: the second has to be opened for each message, and both after a training.
+# Objects are pulled and pushed two at a time, over as many connections, which are closed when idle
+# for five seconds. Training takes longer, so both are opened for a reply; the next message often
+# comes before they are closed. Where a node waits longer for it, one more is opened.
 PARALLEL = 2
 POLL_S = 3.006  # Flower waits 3 s between polls; the poll itself takes the rest
 HEARTBEAT_S = 20.0  # 25 s times 0.7 to 0.9
@@ -67,7 +68,6 @@ def bytes_of_message(
     direction: "down" to the node, "up" to the server.
     """
     how = _Http(tls, mtu_bytes - PACKET_BYTES)
-    parallel = min(PARALLEL, n_objects)
     if direction == "down":
         listed = round(LIST_DOWN + LISTED_DOWN * n_objects)
         return (
@@ -79,18 +79,18 @@ def bytes_of_message(
                 n_bytes + PULLED_OBJECT * n_objects,
             )
             + how.exchanges(1, "/v1/fleet/confirm-message-received", PULL_REQUEST, 0)
-            + how.connections(parallel - 1)
         )
-    listed, wanted = LIST_UP + LISTED_UP * n_objects, WANTED_ONCE + WANTED * n_objects
+    listed = round(LIST_UP + LISTED_UP * n_objects)
+    wanted = round(WANTED_ONCE + WANTED * n_objects)
     return (
-        how.exchanges(1, "/v1/fleet/push-messages", round(listed), round(wanted))
+        how.exchanges(1, "/v1/fleet/push-messages", listed, wanted)
         + how.exchanges(
             n_objects,
             "/v1/fleet/push-object",
             n_bytes + PUSHED_OBJECT * n_objects,
             STORED * n_objects,
         )
-        + how.connections(parallel)
+        + how.connections(min(PARALLEL, n_objects))
     )
 
 
@@ -116,8 +116,8 @@ def bytes_of_waiting(seconds: float, *, tls: bool = True, mtu_bytes: int = MTU_B
 def round_trips(direction: str, n_objects: int, *, tls: bool = True) -> int:
     """How often a message has one side wait for the other: requests, and connections opened."""
     requests = 1 + math.ceil(n_objects / PARALLEL) + (direction == "down")
-    opened = n_objects > 1 if direction == "down" else 1
-    return requests + opened * (2 if tls else 1)
+    opening = 0 if direction == "down" else 2 if tls else 1
+    return requests + opening
 
 
 @dataclass(frozen=True)

@@ -304,7 +304,10 @@ class NodeStrategy(Strategy):
         name = self.prepared[node_id].name if node_id in self.prepared else str(node_id)
         kind = "error" if message.has_error() else KINDS[metadata.message_type]
         payload, whole = payload_bytes(message), message_bytes(message)
-        link = bytes_of_message(direction, whole, count_objects(message))
+        n_objects = count_objects(message)
+        link = bytes_of_message(direction, whole, n_objects)
         self.ledger.add(
-            Transfer(server_round, name, direction, kind, payload, whole, link.down, link.up)
+            Transfer(
+                server_round, name, direction, kind, payload, whole, n_objects, link.down, link.up
+            )
         )
