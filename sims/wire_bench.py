@@ -71,9 +71,9 @@ def measure(request: Request, app: Path) -> list[tuple[int, Exchange]]:
             stack.enter_context(slow(wires, link))
         hosts = stack.enter_context(running(wires, folder, images, tls=request.tls))
         watch = stack.enter_context(watching(hosts.server.pid, wires))
-        print(describe(request, link))
+        print(describe(request, link), flush=True)
         if request.idle_s:
-            print(watch_idle(request, watch))
+            print(watch_idle(request, watch), flush=True)
         with tqdm(request.slice_bytes, unit="run") as bar:
             for n_bytes in bar:
                 bar.set_description(f"slices of {n_bytes} B")
@@ -88,6 +88,7 @@ def measure(request: Request, app: Path) -> list[tuple[int, Exchange]]:
                     print(capture.describe())
                     if link:
                         print(render_times(link, done, found))
+                    sys.stdout.flush()
     if request.out:
         write_table(Path(request.out), measured)
     return measured
