@@ -36,19 +36,22 @@ def links(
     adds to the air time Flower's polling, round trips and what --compute-s says. Round 0 is what
     was sent before the first. "-": nobody published it, or nothing limits it.
     """
+    from fed_ist.link_bytes import bytes_of_waiting
     from fed_ist.link_costs import (
         cost_rows,
         mean_node_round,
         read_node_rounds,
         render_rows,
+        total_rows,
         write_rows,
     )
-    from fed_ist.links import find_link, read_links
+    from fed_ist.links import find_link, quota_share, read_links
 
     node_rounds = read_node_rounds(run)
     chosen = [find_link(link, link_file)] if link else list(read_links(link_file).values())
     if link:
-        for line in render_rows(cost_rows(chosen[0], node_rounds, compute_s), "node"):
+        rows = cost_rows(chosen[0], node_rounds, compute_s)
+        for line in render_rows([*rows, *total_rows(rows)], "node"):
             typer.echo(line)
         for figure, source in chosen[0].sources.items():
             typer.echo(f"{figure}: {source}")
@@ -62,6 +65,15 @@ def links(
     for one in chosen:
         if one.note:
             typer.echo(f"{one.name}: {one.note}")
+    hour = bytes_of_waiting(3600)
+    typer.echo(
+        f"A node that waits for messages takes {hour.down:,} B an hour more down and {hour.up:,} up"
+        + (
+            f", {quota_share(chosen[0], hour):.1%} of the quota"
+            if link and chosen[0].quota_bytes
+            else ""
+        )
+    )
     if out:
         write_rows(out, [row for one in chosen for row in cost_rows(one, node_rounds, compute_s)])
 

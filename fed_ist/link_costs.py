@@ -4,6 +4,7 @@ import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fed_ist.errors import InputError
 from fed_ist.link_bytes import NOTHING, LinkBytes, round_trips
@@ -13,6 +14,7 @@ COLUMNS = (
     *("link", "round", "node", "link_bytes_down", "link_bytes_up"),
     *("air_s", "round_s", "joules", "quota_share"),
 )
+SUMMED = COLUMNS[3:]
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ def _number(line: Mapping[str, str | None], column: str, run: Path) -> int:
 
 def cost_rows(
     link: Link, node_rounds: Sequence[NodeRound], compute_s: float
-) -> list[dict[str, object]]:
+) -> list[dict[str, Any]]:
     """A row for each round and node: `COLUMNS`; None for what nobody published or limits.
 
     compute_s: that a node computes in a round.
@@ -78,6 +80,17 @@ def cost_rows(
     ]
 
 
+def total_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each node: the sums over its rounds; None where one of them is."""
+    totals: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        total = totals.setdefault(row["node"], {**row, "round": "all"} | dict.fromkeys(SUMMED, 0))
+        for column in SUMMED:
+            unknown = row[column] is None or total[column] is None
+            total[column] = None if unknown else total[column] + row[column]
+    return list(totals.values())
+
+
 def mean_node_round(node_rounds: Sequence[NodeRound]) -> NodeRound:
     """The mean of what a node does in a round; what was sent before the first is left out where
     there are rounds.
@@ -90,7 +103,7 @@ def mean_node_round(node_rounds: Sequence[NodeRound]) -> NodeRound:
     return NodeRound(0, "mean", sent, round(trips / n))
 
 
-def render_rows(rows: Sequence[Mapping[str, object]], first: str) -> list[str]:
+def render_rows(rows: Sequence[Mapping[str, Any]], first: str) -> list[str]:
     """A table of costs. first: the column by which rows differ most, `link` or `node`."""
     width = max(len(first), *(len(str(row[first])) for row in rows))
     lines = [

@@ -140,6 +140,20 @@ def test_links_prints_what_a_round_takes_and_writes_it(run, tmp_path):
     assert rows[1]["joules"] == ""
 
 
+def test_one_link_is_shown_by_round_and_node_with_its_sources(run):
+    done = CliRunner().invoke(cli, ["links", str(run), "--link", "lte-m", "--compute-s", "5"])
+    assert done.exit_code == 0
+    lines = [line.split() for line in done.output.splitlines()]
+    assert [line[:4] for line in lines[1:5]] == [
+        ["0", "a", "3,000", "5,000"],
+        ["1", "a", "14,000", "20,000"],
+        ["2", "a", "14,000", "20,000"],
+        ["all", "a", "31,000", "45,000"],
+    ]
+    assert lines[4][-1] == "0.076%"  # of 100 MB
+    assert "latency_s: 10 to 15 ms" in done.output
+
+
 def test_a_ledger_of_an_earlier_version_is_one_sentence(tmp_path):
     header = "round,node,direction,kind,payload_bytes,message_bytes\n"
     (tmp_path / "ledger.csv").write_text(header + "1,a,down,train,10,20\n")
