@@ -3,8 +3,6 @@
 from collections import Counter
 from dataclasses import dataclass, field
 
-from fed_ist.ledger import Transfer
-
 NO_LIMIT = 0
 
 
@@ -20,9 +18,10 @@ class Allowance:
     _in_run: Counter[str] = field(default_factory=Counter)
     _in_round: Counter[tuple[int, str]] = field(default_factory=Counter)
 
-    def enter(self, transfer: Transfer) -> None:
-        self._in_run[transfer.node] += transfer.message_bytes
-        self._in_round[transfer.round, transfer.node] += transfer.message_bytes
+    def enter(self, server_round: int, node: str, n_bytes: int) -> None:
+        """Note a message to or from the node."""
+        self._in_run[node] += n_bytes
+        self._in_round[server_round, node] += n_bytes
 
     def left_in_round(self, server_round: int, node: str) -> float:
         """Bytes that this round leaves to the node; infinite without a limit."""

@@ -23,7 +23,9 @@ from fed_ist.paths import require_writable
 
 @dataclass(frozen=True)
 class Round:
-    """One line of rounds.csv. Bytes are of this round's messages as serialised."""
+    """One line of rounds.csv. Bytes are of this round's messages as serialised; link bytes are what
+    these take on the nodes' links, which runs of earlier versions lack (see `fed_ist.ledger`).
+    """
 
     round: int
     accuracy: float
@@ -34,6 +36,8 @@ class Round:
     asked: int
     answered: int
     rejected: int
+    link_bytes_down: int
+    link_bytes_up: int
 
 
 @dataclass(frozen=True)

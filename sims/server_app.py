@@ -104,12 +104,14 @@ class Recorder:
         self.test = test
         self.started = self.last = started
         self.bytes = {"down": 0, "up": 0}
+        self.link_bytes = {"down": 0, "up": 0}
 
     def record(self, server_round: int, arrays: ArrayRecord) -> MetricRecord:
         """Called by Flower with the initial arrays as round 0, and after each round."""
         params = from_record(arrays)
         accuracy, loss = evaluate(params, self.test.values, self.test.labels)
         now, sent = time.monotonic(), dict(self.strategy.ledger.message_bytes)
+        on_links = dict(self.strategy.ledger.link_bytes)
         counts = self.strategy.counts
         row = Round(
             round=server_round,
@@ -121,8 +123,10 @@ class Recorder:
             asked=counts.asked,
             answered=counts.answered,
             rejected=counts.rejected,
+            link_bytes_down=on_links["down"] - self.link_bytes["down"],
+            link_bytes_up=on_links["up"] - self.link_bytes["up"],
         )
-        self.last, self.bytes = now, sent
+        self.last, self.bytes, self.link_bytes = now, sent, on_links
         self.folder.add_round(row)
         self.folder.write_model(
             Model(
@@ -194,6 +198,8 @@ class Recorder:
             "bytes_up": ledger.message_bytes["up"],
             "payload_bytes_down": ledger.payload_bytes["down"],
             "payload_bytes_up": ledger.payload_bytes["up"],
+            "link_bytes_down": ledger.link_bytes["down"],
+            "link_bytes_up": ledger.link_bytes["up"],
             "seconds": round(time.monotonic() - self.started, 3),
             "images": n_images,
             "test_images": self.test.counts.n_images,

@@ -22,9 +22,10 @@ from fed_ist.config import RunConfig
 from fed_ist.errors import InputError
 from fed_ist.heads import Params, init_params
 from fed_ist.ledger import Ledger, Transfer
+from fed_ist.link_bytes import bytes_of_message
 from fed_ist.rng import generator
 from strategies.replies import RejectedError, read_device, read_scalars
-from strategies.wire import message_bytes, payload_bytes, to_record
+from strategies.wire import count_objects, message_bytes, payload_bytes, to_record
 
 POLL_S = 1.0
 PREPARED_BYTES = 1200  # of the answer of a node that is prepared, at most
@@ -308,6 +309,12 @@ class NodeStrategy(Strategy):
         node_id = metadata.dst_node_id if direction == "down" else metadata.src_node_id
         kind = "error" if message.has_error() else KINDS[metadata.message_type]
         payload, whole = payload_bytes(message), message_bytes(message)
-        transfer = Transfer(server_round, self._name(node_id), direction, kind, payload, whole)
-        self.ledger.add(transfer)
-        self.allowance.enter(transfer)
+        n_objects = count_objects(message)
+        link = bytes_of_message(direction, whole, n_objects)
+        name = self._name(node_id)
+        self.ledger.add(
+            Transfer(
+                server_round, name, direction, kind, payload, whole, n_objects, link.down, link.up
+            )
+        )
+        self.allowance.enter(server_round, name, whole)

@@ -63,3 +63,11 @@ def message_bytes(message: Message) -> int:
     part = {"error": message.error} if message.has_error() else {"content": message.content}
     wide = Message(**part, metadata=metadata)  # type: ignore[call-overload]
     return sum(len(value.deflate()) for value in get_all_nested_objects(wide).values())
+
+
+def count_objects(message: Message) -> int:
+    """How many objects a Flower message is sent as, each with a request of its own.
+
+    Equal objects, such as arrays of zeros, are one: an object's id is a digest of its content.
+    """
+    return len(get_all_nested_objects(message))

@@ -9,7 +9,6 @@ from flwr.app import MetricRecord
 
 from fed_ist.allowance import Allowance
 from fed_ist.errors import InputError
-from fed_ist.ledger import Transfer
 from strategies.wire import from_record
 
 
@@ -51,11 +50,11 @@ def widths(federation, number):
 
 def test_limits_are_of_each_node_and_both_ways():
     allowance = Allowance(per_round=100, per_run=150)
-    allowance.enter(Transfer(1, "a", "down", "train", 10, 60))
-    allowance.enter(Transfer(1, "a", "up", "train", 10, 30))
+    allowance.enter(1, "a", 60)
+    allowance.enter(1, "a", 30)
     assert (allowance.left(1, "a"), allowance.left(2, "a")) == (10, 60)
     assert (allowance.left(1, "b"), allowance.left(2, "b")) == (100, 100)
-    allowance.enter(Transfer(2, "a", "down", "train", 10, 55))
+    allowance.enter(2, "a", 55)
     assert allowance.left(3, "a") == allowance.left_in_run("a") == 5
     assert Allowance().left(1, "a") == float("inf")
 
@@ -111,7 +110,7 @@ def test_a_node_that_has_spent_its_bytes_is_skipped_and_the_others_go_on(federat
     """Node 900 has sent much before, as one that came back under its name would have."""
     federation = federate(num_rounds=3, min_nodes=2, max_bytes_per_node=60_000).begin()
     name = federation.strategy.prepared[900].name
-    federation.strategy.allowance.enter(Transfer(0, name, "up", "train", 0, 57_000))
+    federation.strategy.allowance.enter(0, name, 57_000)
     federation.rounds(1, 2)
     assert set(federation.sent("train")) == {100, 500}
     assert federation.strategy.counts.asked == 2

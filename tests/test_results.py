@@ -20,9 +20,9 @@ from fed_ist.run_table import render_table
 
 ENCODER = "vit_mae_patch8_64.aid"
 ROUNDS = [
-    Round(0, 0.1, 2.3, 500, 400, 1.0, 0, 0, 0),
-    Round(1, 0.6, 1.1, 5000, 4000, 0.5, 4, 4, 0),
-    Round(2, 0.8, 0.6, 5000, 4000, 0.5, 4, 4, 1),
+    Round(0, 0.1, 2.3, 500, 400, 1.0, 0, 0, 0, 900, 800),
+    Round(1, 0.6, 1.1, 5000, 4000, 0.5, 4, 4, 0, 9000, 8000),
+    Round(2, 0.8, 0.6, 5000, 4000, 0.5, 4, 4, 1, 9000, 8000),
 ]
 
 
@@ -49,7 +49,7 @@ def test_rounds_are_on_disk_as_soon_as_they_are_added(tmp_path):
             lines = list(csv.DictReader(file))
         assert lines[-1]["accuracy"] == str(row.accuracy)
     columns = "round accuracy loss bytes_down bytes_up seconds asked answered rejected"
-    assert list(lines[0]) == columns.split()
+    assert list(lines[0]) == [*columns.split(), "link_bytes_down", "link_bytes_up"]
 
 
 def test_no_run_is_ever_overwritten(tmp_path):
