@@ -27,9 +27,9 @@ SETTLE_S = 0.1  # after "sent": the last acknowledgements
 class Exchange:
     """A message to a node and its reply: bytes as the ledger has them, and as they were counted.
 
-    link: the estimate. counted: without what polls are estimated to have taken, in the first
-    exchange of a run with what a run's start takes. waited_s: before it, polling. compute_s:
-    between receiving and replying. n_round_trips: of both messages.
+    link: the ledger's estimate, or what it would be without TLS. counted: without what polls are
+    estimated to have taken; in the first exchange of a run with what its start takes. waited_s:
+    before it, polling. compute_s: between receiving and replying. n_round_trips: of both messages.
     """
 
     round: int

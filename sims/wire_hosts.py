@@ -1,17 +1,17 @@
 """A SuperLink and SuperNodes as processes in namespaces of their own, and what the nodes say."""
 
-import os
 import re
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlunsplit
+
+import psutil
 
 from fed_ist.errors import InputError
 from fed_ist.launch import own_environment
@@ -175,10 +175,16 @@ def _wait_until_connected(nodes: Sequence[SuperNode]) -> None:
 
 
 def _end(process: "subprocess.Popen[bytes] | subprocess.Popen[str]") -> None:
-    """End a process and what it has started, all in a session of its own."""
-    for stop, wait_s in ((signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0)):
-        try:
-            os.killpg(process.pid, stop)
-            process.wait(wait_s)
-        except (ProcessLookupError, subprocess.TimeoutExpired):
-            continue
+    """End a process and all that it has started, apps in sessions of their own among it."""
+    try:
+        family = [parent := psutil.Process(process.pid), *parent.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return
+    for member in family:
+        with suppress(psutil.NoSuchProcess):
+            member.terminate()
+    _, alive = psutil.wait_procs(family, timeout=5)
+    for member in alive:
+        with suppress(psutil.NoSuchProcess):
+            member.kill()
+    process.wait()

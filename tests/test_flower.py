@@ -105,6 +105,9 @@ def test_the_ledger_agrees_with_rounds_summary_and_formula(first):
         total = sum(int(line["message_bytes"]) for line in lines)
         assert total == summary[f"bytes_{direction}"]
         assert total == sum(int(row[f"bytes_{direction}"]) for row in rounds)
+        column = f"link_bytes_{direction}"  # of messages both ways
+        on_links = sum(int(line[column]) for line in ledger)
+        assert total < on_links == summary[column] == sum(int(row[column]) for row in rounds)
         payload = [int(line["payload_bytes"]) for line in lines if line["kind"] == "train"]
         assert len(payload) == 4 * NODES
         formula = slice_bytes(192, 64, 4, NODES, hidden_layers=1)

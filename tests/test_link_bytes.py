@@ -1,6 +1,8 @@
 """What messages cost on a link, against sums made by hand."""
 
+import numpy as np
 import pytest
+from flwr.app import Array, ArrayRecord, Message, RecordDict
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +13,7 @@ from fed_ist.link_bytes import (
     bytes_of_waiting,
     round_trips,
 )
+from strategies.wire import count_objects, message_bytes
 
 SIZES = st.integers(400, 20_000_000)
 OBJECTS = st.integers(1, 40)
@@ -97,3 +100,27 @@ def test_tls_more_objects_and_smaller_packets_cost_more(way, n_bytes, n_objects)
     assert cost() <= cost(mtu_bytes=1280)
     if n_bytes > 5000:
         assert cost() < cost(mtu_bytes=1280)
+
+
+def test_equal_arrays_are_one_object_and_each_line_of_the_ledger_has_its_estimate(federate):
+    federation = federate().prepare()
+    equal = {name: Array(np.zeros(3, np.float32)) for name in "ab"}
+    other = equal | {"b": Array(np.ones(3, np.float32))}
+    counts = [
+        count_objects(Message(RecordDict({"x": ArrayRecord(arrays)}), 1, "train"))
+        for arrays in (equal, other)
+    ]
+    assert counts[1] == counts[0] + 2  # an array, and its chunk
+    federation.round()
+    lines = federation.lines()
+    for line, message in zip(
+        [line for line in lines if line["kind"] == "train" and line["direction"] == "down"],
+        federation.sent("train", 1).values(),
+        strict=True,
+    ):
+        n_objects = count_objects(message)
+        link = bytes_of_message("down", message_bytes(message), n_objects)
+        assert (int(line["link_bytes_down"]), int(line["link_bytes_up"])) == (link.down, link.up)
+        assert int(line["n_objects"]) == n_objects
+    total = sum(int(line["link_bytes_up"]) for line in lines)
+    assert total == federation.ledger.link_bytes["up"]

@@ -63,15 +63,16 @@ def test_wires_count_ip_packets_and_are_gone_afterwards():
     send = "import socket; socket.socket(2, 2).sendto(bytes(100), ('{}', 9))"
     with pytest.raises(KeyboardInterrupt), wired(2, tun=False) as wires:
         server = subprocess.Popen(
-            within(wires.server, [sys.executable, "-c", "print(input())"]),
+            within(wires.server, [sys.executable, "-c", "print(flush=True); input()"]),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
+        assert server.stdout is not None
+        server.stdout.readline()  # it is in its namespace now
         command = [sys.executable, "-c", send.format(wires.address(1))]
         subprocess.run(within(wires.nodes[1], command), check=True)
-        # The interpreter of `server` is in its namespace, as it has started.
         counters = read_counters(server.pid, wires)
-        server.communicate(b"x")
+        server.communicate(b"\n")
         assert (counters[0].packets_up, counters[0].bytes_up) == (0, 0)
         # ARP takes 28 bytes either way; a datagram has 28 bytes of headers.
         assert counters[1].bytes_up == 28 + 128
