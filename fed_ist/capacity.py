@@ -58,6 +58,14 @@ PROFILES: Mapping[str, Device] = {
     "jetson-nano": Device(1500e6, 3e9, 100e6 / 8, 100e6 / 8, 0.008),  # with 4 GB
 }
 
+# Watts of the whole board under load. Of the Pis averages at the wall during Linpack, from the same
+# place: a Zero 2 W that was short of memory (issue 26), so that other loads take more; a Pi 4 at
+# 1.8 GHz (issue 13; a compute module at 1.5 GHz took 5.2 W for 4% less, issue 33). For the Nano's
+# CPU alone no measurement was found; this is NVIDIA's budget of the module in the mode with four
+# cores at 1.4 GHz, an upper limit, as its GPU rests (Jetson Linux Developer Guide 32.7.1, "Power
+# Management for Jetson Nano", docs.nvidia.com/jetson/archives/l4t-archived/l4t-3271).
+POWER_W: Mapping[str, float] = {"pi-zero": 2.1, "pi-4": 7.2, "jetson-nano": 10.0}
+
 
 @dataclass(frozen=True)
 class Workload:

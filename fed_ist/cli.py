@@ -11,6 +11,7 @@ import typer
 from fed_ist.cli_encoders import BandRange, Bands, encoders
 from fed_ist.cli_experiments import experiments
 from fed_ist.cli_wire import wire_commands
+from fed_ist.cli_plan import plans
 from fed_ist.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,6 +30,7 @@ cli = typer.Typer(
 cli.add_typer(experiments)
 cli.add_typer(encoders)
 cli.add_typer(wire_commands)
+cli.add_typer(plans)
 
 
 @cli.command()
