@@ -10,8 +10,8 @@ import typer
 
 from fed_ist.cli_encoders import BandRange, Bands, encoders
 from fed_ist.cli_experiments import experiments
-from fed_ist.cli_wire import wire_commands
 from fed_ist.cli_plan import plans
+from fed_ist.cli_wire import wire_commands
 from fed_ist.errors import InputError
 
 if TYPE_CHECKING:

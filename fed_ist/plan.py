@@ -1,13 +1,13 @@
 """The whole budget of ways to train: bytes, time and energy of a node until an accuracy.
 
-For a way that sends D bytes to a node and U from it, on a link that loses the share p of packets:
+For each way:
 
-- link: (8 D / down_bps + 8 U / up_bps) / (1 - p), as what is lost is sent again, and 2 latency for
-  each round trip;
+- link: the bytes as `links.wait_s` says, lost packets and the pauses of a duty cycle included, and
+  2 latency for each round trip;
 - encoding: images / images a second;
 - training: multiply-adds / multiply-adds a second, and step_s for each step of the optimiser;
-- joules: what the radio uses for each byte, / (1 - p), and the board's power while it encodes and
-  while it trains.
+- joules: what the radio uses for the bytes (`links.joules`), and the board's power while it encodes
+  and while it trains.
 
 Left out: waiting and idling, reading and masking images, computing statistics, and evaluation,
 which is the server's.
@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from fed_ist.capacity import POWER_W, PROFILES, Device
 from fed_ist.config import CLOSED_FORMS
 from fed_ist.errors import InputError, require_choice
-from fed_ist.links import Link
+from fed_ist.link_bytes import LinkBytes
+from fed_ist.links import Link, joules, wait_s
 from fed_ist.plan_runs import Run, require_comparable
 from fed_ist.plan_ways import (
     ROUND_TRIPS,
@@ -176,22 +177,17 @@ def price(way: Way, link: Link, device: Device, power_w: float, images_per_s: fl
     if asked is None:
         return None
     assert device.multiply_adds_per_s is not None
-    arriving = 1 - link.loss
-    air_s = 8 * (asked.bytes_down / link.down_bps + asked.bytes_up / link.up_bps) / arriving
+    sent = LinkBytes(round(asked.bytes_down), round(asked.bytes_up))
     encode_s = asked.n_encoded / images_per_s
     train_s = asked.train_multiply_adds / device.multiply_adds_per_s
     train_s += asked.n_steps * (device.step_s or 0)
-    radio_j = None
-    if link.down_j_per_byte is not None and link.up_j_per_byte is not None:
-        radio_j = asked.bytes_down * link.down_j_per_byte + asked.bytes_up * link.up_j_per_byte
-        radio_j /= arriving
     return Cost(
         encode_s=encode_s,
         train_s=train_s,
-        link_s=air_s + 2 * link.latency_s * asked.n_round_trips,
+        link_s=wait_s(link, sent) + 2 * link.latency_s * asked.n_round_trips,
         encode_j=power_w * encode_s,
         train_j=power_w * train_s,
-        radio_j=radio_j,
+        radio_j=joules(link, sent),
     )
 
 

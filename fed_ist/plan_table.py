@@ -113,6 +113,14 @@ def _link_notes(plan: Plan) -> list[str]:
         f"{link.name}: {link.down_bps:,.0f} bit/s to the node, {link.up_bps:,.0f} from it, "
         f"{link.latency_s:g} s one way{lost}."
     ]
+    if link.duty_cycle is not None:
+        notes.append(
+            f"A node may send for {100 * link.duty_cycle:g}% of the time; the pauses count as link."
+        )
+    if link.quota_bytes is not None:
+        notes.append(f"A month's quota, both ways: {readable_bytes(link.quota_bytes)}.")
+    if link.note:
+        notes.append(f"{link.name}: {link.note}.")
     if link.down_j_per_byte is None or link.up_j_per_byte is None:
         notes.append(f"What a radio of {link.name} uses for a byte is not published.")
     return notes

@@ -211,6 +211,18 @@ def test_a_link_whose_energy_nobody_published_has_no_total(write_run):
     assert "What a radio of silent uses for a byte is not published." in notes
 
 
+def test_what_a_link_forbids_stands_in_the_notes_and_in_its_time(write_run):
+    path = write_run("ist", [0.7])
+    link = replace(LINK, duty_cycle=0.1, quota_bytes=2e6, note="no TCP/IP")
+    plan, free = plan_of(path, link=link, accuracy=0.5), plan_of(path, accuracy=0.5)
+    # 30 bytes up take 0.06 s, a tenth of them twice, and nine times as long in pauses.
+    pause_s = by_name(plan)["IST"][1].link_s - by_name(free)["IST"][1].link_s
+    assert pause_s == pytest.approx(9 * 0.06 / 0.9)
+    notes = " ".join(plan_table(plan)[2])
+    for text in ("for 10% of the time", "quota, both ways: 2.00 MB", "slow: no TCP/IP."):
+        assert text in notes
+
+
 def test_codecs_and_anchors_show_in_the_name_of_a_way(write_run):
     path = write_run("ist", [0.7], anchor="ridge")
     with (path / "config.toml").open("a") as file:
