@@ -182,8 +182,9 @@ def _frame(
         x = x_place(tick)
         parts.append(f'<path class="grid" d="M{x:.1f},{TOP}V{bottom}"/>')
         if i % every == 0:
-            anchor = "end" if x > WIDTH - RIGHT - 8 else "middle"
-            shift = RIGHT if anchor == "end" else 0.0
+            is_cut = x + 3.5 * len(label) > WIDTH
+            anchor = "end" if is_cut else "middle"
+            shift = WIDTH - x if is_cut else 0.0
             parts.append(f'<text x="{x + shift:.1f}" y="{bottom + 16}" text-anchor="{anchor}">')
             parts.append(f"{escape(label)}</text>")
     parts.append(f'<path class="axis" d="M{LEFT},{TOP}V{bottom}H{WIDTH - RIGHT}"/>')

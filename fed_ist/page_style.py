@@ -38,7 +38,7 @@ th, td {
 }
 th { vertical-align: bottom; }
 .text, th:first-child, td:first-child { text-align: left; }
-.text { overflow-wrap: anywhere; min-width: 6em; }
+td.text { overflow-wrap: anywhere; min-width: 6em; }
 .marked { background: var(--mark); font-weight: 600; }
 th button {
   font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer;
@@ -62,12 +62,17 @@ figure .point { stroke: var(--page); stroke-width: 1; }
 .s0 { color: var(--s0); } .s1 { color: var(--s1); } .s2 { color: var(--s2); }
 .s3 { color: var(--s3); } .s4 { color: var(--s4); } .s5 { color: var(--s5); }
 .curve { stroke: currentColor; } .point, .bar { fill: currentColor; }
+@media screen {
+  .sortable :is(th, td):first-child:not(.marked) {
+    position: sticky; left: 0; background: var(--page);
+  }
+}
 @page { margin: 15mm; }
 @media print {
   body { margin: 0; padding: 0; max-width: none; font-size: 10pt; }
   .scroll { overflow: visible; }
-  table { font-size: 8pt; max-width: 100%; }
-  th, td { overflow-wrap: anywhere; padding-right: 0.5rem; white-space: normal !important; }
+  table { font-size: 7pt; max-width: 100%; }
+  th, td { padding-right: 0.4rem; } td.text { min-width: 5em; }
   .scroll img { width: 100% !important; }
   thead { display: table-header-group; }
   tr, figure { break-inside: avoid; }

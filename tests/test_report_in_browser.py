@@ -59,14 +59,7 @@ def open_page(browser):
         page = context.new_page()
         page.on("console", lambda message: complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on(
-            "request",
-            lambda request: (
-                None
-                if request.url.startswith(("file:", "data:"))
-                else complaints.append(request.url)
-            ),
-        )
+        page.on("request", note_request)
         page.goto(path.as_uri())
         return page
 
@@ -197,7 +190,13 @@ def test_colours_follow_the_reader_and_can_be_read(open_page, report, scheme, pa
         assert (bright + 0.05) / (dark + 0.05) >= least, selector
 
 
-def test_the_page_prints_black_on_white_with_whole_tables(open_page, report, tmp_path):
+def test_the_page_prints_black_on_white_with_whole_tables(open_page, tmp_path, make_config):
+    runs = [make_run(tmp_path, name, make_config(num_rounds=2)) for name in ("one", "other")]
+    for run in runs:  # with more columns than there are today
+        header, *lines = (run / "rounds.csv").read_text().splitlines()
+        lines = [f"{header},link_bytes_down,link_bytes_up"] + [f"{x},123456,123456" for x in lines]
+        (run / "rounds.csv").write_text("\n".join(lines) + "\n")
+    report = write_report(runs, tmp_path / "out")
     page = open_page(report, scheme="dark")
     pdf = page.pdf(format="A4", path=tmp_path / "page.pdf")
     assert pdf.startswith(b"%PDF")
@@ -211,6 +210,9 @@ def test_the_page_prints_black_on_white_with_whole_tables(open_page, report, tmp
         box = tables.nth(i).bounding_box()
         assert box["x"] + box["width"] <= 680
         assert box["height"] > 0
+    # No number is broken into lines: a row of them is as high as one line of text.
+    rows = page.locator("table").nth(1).locator("tbody tr").all()
+    assert {row.bounding_box()["height"] < 25 for row in rows} == {True}
     assert page.eval_on_selector(".scroll", "e => getComputedStyle(e).overflowX") == "visible"
 
 
