@@ -11,6 +11,7 @@ import typer
 from fed_ist.cli_encoders import BandRange, Bands, encoders
 from fed_ist.cli_experiments import experiments
 from fed_ist.cli_plan import plans
+from fed_ist.cli_reports import reports
 from fed_ist.cli_wire import wire_commands
 from fed_ist.errors import InputError
 
@@ -31,6 +32,7 @@ cli.add_typer(experiments)
 cli.add_typer(encoders)
 cli.add_typer(wire_commands)
 cli.add_typer(plans)
+cli.add_typer(reports)
 
 
 @cli.command()
@@ -189,25 +191,6 @@ def predict(
     if skipped:
         typer.echo(f"{len(skipped)} could not be classified", err=True)
         raise typer.Exit(2)
-
-
-@cli.command()
-def table(
-    runs: Annotated[list[Path], typer.Argument(help="Finished runs: results/<name> ...")],
-) -> None:
-    """Print a table of runs: accuracy, and bytes to and from each client and round."""
-    from fed_ist.results import read_summary
-    from fed_ist.run_table import render_table
-
-    found = []
-    for run in runs:
-        try:
-            found.append((run.name, read_summary(run)))
-        except InputError as reason:
-            typer.echo(f"skipped: {reason}", err=True)
-    if not found:
-        raise InputError("None of these is a run. Give folders that runs wrote: results/<name> ...")
-    typer.echo(render_table(found))
 
 
 @cli.command()

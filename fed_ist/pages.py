@@ -8,7 +8,7 @@ from jinja2 import Environment
 
 from fed_ist.budgets import Floats, mean_and_spread
 from fed_ist.findings import many
-from fed_ist.report import STYLE
+from fed_ist.page_style import SCRIPT, STYLE
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -37,11 +37,13 @@ td { white-space: nowrap; }
 <p>{{ section.lead }}</p>
 {%- endif %}
 {%- if section.rows %}
-<div class="scroll"><table>
-<tr>{% for cell in report.header %}<th>{{ cell }}</th>{% endfor %}</tr>
+<div class="scroll"><table class="sortable">
+<thead><tr>{% for cell in report.header %}<th scope="col">{{ cell }}</th>{% endfor %}</tr></thead>
+<tbody>
 {%- for row in section.rows %}
 <tr>{% for cell in row %}<td>{{ cell }}</td>{% endfor %}</tr>
 {%- endfor %}
+</tbody>
 </table></div>
 {%- endif %}
 <ul>
@@ -51,6 +53,7 @@ td { white-space: nowrap; }
 </ul>
 {%- endfor %}
 {%- endfor %}
+<script>{{ script | safe }}</script>
 </body>
 </html>
 """
@@ -126,4 +129,4 @@ def render_page(report: Report) -> str:
     """The report as an HTML page that needs nothing else."""
     chapters = [(chapter, base64.b64encode(chapter.figure).decode()) for chapter in report.chapters]
     template = Environment(autoescape=True).from_string(PAGE)
-    return template.render(style=STYLE, report=report, chapters=chapters)
+    return template.render(style=STYLE, script=SCRIPT, report=report, chapters=chapters)

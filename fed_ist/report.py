@@ -1,62 +1,9 @@
-"""A run's outcome for people: a figure, and one page that needs nothing else."""
+"""A run's outcome for people: bytes in words, and the figure in its folder."""
 
-import base64
 import io
-from collections.abc import Mapping, Sequence
-
-from jinja2 import Environment
+from collections.abc import Sequence
 
 from fed_ist.results import Round
-
-STYLE = """
-:root { color-scheme: light dark; }
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
-.figures { display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; margin: 0; }
-.figures div { display: flex; flex-direction: column-reverse; }
-.figures dd { margin: 0; font-size: 1.6rem; font-weight: 600; }
-img { max-width: 100%; background: white; border-radius: 6px; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: 0.2rem 0.8rem 0.2rem 0; text-align: right; border-bottom: 1px solid #8884; }
-th:first-child, td:first-child { text-align: left; }
-@media print { body { margin: 0; } }
-"""
-
-PAGE = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>fed-ist: {{ name }}</title>
-<link rel="icon" href="data:,">
-<style>{{ style | safe }}</style>
-</head>
-<body>
-<h1>{{ name }}</h1>
-<dl class="figures">
-{%- for label, value in figures %}
-<div><dt>{{ label }}</dt><dd>{{ value }}</dd></div>
-{%- endfor %}
-</dl>
-<h2>Accuracy against rounds and bytes</h2>
-<img src="data:image/png;base64,{{ figure }}" alt="Test accuracy against rounds, and against bytes">
-<h2>Summary</h2>
-<div class="scroll"><table>
-{%- for key, value in summary.items() %}
-<tr><td>{{ key }}</td><td>{{ value }}</td></tr>
-{%- endfor %}
-</table></div>
-<h2>Rounds</h2>
-<div class="scroll"><table>
-<tr>{% for key in columns %}<th>{{ key }}</th>{% endfor %}</tr>
-{%- for row in rounds %}
-<tr>{% for key in columns %}<td>{{ row[key] }}</td>{% endfor %}</tr>
-{%- endfor %}
-</table></div>
-</body>
-</html>
-"""
 
 
 def readable_bytes(n_bytes: float) -> str:
@@ -90,26 +37,3 @@ def draw_accuracy(rounds: Sequence[Round], title: str) -> bytes:
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=130)
     return out.getvalue()
-
-
-def render_page(
-    name: str, summary: Mapping[str, object], rounds: Sequence[Round], figure: bytes
-) -> str:
-    """A self-contained HTML page of one run."""
-    figures = [
-        ("test accuracy", f"{100 * float(str(summary['accuracy'])):.1f}%"),
-        ("to the nodes", readable_bytes(float(str(summary["bytes_down"])))),
-        ("from the nodes", readable_bytes(float(str(summary["bytes_up"])))),
-        ("rounds", summary["rounds"]),
-        ("clients", summary["clients"]),
-    ]
-    template = Environment(autoescape=True).from_string(PAGE)
-    return template.render(
-        style=STYLE,
-        name=name,
-        figures=figures,
-        summary=summary,
-        rounds=[vars(row) for row in rounds],
-        columns=list(vars(rounds[0])),
-        figure=base64.b64encode(figure).decode(),
-    )

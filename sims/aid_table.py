@@ -27,7 +27,7 @@ def main() -> int:
     for preset, strategy in tqdm(cases, desc="AID runs"):
         name = f"{preset}-{strategy}"
         done.append(name)
-        if (results / name / "report.html").exists():
+        if (results / name / "accuracy.png").exists():  # drawn at a run's end
             continue
         settings = [
             f"dataset={data / 'aid-train.parquet'}",

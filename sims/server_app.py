@@ -16,8 +16,9 @@ from fed_ist.encoder import Encoder, create_encoder
 from fed_ist.errors import InputError
 from fed_ist.ledger import Ledger
 from fed_ist.paths import cache_dir, results_dir
-from fed_ist.report import draw_accuracy, readable_bytes, render_page
+from fed_ist.report import draw_accuracy, readable_bytes
 from fed_ist.results import Model, Round, RunFolder, write_atomic
+from fed_ist.run_report import write_report
 from fed_ist.training import evaluate
 from strategies import STRATEGIES, NodeStrategy
 from strategies.wire import from_record
@@ -56,11 +57,9 @@ def run(grid: Grid, config: RunConfig, encoder: Encoder, folder: RunFolder) -> N
     recorder = Recorder(config, folder, strategy, encoder, test, started)
     strategy.run(grid, recorder.record)
     ledger.close()
-    summary = recorder.summary()
     figure = draw_accuracy(folder.rounds, folder.path.name)
     write_atomic(folder.path / "accuracy.png", figure)
-    page = render_page(folder.path.name, summary, folder.rounds, figure)
-    write_atomic(folder.path / "report.html", page.encode())
+    write_report([folder.path], None)
     log(
         INFO,
         "accuracy %.2f%%, %s down, %s up; results in %s",

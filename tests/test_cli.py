@@ -71,7 +71,8 @@ def test_bad_images_are_refused_before_any_work(tmp_path):
 def test_help_teaches_each_command():
     top = fed_ist("--help")
     assert top.returncode == 0
-    names = ["run", "predict", "table", "compare", "sweep", "pack", "pretrain", "probe", "bench"]
+    names = ["run", "predict", "report", "watch", "table", "compare", "sweep"]
+    names += ["pack", "pretrain", "probe", "bench"]
     for command in names:
         assert command in top.stdout
         assert fed_ist(command, "--help").returncode == 0

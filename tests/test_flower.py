@@ -71,7 +71,7 @@ def test_everything_promised_is_in_the_folder(first):
     _, folder = first
     assert {path.name for path in folder.iterdir()} == {
         "config.toml", "rounds.csv", "ledger.csv", "summary.json",
-        "model.safetensors", "accuracy.png", "report.html",
+        "model.safetensors", "accuracy.png", "report.html", "report.json",
     }  # fmt: skip
     parse_config(tomllib.loads((folder / "config.toml").read_text()))
     summary = json.loads((folder / "summary.json").read_text())

@@ -224,9 +224,7 @@ def test_what_a_link_forbids_stands_in_the_notes_and_in_its_time(write_run):
 
 
 def test_codecs_and_anchors_show_in_the_name_of_a_way(write_run):
-    path = write_run("ist", [0.7], anchor="ridge")
-    with (path / "config.toml").open("a") as file:
-        file.write('down-codec = "int8"\nup-codec = "int4"\n')
+    path = write_run("ist", [0.7], anchor="ridge", down_codec="int8", up_codec="int4")
     assert "IST, anchored, slices down in int8 and up in int4" in by_name(
         plan_of(path, accuracy=0.5)
     )

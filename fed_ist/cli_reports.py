@@ -1,0 +1,72 @@
+"""The commands that show runs: a page, a table, and a run as it goes on.
+
+Everything heavy is imported where it is used, so that --help is quick.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fed_ist.errors import InputError
+
+reports = typer.Typer()
+
+
+@reports.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(help="Runs, finished or not: results/<name> ...")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the report; that of the run if there is only one."),
+    ] = None,
+) -> None:
+    """Write one page of a run, or of several side by side, with its data as JSON and CSV.
+
+    The page needs no network, and prints.
+
+    Examples:
+
+      fed-ist report results/mine
+
+      fed-ist report results/mine results/yours --out both
+    """
+    from fed_ist.run_report import write_report
+
+    typer.echo(f"report    {write_report(runs, out)}")
+
+
+@reports.command()
+def watch(
+    run: Annotated[Path, typer.Argument(help="A run that goes on: results/<name>.")],
+    wait_s: Annotated[
+        float, typer.Option(min=0, help="Seconds to wait for the folder to appear.")
+    ] = 60.0,
+) -> None:
+    """Follow a run, round by round, until it ends."""
+    from fed_ist.watch import follow
+
+    try:
+        follow(run, wait_s, typer.echo)
+    except KeyboardInterrupt:
+        typer.echo("No longer watched; the run goes on.", err=True)
+        raise typer.Exit(130) from None
+
+
+@reports.command()
+def table(
+    runs: Annotated[list[Path], typer.Argument(help="Finished runs: results/<name> ...")],
+) -> None:
+    """Print a table of runs: accuracy, and bytes to and from each client and round."""
+    from fed_ist.results import read_summary
+    from fed_ist.run_table import render_table
+
+    found = []
+    for run in runs:
+        try:
+            found.append((run.name, read_summary(run)))
+        except InputError as reason:
+            typer.echo(f"skipped: {reason}", err=True)
+    if not found:
+        raise InputError("None of these is a run. Give folders that runs wrote: results/<name> ...")
+    typer.echo(render_table(found))

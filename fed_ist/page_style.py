@@ -1,0 +1,123 @@
+"""What all pages share: one style, for light, dark and paper, and a script that sorts tables.
+
+Both are text in a module, not files: the bundle that Flower makes of the app holds modules only.
+"""
+
+# Series are told apart by colour and by dashes. Okabe and Ito's colours, as in curves_figure, which
+# colour-blind eyes tell apart; the dark ones of them are lighter on a dark page.
+STYLE = """
+:root {
+  --page: #ffffff; --text: #1a1a1a; --muted: #555555; --line: #d5d5d5; --mark: #fff3c4;
+  --s0: #0b6e4f; --s1: #c84c09; --s2: #0072b2; --s3: #a3478a; --s4: #8a6a00; --s5: #222222;
+}
+@media screen {
+  :root { color-scheme: light dark; }
+}
+@media screen and (prefers-color-scheme: dark) {
+  :root {
+    --page: #16181b; --text: #e8e8e8; --muted: #a9adb2; --line: #3c4045; --mark: #4a3f12;
+    --s0: #4cc79a; --s1: #ff8f50; --s2: #5db7ef; --s3: #e39acb; --s4: #e3c044; --s5: #f0f0f0;
+  }
+}
+* { box-sizing: border-box; }
+body {
+  font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem;
+  background: var(--page); color: var(--text); overflow-wrap: anywhere;
+}
+h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin: 2rem 0 0.5rem; }
+.figures { display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; margin: 0; }
+.figures div { display: flex; flex-direction: column-reverse; }
+.figures dd { margin: 0; font-size: 1.6rem; font-weight: 600; }
+dt, .note, figcaption small { color: var(--muted); }
+img { max-width: 100%; background: white; border-radius: 6px; }
+.scroll { overflow-x: auto; }
+table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
+th, td {
+  padding: 0.2rem 0.8rem 0.2rem 0; text-align: right; vertical-align: top;
+  border-bottom: 1px solid var(--line); overflow-wrap: normal;
+}
+th { vertical-align: bottom; }
+.text, th:first-child, td:first-child { text-align: left; }
+td.text { overflow-wrap: anywhere; min-width: 6em; }
+.marked { background: var(--mark); font-weight: 600; }
+th button {
+  font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer;
+  text-align: inherit; min-height: 1.5rem;
+}
+th button::after { content: "\\00a0↕" / ""; color: var(--muted); }
+th[aria-sort="ascending"] button::after { content: "\\00a0↑" / ""; color: inherit; }
+th[aria-sort="descending"] button::after { content: "\\00a0↓" / ""; color: inherit; }
+.plots { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 22rem), 1fr));
+  gap: 1.5rem 2rem; }
+figure { margin: 0; min-width: 0; } figcaption { font-weight: 600; }
+figcaption small { display: block; font-weight: 400; }
+figure svg { display: block; width: 100%; height: auto; }
+figure svg text { font: 12px system-ui, sans-serif; fill: var(--text); }
+figure .grid { stroke: var(--line); fill: none; } figure .axis { stroke: var(--muted); fill: none; }
+figure .curve { fill: none; stroke-width: 2; stroke-linejoin: round; }
+figure .point { stroke: var(--page); stroke-width: 1; }
+.legend { list-style: none; display: flex; flex-wrap: wrap; gap: 0 1rem; margin: 0; padding: 0;
+  font-size: 0.85rem; }
+.legend svg { display: inline-block; width: 2rem; height: 0.7rem; margin-right: 0.4rem; }
+.s0 { color: var(--s0); } .s1 { color: var(--s1); } .s2 { color: var(--s2); }
+.s3 { color: var(--s3); } .s4 { color: var(--s4); } .s5 { color: var(--s5); }
+.curve { stroke: currentColor; } .point, .bar { fill: currentColor; }
+@media screen {
+  .sortable :is(th, td):first-child:not(.marked) {
+    position: sticky; left: 0; background: var(--page);
+  }
+}
+@page { margin: 15mm; }
+@media print {
+  body { margin: 0; padding: 0; max-width: none; font-size: 10pt; }
+  .scroll { overflow: visible; }
+  table { font-size: 7pt; max-width: 100%; }
+  th, td { padding-right: 0.4rem; } td.text { min-width: 5em; }
+  .scroll img { width: 100% !important; }
+  thead { display: table-header-group; }
+  tr, figure { break-inside: avoid; }
+  h2, h3, .lead { break-after: avoid; }
+  .plots { grid-template-columns: 1fr 1fr; gap: 1rem; }
+  th button::after { content: "" !important; }
+}
+"""
+
+# A cell sorts by its data-value, or by the number that its text begins with, or by the text; cells
+# with nothing come last either way. A header is a real button, so that the keyboard reaches it; its
+# arrow has no name, since aria-sort tells it.
+SCRIPT = r"""
+"use strict";
+(() => {
+  const unit = { B: 1, kB: 1e3, MB: 1e6, GB: 1e9 };
+  const read = (cell) => {
+    const text = (cell.dataset.value ?? cell.textContent).trim();
+    if (["", "-", "never", "unknown"].includes(text)) return null;
+    const found = /^([-+]?[\d,]*\.?\d+(?:e[-+]?\d+)?)\s*(B|kB|MB|GB)?(?![\w.:-])/.exec(text);
+    return found ? Number(found[1].replaceAll(",", "")) * (unit[found[2]] ?? 1) : text;
+  };
+  const compare = (a, b) =>
+    typeof a === "number" && typeof b === "number"
+      ? a - b
+      : String(a).localeCompare(String(b), "en", { numeric: true });
+  const sort = (table, header, index) => {
+    const descending = header.getAttribute("aria-sort") === "ascending";
+    for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
+    header.setAttribute("aria-sort", descending ? "descending" : "ascending");
+    const body = table.tBodies[0];
+    const rows = [...body.rows].map((row) => [read(row.cells[index]), row]);
+    rows.sort(([a], [b]) => {
+      if (a === null || b === null) return (a === null) - (b === null);
+      return descending ? compare(b, a) : compare(a, b);
+    });
+    body.append(...rows.map(([, row]) => row));
+  };
+  for (const table of document.querySelectorAll("table.sortable"))
+    [...table.tHead.rows[0].cells].forEach((header, index) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.append(...header.childNodes);
+      button.addEventListener("click", () => sort(table, header, index));
+      header.append(button);
+    });
+})();
+"""
