@@ -21,6 +21,7 @@ from fed_ist.run_parts import build_parts
 
 # Where a run is kept is no difference between runs.
 PLACES = ("name", "results-dir", "cache-dir")
+MESSAGE_BYTES = ("payload_bytes", "message_bytes")
 
 
 def write_report(paths: Sequence[Path], out: Path | None) -> Path:
@@ -173,14 +174,18 @@ def bytes_by_node(ledger: Sequence[Row]) -> list[Row]:
         cells: Row = {"node": node, "messages": len(rows)}
         for direction in DIRECTIONS:
             one_way = _sum_bytes([row for row in rows if row["direction"] == direction])
-            cells |= {f"{name}_{direction}": one_way[name] for name in sums if name in one_way}
+            cells |= {
+                f"{name}_{direction}": one_way[name] for name in sums if name in MESSAGE_BYTES
+            }
+        # What a message takes on the link goes both ways, so these name their direction themselves.
+        cells |= {name: value for name, value in sums.items() if name not in MESSAGE_BYTES}
         found.append({**cells, "message_to_payload": ratio})
     return found
 
 
 def _sum_bytes(rows: Sequence[Row]) -> Row:
     """Sums of the columns that are bytes, known or not, and messages over payload."""
-    known = {"payload_bytes", "message_bytes"}
+    known = set(MESSAGE_BYTES)
     names = dict.fromkeys(name for row in rows for name in row if name not in LEDGER_COLUMNS)
     more = [name for name in names if "bytes" in name]
     sums: Row = {name: sum(_numbers(rows, name)) for name in (*sorted(known)[::-1], *more)}

@@ -7,9 +7,9 @@ from fed_ist.ledger import Ledger, Transfer
 from fed_ist.results import Round, RunFolder
 
 ROUNDS = (
-    Round(0, 0.1, 2.3, 20, 40, 9.0, 0, 0, 0),
-    Round(1, 0.6, 1.1, 2200, 2000, 0.5, 2, 2, 0),
-    Round(2, 0.55, 1.25, 2200, 2000, 0.7, 2, 2, 1),
+    Round(0, 0.1, 2.3, 20, 40, 9.0, 0, 0, 0, 600, 800),
+    Round(1, 0.6, 1.1, 2200, 2000, 0.5, 2, 2, 0, 3400, 3200),
+    Round(2, 0.55, 1.25, 2200, 2000, 0.7, 2, 2, 1, 3400, 3200),
 )
 
 
@@ -21,11 +21,11 @@ def make_run(parent: Path, name: str, config: RunConfig, n_rows: int = 3) -> Pat
     for row in ROUNDS[:n_rows]:
         for node in ("0", "1"):
             if row.round == 0:
-                ledger.add(Transfer(0, node, "down", "prepare", 0, 10))
-                ledger.add(Transfer(0, node, "up", "prepare", 0, 20))
+                ledger.add(Transfer(0, node, "down", "prepare", 0, 10, 3, 200, 300))
+                ledger.add(Transfer(0, node, "up", "prepare", 0, 20, 3, 100, 100))
             else:
-                ledger.add(Transfer(row.round, node, "down", "train", 1000, 1100))
-                ledger.add(Transfer(row.round, node, "up", "train", 800, 1000))
+                ledger.add(Transfer(row.round, node, "down", "train", 1000, 1100, 3, 1500, 400))
+                ledger.add(Transfer(row.round, node, "up", "train", 800, 1000, 3, 200, 1200))
         folder.add_round(row)
     ledger.close()
     return folder.path

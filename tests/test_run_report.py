@@ -45,6 +45,8 @@ def test_bytes_are_told_by_kind_and_by_node(finished):
         "messages": 4,
         "payload_bytes": 3200,
         "message_bytes": 4000,
+        "link_bytes_down": 800,
+        "link_bytes_up": 4800,
         "message_to_payload": 1.25,
     }
     assert run["bytes_by_kind"][0]["message_to_payload"] is None  # no arrays: no ratio
@@ -56,6 +58,8 @@ def test_bytes_are_told_by_kind_and_by_node(finished):
             "message_bytes_down": 2210,
             "payload_bytes_up": 1600,
             "message_bytes_up": 2020,
+            "link_bytes_down": 3700,
+            "link_bytes_up": 3600,
             "message_to_payload": 1.175,
         }
         for node in ("0", "1")

@@ -12,7 +12,7 @@ from run_folders import make_run
 from fed_ist.errors import InputError
 from fed_ist.watch import follow
 
-LAST = "2,0.55,1.25,2200,2000,0.7,2,2,1\r\n"
+LAST = "2,0.55,1.25,2200,2000,0.7,2,2,1,3400,3200\r\n"
 
 
 def test_a_finished_run_is_told_at_once(tmp_path, make_config):
