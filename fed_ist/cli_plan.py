@@ -5,25 +5,28 @@ from typing import Annotated
 
 import typer
 
-from fed_ist.errors import require_choice
-
 plans = typer.Typer()
+
+Accuracy = Annotated[
+    float | None,
+    typer.Option(help="To be reached, such as 0.75; 95% of FedAvg's, or the best, if left out."),
+]
+ChosenLinks = Annotated[
+    list[str] | None, typer.Option("--link", help="A link's name; repeat for more. All if none.")
+]
+ChosenDevice = Annotated[str, typer.Option("--device", help="pi-zero, pi-4 or jetson-nano.")]
+ImagesPerS = Annotated[
+    float | None, typer.Option(help="Images a second that the device encodes, if measured.")
+]
 
 
 @plans.command()
 def plan(
     runs: Annotated[list[Path], typer.Argument(help="Finished runs: results/<name> ...")],
-    accuracy: Annotated[
-        float | None,
-        typer.Option(help="To be reached, such as 0.75; 95% of the FedAvg run's if left out."),
-    ] = None,
-    link: Annotated[
-        list[str] | None, typer.Option(help="A link's name; repeat for more. All if left out.")
-    ] = None,
-    device: Annotated[str, typer.Option(help="pi-zero, pi-4 or jetson-nano.")] = "pi-4",
-    images_per_s: Annotated[
-        float | None, typer.Option(help="Images a second that the device encodes, if measured.")
-    ] = None,
+    accuracy: Accuracy = None,
+    link: ChosenLinks = None,
+    device: ChosenDevice = "pi-4",
+    images_per_s: ImagesPerS = None,
     round_trips: Annotated[
         float | None,
         typer.Option(help="Of a request with its reply; 11, as Flower's, if left out."),
@@ -45,7 +48,7 @@ def plan(
 
       fed-ist plan results/ist results/fedavg --link nb-iot --device pi-zero
     """
-    from fed_ist.links import read_links
+    from fed_ist.links import choose_links
     from fed_ist.paths import require_writable
     from fed_ist.plan import Question, make_plans
     from fed_ist.plan_runs import read_run
@@ -54,13 +57,9 @@ def plan(
 
     n_round_trips = ROUND_TRIPS if round_trips is None else round_trips
     question = Question(accuracy, device, n_round_trips, images_per_s, vit_rounds)
-    known = read_links()
-    for name in link or []:
-        require_choice("link", name, known)
     if out:
         require_writable(out, "--out")
-    chosen = [known[name] for name in link or known]
-    found = make_plans([read_run(run) for run in runs], chosen, question)
+    found = make_plans([read_run(run) for run in runs], choose_links(link), question)
     typer.echo(render_plans(found))
     if out:
         write_plans(found, out)

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from fed_ist.cli_plan import Accuracy, ChosenDevice, ChosenLinks, ImagesPerS
 from fed_ist.errors import InputError
 
 reports = typer.Typer()
@@ -20,20 +21,27 @@ def report(
         Path | None,
         typer.Option(help="Folder for the report; that of the run if there is only one."),
     ] = None,
+    accuracy: Accuracy = None,
+    link: ChosenLinks = None,
+    device: ChosenDevice = "pi-4",
+    images_per_s: ImagesPerS = None,
 ) -> None:
     """Write one page of a run, or of several side by side, with its data as JSON and CSV.
 
-    The page needs no network, and prints.
+    The page needs no network, and prints. Its plan is that of `fed-ist plan`.
 
     Examples:
 
       fed-ist report results/mine
 
-      fed-ist report results/mine results/yours --out both
+      fed-ist report results/mine results/yours --accuracy 0.75 --out both
     """
+    from fed_ist.links import choose_links
+    from fed_ist.plan import Question
     from fed_ist.run_report import write_report
 
-    typer.echo(f"report    {write_report(runs, out)}")
+    question = Question(accuracy, device, images_per_s=images_per_s)
+    typer.echo(f"report    {write_report(runs, out, question, choose_links(link))}")
 
 
 @reports.command()

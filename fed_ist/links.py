@@ -5,7 +5,7 @@ The profiles are data, `links.toml` beside this file, each figure with its sourc
 
 import math
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -72,9 +72,15 @@ def read_links(path: Path | None = None) -> dict[str, Link]:
 
 def find_link(name: str, path: Path | None = None) -> Link:
     """One profile; raises `InputError` where there is none of this name."""
+    return choose_links([name], path)[0]
+
+
+def choose_links(names: Sequence[str] | None, path: Path | None = None) -> list[Link]:
+    """Profiles of these names, all for none; raises `InputError` for a name that is not known."""
     links = read_links(path)
-    require_choice("link", name, links)
-    return links[name]
+    for name in names or []:
+        require_choice("link", name, links)
+    return [links[name] for name in names or links]
 
 
 def _parse(name: str, table: object, path: Path) -> Link:

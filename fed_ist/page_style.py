@@ -25,7 +25,7 @@ body {
   background: var(--page); color: var(--text); overflow-wrap: anywhere;
 }
 h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin: 2rem 0 0.5rem; }
-.figures { display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; margin: 0; }
+.figures { display: flex; flex-wrap: wrap; gap: 1rem 2.5rem; margin: 0 0 1rem; }
 .figures div { display: flex; flex-direction: column-reverse; }
 .figures dd { margin: 0; font-size: 1.6rem; font-weight: 600; }
 dt, .note, figcaption small { color: var(--muted); }
@@ -38,7 +38,7 @@ th, td {
 }
 th { vertical-align: bottom; }
 .text, th:first-child, td:first-child { text-align: left; }
-td.text { overflow-wrap: anywhere; min-width: 6em; }
+td.text { overflow-wrap: anywhere; min-width: 7em; }
 .marked { background: var(--mark); font-weight: 600; }
 th button {
   font: inherit; color: inherit; background: none; border: 0; padding: 0; cursor: pointer;
@@ -72,7 +72,7 @@ figure .point { stroke: var(--page); stroke-width: 1; }
   body { margin: 0; padding: 0; max-width: none; font-size: 10pt; }
   .scroll { overflow: visible; }
   table { font-size: 7pt; max-width: 100%; }
-  th, td { padding-right: 0.4rem; } td.text { min-width: 5em; }
+  th, td { padding-right: 0.3rem; } td.text { min-width: 4em; }
   .scroll img { width: 100% !important; }
   thead { display: table-header-group; }
   tr, figure { break-inside: avoid; }

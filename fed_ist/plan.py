@@ -40,7 +40,7 @@ SHARE_OF_FEDAVG = 0.95
 class Question:
     """What is asked of a plan, beside its runs and its link.
 
-    accuracy: in (0, 1]; None for 95% of the best FedAvg run's final one.
+    accuracy: in (0, 1]; None for `default_accuracy`.
     n_round_trips: of a request with its reply; see `plan_ways.ROUND_TRIPS`.
     images_per_s: that the device encodes, as measured; None for `encoding_speed`.
     vit_rounds: that FedAvg of the whole ViT takes; None for those of the FedAvg run.
@@ -142,14 +142,9 @@ def make_plans(runs: Sequence[Run], links: Sequence[Link], question: Question) -
 
 
 def default_accuracy(runs: Sequence[Run]) -> float:
-    """95% of the best FedAvg run's final accuracy; raises `InputError` where there is none."""
+    """95% of the best FedAvg run's final accuracy, or of the best run's where there is none."""
     final = [run.final_accuracy for run in runs if run.strategy == "fedavg"]
-    if not final:
-        raise InputError(
-            "There is no FedAvg run among these to take the accuracy from: give --accuracy, such "
-            "as 0.75."
-        )
-    return SHARE_OF_FEDAVG * max(final)
+    return SHARE_OF_FEDAVG * max(final or [run.final_accuracy for run in runs])
 
 
 def encoding_speed(run: Run, device: Device, vit: Vit | None) -> float:

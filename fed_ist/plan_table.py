@@ -5,6 +5,7 @@ import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from fed_ist.capacity import POWER_W
 from fed_ist.pages import table_line
@@ -51,26 +52,35 @@ def render_plans(plans: Sequence[Plan]) -> str:
 
 def write_plans(plans: Sequence[Plan], folder: Path) -> None:
     """plan.csv, a line for each link and way, and plan.json, with the notes."""
-    records = {plan.link.name: [_record(way, cost) for way, cost in plan.ways] for plan in plans}
-    rows = [{"link": name, **record} for name, found in records.items() for record in found]
+    rows = [
+        {"link": plan.link.name, **_record(way, cost)} for plan in plans for way, cost in plan.ways
+    ]
     text = io.StringIO(newline="")
     writer = csv.DictWriter(text, list(rows[0]))
     writer.writeheader()
     writer.writerows(rows)
     write_atomic(folder / "plan.csv", text.getvalue().encode())
+    data = json.dumps(plan_data(plans), indent=1)
+    write_atomic(folder / "plan.json", f"{data}\n".encode())
+
+
+def plan_data(plans: Sequence[Plan]) -> dict[str, Any]:
+    """What plan.json holds: plans of the same runs, by link, and what holds for all."""
     first = plans[0]
-    found = {
+    return {
         "accuracy": first.accuracy,
         "device": first.question.device,
         "images_per_s": first.images_per_s,
         "nodes": first.n_nodes,
         "notes": _notes(first),
         "links": {
-            plan.link.name: {"notes": _link_notes(plan), "ways": records[plan.link.name]}
+            plan.link.name: {
+                "notes": _link_notes(plan),
+                "ways": [_record(way, cost) for way, cost in plan.ways],
+            }
             for plan in plans
         },
     }
-    write_atomic(folder / "plan.json", (json.dumps(found, indent=1) + "\n").encode())
 
 
 def _record(way: Way, cost: Cost | None) -> dict[str, Value]:

@@ -23,8 +23,13 @@ LABELS = {
     "bytes_down": "bytes to the nodes",
     "bytes_up": "bytes from the nodes",
     "message_to_payload": "message / payload",
+    "link_bytes_down": "link bytes to the node",
+    "link_bytes_up": "link bytes from the node",
+    "air_s": "air time (s)",
+    "quota_share": "share of quota",
 }
 NOTHING = "-"
+NO_BREAK = "\u00a0"  # between a number and its unit
 # Bytes of several runs that differ by more are shown on a log axis.
 LOG_FROM = 10.0
 
@@ -35,6 +40,8 @@ def build_parts(data: Data) -> list[Part]:
         headline(data),
         plots(data),
         compared(data),
+        plan_table(data),
+        links_table(data),
         rounds_table(data),
         kinds_table(data),
         nodes_table(data),
@@ -52,7 +59,7 @@ def show(name: str, value: Value) -> str:
         return str(value).lower()
     if isinstance(value, str):
         return value
-    if "accuracy" in name:
+    if "accuracy" in name or "share" in name:
         return f"{100 * value:.1f}%"
     if isinstance(value, int):
         return f"{value:,}"
@@ -77,7 +84,7 @@ def as_bytes(found: Cell) -> Cell:
     """The same cell in kB, MB or GB."""
     if not isinstance(found.value, int | float):
         return found
-    return Cell(readable_bytes(found.value), found.value, found.key)
+    return Cell(readable_bytes(found.value).replace(" ", NO_BREAK), found.value, found.key)
 
 
 def label(name: str) -> str:
@@ -209,6 +216,77 @@ def kinds_table(data: Data) -> Part:
 def nodes_table(data: Data) -> Part:
     lead = "What each node received (down) and sent (up) in all."
     return _long_table(data, "Bytes per node", lead, "bytes_by_node")
+
+
+def links_table(data: Data) -> Part:
+    """What a node takes on each link."""
+    lead = (
+        "What a node took in the whole run on its link, the mean of all: IP packets as estimated "
+        "for a deployed node with TLS, seconds that they fill the link, joules of the radio, and "
+        f"share of a month's quota. {NOTHING}: nobody published it, or nothing limits it."
+    )
+    found = _long_table(data, "On links", lead, "links")
+    if not found.rows:
+        return found
+    waiting = (
+        ("to a node that waits an hour", as_bytes(cell(data, "waiting", "link_bytes_down"))),
+        ("from it", as_bytes(cell(data, "waiting", "link_bytes_up"))),
+    )
+    return replace(found, figures=waiting)
+
+
+PLAN_BYTES = {"bytes_down": "to the node", "bytes_up": "from the node"}
+PLAN_HOURS = {"encode_s": "encoding", "train_s": "training", "link_s": "link", "total_s": "in all"}
+PLAN_JOULES = {
+    **{"encode_j": "encoding (J)", "train_j": "training (J)"},
+    **{"radio_j": "radio (J)", "total_j": "in all (J)"},
+}
+
+
+def plan_table(data: Data) -> Part:
+    """What each way to an accuracy takes of a node, on each link (`plan_table.plan_data`)."""
+    title, plan = "The whole budget", data.get("plan")
+    if not plan:
+        return Part(title)
+    if not plan["links"]:
+        return Part(title, notes=tuple(plan["notes"]))
+    rows, notes = [], []
+    for link, found in plan["links"].items():
+        notes += found["notes"]
+        for j in range(len(found["ways"])):
+            of_way = ("plan", "links", link, "ways", j)
+            rows.append(
+                (
+                    Cell(link, link),
+                    *(cell(data, *of_way, name) for name in ("way", "run", "round")),
+                    *(as_bytes(cell(data, *of_way, name)) for name in PLAN_BYTES),
+                    *(_as_hours(cell(data, *of_way, name)) for name in PLAN_HOURS),
+                    *(cell(data, *of_way, name) for name in PLAN_JOULES),
+                )
+            )
+    return Part(
+        title,
+        lead=f"To reach {100 * plan['accuracy']:.1f}% with {plan['nodes']} nodes like "
+        f"{plan['device']}: what each way takes of one of them. {NOTHING}: not of a run, not "
+        "reached, or not published.",
+        header=(
+            *("link", "way", "run", "round"),
+            *PLAN_BYTES.values(),
+            *PLAN_HOURS.values(),
+            *PLAN_JOULES.values(),
+        ),
+        rows=tuple(rows),
+        notes=(*plan["notes"], *notes),
+    )
+
+
+def _as_hours(found: Cell) -> Cell:
+    """The same cell of seconds in hours."""
+    if not isinstance(found.value, int | float):
+        return found
+    hours = found.value / 3600
+    text = f"{hours:,.0f}" if hours >= 100 else f"{hours:.3g}"
+    return Cell(f"{text}{NO_BREAK}h", found.value, found.key)
 
 
 def _long_table(data: Data, title: str, lead: str, name: str) -> Part:

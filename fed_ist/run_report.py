@@ -9,32 +9,48 @@ import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from fed_ist.config import kebab
 from fed_ist.errors import InputError
 from fed_ist.ledger import DIRECTIONS
+from fed_ist.link_bytes import bytes_of_waiting
+from fed_ist.link_costs import cost_rows, read_node_rounds, total_rows
+from fed_ist.links import Link, read_links
 from fed_ist.parts import Data, render_page
 from fed_ist.paths import require_writable
 from fed_ist.results import write_atomic
 from fed_ist.run_files import LEDGER_COLUMNS, Row, RunFiles, read_run
 from fed_ist.run_parts import build_parts
 
+if TYPE_CHECKING:
+    from fed_ist.plan import Question
+
 # Where a run is kept is no difference between runs.
 PLACES = ("name", "results-dir", "cache-dir")
 MESSAGE_BYTES = ("payload_bytes", "message_bytes")
+ON_LINKS = ("link_bytes_down", "link_bytes_up", "air_s", "joules", "quota_share")
 
 
-def write_report(paths: Sequence[Path], out: Path | None) -> Path:
+def write_report(
+    paths: Sequence[Path],
+    out: Path | None,
+    question: "Question | None" = None,
+    links: Sequence[Link] = (),
+) -> Path:
     """Read runs and write report.html, report.json and, beside several, rounds.csv of all.
 
     out: a folder; None for that of the only run, whose own rounds.csv stays. Returns the page's
-    path. Raises `InputError` for a folder that is no run, or damaged, or cannot be written to.
+    path. question: what to plan for on these links, if anything (see `fed_ist.plan`). Raises
+    `InputError` for a folder that is no run, or damaged, or cannot be written to.
     """
     runs = [read_run(path) for path in dict.fromkeys(path.resolve() for path in paths)]
     if out is None and len(runs) > 1:
         raise InputError("Several runs side by side need a folder of their own: add --out FOLDER.")
     folder = out.resolve() if out else runs[0].path
     data = collect(runs)
+    if question:
+        data["plan"] = plan(runs, question, links)
     if folder != runs[0].path or len(runs) > 1:
         table = folder / "rounds.csv"
         if table.exists() and not table.read_bytes().startswith(b"run,"):
@@ -58,8 +74,10 @@ def collect(runs: Sequence[RunFiles]) -> Data:
     """What report.json holds.
 
     runs: for each its name, path, is_finished, notes, command, figures, settings, rounds, bytes by
-    kind and bytes by node. differing: the settings in which the runs differ, `PLACES` left out.
+    kind, by node and on links. waiting: what a node takes on its link in an hour without messages.
+    differing: the settings in which the runs differ, `PLACES` left out.
     """
+    hour = bytes_of_waiting(3600)
     names = [run.path.name for run in runs]
     labels = [
         name if names.count(name) == 1 else str(run.path)
@@ -67,6 +85,7 @@ def collect(runs: Sequence[RunFiles]) -> Data:
     ]
     return {
         "runs": [collect_run(run, label) for run, label in zip(runs, labels, strict=True)],
+        "waiting": {"link_bytes_down": hour.down, "link_bytes_up": hour.up},
         "differing": [
             key
             for key in dict.fromkeys(key for run in runs for key in run.settings)
@@ -89,7 +108,43 @@ def collect_run(run: RunFiles, name: str) -> Data:
         "rounds": _with_bytes_so_far(run.rounds, len(nodes) or _clients(run)),
         "bytes_by_kind": bytes_by_kind(run.ledger),
         "bytes_by_node": nodes,
+        "links": on_links(run),
     }
+
+
+def on_links(run: RunFiles) -> list[Row]:
+    """What a node took in the whole run, the mean of all nodes, on each link that is known.
+
+    Empty for runs of earlier versions, whose ledgers do not tell.
+    """
+    try:
+        node_rounds = read_node_rounds(run.path)
+    except InputError:
+        return []
+    rows = []
+    for link in read_links().values():
+        totals = total_rows(cost_rows(link, node_rounds, compute_s=0.0))
+        means: Row = {"link": link.name}
+        for name in ON_LINKS:
+            values = [total[name] for total in totals]
+            unknown = any(value is None for value in values)
+            means[name] = None if unknown else float(f"{sum(values) / len(values):.6g}")
+        rows.append(means)
+    return rows
+
+
+def plan(runs: Sequence[RunFiles], question: "Question", links: Sequence[Link]) -> Data:
+    """What plan.json would hold, or a note why there is no plan."""
+    from fed_ist.plan import make_plans
+    from fed_ist.plan_runs import read_run as read_planned
+    from fed_ist.plan_table import plan_data
+
+    try:
+        return plan_data(make_plans([read_planned(run.path) for run in runs], links, question))
+    except InputError as reason:
+        if question.accuracy is not None:  # then it was asked for
+            raise
+        return {"links": {}, "notes": [f"There is no plan: {reason}"]}
 
 
 def _state(run: RunFiles) -> list[str]:

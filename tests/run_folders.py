@@ -13,7 +13,9 @@ ROUNDS = (
 )
 
 
-def make_run(parent: Path, name: str, config: RunConfig, n_rows: int = 3) -> Path:
+def make_run(
+    parent: Path, name: str, config: RunConfig, n_rows: int = 3, with_summary: bool = False
+) -> Path:
     """A run of two nodes, 0 and 1, as it is after so many rows of rounds.csv, in a new folder."""
     folder = RunFolder(parent, name)
     ledger = Ledger(folder.path / "ledger.csv")
@@ -28,4 +30,11 @@ def make_run(parent: Path, name: str, config: RunConfig, n_rows: int = 3) -> Pat
                 ledger.add(Transfer(row.round, node, "up", "train", 800, 1000, 3, 200, 1200))
         folder.add_round(row)
     ledger.close()
+    if with_summary:
+        figures = {
+            "clients": 2, "images": 200, "groups": 2 if config.strategy == "ist" else 1,
+            "embed_dim": 192, "num_classes": 10, "image_bytes_original": 7000.0,
+            "image_bytes_packed": 6000.0,
+        }  # fmt: skip
+        folder.write_summary(figures)
     return folder.path

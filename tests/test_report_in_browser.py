@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from run_folders import make_run
 
+from fed_ist.links import choose_links
+from fed_ist.plan import Question
 from fed_ist.run_report import write_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -20,7 +22,7 @@ sync_api = pytest.importorskip(
     "playwright.sync_api", reason="needs playwright: install it with `pip install '.[dev]'`"
 )
 
-UNITS = {"": 1.0, "%": 0.01, "B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9}
+UNITS = {"": 1.0, "%": 0.01, "B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "h": 3600.0}
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +36,16 @@ def browser() -> Iterator["sync_api.Browser"]:
 @pytest.fixture
 def report(tmp_path, make_config) -> Path:
     """Three runs side by side, one of them unfinished."""
-    runs = [
-        make_run(tmp_path, "zebra", make_config(num_rounds=2)),
-        make_run(tmp_path, "ant", make_config(num_rounds=2, strategy="fedavg")),
-        make_run(tmp_path, "cut", make_config(num_rounds=9), n_rows=2),
+    settings = [
+        ("zebra", {"num_rounds": 2}, 3),
+        ("ant", {"num_rounds": 2, "strategy": "fedavg"}, 3),
+        ("cut", {"num_rounds": 9}, 2),
     ]
-    return write_report(runs, tmp_path / "out")
+    runs = [
+        make_run(tmp_path, name, make_config(**changes), n_rows, with_summary=True)
+        for name, changes, n_rows in settings
+    ]
+    return write_report(runs, tmp_path / "out", Question(0.5), choose_links(["wifi", "nb-iot"]))
 
 
 @pytest.fixture
@@ -83,7 +89,7 @@ def agrees(text: str, value: object) -> bool:
         return text == {None: "-", True: "true", False: "false"}[value]
     if isinstance(value, str):
         return text == " ".join(value.split())
-    found = re.fullmatch(r"(-?[\d,]+(?:\.(\d+))?)(?:e(-?\d+))?\s*(%|B|kB|MB|GB|)", text)
+    found = re.fullmatch(r"(-?[\d,]+(?:\.(\d+))?)(?:e(-?\d+))?\s*(%|B|kB|MB|GB|h|)", text)
     if not found:
         return False
     number, digits, power, unit = found.groups()
@@ -111,6 +117,8 @@ def test_every_figure_of_the_page_is_that_of_the_json(open_page, report):
             "[e.dataset.key, e.dataset.value, e.textContent.trim(), e.tagName])",
         )
         assert len(cells) > 100
+        planned = [key for key, *_ in cells if key.startswith("/plan/")]
+        assert len(planned) == (2 * 7 * 13 if path == report else 0)  # links, ways, columns
         for key, value, text, tag in cells:
             expected = look_up(embedded, key)
             assert value == (expected if isinstance(expected, str) else json.dumps(expected)), key
@@ -148,7 +156,7 @@ def test_tables_sort_by_click_and_by_keyboard(open_page, report):
     page.keyboard.press("Space")
     assert header.get_attribute("aria-sort") is None
     assert table.locator("th").nth(1).get_attribute("aria-sort") == "ascending"
-    rounds = page.locator("table").nth(1)
+    rounds = page.get_by_role("region", name="Rounds").locator("table")
     rounds.get_by_role("button", name="bytes to the nodes").click()
     sent = rounds.locator("[data-key$='/bytes_down']").all_text_contents()
     assert sent == ["20"] * 3 + ["2,200"] * 5  # by number, not by letter
@@ -190,13 +198,7 @@ def test_colours_follow_the_reader_and_can_be_read(open_page, report, scheme, pa
         assert (bright + 0.05) / (dark + 0.05) >= least, selector
 
 
-def test_the_page_prints_black_on_white_with_whole_tables(open_page, tmp_path, make_config):
-    runs = [make_run(tmp_path, name, make_config(num_rounds=2)) for name in ("one", "other")]
-    for run in runs:  # with more columns than there are today
-        header, *lines = (run / "rounds.csv").read_text().splitlines()
-        lines = [f"{header},link_bytes_down,link_bytes_up"] + [f"{x},123456,123456" for x in lines]
-        (run / "rounds.csv").write_text("\n".join(lines) + "\n")
-    report = write_report(runs, tmp_path / "out")
+def test_the_page_prints_black_on_white_with_whole_tables(open_page, report, tmp_path):
     page = open_page(report, scheme="dark")
     pdf = page.pdf(format="A4", path=tmp_path / "page.pdf")
     assert pdf.startswith(b"%PDF")
@@ -205,13 +207,13 @@ def test_the_page_prints_black_on_white_with_whole_tables(open_page, tmp_path, m
     style = "e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).color]"
     assert page.eval_on_selector("body", style) == ["rgb(255, 255, 255)", "rgb(26, 26, 26)"]
     tables = page.locator("table")
-    assert tables.count() == 6
-    for i in range(6):
+    assert tables.count() == 8
+    for i in range(8):
         box = tables.nth(i).bounding_box()
         assert box["x"] + box["width"] <= 680
         assert box["height"] > 0
     # No number is broken into lines: a row of them is as high as one line of text.
-    rows = page.locator("table").nth(1).locator("tbody tr").all()
+    rows = page.get_by_role("region", name="Rounds").locator("tbody tr").all()
     assert {row.bounding_box()["height"] < 25 for row in rows} == {True}
     assert page.eval_on_selector(".scroll", "e => getComputedStyle(e).overflowX") == "visible"
 

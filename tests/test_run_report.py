@@ -96,18 +96,17 @@ def test_a_run_before_its_first_round_and_one_that_failed_have_a_page(tmp_path, 
 
 
 def test_columns_that_are_not_known_are_shown_as_well(finished):
-    for name, more in (("rounds.csv", "link_bytes_down"), ("ledger.csv", "link_bytes")):
+    for name, more in (("rounds.csv", "spare_bytes_down"), ("ledger.csv", "spare_bytes")):
         header, *lines = (finished / name).read_text().splitlines()
         text = [f"{header},{more}", *(f"{line},{7 + i}" for i, line in enumerate(lines))]
         (finished / name).write_text("\n".join(text) + "\n")
     data = report(finished)
-    assert [row["link_bytes_down"] for row in data["runs"][0]["rounds"]] == [7, 8, 9]
+    assert [row["spare_bytes_down"] for row in data["runs"][0]["rounds"]] == [7, 8, 9]
     # Of the ledger's twelve lines, 7 to 18, node 0 has the downs 7, 11, 15 and the ups 8, 12, 16.
-    node = data["runs"][0]["bytes_by_node"][0]
-    assert (node["link_bytes_down"], node["link_bytes_up"]) == (33, 36)
+    assert data["runs"][0]["bytes_by_node"][0]["spare_bytes"] == 33 + 36
     headers = {part.title: part.header for part in build_parts(data)}
-    assert "link bytes down" in headers["Rounds"]
-    assert "link bytes up" in headers["Bytes per node"]
+    assert "spare bytes down" in headers["Rounds"]
+    assert "spare bytes" in headers["Bytes per node"]
 
 
 def test_a_run_of_an_old_version_without_ledger_still_has_its_bytes(finished):
