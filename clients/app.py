@@ -60,7 +60,9 @@ def create_app(data: NodeData) -> ClientApp:
 
         def work() -> RecordDict:
             config, node = parse_config(context.run_config), identify(context)
-            names = texts(_task(message)[protocol.CLASS_NAMES])
+            task = _task(message)
+            _require_same_protocol(task)
+            names = texts(task[protocol.CLASS_NAMES])
             declared = declared_device(node, context.node_config, config)
             metrics: dict[str, int | float | list[int] | list[float]] = {}
             metrics.update(data.prepare(context, node, config, names))
@@ -185,6 +187,16 @@ def _decoded(record: Mapping[str, Any], name: str, codec: str, shapes: Shapes) -
         return decode(record[name], codec, shapes)
     except ValueError as error:
         raise InputError(f"The {name} that came cannot be read: {error}.") from None
+
+
+def _require_same_protocol(task: Mapping[str, object]) -> None:
+    """The code does not travel to a device: it may be of another version there."""
+    asked = task.get(protocol.PROTOCOL, 1)
+    if asked != protocol.VERSION:
+        raise InputError(
+            f"The server speaks version {asked} of fed-ist's protocol, this node version "
+            f"{protocol.VERSION}: install the same fed-ist on both."
+        )
 
 
 def _capacity(value: object) -> float:

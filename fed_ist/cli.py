@@ -65,6 +65,7 @@ def run(
 
       fed-ist run --preset aid-mask50-w4 --set dataset=/data/aid-train.parquet
     """
+    from fed_ist.bundle import slim_app
     from fed_ist.config import parse_config, parse_setting, read_defaults, require_used
     from fed_ist.launch import find_app, flwr_run, own_environment, simulation_superlink
     from fed_ist.paths import require_writable, results_dir
@@ -76,7 +77,8 @@ def run(
     require_used(config, chosen)
     target = results_dir(config.results_dir) / config.name
     if on:
-        code = flwr_run(folder, overrides, own_environment(), superlink=on, n_nodes=None)
+        with slim_app(folder) as bundled:
+            code = flwr_run(bundled, overrides, own_environment(), superlink=on, n_nodes=None)
         if not target.exists():
             typer.echo(f"The results are in {config.name}/ of results-dir on the SuperLink's host.")
             raise typer.Exit(code)

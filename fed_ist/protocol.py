@@ -1,5 +1,8 @@
 """The words in which server and nodes talk: names of records and keys in Flower messages."""
 
+# Raised with every change that a node or a server of an earlier version would not understand.
+VERSION = 2
+
 # Records
 # Slices are bytes within TASK and REPLY: each record, array and part of an array would be a request
 # of its own, which on a slow link costs more than a small slice.
@@ -9,6 +12,7 @@ METRICS = "metrics"  # the scalars of a node that is prepared
 ARRAYS = "arrays"  # what no codec is made for: the largest changes, Gaussians
 
 # Keys of TASK
+PROTOCOL = "protocol"  # VERSION of the server, when it asks a node to prepare
 ROUND = "round"
 SCALE = "scale"
 WIDTHS = "widths"  # of the slice: inputs, the neurons of each hidden layer, classes

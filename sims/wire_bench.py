@@ -18,6 +18,7 @@ from flwr.cli.build import build_fab_from_disk
 from PIL import Image
 from tqdm import tqdm
 
+from fed_ist.bundle import slim_app
 from fed_ist.errors import InputError
 from fed_ist.link_bytes import bytes_of_start
 from fed_ist.links import Link, find_link
@@ -61,7 +62,8 @@ def measure(request: Request, app: Path) -> list[tuple[int, Exchange]]:
     """
     path = Path(request.links) if request.links else None
     link = find_link(request.link, path) if request.link else None
-    start = bytes_of_start(len(build_fab_from_disk(app)), tls=request.tls)
+    with slim_app(app) as bundled:
+        start = bytes_of_start(len(build_fab_from_disk(bundled)), tls=request.tls)
     measured: list[tuple[int, Exchange]] = []
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fed-ist-wire-")))

@@ -142,7 +142,8 @@ class NodeStrategy(Strategy):
             return
         log(INFO, "Preparing %d nodes: they mask, pack and encode their images", len(new))
         timeout_s = self.config.prepare_timeout_s
-        messages = self._queries(MessageType.QUERY, {}, new, server_round, timeout_s)
+        asked = {protocol.PROTOCOL: protocol.VERSION}
+        messages = self._queries(MessageType.QUERY, asked, new, server_round, timeout_s)
         needed = message_bytes(messages[0]) + PREPARED_BYTES
         messages = self._affordable(messages, server_round, PREPARED_BYTES, "its preparation")
         if not messages:
@@ -167,7 +168,7 @@ class NodeStrategy(Strategy):
     def _queries(
         self,
         message_type: str,
-        asked: Mapping[str, str],
+        asked: Mapping[str, str | int],
         node_ids: Sequence[int],
         server_round: int,
         timeout_s: float,

@@ -263,6 +263,15 @@ def test_a_node_with_its_own_folder_agrees_on_classes_by_name(federate, image_fo
     assert node.name == "5"
 
 
+def test_a_node_of_another_version_than_the_server_says_so(federate):
+    federation = federate()
+    asked = {protocol.PROTOCOL: protocol.VERSION - 1}
+    messages = federation.strategy._queries("query", asked, NODES, 0, 60.0)
+    replies = federation.grid.send_and_receive(messages)
+    assert all(reply.has_error() for reply in replies)
+    assert "install the same fed-ist on both" in replies[0].error.reason
+
+
 def test_too_few_nodes_is_one_sentence(federate):
     federation = federate([1, 2], min_nodes=3, round_timeout_s=0.1)
     with pytest.raises(InputError, match="min-nodes = 3, but only 2 nodes are connected"):

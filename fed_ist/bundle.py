@@ -1,0 +1,39 @@
+"""What a deployment is sent of the app: its settings, and a word on where the code is.
+
+A node fetches Flower's bundle of the app once a run, uncompressed. With all modules that is more
+than many a run sends in slices; yet each device has them installed, with the encoder's weights.
+"""
+
+import tempfile
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from fed_ist.config import write_toml
+
+COMPONENTS = {"fed_ist_server": "sims.server_app", "fed_ist_node": "clients.app"}
+
+
+@contextmanager
+def slim_app(app: Path) -> Iterator[Path]:
+    """A folder that `flwr run` takes for the app; its two modules import the installed one."""
+    with (app / "pyproject.toml").open("rb") as file:
+        settings = tomllib.load(file)
+    project, flower = settings["project"], settings["tool"]["flwr"]["app"]
+    server, node = COMPONENTS
+    with tempfile.TemporaryDirectory(prefix="fed-ist-bundle-") as name:
+        folder = Path(name)
+        for module, source in COMPONENTS.items():
+            # Flower looks for the assignment in the text.
+            text = f"import {source}\n\napp = {source}.app\n"
+            (folder / f"{module}.py").write_text(text)
+        parts = {
+            "project": {key: project[key] for key in ("name", "version", "license")},
+            "tool.flwr.app": {"publisher": flower["publisher"]},
+            "tool.flwr.app.components": {"serverapp": f"{server}:app", "clientapp": f"{node}:app"},
+            "tool.flwr.app.config": flower["config"],
+        }
+        text = "\n".join(f"[{table}]\n{write_toml(values)}" for table, values in parts.items())
+        (folder / "pyproject.toml").write_text(text)
+        yield folder
