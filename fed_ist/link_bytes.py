@@ -109,11 +109,19 @@ def bytes_of_waiting(seconds: float, *, tls: bool = True, mtu_bytes: int = MTU_B
     """What polls and heartbeats of a waiting node cost in so many seconds, on average."""
     how = _Http(tls, mtu_bytes - PACKET_BYTES)
     poll = how.exchanges(1, "/v1/fleet/pull-messages", NO_MESSAGE_REQUEST, 0)
+    beats = bytes_of_heartbeats(seconds, tls=tls, mtu_bytes=mtu_bytes)
+    polls = seconds / POLL_S
+    return beats + LinkBytes(round(poll.down * polls), round(poll.up * polls))
+
+
+def bytes_of_heartbeats(
+    seconds: float, *, tls: bool = True, mtu_bytes: int = MTU_BYTES
+) -> LinkBytes:
+    """What a node sends of itself in so many seconds also while it computes, on average."""
+    how = _Http(tls, mtu_bytes - PACKET_BYTES)
     beat = how.exchanges(1, "/v1/fleet/send-node-heartbeat", HEARTBEAT_REQUEST, HEARTBEAT_RESPONSE)
-    polls, beats = seconds / POLL_S, seconds / HEARTBEAT_S
-    return LinkBytes(
-        round(poll.down * polls + beat.down * beats), round(poll.up * polls + beat.up * beats)
-    )
+    beats = seconds / HEARTBEAT_S
+    return LinkBytes(round(beat.down * beats), round(beat.up * beats))
 
 
 def round_trips(direction: str, n_objects: int, *, tls: bool = True) -> int:

@@ -12,6 +12,7 @@ from fed_ist.errors import InputError
 from fed_ist.link_bytes import (
     NOTHING,
     LinkBytes,
+    bytes_of_heartbeats,
     bytes_of_message,
     bytes_of_waiting,
     round_trips,
@@ -92,6 +93,7 @@ def read_exchanges(
             assert (down["direction"], up["direction"]) == ("down", "up")
             crossed = watch.at(sent_s + SETTLE_S, node).since(watch.at(last_s, node))
             waiting = bytes_of_waiting(poll_s - last_s, tls=tls)
+            waiting += bytes_of_heartbeats(sent_s + SETTLE_S - poll_s, tls=tls)
             link, n_round_trips = NOTHING, 0
             for line in (down, up):
                 way, n_objects = line["direction"], int(line["n_objects"])
