@@ -146,8 +146,9 @@ class NodeStrategy(Strategy):
         messages = self._queries(MessageType.QUERY, asked, new, server_round, timeout_s)
         needed = message_bytes(messages[0]) + PREPARED_BYTES
         messages = self._affordable(messages, server_round, PREPARED_BYTES, "its preparation")
-        if not messages:
+        if not messages and server_round == 0:
             raise InputError(f"{self.allowance.explain(needed, 'preparing a node')}.")
+        self._passed_over |= set(new) - {message.metadata.dst_node_id for message in messages}
         replies = {
             reply.metadata.src_node_id: reply
             for reply in grid.send_and_receive(messages, timeout=timeout_s)

@@ -6,7 +6,6 @@ payload to all, samples with the global random state, and accepts arrays of any 
 """
 
 from abc import abstractmethod
-from bisect import bisect_left
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import WARNING
@@ -21,15 +20,12 @@ from fed_ist import protocol
 from fed_ist.anchors import (
     split,
 )
-from fed_ist.capacity import MESSAGE_OVERHEAD_BYTES
-from fed_ist.codecs import Shapes, encode, encoded_bytes, shapes_of
-from fed_ist.config import SLICED
-from fed_ist.errors import InputError
-from fed_ist.heads import Params, hidden_widths, layer_widths, multiply_adds, param_shapes
+from fed_ist.codecs import encode, shapes_of
+from fed_ist.heads import Params, hidden_widths, layer_widths, multiply_adds
 from fed_ist.ist import Subnet, extract, merge
 from fed_ist.rng import generator
-from strategies.anchored import AnchoredStrategy
-from strategies.nodes import AllowanceSpent, RoundCounts
+from strategies.nodes import RoundCounts
+from strategies.paying import PayingStrategy
 from strategies.replies import RejectedError, read_encoded, read_outcome
 from strategies.wire import from_record, to_record
 
@@ -63,11 +59,10 @@ class Errand:
 
 
 @dataclass
-class SliceStrategy(AnchoredStrategy):
+class SliceStrategy(PayingStrategy):
     """A Flower strategy that deals slices of the classifier to nodes."""
 
     _errands: dict[int, Errand] = field(default_factory=dict)
-    _last_cost: dict[str, int] = field(default_factory=dict)
     _params: Params = field(default_factory=dict)
 
     @abstractmethod
@@ -111,10 +106,10 @@ class SliceStrategy(AnchoredStrategy):
         self.prepare(grid, server_round)
         self.renew_fixed(grid, server_round)
         connected = self.available(grid)
-        nodes = [i for i in connected if self._can_pay(server_round, i)]
+        nodes = [i for i in connected if self.can_pay(server_round, i)]
         if len(nodes) < self.config.min_nodes:
             if len(connected) >= self.config.min_nodes:
-                self._end_of_allowance(connected)
+                self.end_of_allowance(connected)
             log(WARNING, "Round skipped: %d of %d nodes", len(nodes), self.config.min_nodes)
             return []
         rng = generator(self.config.seed, "round", server_round)
@@ -122,67 +117,16 @@ class SliceStrategy(AnchoredStrategy):
         drawn = rng.permutation(len(nodes))[:n_sampled]
         sampled = [nodes[i] for i in drawn]
         widths = hidden_widths(self._params)
-        capacities = [self._affordable_share(server_round, node_id) for node_id in sampled]
+        capacities = [self.affordable_share(server_round, node_id) for node_id in sampled]
         places = np.argsort(np.argsort(drawn)).tolist()
         subnets = self.deal(Dealing(widths, capacities, places, server_round, rng))
         for i, node_id in enumerate(sampled):
             subnet = subnets[i % len(subnets)]
             slice_ = extract(self._params, subnet)
-            name, cost = self._name(node_id), self._cost(node_id, shapes_of(slice_))
-            self._last_cost[name] = cost
-            if cost <= self.allowance.left(server_round, name):
+            if self.pays_for(server_round, node_id, shapes_of(slice_)):
                 self._errands[node_id] = Errand(subnet, capacities[i], slice_)
         self.counts.asked = len(self._errands)
         return [self._message(server_round, node_id, widths) for node_id in self._errands]
-
-    # --- what a node may still receive and send ----------------------------------------------
-
-    def reply_bytes(self, shapes: Shapes) -> int:
-        """What a node answers to a slice of these shapes, at most."""
-        return encoded_bytes(shapes, self.config.up_codec) + MESSAGE_OVERHEAD_BYTES
-
-    def _cost(self, node_id: int, shapes: Shapes) -> int:
-        """Bytes of a node's round with a slice of these shapes, down and up, at most."""
-        down = encoded_bytes(shapes, self.config.down_codec) + MESSAGE_OVERHEAD_BYTES
-        down += sum(len(self.fixed_data[part]) for part in self.lacks(node_id))
-        return down + self.reply_bytes(shapes)
-
-    def _slice_cost(self, node_id: int, n_neurons: int) -> int:
-        config = self.config
-        widths = (self.embed_dim, *[n_neurons] * config.hidden_layers, len(self.class_names))
-        return self._cost(node_id, param_shapes(widths, config.norm))
-
-    def _least_cost(self, node_id: int) -> int:
-        """Of the smallest slice that the strategy may deal."""
-        is_sliced = self.config.strategy in SLICED
-        return self._slice_cost(node_id, 1 if is_sliced else self.config.hidden_dim)
-
-    def _can_pay(self, server_round: int, node_id: int) -> bool:
-        """Whether a node may get a slice, and the run leaves it another one like its last."""
-        name, least = self._name(node_id), self._least_cost(node_id)
-        like_last = max(least, self._last_cost.get(name, 0))
-        in_round = self.allowance.left_in_round(server_round, name)
-        return least <= in_round and like_last <= self.allowance.left_in_run(name)
-
-    def _affordable_share(self, server_round: int, node_id: int) -> float:
-        """The node's capacity, or as many of the neurons as its allowance pays for."""
-        capacity, width = self.prepared[node_id].capacity, self.config.hidden_dim
-        left = self.allowance.left(server_round, self._name(node_id))
-        if self.config.strategy not in SLICED or left == float("inf"):
-            return capacity
-        sizes = range(1, width + 1)
-        too_many = bisect_left(sizes, True, key=lambda n: self._slice_cost(node_id, n) > left)
-        return min(capacity, max(1, too_many) / width)
-
-    def _end_of_allowance(self, node_ids: Sequence[int]) -> None:
-        """Raise `AllowanceSpent`, or `InputError` where no round was possible at all."""
-        if self._last_cost:
-            limit = self.config.max_bytes_per_node or self.config.max_bytes_per_node_round
-            raise AllowanceSpent(
-                f"a limit of {limit} bytes per node leaves too few of them a slice"
-            )
-        needed = min(self._least_cost(node_id) for node_id in node_ids)
-        raise InputError(f"{self.allowance.explain(needed, 'a round of a node')}.")
 
     def _message(self, server_round: int, node_id: int, widths: Mapping[str, int]) -> Message:
         errand, config = self._errands[node_id], self.config

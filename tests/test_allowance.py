@@ -116,6 +116,16 @@ def test_a_node_that_has_spent_its_bytes_is_skipped_and_the_others_go_on(federat
     assert federation.strategy.counts.asked == 2
 
 
+def test_a_node_that_would_have_to_prepare_again_and_cannot_pay_is_passed_over(federate):
+    federation = federate(max_bytes_per_node=60_000).begin()
+    name = federation.strategy.prepared[900].name
+    federation.strategy.allowance.enter(0, name, 58_500)
+    del federation.strategy.prepared[900]  # it lost its embeddings
+    federation.rounds(1)
+    assert set(federation.sent("train")) == {100, 500}
+    assert 900 in federation.strategy._passed_over
+
+
 def test_what_statistics_gave_counts_in_the_round_that_brings_it(federate):
     """The anchor takes 150 kB down in round 1, beside which a smaller slice has its place."""
     limit = 160_000
@@ -180,7 +190,7 @@ def test_no_reply_is_larger_than_was_reckoned_with(federate):
         federation.rounds(1, 2)
         for node_id, errand in federation.strategy._errands.items():
             shapes = {name: array.shape for name, array in errand.sent.items()}
-            cost = federation.strategy._cost(node_id, shapes)
+            cost = federation.strategy.cost(node_id, shapes)
             name = federation.strategy.prepared[node_id].name
             used = [
                 int(line["message_bytes"])

@@ -1,0 +1,73 @@
+"""Which slices nodes may get, by what they may still receive and send."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from fed_ist.capacity import MESSAGE_OVERHEAD_BYTES
+from fed_ist.codecs import Shapes, encoded_bytes
+from fed_ist.config import SLICED
+from fed_ist.errors import InputError
+from fed_ist.heads import param_shapes
+from strategies.anchored import AnchoredStrategy
+from strategies.nodes import AllowanceSpent
+
+
+@dataclass
+class PayingStrategy(AnchoredStrategy):
+    """A strategy that knows what slices cost, and keeps nodes within their limits of bytes."""
+
+    _last_cost: dict[str, int] = field(default_factory=dict)
+
+    def reply_bytes(self, shapes: Shapes) -> int:
+        """What a node answers to a slice of these shapes, at most."""
+        return encoded_bytes(shapes, self.config.up_codec) + MESSAGE_OVERHEAD_BYTES
+
+    def cost(self, node_id: int, shapes: Shapes) -> int:
+        """Bytes of a node's round with a slice of these shapes, down and up, at most."""
+        down = encoded_bytes(shapes, self.config.down_codec) + MESSAGE_OVERHEAD_BYTES
+        down += sum(len(self.fixed_data[part]) for part in self.lacks(node_id))
+        return down + self.reply_bytes(shapes)
+
+    def _slice_cost(self, node_id: int, n_neurons: int) -> int:
+        config = self.config
+        widths = (self.embed_dim, *[n_neurons] * config.hidden_layers, len(self.class_names))
+        return self.cost(node_id, param_shapes(widths, config.norm))
+
+    def _least_cost(self, node_id: int) -> int:
+        """Of the smallest slice that the strategy may deal."""
+        is_sliced = self.config.strategy in SLICED
+        return self._slice_cost(node_id, 1 if is_sliced else self.config.hidden_dim)
+
+    def pays_for(self, server_round: int, node_id: int, shapes: Shapes) -> bool:
+        """Whether a node may get the slice that it was dealt."""
+        name, cost = self._name(node_id), self.cost(node_id, shapes)
+        self._last_cost[name] = cost
+        return cost <= self.allowance.left(server_round, name)
+
+    def can_pay(self, server_round: int, node_id: int) -> bool:
+        """Whether a node may get a slice, and the run leaves it another one like its last."""
+        name, least = self._name(node_id), self._least_cost(node_id)
+        like_last = max(least, self._last_cost.get(name, 0))
+        in_round = self.allowance.left_in_round(server_round, name)
+        return least <= in_round and like_last <= self.allowance.left_in_run(name)
+
+    def affordable_share(self, server_round: int, node_id: int) -> float:
+        """The node's capacity, or as many of the neurons as its allowance pays for."""
+        capacity, width = self.prepared[node_id].capacity, self.config.hidden_dim
+        left = self.allowance.left(server_round, self._name(node_id))
+        if self.config.strategy not in SLICED or left == float("inf"):
+            return capacity
+        sizes = range(1, width + 1)
+        too_many = bisect_left(sizes, True, key=lambda n: self._slice_cost(node_id, n) > left)
+        return min(capacity, max(1, too_many) / width)
+
+    def end_of_allowance(self, node_ids: Sequence[int]) -> None:
+        """Raise `AllowanceSpent`, or `InputError` where no round was possible at all."""
+        if self._last_cost:
+            limit = self.config.max_bytes_per_node or self.config.max_bytes_per_node_round
+            raise AllowanceSpent(
+                f"a limit of {limit} bytes per node leaves too few of them a slice"
+            )
+        needed = min(self._least_cost(node_id) for node_id in node_ids)
+        raise InputError(f"{self.allowance.explain(needed, 'a round of a node')}.")
