@@ -33,10 +33,19 @@ REMEDY: dict[str, Value] = {"label-skew": "calibrate", "proximal": 0.1}
 # Groups that stay together have one hidden layer.
 ROTATING: dict[str, Value] = {"dealing": "rotating", "hidden-layers": 1}
 ANCHORED: dict[str, Value] = {"anchor": "ridge", **REMEDY}
+# Slices in 4 bits a number both ways.
+FEWEST: dict[str, Value] = {
+    "down-codec": "int4",
+    "up-codec": "int4",
+    "reply": "update",
+    "statistics-codec": "fp16",
+    "zstd": True,
+}
 CHOSEN = "ist + anchor"
 METHODS: dict[str, dict[str, Value]] = {
     CHOSEN: {"strategy": "ist", **ANCHORED},
     "ist + anchor, rotating": {"strategy": "ist", **ANCHORED, **ROTATING},
+    "ist + anchor, rotating, int4": {"strategy": "ist", **ANCHORED, **ROTATING, **FEWEST},
     "ist + anchor, no remedy for skew": {"strategy": "ist", "anchor": "ridge"},
     "ist + inputs": {"strategy": "ist", "anchor": "inputs"},
     "ist": {"strategy": "ist"},
