@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint check aid ist-variants masks capacity clean
+.PHONY: run test lint check aid ist-variants codecs masks capacity clean
 
 run: $(VENV)/.ready
 	$(BIN)/fed-ist run
@@ -27,6 +27,11 @@ aid: $(VENV)/.ready
 ist-variants: DATA ?= ../shared/data
 ist-variants: $(VENV)/.ready
 	$(BIN)/python -m sims.ist_table $(DATA)
+
+# Accuracy and bytes by codec. DATA holds the parquet files.
+codecs: DATA ?= ../shared/data
+codecs: $(VENV)/.ready
+	$(BIN)/python -m sims.codec_table $(DATA)
 
 # The probe tables of the README: every mask at five ratios. DATA holds the parquet files.
 masks: DATA ?= ../shared/data
