@@ -18,6 +18,7 @@ import tomllib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 from urllib.error import URLError
 from urllib.request import urlopen
 
@@ -85,7 +86,7 @@ def simulation_superlink() -> Iterator[dict[str, str]]:
             _wait_until_ready(process, port, log)
             yield environment
         finally:
-            _stop(process)
+            end_family(process)
             signal.signal(signal.SIGTERM, previous)
 
 
@@ -107,8 +108,8 @@ def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int, log: Path) 
     raise InputError(f"Flower's SuperLink did not start. The end of its log:\n{tail}")
 
 
-def _stop(process: "subprocess.Popen[bytes]") -> None:
-    """End the SuperLink and all that it has started: simulation and Ray would outlive it."""
+def end_family(process: "subprocess.Popen[Any]") -> None:
+    """End a process and all that it has started: apps, simulation and Ray would outlive it."""
     try:
         family = [parent := psutil.Process(process.pid), *parent.children(recursive=True)]
     except psutil.NoSuchProcess:

@@ -6,15 +6,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlunsplit
 
-import psutil
-
 from fed_ist.errors import InputError
-from fed_ist.launch import own_environment
+from fed_ist.launch import end_family, own_environment
 from sims.certificates import Certificates, write_certificates
 from sims.namespaces import Wires, within
 
@@ -88,7 +86,7 @@ def running(wires: Wires, folder: Path, images: Sequence[Path], *, tls: bool) ->
             stderr=output,
             start_new_session=True,
         )
-        stack.callback(_end, server)
+        stack.callback(end_family, server)
         _wait_until_ready(wires, server, log, certificates)
         nodes = []
         for node, path in enumerate(images):
@@ -103,7 +101,7 @@ def running(wires: Wires, folder: Path, images: Sequence[Path], *, tls: bool) ->
                 text=True,
                 start_new_session=True,
             )
-            stack.callback(_end, process)
+            stack.callback(end_family, process)
             nodes.append(SuperNode(process))
             threading.Thread(target=nodes[-1].listen, daemon=True).start()
         _wait_until_connected(nodes)
@@ -172,19 +170,3 @@ def _wait_until_connected(nodes: Sequence[SuperNode]) -> None:
                     "A SuperNode did not connect. The end of its log:\n" + "\n".join(node.tail[-5:])
                 )
             time.sleep(0.1)
-
-
-def _end(process: "subprocess.Popen[bytes] | subprocess.Popen[str]") -> None:
-    """End a process and all that it has started, apps in sessions of their own among it."""
-    try:
-        family = [parent := psutil.Process(process.pid), *parent.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return
-    for member in family:
-        with suppress(psutil.NoSuchProcess):
-            member.terminate()
-    _, alive = psutil.wait_procs(family, timeout=5)
-    for member in alive:
-        with suppress(psutil.NoSuchProcess):
-            member.kill()
-    process.wait()
