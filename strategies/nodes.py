@@ -12,12 +12,7 @@ from flwr.serverapp.strategy import Strategy
 
 from fed_ist import protocol
 from fed_ist.allowance import Allowance
-from fed_ist.capacity import (
-    Device,
-    explain_misfit,
-    largest_slice,
-    plan_workload,
-)
+from fed_ist.capacity import Device, explain_misfit, largest_slice, plan_workload
 from fed_ist.config import RunConfig
 from fed_ist.errors import InputError
 from fed_ist.heads import Params, init_params
@@ -293,13 +288,7 @@ class NodeStrategy(Strategy):
             if message_bytes(message) + reply_bytes <= left:
                 found.append(message)
             else:
-                log(
-                    INFO,
-                    "Node %s is not asked: %d bytes are left, too few for %s",
-                    name,
-                    left,
-                    what,
-                )
+                log(INFO, "Node %s has %d bytes left, too few for %s", name, left, what)
         return found
 
     def _name(self, node_id: int) -> str:

@@ -17,7 +17,7 @@ from strategies.nodes import AllowanceSpent
 class PayingStrategy(AnchoredStrategy):
     """A strategy that knows what slices cost, and keeps nodes within their limits of bytes."""
 
-    _last_cost: dict[str, int] = field(default_factory=dict)
+    _last_bytes: dict[str, int] = field(default_factory=dict)  # of slices, by node
 
     def reply_bytes(self, shapes: Shapes) -> int:
         """What a node answers to a slice of these shapes, at most."""
@@ -25,9 +25,15 @@ class PayingStrategy(AnchoredStrategy):
 
     def cost(self, node_id: int, shapes: Shapes) -> int:
         """Bytes of a node's round with a slice of these shapes, down and up, at most."""
+        return self._slice_bytes(shapes) + self._fixed_bytes(node_id)
+
+    def _slice_bytes(self, shapes: Shapes) -> int:
         down = encoded_bytes(shapes, self.config.down_codec) + MESSAGE_OVERHEAD_BYTES
-        down += sum(len(self.fixed_data[part]) for part in self.lacks(node_id))
         return down + self.reply_bytes(shapes)
+
+    def _fixed_bytes(self, node_id: int) -> int:
+        """Of what statistics gave, and the node has not got."""
+        return sum(len(self.fixed_data[part]) for part in self.lacks(node_id))
 
     def _slice_cost(self, node_id: int, n_neurons: int) -> int:
         config = self.config
@@ -41,14 +47,14 @@ class PayingStrategy(AnchoredStrategy):
 
     def pays_for(self, server_round: int, node_id: int, shapes: Shapes) -> bool:
         """Whether a node may get the slice that it was dealt."""
-        name, cost = self._name(node_id), self.cost(node_id, shapes)
-        self._last_cost[name] = cost
-        return cost <= self.allowance.left(server_round, name)
+        name = self._name(node_id)
+        self._last_bytes[name] = self._slice_bytes(shapes)
+        return self.cost(node_id, shapes) <= self.allowance.left(server_round, name)
 
     def can_pay(self, server_round: int, node_id: int) -> bool:
         """Whether a node may get a slice, and the run leaves it another one like its last."""
         name, least = self._name(node_id), self._least_cost(node_id)
-        like_last = max(least, self._last_cost.get(name, 0))
+        like_last = max(least, self._last_bytes.get(name, 0) + self._fixed_bytes(node_id))
         in_round = self.allowance.left_in_round(server_round, name)
         return least <= in_round and like_last <= self.allowance.left_in_run(name)
 
@@ -64,7 +70,7 @@ class PayingStrategy(AnchoredStrategy):
 
     def end_of_allowance(self, node_ids: Sequence[int]) -> None:
         """Raise `AllowanceSpent`, or `InputError` where no round was possible at all."""
-        if self._last_cost:
+        if self._last_bytes:
             limit = self.config.max_bytes_per_node or self.config.max_bytes_per_node_round
             raise AllowanceSpent(
                 f"a limit of {limit} bytes per node leaves too few of them a slice"
