@@ -138,6 +138,8 @@ def _print_outcome(target: Path, code: int) -> None:
     typer.echo(f"bytes down  {readable_bytes(float(str(summary['bytes_down'])))}")
     typer.echo(f"bytes up    {readable_bytes(float(str(summary['bytes_up'])))}")
     typer.echo(f"results     {target}")
+    if why := summary.get("ended_early"):
+        typer.echo(f"It ended after round {summary['rounds']}: {why}.", err=True)
 
 
 def _preset_path(app: Path, preset: str) -> Path:

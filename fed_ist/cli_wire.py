@@ -33,8 +33,9 @@ def links(
     """What a run would take on a link: air time, joules and share of a month's quota.
 
     Bytes are those of IP packets that the ledger estimates for a deployed node with TLS. "round s"
-    adds to the air time Flower's polling, round trips and what --compute-s says. Round 0 is what
-    was sent before the first. "-": nobody published it, or nothing limits it.
+    adds to the air time Flower's polling, round trips, the pauses of a duty cycle and what
+    --compute-s says. Round 0 is what was sent before the first, and not in the mean. "-": nobody
+    published it, or nothing limits it.
     """
     from fed_ist.link_bytes import bytes_of_waiting
     from fed_ist.link_costs import (

@@ -9,6 +9,7 @@ from typing import Any
 from fed_ist.errors import InputError
 from fed_ist.link_bytes import NOTHING, LinkBytes, round_trips
 from fed_ist.links import Link, air_s, joules, quota_share, round_s
+from fed_ist.run_files import LEDGER_COLUMNS, Row, read_table
 
 COLUMNS = (
     *("link", "round", "node", "link_bytes_down", "link_bytes_up"),
@@ -28,33 +29,35 @@ class NodeRound:
 
 
 def read_node_rounds(run: Path) -> list[NodeRound]:
-    """The ledger of a run, by round and node; raises `InputError` where it does not tell."""
-    try:
-        with (run / "ledger.csv").open(newline="") as file:
-            lines = list(csv.DictReader(file))
-    except OSError as error:
-        raise InputError(f"'{run}' has no readable ledger.csv: {error}.") from None
+    """The ledger of a run, by round and node; raises `InputError` where it does not tell.
+
+    A last line that is cut, as of a run that was interrupted, is left out.
+    """
+    path = run / "ledger.csv"
+    if not path.is_file():
+        raise InputError(f"'{run}' is no run: it has no ledger.csv. Give results/<run>.")
+    lines = read_table(path, LEDGER_COLUMNS, [])
     sent: dict[tuple[int, str], LinkBytes] = {}
     trips: dict[tuple[int, str], int] = {}
     for line in lines:
-        key = (_number(line, "round", run), line["node"])
+        key = (_number(line, "round", run), str(line["node"]))
         both = LinkBytes(_number(line, "link_bytes_down", run), _number(line, "link_bytes_up", run))
         sent[key] = sent.get(key, NOTHING) + both
         n_objects = _number(line, "n_objects", run)
-        trips[key] = trips.get(key, 0) + round_trips(line["direction"], n_objects)
+        trips[key] = trips.get(key, 0) + round_trips(str(line["direction"]), n_objects)
     if not sent:
         raise InputError(f"The ledger of '{run}' has no messages yet. Wait for its first round.")
     return [NodeRound(*key, sent[key], trips[key]) for key in sorted(sent)]
 
 
-def _number(line: Mapping[str, str | None], column: str, run: Path) -> int:
-    try:
-        return int(line[column] or "")
-    except (KeyError, ValueError):
+def _number(line: Row, column: str, run: Path) -> int:
+    value = line.get(column)
+    if not isinstance(value, int):
         raise InputError(
-            f"The ledger of '{run}' lacks '{column}': the run is of an earlier version, or was "
-            "cut. Run it again."
-        ) from None
+            f"The ledger of '{run}' lacks '{column}': the run is of an earlier version. Run it "
+            "again."
+        )
+    return value
 
 
 def cost_rows(

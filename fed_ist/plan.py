@@ -114,6 +114,8 @@ def make_plans(runs: Sequence[Run], links: Sequence[Link], question: Question) -
     """
     require_comparable(runs)
     accuracy = question.accuracy or default_accuracy(runs)
+    if accuracy <= 0:
+        raise InputError("None of these runs got above 0%: give --accuracy, or runs that trained.")
     device, power_w = PROFILES[question.device], POWER_W[question.device]
     vit = read_vit(runs[0].settings)
     images_per_s = question.images_per_s or encoding_speed(runs[0], device, vit)

@@ -142,15 +142,15 @@ def plan(runs: Sequence[RunFiles], question: "Question", links: Sequence[Link]) 
     try:
         return plan_data(make_plans([read_planned(run.path) for run in runs], links, question))
     except InputError as reason:
-        if question.accuracy is not None:  # then it was asked for
-            raise
         return {"links": {}, "notes": [f"There is no plan: {reason}"]}
 
 
 def _state(run: RunFiles) -> list[str]:
-    """Sentences on how far an unfinished run has got."""
+    """Sentences on how far a run has got, if not to its last round."""
     if run.is_finished:
-        return []
+        reason = run.summary.get("ended_early")
+        last = run.rounds[-1]["round"] if run.rounds else 0
+        return [f"The run ended after round {last}: {reason}."] if reason else []
     if run.error:
         return [f"The run stopped with an error: {run.error}"]
     if not run.rounds:

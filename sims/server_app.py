@@ -57,6 +57,7 @@ def run(grid: Grid, config: RunConfig, encoder: Encoder, folder: RunFolder) -> N
     recorder = Recorder(config, folder, strategy, encoder, test, started)
     strategy.run(grid, recorder.record)
     ledger.close()
+    folder.write_summary(recorder.summary())  # which now tells why the run ended, if early
     figure = draw_accuracy(folder.rounds, folder.path.name)
     write_atomic(folder.path / "accuracy.png", figure)
     write_report([folder.path], None)
@@ -160,6 +161,7 @@ class Recorder:
             "best_accuracy": max(row.accuracy for row in rounds),
             "loss": rounds[-1].loss,
             "rounds": rounds[-1].round,
+            "ended_early": self.strategy.ended_early,
             "clients": len(prepared),
             "asked": sum(row.asked for row in rounds),
             "answered": sum(row.answered for row in rounds),

@@ -69,6 +69,7 @@ def measure(request: Request, app: Path) -> list[tuple[int, Exchange]]:
         start = bytes_of_start(len(build_fab_from_disk(bundled)), tls=request.tls)
     measured: list[tuple[int, Exchange]] = []
     with ExitStack() as stack:
+        print("Starting a SuperLink and its nodes; each size takes one to two minutes.", flush=True)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fed-ist-wire-")))
         images = [draw_images(folder / f"node{i}", i) for i in range(request.n_nodes)]
         wires = stack.enter_context(wired(request.n_nodes, tun=link is not None))

@@ -33,7 +33,8 @@ class IstStrategy(SliceStrategy):
         if self.config.dealing == "rotating":
             if min(to.capacities) >= 1 / n_groups:
                 return self._rotate(to, n_groups)
-            log(WARNING, "Dealt at random: a node is too weak for one of %d equal groups", n_groups)
+            why = "a node is too weak for one of %d equal groups, or has too few bytes left"
+            log(WARNING, f"Dealt at random: {why}", n_groups)
         weakest = [min(to.capacities[i::n_groups], default=1.0) for i in range(n_groups)]
         shares = equal_shares(weakest)[: len(to.capacities)]
         if not self._last_dealt:

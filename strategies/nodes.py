@@ -79,6 +79,7 @@ class NodeStrategy(Strategy):
     allowance: Allowance = field(init=False)
     prepared: dict[int, Prepared] = field(default_factory=dict)
     counts: RoundCounts = field(default_factory=RoundCounts)
+    ended_early: str = ""  # why, if it did
     _names: dict[int, str] = field(default_factory=dict)
     _passed_over: set[int] = field(default_factory=set)
     _too_slow: set[str] = field(default_factory=set)
@@ -124,7 +125,8 @@ class NodeStrategy(Strategy):
                 evaluate_fn=evaluate_fn,
             )
         except AllowanceSpent as reason:
-            log(INFO, "The run ends here: %s", reason)
+            self.ended_early = str(reason)
+            log(WARNING, "The run ends here: %s", reason)
 
     def prepare(self, grid: Grid, server_round: int) -> None:
         """Have every node that is not prepared yet pack and encode its images.

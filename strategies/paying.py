@@ -76,4 +76,4 @@ class PayingStrategy(AnchoredStrategy):
                 f"a limit of {limit} bytes per node leaves too few of them a slice"
             )
         needed = min(self._least_cost(node_id) for node_id in node_ids)
-        raise InputError(f"{self.allowance.explain(needed, 'a round of a node')}.")
+        raise InputError(f"{self.allowance.explain(needed, 'the smallest round of a node')}.")

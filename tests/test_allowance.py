@@ -94,9 +94,11 @@ def test_a_limit_of_the_run_ends_it_while_every_node_is_within(strategy, federat
     seen = run(federation, 20)
     spent, _ = sums(federation)
     assert 3 <= len(seen) < 20
+    assert f"a limit of {limit} bytes" in federation.strategy.ended_early
     assert max(spent.values()) <= limit
     assert min(spent.values()) > 0.6 * limit
     # Rounds that were paid for are those of a run without a limit.
+    assert unlimited.strategy.ended_early == ""
     for (_, limited), (_, plain) in zip(seen[1:3], run_again(strategy, federate), strict=True):
         if strategy != "heterofl":
             assert all((limited[name] == plain[name]).all() for name in plain)
@@ -147,7 +149,7 @@ def test_what_statistics_gave_counts_in_the_round_that_brings_it(federate):
         ),
         (
             {"max_bytes_per_node_round": 3000, "strategy": "fedavg"},
-            r"max-bytes-per-node-round = 3000 is less than the \d+ bytes that a round of a node",
+            r"max-bytes-per-node-round = 3000 is less than the \d+ bytes that the smallest round",
         ),
         (
             {"max_bytes_per_node": 50_000, "anchor": "ridge"},
@@ -156,7 +158,7 @@ def test_what_statistics_gave_counts_in_the_round_that_brings_it(federate):
         ),
         (
             {"max_bytes_per_node_round": 120_000, "anchor": "ridge"},
-            r"max-bytes-per-node-round = 120000 is less than the \d+ bytes that a round of a node",
+            r"max-bytes-per-node-round = 120000 is less than the \d+ bytes that the smallest round",
         ),
         (
             {"max_bytes_per_node": 50_000, "strategy": "fed3r"},

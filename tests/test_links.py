@@ -159,5 +159,5 @@ def test_a_ledger_of_an_earlier_version_is_one_sentence(tmp_path):
     (tmp_path / "ledger.csv").write_text(header + "1,a,down,train,10,20\n")
     with pytest.raises(InputError, match=r"lacks 'link_bytes_down': the run is of an earlier"):
         read_node_rounds(tmp_path)
-    with pytest.raises(InputError, match=r"no readable ledger\.csv"):
+    with pytest.raises(InputError, match=r"it has no ledger\.csv"):
         read_node_rounds(tmp_path / "absent")

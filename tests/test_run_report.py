@@ -109,6 +109,13 @@ def test_columns_that_are_not_known_are_shown_as_well(finished):
     assert "spare bytes" in headers["Bytes per node"]
 
 
+def test_a_run_that_a_limit_ended_early_says_so(finished):
+    (finished / "accuracy.png").touch()
+    (finished / "summary.json").write_text('{"ended_early": "a limit of 5 bytes"}')
+    (run,) = report(finished)["runs"]
+    assert run["notes"] == ["The run ended after round 2: a limit of 5 bytes."]
+
+
 def test_a_run_of_an_old_version_without_ledger_still_has_its_bytes(finished):
     (finished / "ledger.csv").unlink()
     (finished / "summary.json").write_text('{"clients": 2}')
