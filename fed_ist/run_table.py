@@ -30,7 +30,7 @@ def render_table(runs: Sequence[tuple[str, Mapping[str, object]]]) -> str:
     """One line a run, from its summary.json.
 
     Bytes of a round are arrays (payload) of one node, with what was sent once spread over the
-    rounds; the formula is that of a slice; the sum is messages.
+    rounds; the formula is that of a slice in float32; the sum is messages.
     """
     rows = [HEADER, tuple("---" for _ in HEADER)]
     rows += [_row(name, summary) for name, summary in runs]
