@@ -122,6 +122,8 @@ def _environment(folder: Path, certificates: Certificates | None) -> dict[str, s
         "FLWR_DISABLE_UPDATE_CHECK": "1",
         "XDG_CACHE_HOME": str(folder / "cache"),
         "PYTHONUNBUFFERED": "1",
+        # All nodes are on this machine, and small matrices are slower in several threads.
+        "OMP_NUM_THREADS": "1",
     }
 
 

@@ -98,7 +98,7 @@ def test_tls_more_objects_and_smaller_packets_cost_more(way, n_bytes, n_objects)
 
     assert cost(tls=False) < cost(tls=True) < cost(n_objects + 1)
     assert cost() <= cost(mtu_bytes=1280)
-    if n_bytes > 5000:
+    if n_bytes > 20_000 * n_objects:  # then they are more packets
         assert cost() < cost(mtu_bytes=1280)
 
 
