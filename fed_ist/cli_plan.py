@@ -59,7 +59,7 @@ def plan(
     question = Question(accuracy, device, n_round_trips, images_per_s, vit_rounds)
     if out:
         require_writable(out, "--out")
-    found = make_plans([read_run(run) for run in runs], choose_links(link), question)
+    found = make_plans([read_run(run) for run in dict.fromkeys(runs)], choose_links(link), question)
     typer.echo(render_plans(found))
     if out:
         write_plans(found, out)
