@@ -99,7 +99,8 @@ def encoded_bytes(shapes: Shapes, codec: str) -> int:
     if codec in NUMBER_BYTES:
         return HEADER_BYTES + NUMBER_BYTES[codec] * n
     n_codes = n if codec == "int8" else -(-n // 2)
-    return HEADER_BYTES + 2 * len(_row_lengths(shapes)) + n_codes
+    n_rows = sum(math.prod(shape[:-1]) for shape in shapes.values())
+    return HEADER_BYTES + 2 * n_rows + n_codes
 
 
 def shapes_of(arrays: Params) -> dict[str, tuple[int, ...]]:

@@ -36,7 +36,11 @@ def read_node_rounds(run: Path) -> list[NodeRound]:
     path = run / "ledger.csv"
     if not path.is_file():
         raise InputError(f"'{run}' is no run: it has no ledger.csv. Give results/<run>.")
-    lines = read_table(path, LEDGER_COLUMNS, [])
+    return sum_node_rounds(read_table(path, LEDGER_COLUMNS, []), run)
+
+
+def sum_node_rounds(lines: Sequence[Row], run: Path) -> list[NodeRound]:
+    """The same of a ledger that was read; `run` is the folder that an `InputError` names."""
     sent: dict[tuple[int, str], LinkBytes] = {}
     trips: dict[tuple[int, str], int] = {}
     for line in lines:

@@ -15,7 +15,7 @@ from fed_ist.config import kebab
 from fed_ist.errors import InputError
 from fed_ist.ledger import DIRECTIONS
 from fed_ist.link_bytes import bytes_of_waiting
-from fed_ist.link_costs import cost_rows, read_node_rounds, total_rows
+from fed_ist.link_costs import cost_rows, sum_node_rounds, total_rows
 from fed_ist.links import Link, read_links
 from fed_ist.parts import Data, render_page
 from fed_ist.paths import require_writable
@@ -118,7 +118,7 @@ def on_links(run: RunFiles) -> list[Row]:
     Empty for runs of earlier versions, whose ledgers do not tell.
     """
     try:
-        node_rounds = read_node_rounds(run.path)
+        node_rounds = sum_node_rounds(run.ledger, run.path)
     except InputError:
         return []
     rows = []

@@ -16,7 +16,7 @@ from fed_ist.curves import Curve
 from fed_ist.pages import show_accuracy, table_line
 from fed_ist.report import readable_bytes
 from sims.cases import Case, configure
-from sims.compare import ANCHORED, PARTITIONS, REMEDY, ROTATING
+from sims.compare import ANCHORED, PARTITIONS, REMEDY, ROTATING, coded
 from sims.variants import run_variants
 
 CLIENTS, SEEDS = 8, 3
@@ -28,11 +28,6 @@ METHODS: dict[str, dict[str, Value]] = {
     ANCHOR: {"strategy": "ist", "groups": CLIENTS, **ANCHORED, **ROTATING},
 }
 EXACT = "fp32"
-
-
-def coded(codec: str, **more: Value) -> dict[str, Value]:
-    """Slices in a codec both ways, updates back."""
-    return {"down-codec": codec, "up-codec": codec, "reply": "update", **more}
 
 
 CODECS: dict[str, dict[str, Value]] = {

@@ -33,14 +33,14 @@ REMEDY: dict[str, Value] = {"label-skew": "calibrate", "proximal": 0.1}
 # Groups that stay together have one hidden layer.
 ROTATING: dict[str, Value] = {"dealing": "rotating", "hidden-layers": 1}
 ANCHORED: dict[str, Value] = {"anchor": "ridge", **REMEDY}
-# Slices in 4 bits a number both ways.
-FEWEST: dict[str, Value] = {
-    "down-codec": "int4",
-    "up-codec": "int4",
-    "reply": "update",
-    "statistics-codec": "fp16",
-    "zstd": True,
-}
+
+
+def coded(codec: str, **more: Value) -> dict[str, Value]:
+    """Slices in a codec both ways, updates back."""
+    return {"down-codec": codec, "up-codec": codec, "reply": "update", **more}
+
+
+FEWEST = coded("int4", zstd=True) | {"statistics-codec": "fp16"}
 CHOSEN = "ist + anchor"
 METHODS: dict[str, dict[str, Value]] = {
     CHOSEN: {"strategy": "ist", **ANCHORED},

@@ -20,7 +20,7 @@ from fed_ist.ledger import Ledger, Transfer
 from fed_ist.link_bytes import bytes_of_message
 from fed_ist.rng import generator
 from strategies.replies import RejectedError, read_device, read_scalars
-from strategies.wire import count_objects, message_bytes, payload_bytes, to_record
+from strategies.wire import message_bytes, payload_bytes, to_record, weigh
 
 POLL_S = 1.0
 PREPARED_BYTES = 1200  # of the answer of a node that is prepared, at most
@@ -140,10 +140,10 @@ class NodeStrategy(Strategy):
         log(INFO, "Preparing %d nodes: they mask, pack and encode their images", len(new))
         timeout_s = self.config.prepare_timeout_s
         asked = {protocol.PROTOCOL: protocol.VERSION}
-        messages = self._queries(MessageType.QUERY, asked, new, server_round, timeout_s)
-        needed = message_bytes(messages[0]) + PREPARED_BYTES
-        messages = self._affordable(messages, server_round, PREPARED_BYTES, "its preparation")
+        queries = self._queries(MessageType.QUERY, asked, new, server_round, timeout_s)
+        messages = self._affordable(queries, server_round, PREPARED_BYTES, "its preparation")
         if not messages and server_round == 0:
+            needed = message_bytes(queries[0]) + PREPARED_BYTES
             raise InputError(f"{self.allowance.explain(needed, 'preparing a node')}.")
         self._passed_over |= set(new) - {message.metadata.dst_node_id for message in messages}
         replies = {
@@ -301,8 +301,7 @@ class NodeStrategy(Strategy):
         metadata = message.metadata
         node_id = metadata.dst_node_id if direction == "down" else metadata.src_node_id
         kind = "error" if message.has_error() else KINDS[metadata.message_type]
-        payload, whole = payload_bytes(message), message_bytes(message)
-        n_objects = count_objects(message)
+        payload, (whole, n_objects) = payload_bytes(message), weigh(message)
         link = bytes_of_message(direction, whole, n_objects)
         name = self._name(node_id)
         self.ledger.add(

@@ -126,11 +126,17 @@ class SliceStrategy(PayingStrategy):
             if self.pays_for(server_round, node_id, shapes_of(slice_)):
                 self._errands[node_id] = Errand(subnet, capacities[i], slice_)
         self.counts.asked = len(self._errands)
-        return [self._message(server_round, node_id, widths) for node_id in self._errands]
+        return [
+            self._message(server_round, i, node_id, widths)
+            for i, node_id in enumerate(self._errands)
+        ]
 
-    def _message(self, server_round: int, node_id: int, widths: Mapping[str, int]) -> Message:
+    def _message(
+        self, server_round: int, number: int, node_id: int, widths: Mapping[str, int]
+    ) -> Message:
+        """The errand of a node, the `number`-th of the round."""
         errand, config = self._errands[node_id], self.config
-        rng = generator(config.seed, "down", server_round, list(self._errands).index(node_id))
+        rng = generator(config.seed, "down", server_round, number)
         task: dict[str, Any] = {
             protocol.ROUND: server_round,
             protocol.WIDTHS: layer_widths(errand.sent),

@@ -41,8 +41,15 @@ def payload_bytes(message: Message) -> int:
 
 
 def message_bytes(message: Message) -> int:
-    """Bytes of a Flower message as sent: all the objects that it is made of, serialised.
+    """Bytes of a Flower message as sent; see `weigh`."""
+    return weigh(message)[0]
 
+
+def weigh(message: Message) -> tuple[int, int]:
+    """(bytes of a Flower message as sent: all the objects that it is made of, serialised; how many
+    objects these are, each with a request of its own).
+
+    Equal objects, such as arrays of zeros, are one: an object's id is a digest of its content.
     Flower draws the ids of runs, nodes and tasks at random, and small ones take a byte or two less.
     Each is counted at its full width, so that two identical runs weigh the same.
     """
@@ -62,12 +69,5 @@ def message_bytes(message: Message) -> int:
     )
     part = {"error": message.error} if message.has_error() else {"content": message.content}
     wide = Message(**part, metadata=metadata)  # type: ignore[call-overload]
-    return sum(len(value.deflate()) for value in get_all_nested_objects(wide).values())
-
-
-def count_objects(message: Message) -> int:
-    """How many objects a Flower message is sent as, each with a request of its own.
-
-    Equal objects, such as arrays of zeros, are one: an object's id is a digest of its content.
-    """
-    return len(get_all_nested_objects(message))
+    objects = get_all_nested_objects(wide).values()
+    return sum(len(value.deflate()) for value in objects), len(objects)

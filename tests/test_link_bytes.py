@@ -13,7 +13,7 @@ from fed_ist.link_bytes import (
     bytes_of_waiting,
     round_trips,
 )
-from strategies.wire import count_objects, message_bytes
+from strategies.wire import weigh
 
 SIZES = st.integers(400, 20_000_000)
 OBJECTS = st.integers(1, 40)
@@ -107,7 +107,7 @@ def test_equal_arrays_are_one_object_and_each_line_of_the_ledger_has_its_estimat
     equal = {name: Array(np.zeros(3, np.float32)) for name in "ab"}
     other = equal | {"b": Array(np.ones(3, np.float32))}
     counts = [
-        count_objects(Message(RecordDict({"x": ArrayRecord(arrays)}), 1, "train"))
+        weigh(Message(RecordDict({"x": ArrayRecord(arrays)}), 1, "train"))[1]
         for arrays in (equal, other)
     ]
     assert counts[1] == counts[0] + 2  # an array, and its chunk
@@ -118,8 +118,8 @@ def test_equal_arrays_are_one_object_and_each_line_of_the_ledger_has_its_estimat
         federation.sent("train", 1).values(),
         strict=True,
     ):
-        n_objects = count_objects(message)
-        link = bytes_of_message("down", message_bytes(message), n_objects)
+        n_bytes, n_objects = weigh(message)
+        link = bytes_of_message("down", n_bytes, n_objects)
         assert (int(line["link_bytes_down"]), int(line["link_bytes_up"])) == (link.down, link.up)
         assert int(line["n_objects"]) == n_objects
     total = sum(int(line["link_bytes_up"]) for line in lines)
