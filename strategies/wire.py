@@ -4,7 +4,10 @@ import math
 
 import numpy as np
 from flwr.app import Array, ArrayRecord, Message, Metadata
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    no_object_id_recompute,
+)
 
 from fed_ist.heads import Params
 
@@ -69,5 +72,6 @@ def weigh(message: Message) -> tuple[int, int]:
     )
     part = {"error": message.error} if message.has_error() else {"content": message.content}
     wide = Message(**part, metadata=metadata)  # type: ignore[call-overload]
-    objects = get_all_nested_objects(wide).values()
-    return sum(len(value.deflate()) for value in objects), len(objects)
+    with no_object_id_recompute():  # else each object is hashed again for each that holds it
+        objects = get_all_nested_objects(wide).values()
+        return sum(len(value.deflate()) for value in objects), len(objects)
