@@ -19,7 +19,14 @@ from fed_ist.heads import Params, init_params
 from fed_ist.ledger import Ledger, Transfer
 from fed_ist.link_bytes import bytes_of_message
 from fed_ist.rng import generator
-from strategies.replies import RejectedError, read_device, read_scalars
+from strategies.replies import (
+    RejectedError,
+    read_capacity,
+    read_device,
+    read_partition,
+    read_prepared,
+    require_size,
+)
 from strategies.wire import message_bytes, payload_bytes, to_record, weigh
 
 POLL_S = 1.0
@@ -50,8 +57,9 @@ class Prepared:
 
 @dataclass
 class RoundCounts:
-    """Nodes asked in a round, replies that came, and how many of these were refused.
+    """Nodes asked to train in a round, slices that came back, and replies that were refused.
 
+    rejected: of any kind; also of nodes that were to prepare or to send statistics.
     compute_s: seconds that nodes whose replies were accepted spent on training, summed.
     multiply_adds: of this training, as the sizes of slices and of local data tell.
     """
@@ -153,7 +161,7 @@ class NodeStrategy(Strategy):
         for message in messages:
             node_id = message.metadata.dst_node_id
             if node_id in replies:
-                self._note_prepared(node_id, replies[node_id])
+                self._note_prepared(node_id, replies[node_id], grid)
             if node_id not in self.prepared:
                 self._passed_over.add(node_id)
                 log(WARNING, "Node %d is passed over: it could not be prepared", node_id)
@@ -184,24 +192,33 @@ class NodeStrategy(Strategy):
             for node_id in node_ids
         ]
 
-    def _note_prepared(self, node_id: int, reply: Message) -> None:
+    def _note_prepared(self, node_id: int, reply: Message, grid: Grid) -> None:
         try:
-            counts = read_scalars(reply, protocol.METRICS, protocol.PREPARED)
-            device = read_device(reply)
+            require_size(reply, message_bytes(reply), PREPARED_BYTES)
+            counts, device = read_prepared(reply), read_device(reply)
+            partition = read_partition(reply)
+            capacity = read_capacity(reply, self._usual_capacity(partition))
+            name = self._free_name(node_id, partition, grid)
         except RejectedError as reason:
+            self.counts.rejected += 1
             log(WARNING, "Node %d: %s", node_id, reason)
             return
-        metrics = reply.content.metric_records[protocol.METRICS]
-        partition = metrics.get(protocol.PARTITION)
-        capacity = metrics.get(protocol.CAPACITY, self._usual_capacity(partition))
-        if not isinstance(capacity, float) or not 0 < capacity <= 1:
-            log(WARNING, "Node %d: its '%s' is %r", node_id, protocol.CAPACITY, capacity)
-            return
-        name = self._names[node_id] = str(node_id if partition is None else partition)
+        self._names[node_id] = name
         if self.config.round_deadline_s:
             n_examples = int(counts[protocol.NUM_EXAMPLES])
             capacity = min(capacity, self._share_in_time(name, device, n_examples))
         self.prepared[node_id] = Prepared(name, counts, capacity)
+
+    def _free_name(self, node_id: int, partition: int | None, grid: Grid) -> str:
+        """The name of a node; raises `RejectedError` where another that is connected has it.
+
+        It would spend the other's bytes, and keep its statistics out.
+        """
+        name = str(node_id if partition is None else partition)
+        others = set(grid.get_node_ids()) & set(self.prepared) - {node_id}
+        if any(self.prepared[other].name == name for other in others):
+            raise RejectedError(f"its '{protocol.PARTITION}' is {name}, which another node has")
+        return name
 
     def _share_in_time(self, name: str, device: Device, n_examples: int) -> float:
         """The largest share of the neurons with which a node meets `round-deadline-s`."""
@@ -216,10 +233,10 @@ class NodeStrategy(Strategy):
         log(INFO, "Node %s gets up to %d of %d neurons", name, n_neurons, width)
         return n_neurons / width
 
-    def _usual_capacity(self, partition: object) -> float:
+    def _usual_capacity(self, partition: int | None) -> float:
         """Simulated nodes take the levels in turn; others have the first until they say more."""
         levels = self.config.capacity_levels
-        return levels[partition % len(levels)] if isinstance(partition, int) else levels[0]
+        return levels[0] if partition is None else levels[partition % len(levels)]
 
     def wait_for_nodes(self, grid: Grid, timeout_s: float) -> bool:
         """Whether `min-nodes` nodes are connected, waiting for them up to `timeout_s`."""
@@ -296,8 +313,8 @@ class NodeStrategy(Strategy):
     def _name(self, node_id: int) -> str:
         return self._names.get(node_id, str(node_id))
 
-    def _enter(self, server_round: int, direction: str, message: Message) -> None:
-        """Write a message to or from a node into the ledger."""
+    def _enter(self, server_round: int, direction: str, message: Message) -> int:
+        """Write a message to or from a node into the ledger; returns its bytes."""
         metadata = message.metadata
         node_id = metadata.dst_node_id if direction == "down" else metadata.src_node_id
         kind = "error" if message.has_error() else KINDS[metadata.message_type]
@@ -310,3 +327,4 @@ class NodeStrategy(Strategy):
             )
         )
         self.allowance.enter(server_round, name, whole)
+        return whole
