@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
+from flwr.app import Context
 
 from fed_ist.config import RunConfig
 from fed_ist.embeddings import Embeddings, embed, mask_spec
@@ -32,6 +33,16 @@ class Node:
     number: int
     n_nodes: int
     data_path: str
+
+
+def identify(context: Context) -> Node:
+    """Who this node is, from its node config."""
+    settings = context.node_config
+    if "data-path" in settings:
+        return Node(context.node_id, 0, str(settings["data-path"]))
+    if "partition-id" in settings:
+        return Node(int(settings["partition-id"]), int(settings["num-partitions"]), "")
+    return Node(context.node_id, 0, "")
 
 
 @lru_cache(maxsize=1)

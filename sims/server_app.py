@@ -16,6 +16,7 @@ from fed_ist.encoder import Encoder, create_encoder
 from fed_ist.errors import InputError
 from fed_ist.ledger import Ledger
 from fed_ist.paths import cache_dir, results_dir
+from fed_ist.privacy import epsilon_after
 from fed_ist.report import draw_accuracy, readable_bytes
 from fed_ist.results import Model, Round, RunFolder, write_atomic
 from fed_ist.run_report import write_report
@@ -54,6 +55,8 @@ def run(grid: Grid, config: RunConfig, encoder: Encoder, folder: RunFolder) -> N
     strategy = STRATEGIES[config.strategy](config, class_names, encoder.embed_dim, ledger)
     strategy.require_nodes(grid)
     folder.write_config(config, len(strategy.prepared))
+    if config.dp_clip_norm:
+        log(INFO, "%s", describe_privacy(config))
     recorder = Recorder(config, folder, strategy, encoder, test, started)
     strategy.run(grid, recorder.record)
     ledger.close()
@@ -68,6 +71,16 @@ def run(grid: Grid, config: RunConfig, encoder: Encoder, folder: RunFolder) -> N
         readable_bytes(ledger.message_bytes["down"]),
         readable_bytes(ledger.message_bytes["up"]),
         folder.path,
+    )
+
+
+def describe_privacy(config: RunConfig) -> str:
+    """What `dp-epsilon` is in all rounds, for a node that takes part in each."""
+    total = epsilon_after(config.num_rounds, config.dp_epsilon, config.dp_delta)
+    return (
+        f"Each round is ({config.dp_epsilon:g}, {config.dp_delta:g}) private for a node's images, "
+        f"{config.num_rounds} together ({total:.4g}, {config.dp_delta:g}); counts and statistics "
+        "are not covered"
     )
 
 
@@ -165,6 +178,7 @@ class Recorder:
             "clients": len(prepared),
             "asked": sum(row.asked for row in rounds),
             "answered": sum(row.answered for row in rounds),
+            "rejected": sum(row.rejected for row in rounds),
             "groups": groups,
             "strategy": config.strategy,
             "dealing": config.dealing,
@@ -178,6 +192,12 @@ class Recorder:
             "capacities": config.capacities,
             "round_deadline_s": config.round_deadline_s,
             "devices": config.devices,
+            "aggregation": config.aggregation,
+            "trim_share": config.trim_share,
+            "clip_norm": config.clip_norm,
+            "dp_clip_norm": config.dp_clip_norm,
+            "dp_epsilon": config.dp_epsilon,
+            "dp_delta": config.dp_delta,
             "down_codec": config.down_codec,
             "up_codec": config.up_codec,
             "reply": config.reply,
