@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from clients.data import NodeData, OwnImages, texts
 from clients.device import declared_device, measured_device
-from clients.node import Node
+from clients.node import Node, device
 from clients.work import encode_reply, largest_changes, statistics, train_slice
 from fed_ist import protocol
 from fed_ist.anchors import anchor_shapes, inputs_shapes, with_projection
@@ -43,11 +43,10 @@ VERSION = "version"  # of a part of the classifier that statistics gave, in its 
 def identify(context: Context) -> Node:
     """Who this node is, from its node config."""
     settings = context.node_config
-    if "data-path" in settings:
-        return Node(context.node_id, 0, str(settings["data-path"]))
-    if "partition-id" in settings:
+    if "partition-id" in settings and "data-path" not in settings:
         return Node(int(settings["partition-id"]), int(settings["num-partitions"]), "")
-    return Node(context.node_id, 0, "")
+    name, data_path = (str(settings.get(key, "")) for key in ("name", "data-path"))
+    return device(context.node_id, name, data_path)
 
 
 def create_app(data: NodeData) -> ClientApp:
@@ -72,10 +71,13 @@ def create_app(data: NodeData) -> ClientApp:
                 metrics[protocol.CAPACITY] = _capacity(context.node_config["capacity"])
             if config.round_deadline_s:
                 embed_dim = data.passes(context, node, config)(0)[0].shape[1]
-                device = measured_device(declared, config, embed_dim, len(names))
-                found = zip(protocol.DEVICE, astuple(device), strict=True)
-                metrics.update({name: value for name, value in found if value is not None})
-            return RecordDict({protocol.METRICS: MetricRecord(metrics)})
+                measured = measured_device(declared, config, embed_dim, len(names))
+                parts = zip(protocol.DEVICE, astuple(measured), strict=True)
+                metrics.update({name: value for name, value in parts if value is not None})
+            found = RecordDict({protocol.METRICS: MetricRecord(metrics)})
+            if node.name:
+                found[protocol.REPLY] = ConfigRecord({protocol.NAME: node.name})
+            return found
 
         return _answer(message, work)
 

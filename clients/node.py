@@ -1,5 +1,6 @@
 """A node's own images: where they are, and their embeddings."""
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
@@ -15,6 +16,7 @@ from fed_ist.errors import InputError
 from fed_ist.images import ImageSource, folder_source
 from fed_ist.masks import MASKS
 from fed_ist.paths import cache_dir
+from fed_ist.protocol import NAME_PATTERN
 
 if TYPE_CHECKING:  # a round over cached embeddings must not import timm
     from fed_ist.encoder import Encoder
@@ -24,14 +26,34 @@ if TYPE_CHECKING:  # a round over cached embeddings must not import timm
 class Node:
     """Who this node is.
 
-    number: its partition in a simulation, Flower's node id in a deployment.
+    number: what its random streams depend on: its partition in a simulation; in a deployment its
+        name if that is a number, so that nodes named 0, 1, ... repeat a simulation.
     n_nodes: nodes in the simulation; 0 in a deployment.
     data_path: its own image folder; empty in a simulation.
+    name: what its owner calls it; empty where nobody said.
     """
 
     number: int
     n_nodes: int
     data_path: str
+    name: str = ""
+
+
+def device(node_id: int, name: str, data_path: str) -> Node:
+    """A node of a deployment; without a name its number is Flower's id.
+
+    Raises `InputError` for a name that would not fit into a line of a table.
+    """
+    if not name:
+        return Node(node_id, 0, data_path)
+    if not NAME_PATTERN.fullmatch(name):
+        raise InputError(
+            f"name = {name!r} is not possible: give up to 40 letters, digits, '.', '_' or '-'."
+        )
+    if name.isdecimal():
+        return Node(int(name), 0, data_path, name)
+    digest = hashlib.sha256(name.encode()).digest()  # hash() differs between processes
+    return Node(int.from_bytes(digest[:8], "big"), 0, data_path, name)
 
 
 @lru_cache(maxsize=1)

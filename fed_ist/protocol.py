@@ -1,5 +1,7 @@
 """The words in which server and nodes talk: names of records and keys in Flower messages."""
 
+import re
+
 # Raised with every change that a node or a server of an earlier version would not understand.
 VERSION = 2
 
@@ -38,6 +40,8 @@ STATISTICS_QUERY = "query.statistics"  # Flower's message type: an action "stati
 LOSS = "loss"
 SECONDS = "seconds"
 
+NAME = "name"  # of a prepared node whose owner gave it one
+
 # Keys of METRICS
 PARTITION = "partition"  # of a simulated node only
 NUM_EXAMPLES = "num-examples"  # of REPLY too
@@ -57,3 +61,6 @@ PREPARED = (
     RAW_BYTES,
     PACKED_BYTES,
 )
+
+# What a node may be called: a word in tables and logs
+NAME_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,40}")

@@ -1,7 +1,7 @@
 """What all strategies share of dealing with nodes: wait for them, prepare, ask, count bytes."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import INFO, WARNING
 
@@ -19,7 +19,7 @@ from fed_ist.heads import Params, init_params
 from fed_ist.ledger import Ledger, Transfer
 from fed_ist.link_bytes import bytes_of_message
 from fed_ist.rng import generator
-from strategies.replies import RejectedError, read_device, read_scalars
+from strategies.replies import RejectedError, read_device, read_name, read_scalars
 from strategies.wire import message_bytes, payload_bytes, to_record, weigh
 
 POLL_S = 1.0
@@ -35,10 +35,15 @@ class AllowanceSpent(Exception):  # noqa: N818 - it ends a run as it should end
     """Too few nodes may receive and send another slice."""
 
 
+class NameTakenError(Exception):
+    """Two nodes with one name are connected."""
+
+
 @dataclass
 class Prepared:
-    """A node that has its embeddings ready. `name` is its partition where it is simulated.
+    """A node that has its embeddings ready.
 
+    name: its partition where it is simulated; else what its owner calls it, or Flower's id.
     capacity: the share of the neurons that it can train, in (0, 1]: what it was told, or less where
         a round has a deadline.
     """
@@ -150,10 +155,15 @@ class NodeStrategy(Strategy):
             reply.metadata.src_node_id: reply
             for reply in grid.send_and_receive(messages, timeout=timeout_s)
         }
+        connected = set(grid.get_node_ids())
         for message in messages:
             node_id = message.metadata.dst_node_id
-            if node_id in replies:
-                self._note_prepared(node_id, replies[node_id])
+            try:
+                if node_id in replies:
+                    self._note_prepared(node_id, replies[node_id], connected)
+            except NameTakenError as reason:
+                log(WARNING, "Node %d is asked again in the next round: %s", node_id, reason)
+                continue
             if node_id not in self.prepared:
                 self._passed_over.add(node_id)
                 log(WARNING, "Node %d is passed over: it could not be prepared", node_id)
@@ -184,10 +194,12 @@ class NodeStrategy(Strategy):
             for node_id in node_ids
         ]
 
-    def _note_prepared(self, node_id: int, reply: Message) -> None:
+    def _note_prepared(self, node_id: int, reply: Message, connected: Container[int]) -> None:
         try:
             counts = read_scalars(reply, protocol.METRICS, protocol.PREPARED)
             device = read_device(reply)
+            name = read_name(reply) or str(node_id)
+            self._make_way(name, connected)
         except RejectedError as reason:
             log(WARNING, "Node %d: %s", node_id, reason)
             return
@@ -197,11 +209,20 @@ class NodeStrategy(Strategy):
         if not isinstance(capacity, float) or not 0 < capacity <= 1:
             log(WARNING, "Node %d: its '%s' is %r", node_id, protocol.CAPACITY, capacity)
             return
-        name = self._names[node_id] = str(node_id if partition is None else partition)
+        self._names[node_id] = name = name if partition is None else str(partition)
         if self.config.round_deadline_s:
             n_examples = int(counts[protocol.NUM_EXAMPLES])
             capacity = min(capacity, self._share_in_time(name, device, n_examples))
         self.prepared[node_id] = Prepared(name, counts, capacity)
+
+    def _make_way(self, name: str, connected: Container[int]) -> None:
+        """A device that returns under another id of Flower's takes the place that it had; raises
+        `NameTakenError` while that one is connected, as it is for some seconds after a cut.
+        """
+        for other in [i for i, node in self.prepared.items() if node.name == name]:
+            if other in connected:
+                raise NameTakenError(f"node {other}, which is connected, is called '{name}' too")
+            del self.prepared[other]
 
     def _share_in_time(self, name: str, device: Device, n_examples: int) -> float:
         """The largest share of the neurons with which a node meets `round-deadline-s`."""

@@ -47,6 +47,15 @@ def read_device(reply: Message) -> Device:
     return Device(*values)
 
 
+def read_name(reply: Message) -> str:
+    """What a prepared node is called, "" if nothing; raises `RejectedError` for what is no name."""
+    record = _content(reply).config_records.get(protocol.REPLY, {})
+    name = record.get(protocol.NAME, "")
+    if name != "" and not (isinstance(name, str) and protocol.NAME_PATTERN.fullmatch(name)):
+        raise RejectedError(f"its '{protocol.NAME}' is not possible")
+    return name
+
+
 def read_arrays(reply: Message, wanted: Layout) -> dict[str, NDArray[Any]]:
     """The arrays of a reply, of just these names, shapes and dtypes, and all finite.
 
