@@ -1,6 +1,7 @@
 """What each node may still receive and send: limits of a round and of the run, in message bytes."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 NO_LIMIT = 0
@@ -22,6 +23,10 @@ class Allowance:
         """Note a message to or from the node."""
         self._in_run[node] += n_bytes
         self._in_round[server_round, node] += n_bytes
+
+    def resume(self, in_run: Mapping[str, int]) -> None:
+        """Begin with these bytes of an earlier part of the run."""
+        self._in_run = Counter(in_run)
 
     def left_in_round(self, server_round: int, node: str) -> float:
         """Bytes that this round leaves to the node; infinite without a limit."""

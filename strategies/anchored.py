@@ -4,16 +4,22 @@ from dataclasses import dataclass, field
 from logging import INFO
 from typing import Any
 
+import numpy as np
 from flwr.common import log
 from flwr.serverapp import Grid
 
 from fed_ist import protocol
 from fed_ist.anchors import WEIGHT, solve_anchor, solve_inputs, start_silent, with_projection
+from fed_ist.checkpoint import State, prefixed
 from fed_ist.codecs import decode, encode, shapes_of
 from fed_ist.heads import Params
 from fed_ist.rng import generator
 from fed_ist.statistics import Gram, add
 from strategies.gathering import GatheringStrategy
+
+# Of a saved state: prefixes of arrays, and keys of values
+FIXED, DECODED, GRAMS, SUMS = "fixed-data/", "fixed/", "gram/", "sums/"
+VERSIONS, COUNTED, NOISE = "versions", "counted", "noise"
 
 
 @dataclass
@@ -33,6 +39,29 @@ class AnchoredStrategy(GatheringStrategy):
     def initial(self, params: Params, grid: Grid) -> Params:
         self.renew_fixed(grid, 0)
         return self.whole(start_silent(params) if WEIGHT in self.fixed else params)
+
+    def save(self) -> State:
+        state = super().save()
+        for part, data in self.fixed_data.items():
+            state.arrays[f"{FIXED}{part}"] = np.frombuffer(data, np.uint8)
+        state.arrays.update(prefixed(DECODED, self.fixed))
+        for kind, sums in self._sums.items():
+            state.arrays.update({f"{GRAMS}{kind}": sums.gram, f"{SUMS}{kind}": sums.sums})
+        state.values[VERSIONS] = dict(self._versions)
+        state.values[COUNTED] = {kind: sorted(names) for kind, names in self._counted.items()}
+        state.values[NOISE] = {kind: sums.noise for kind, sums in self._sums.items()}
+        return state
+
+    def restore(self, state: State) -> None:
+        super().restore(state)
+        self.fixed_data = {part: data.tobytes() for part, data in state.under(FIXED).items()}
+        self.fixed = state.under(DECODED)
+        sums, noise = state.under(SUMS), state.values[NOISE]
+        self._sums = {
+            kind: Gram(gram, sums[kind], noise[kind]) for kind, gram in state.under(GRAMS).items()
+        }
+        self._versions = dict(state.values[VERSIONS])
+        self._counted = {kind: set(names) for kind, names in state.values[COUNTED].items()}
 
     def whole(self, params: Params) -> Params:
         """The classifier as it is evaluated: with what statistics gave it."""

@@ -13,6 +13,7 @@ from flwr.serverapp.strategy import Strategy
 from fed_ist import protocol
 from fed_ist.allowance import Allowance
 from fed_ist.capacity import Device, explain_misfit, largest_slice, plan_workload
+from fed_ist.checkpoint import Checkpoint, State
 from fed_ist.config import RunConfig
 from fed_ist.errors import InputError
 from fed_ist.heads import Params, init_params
@@ -20,9 +21,10 @@ from fed_ist.ledger import Ledger, Transfer
 from fed_ist.link_bytes import bytes_of_message
 from fed_ist.rng import generator
 from strategies.replies import RejectedError, read_device, read_name, read_scalars
-from strategies.wire import message_bytes, payload_bytes, to_record, weigh
+from strategies.wire import from_record, message_bytes, payload_bytes, to_record, weigh
 
 POLL_S = 1.0
+CAPACITIES = "capacities"  # key of a saved state: of nodes by name
 PREPARED_BYTES = 1200  # of the answer of a node that is prepared, at most
 KINDS = {
     MessageType.QUERY: "prepare",
@@ -86,6 +88,7 @@ class NodeStrategy(Strategy):
     counts: RoundCounts = field(default_factory=RoundCounts)
     ended_early: str = ""  # why, if it did
     _names: dict[int, str] = field(default_factory=dict)
+    _capacities: dict[str, float] = field(default_factory=dict)  # by name, of a resumed run
     _passed_over: set[int] = field(default_factory=set)
     _too_slow: set[str] = field(default_factory=set)
 
@@ -105,15 +108,35 @@ class NodeStrategy(Strategy):
         return params
 
     def run(
-        self, grid: Grid, evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None]
+        self,
+        grid: Grid,
+        evaluate_fn: Callable[[int, Params], None],
+        resumed: Checkpoint | None = None,
     ) -> None:
-        """All rounds, from a classifier drawn from the run's seed. The nodes have been required.
+        """All rounds, or those after the checkpoint's. The nodes have been required.
 
-        evaluate_fn: called with round 0 and what the run starts from, and after each round.
+        evaluate_fn: called after each round, and with round 0 and what the run starts from.
         Ends earlier where `max-bytes-per-node` leaves too few nodes another slice.
         """
+        try:
+            if resumed is None:
+                params = self.initial(self._drawn(), grid)
+                evaluate_fn(0, params)
+            else:
+                params = resumed.params
+            done = 0 if resumed is None else resumed.round
+            for server_round in range(done + 1, self.num_rounds + 1):
+                log(INFO, "[ROUND %d/%d]", server_round, self.num_rounds)
+                params = self._one_round(server_round, params, grid)
+                evaluate_fn(server_round, params)
+        except AllowanceSpent as reason:
+            self.ended_early = str(reason)
+            log(WARNING, "The run ends here: %s", reason)
+
+    def _drawn(self) -> Params:
+        """A classifier drawn from the run's seed."""
         config = self.config
-        params = init_params(
+        return init_params(
             self.embed_dim,
             config.hidden_dim,
             len(self.class_names),
@@ -121,17 +144,26 @@ class NodeStrategy(Strategy):
             config.hidden_layers,
             config.norm,
         )
-        try:
-            self.start(
-                grid,
-                to_record(self.initial(params, grid)),
-                num_rounds=self.num_rounds,
-                timeout=config.round_timeout_s,
-                evaluate_fn=evaluate_fn,
-            )
-        except AllowanceSpent as reason:
-            self.ended_early = str(reason)
-            log(WARNING, "The run ends here: %s", reason)
+
+    def _one_round(self, server_round: int, params: Params, grid: Grid) -> Params:
+        """The classifier after a round; Flower's own loop cannot begin but with the first."""
+        messages = self.configure_train(server_round, to_record(params), ConfigRecord(), grid)
+        replies = grid.send_and_receive(messages, timeout=self.config.round_timeout_s)
+        merged, metrics = self.aggregate_train(server_round, replies)
+        if merged is None:
+            return params
+        log(INFO, "Round %d: %s", server_round, metrics)
+        return from_record(merged)
+
+    def save(self) -> State:
+        """What the strategy remembers between rounds, beside what nodes say when they prepare."""
+        known = {node.name: node.capacity for node in self.prepared.values()}
+        return State(values={CAPACITIES: self._capacities | known})
+
+    def restore(self, state: State) -> None:
+        """Go on from what `save` gave, before any node is prepared."""
+        self.allowance.resume(self.ledger.bytes_of_node)
+        self._capacities = dict(state.values[CAPACITIES])
 
     def prepare(self, grid: Grid, server_round: int) -> None:
         """Have every node that is not prepared yet pack and encode its images.
@@ -213,6 +245,7 @@ class NodeStrategy(Strategy):
         if self.config.round_deadline_s:
             n_examples = int(counts[protocol.NUM_EXAMPLES])
             capacity = min(capacity, self._share_in_time(name, device, n_examples))
+            capacity = self._capacities.get(name, capacity)  # measured again, it would differ
         self.prepared[node_id] = Prepared(name, counts, capacity)
 
     def _make_way(self, name: str, connected: Container[int]) -> None:
@@ -255,15 +288,18 @@ class NodeStrategy(Strategy):
             time.sleep(POLL_S)
         return True
 
-    def require_nodes(self, grid: Grid) -> None:
-        """Wait for the nodes and prepare them; raises `InputError` where too few can take part."""
+    def require_nodes(self, grid: Grid, server_round: int = 0) -> None:
+        """Wait for the nodes and prepare them; raises `InputError` where too few can take part.
+
+        server_round: the last one that a resumed run has completed.
+        """
         wanted = self.config.min_nodes
         if not self.wait_for_nodes(grid, self.config.round_timeout_s):
             raise InputError(
                 f"min-nodes = {wanted}, but only {len(list(grid.get_node_ids()))} nodes are "
                 "connected. Start more (fed-ist run --nodes N in a simulation) or lower min-nodes."
             )
-        self.prepare(grid, 0)
+        self.prepare(grid, server_round)
         if len(self.prepared) < wanted:
             raise InputError(
                 f"min-nodes = {wanted}, but only {len(self.prepared)} nodes could prepare their "

@@ -49,7 +49,7 @@ def read_device(reply: Message) -> Device:
 
 def read_name(reply: Message) -> str:
     """What a prepared node is called, "" if nothing; raises `RejectedError` for what is no name."""
-    record = _content(reply).config_records.get(protocol.REPLY, {})
+    record = _content(reply).config_records.get(protocol.REPLY, ConfigRecord())
     name = record.get(protocol.NAME, "")
     if name != "" and not (isinstance(name, str) and protocol.NAME_PATTERN.fullmatch(name)):
         raise RejectedError(f"its '{protocol.NAME}' is not possible")
