@@ -9,6 +9,7 @@ import shutil
 import signal
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -195,21 +196,27 @@ def test_what_cuts_have_left_is_swept_away_but_not_what_is_being_built(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([fresh.name, "kept"])
 
 
-def keep_writing(folder: Path) -> None:
-    """All that a run and a node write, over and over, each time of another content and length."""
-    for number in itertools.count():
+def keep_writing(folder: Path, first: int) -> Iterator[None]:
+    """All that a run and a node write, over and over, each time of another content and length;
+    yields after each file or folder.
+    """
+    for number in itertools.count(first):
         n = 1 + number % 7
         values = np.full((1000 * n, 4), number, dtype=np.float32)
         labels = np.full(1000 * n, number, dtype=np.int64)
         entry = Embeddings(values, labels, Counts(1000 * n, 0, 0, 0, 0))
         store(folder / f"entry{number % 3}", entry)
+        yield
         images = np.full((50 * n, 16, 16, 3), number % 256, dtype=np.uint8)
         layout = PackLayout((2, 2), 8, 4, "raw", 50 * n, (0, 1, 2, 3))
         rows = images, np.arange(4), np.full(50 * n, number), np.full(50 * n, 1)
         list(write_packed(folder / "packed.arrow", layout, [rows]))
+        yield
         state = State({"a": values}, {"number": number})
         write_checkpoint(folder, Checkpoint(number, {"w": values}, state))
+        yield
         write_atomic(folder / "summary.json", json.dumps([number] * 1000 * n).encode())
+        yield
         run = folder / "run"
         shutil.rmtree(run, ignore_errors=True)
         made = RunFolder(folder, "run")
@@ -217,6 +224,7 @@ def keep_writing(folder: Path) -> None:
         for server_round in range(5):
             ledger.add(Transfer(server_round, "north", "up", "train", 1, 2, 3, 4, 5))
             made.add_round(Round(server_round, 0.5, 1.0, 1, 2, 3.0, 4, 5, 6, 7, 8))
+            yield
 
 
 def require_whole(folder: Path) -> None:
@@ -247,16 +255,22 @@ def require_whole(folder: Path) -> None:
 
 def test_nothing_half_written_is_ever_read_after_a_kill_at_any_point(tmp_path):
     draw = random.Random(0)
-    for _ in range(100):
+    for number in range(100):
+        ours, theirs = os.pipe()
         child = os.fork()
         if child == 0:
             with suppress(BaseException):
-                keep_writing(tmp_path)
+                for _ in keep_writing(tmp_path, number):
+                    os.write(theirs, b".")
             os._exit(1)
-        time.sleep(draw.uniform(0, 0.06))
+        os.close(theirs)
+        for _ in range(draw.randrange(9)):
+            os.read(ours, 1)
+        time.sleep(draw.uniform(0, 0.01))
         os.kill(child, signal.SIGKILL)
         _, status = os.waitpid(child, 0)
-        assert os.WTERMSIG(status) == signal.SIGKILL  # it was writing to the end
+        os.close(ours)
+        assert os.WIFSIGNALED(status)  # it was writing to the end
         require_whole(tmp_path)
     assert any(load_cached(path) for path in tmp_path.glob("entry*"))
     assert (tmp_path / FILE).exists()
