@@ -31,7 +31,7 @@ from fed_ist import protocol
 from fed_ist.anchors import anchor_shapes, inputs_shapes, with_projection
 from fed_ist.codecs import Shapes, decode, encode
 from fed_ist.config import RunConfig, parse_config
-from fed_ist.errors import InputError
+from fed_ist.errors import InputError, file_trouble
 from fed_ist.heads import Params, param_shapes
 from fed_ist.rng import generator
 
@@ -146,6 +146,10 @@ def _answer(message: Message, work: Callable[[], RecordDict]) -> Message:
     except InputError as error:
         log(WARNING, "%s", error)
         return Message(Error(BAD_INPUT, str(error)), reply_to=message)
+    except OSError as error:
+        reason = f"This node cannot go on: {file_trouble(error)}. Is its disk full?"
+        log(WARNING, "%s", reason)
+        return Message(Error(BAD_INPUT, reason), reply_to=message)
 
 
 def _statistics_record(

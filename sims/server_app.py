@@ -1,6 +1,5 @@
 """The Flower ServerApp: composes data, encoder, strategy, ledger and results into one run."""
 
-import errno
 import time
 from contextlib import suppress
 from datetime import datetime
@@ -18,7 +17,7 @@ from fed_ist.datasets import open_split
 from fed_ist.durable import write_atomic
 from fed_ist.embeddings import Embeddings, embed, mask_spec
 from fed_ist.encoder import Encoder, create_encoder
-from fed_ist.errors import InputError
+from fed_ist.errors import InputError, file_trouble
 from fed_ist.heads import Params
 from fed_ist.ledger import Ledger
 from fed_ist.paths import cache_dir, results_dir
@@ -45,14 +44,13 @@ def main(grid: Grid, context: Context) -> None:
         run(grid, config, encoder, folder, resumed)
     except InputError as error:
         fail(folder, str(error))
+    except (ConnectionError, TimeoutError):
+        raise  # of the network, not of a file
     except OSError as error:
-        if error.filename is None and error.errno != errno.ENOSPC:
-            raise  # of the network, not of a file
-        place = error.filename or (folder.path if folder else config.results_dir)
         fail(
             folder,
-            f"'{place}' cannot be written or read: {error.strerror}. What the run had after its "
-            "last complete round is kept: mend that, and go on with fed-ist run --resume.",
+            f"The server cannot go on: {file_trouble(error)}. Free some space, or mend what it is; "
+            "then go on after the last whole round with fed-ist run --resume.",
         )
 
 

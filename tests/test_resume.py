@@ -7,6 +7,7 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -59,7 +60,7 @@ class CutGrid(FaultyGrid):
 def serve(make_config, image_folder, embedded):
     """Runs a ServerApp's whole work on nodes in this process; returns the run's folder."""
 
-    def serve(name, *, cut_in=0, cut_late=False, resume=False, **changes):
+    def serve(name, *, cut_in=0, cut_late=False, resume=False, grid_class=CutGrid, **changes):
         settings = {
             "dataset": str(image_folder),
             "encoder_weights": "random",
@@ -70,7 +71,7 @@ def serve(make_config, image_folder, embedded):
             "num_rounds": 4,
         }
         config = make_config(**(settings | changes | {"name": name, "resume": resume}))
-        grid = CutGrid(config, NODES)
+        grid = grid_class(config, NODES)
         grid.cut_in, grid.cut_late = cut_in, cut_late
         folder, checkpoint = open_folder(config)
         run(grid, config, create_encoder(config.encoder_spec), folder, checkpoint)
@@ -164,6 +165,63 @@ def test_what_cannot_be_resumed_is_one_sentence(serve, tmp_path):
     checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
     with pytest.raises(InputError, match="is cut short or no checkpoint"):
         serve("cut", resume=True)
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """A folder that holds 8 MB, as root may make one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    if os.geteuid() != 0 or not shutil.which("mount"):
+        pytest.skip("only root can mount a small disk")
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(place)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode != 0:
+        pytest.skip("this machine mounts no tmpfs")
+    yield place
+    subprocess.run(["umount", "-l", str(place)], check=True)
+
+
+def fill(place):
+    """Leave a few bytes free; returns the file that takes the others."""
+    with (place / "filler").open("wb", buffering=0) as file, suppress(OSError):
+        while True:
+            file.write(bytes(100_000))
+    with (place / "filler").open("r+b") as file:
+        file.truncate(file.seek(0, 2) // 4096 * 4096 - 4096)
+    return place / "filler"
+
+
+def test_a_full_disk_of_the_server_ends_the_run_with_a_sentence_and_it_is_resumed(
+    serve, small_disk
+):
+    class FillingGrid(CutGrid):
+        def send_and_receive(self, messages, *, timeout=None):
+            messages = list(messages)
+            if messages and messages[0].metadata.group_id == "3":
+                fill(small_disk)
+            return super().send_and_receive(messages, timeout=timeout)
+
+    whole = serve("whole")
+    changes = {"results_dir": str(small_disk)}
+    with pytest.raises(OSError, match="No space left"):
+        serve("cut", grid_class=FillingGrid, **changes)
+    (small_disk / "filler").unlink()
+    resumed = serve("cut", resume=True, **changes)
+    assert (whole / MODEL).read_bytes() == (resumed / MODEL).read_bytes()
+    assert not list(resumed.glob(".*"))
+
+
+def test_a_node_whose_disk_is_full_says_so_and_leaves_nothing_half_written(
+    federate, small_disk, caplog
+):
+    filler = fill(small_disk)
+    with pytest.raises(InputError, match="only 0 nodes could prepare"):
+        federate(cache_dir=str(small_disk)).prepare()
+    assert "cannot go on" in caplog.text
+    assert "Is its disk full?" in caplog.text
+    assert [path.name for path in small_disk.iterdir()] == ["filler"]
+    filler.unlink()
+    assert len(federate(cache_dir=str(small_disk)).prepare().strategy.prepared) == len(NODES)
 
 
 def test_a_table_is_reopened_without_its_cut_line_and_the_rows_that_are_not_kept(tmp_path):
