@@ -17,12 +17,15 @@ class Allowance:
     per_round: int = NO_LIMIT
     per_run: int = NO_LIMIT
     _in_run: Counter[str] = field(default_factory=Counter)
-    _in_round: Counter[tuple[int, str]] = field(default_factory=Counter)
+    _in_round: Counter[str] = field(default_factory=Counter)
+    _round: int = -1  # that of `_in_round`: earlier ones would only fill the memory
 
     def enter(self, server_round: int, node: str, n_bytes: int) -> None:
         """Note a message to or from the node."""
         self._in_run[node] += n_bytes
-        self._in_round[server_round, node] += n_bytes
+        if server_round != self._round:
+            self._round, self._in_round = server_round, Counter()
+        self._in_round[node] += n_bytes
 
     def resume(self, in_run: Mapping[str, int]) -> None:
         """Begin with these bytes of an earlier part of the run."""
@@ -32,7 +35,8 @@ class Allowance:
         """Bytes that this round leaves to the node; infinite without a limit."""
         if self.per_round == NO_LIMIT:
             return float("inf")
-        return self.per_round - self._in_round[server_round, node]
+        spent = self._in_round[node] if server_round == self._round else 0
+        return self.per_round - spent
 
     def left_in_run(self, node: str) -> float:
         """Bytes that the run leaves to the node; infinite without a limit."""
