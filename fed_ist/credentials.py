@@ -63,7 +63,7 @@ def write_certificates(folder: Path, hosts: Sequence[str], days: int = 365) -> C
     """
     names = [_general_name(host) for host in (*hosts, *LOOPBACK)]
     make_private(folder)
-    found = Certificates(folder / "ca.crt", folder / "server.crt", folder / "server.key")
+    found = _files(folder)
     authority, authority_key = _authority(found.authority, folder / "ca.key")
     key = _key(found.key)
     if not found.server.exists():
@@ -76,6 +76,17 @@ def write_certificates(folder: Path, hosts: Sequence[str], days: int = 365) -> C
         data = _server(key, known + added, days, authority, authority_key)
         kept = folder / f"server-{before.serial_number:x}.crt"
         replace_keeping(found.server, kept, data)
+    return found
+
+
+def find_server_files(folder: Path) -> Certificates:
+    """Absolute paths of what a server needs; raises `InputError` where one is missing."""
+    found = _files(folder.absolute())
+    for path in (found.authority, found.server, found.key):
+        if not path.is_file():
+            raise InputError(
+                f"'{path}' is missing. Make it with: fed-ist keys --out '{folder}' --host HOST"
+            )
     return found
 
 
@@ -92,6 +103,10 @@ def read_certificate(path: Path) -> x509.Certificate:
 def validity(certificate: x509.Certificate) -> Validity:
     """From when until when a certificate holds."""
     return Validity(certificate.not_valid_before_utc, certificate.not_valid_after_utc)
+
+
+def _files(folder: Path) -> Certificates:
+    return Certificates(folder / "ca.crt", folder / "server.crt", folder / "server.key")
 
 
 def _authority(path: Path, key_path: Path) -> tuple[x509.Certificate, ec.EllipticCurvePrivateKey]:

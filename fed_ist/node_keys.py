@@ -18,8 +18,7 @@ def write_node_key(folder: Path, name: str) -> Path:
     It is on P-256 and in OpenSSH's format, as Flower's SuperNodes want it. One that is there stays.
     Raises `InputError` for a name that is no file's, and for a folder that others may enter.
     """
-    if not NODE_NAME.fullmatch(name):
-        raise InputError(f"A node cannot be called '{name}': use letters, digits, '-' and '_'.")
+    require_name(name)
     make_private(folder)
     path = folder / name
     if not path.exists():
@@ -53,3 +52,19 @@ def read_node_key(path: Path) -> ec.EllipticCurvePublicKey:
             "password. Make one with: fed-ist keys"
         )
     return key.public_key()
+
+
+def require_private(path: Path) -> None:
+    """Raise `InputError` unless this is a node's private key, and its owner's alone."""
+    read_node_key(path)
+    mode = path.stat().st_mode & 0o777
+    if mode & 0o077:
+        raise InputError(
+            f"Others may read the key '{path}' (mode {mode:o}). Run: chmod 600 '{path}'"
+        )
+
+
+def require_name(name: str) -> None:
+    """Raise `InputError` unless a node, and the file of its key, can be called so."""
+    if not NODE_NAME.fullmatch(name):
+        raise InputError(f"A node cannot be called '{name}': use letters, digits, '-' and '_'.")
