@@ -115,3 +115,33 @@ def supernode(
     from fed_ist.units import supernode_unit
 
     typer.echo(supernode_unit(superlink, root_certificates, key, data_path, name, link), nl=False)
+
+
+@deployment.command()
+def doctor(
+    data_path: Annotated[
+        Path | None, typer.Option(help="The device's images, as <class>/<image>; each is read.")
+    ] = None,
+    superlink: Annotated[str, typer.Option(help="The server, as HOST:PORT.")] = "",
+    root_certificates: Annotated[Path | None, typer.Option(help="The authority: ca.crt.")] = None,
+    key: Annotated[Path | None, typer.Option(help="This device's private key.")] = None,
+    classes: Annotated[str, typer.Option(help="The server's classes, separated by commas.")] = "",
+) -> None:
+    """Check whether this device can take part, and say what to do about what fails.
+
+    It checks what it is given, and Python, torch, the encoder, memory and disk. Exit code 1 if
+    anything fails.
+
+    Example:
+
+      fed-ist doctor --superlink HOST:8000 --root-certificates ca.crt --key north --data-path images
+    """
+    from fed_ist.diagnosis import FAILURE
+    from fed_ist.doctor import Question, examine
+
+    wanted = tuple(name.strip() for name in classes.split(",") if name.strip())
+    failed = False
+    for found in examine(Question(data_path, superlink, root_certificates, key, wanted)):
+        typer.echo(f"{found.level:8} {found.check:12} {found.text}")
+        failed |= found.level == FAILURE
+    raise typer.Exit(int(failed))
