@@ -24,7 +24,7 @@ from flwr.common import log
 from numpy.typing import NDArray
 
 from clients.data import NodeData, OwnImages, texts
-from clients.device import declared_device, measured_device
+from clients.device import declared_device, measured_device, require_known_keys
 from clients.node import Node, device
 from clients.work import encode_reply, largest_changes, statistics, train_slice
 from fed_ist import protocol
@@ -62,6 +62,7 @@ def create_app(data: NodeData) -> ClientApp:
             task = _task(message)
             _require_same_protocol(task)
             names = texts(task[protocol.CLASS_NAMES])
+            require_known_keys(context.node_config)
             declared = declared_device(node, context.node_config, config)
             metrics: dict[str, int | float | list[int] | list[float]] = {}
             metrics.update(data.prepare(context, node, config, names))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fed_ist.cli_deploy import deployment
 from fed_ist.cli_encoders import BandRange, Bands, encoders
 from fed_ist.cli_experiments import experiments
 from fed_ist.cli_plan import plans
@@ -35,6 +36,7 @@ cli.add_typer(encoders)
 cli.add_typer(wire_commands)
 cli.add_typer(plans)
 cli.add_typer(reports)
+cli.add_typer(deployment)
 
 
 @cli.command()
