@@ -68,6 +68,8 @@ def create_app(data: NodeData) -> ClientApp:
             metrics.update(data.prepare(context, node, config, names))
             if node.n_nodes:
                 metrics[protocol.PARTITION] = node.number
+            if any(held := _held_versions(context)):
+                metrics[protocol.VERSIONS] = held
             if "capacity" in context.node_config:
                 metrics[protocol.CAPACITY] = _capacity(context.node_config["capacity"])
             if config.round_deadline_s:
@@ -187,6 +189,12 @@ def _fixed(
             )
         fixed |= _decoded(kept, part, config.fixed_codec, shapes[part])
     return with_projection(fixed, embed_dim, n_features, config.seed)
+
+
+def _held_versions(context: Context) -> list[int]:
+    """The version of each part that this node keeps, 0 for none."""
+    kept = [context.state.config_records.get(part) for part in protocol.PARTS]
+    return [0 if record is None else int(record[VERSION]) for record in kept]  # type: ignore[arg-type]
 
 
 def _decoded(record: Mapping[str, Any], name: str, codec: str, shapes: Shapes) -> Params:

@@ -22,7 +22,8 @@ SLICE = "slice"  # its parameters, in `down-codec`
 CLASS_NAMES = "class-names"
 INPUTS = "inputs"  # what statistics gave the classifier; a node keeps it, so it is sent once
 ANCHOR = "anchor"  # the same, and again where more statistics came
-VERSIONS = "versions"  # of these two, on which the slice is to be trained; 0 for none
+VERSIONS = "versions"  # of these two, on which the slice is to be trained; 0 for none. In METRICS,
+# those that a node still has, if it has any
 LEVELS = "levels"  # shares of the slice's neurons, of which each step draws one; absent for (1,)
 STATISTICS = "statistics"  # which statistics are asked for; in a reply, these
 

@@ -32,7 +32,6 @@ class AnchoredStrategy(GatheringStrategy):
     fixed: Params = field(default_factory=dict)
     fixed_data: dict[str, bytes] = field(default_factory=dict)
     _versions: dict[str, int] = field(default_factory=dict)
-    _has: dict[int, dict[str, int]] = field(default_factory=dict)
     _sums: dict[str, Gram] = field(default_factory=dict)
     _counted: dict[str, set[str]] = field(default_factory=dict)
 
@@ -100,20 +99,17 @@ class AnchoredStrategy(GatheringStrategy):
 
     def lacks(self, node_id: int) -> list[str]:
         """The parts that a node has not got as they are now."""
-        has = self._has.get(node_id, {})
-        return [part for part, version in self._versions.items() if has.get(part) != version]
+        held = self.prepared[node_id].held
+        return [part for part, version in self._versions.items() if held[part] != version]
 
     def fixed_for(self, node_id: int) -> dict[str, Any]:
         """What goes into a node's task; from then on it has all parts."""
         if not self.fixed_data:
             return {}
         sent: dict[str, Any] = {part: self.fixed_data[part] for part in self.lacks(node_id)}
-        self._has[node_id] = dict(self._versions)
+        self.prepared[node_id].held |= self._versions
         versions = [self._versions.get(part, 0) for part in protocol.PARTS]
         return sent | {protocol.VERSIONS: versions}
-
-    def has_lost_everything(self, node_id: int) -> None:
-        self._has.pop(node_id, None)
 
     def _add_statistics(self, grid: Grid, server_round: int, kind: str) -> bool:
         """Ask nodes that sent no sums of this kind so far, and add what comes: whether any did."""

@@ -20,7 +20,8 @@ from fed_ist.heads import Params, init_params
 from fed_ist.ledger import Ledger, Transfer
 from fed_ist.link_bytes import bytes_of_message
 from fed_ist.rng import generator
-from strategies.replies import RejectedError, read_device, read_name, read_scalars
+from strategies.exchange import Heard, exchange
+from strategies.replies import RejectedError, read_device, read_held, read_name, read_scalars
 from strategies.wire import from_record, message_bytes, payload_bytes, to_record, weigh
 
 POLL_S = 1.0
@@ -48,11 +49,13 @@ class Prepared:
     name: its partition where it is simulated; else what its owner calls it, or Flower's id.
     capacity: the share of the neurons that it can train, in (0, 1]: what it was told, or less where
         a round has a deadline.
+    held: the version of each part of the classifier from statistics that it has; 0 for none.
     """
 
     name: str
     counts: dict[str, float]
     capacity: float
+    held: dict[str, int]
 
 
 @dataclass
@@ -90,6 +93,7 @@ class NodeStrategy(Strategy):
     _names: dict[int, str] = field(default_factory=dict)
     _capacities: dict[str, float] = field(default_factory=dict)  # by name, of a resumed run
     _passed_over: set[int] = field(default_factory=set)
+    _away: set[int] = field(default_factory=set)  # of the prepared
     _too_slow: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -148,8 +152,8 @@ class NodeStrategy(Strategy):
     def _one_round(self, server_round: int, params: Params, grid: Grid) -> Params:
         """The classifier after a round; Flower's own loop cannot begin but with the first."""
         messages = self.configure_train(server_round, to_record(params), ConfigRecord(), grid)
-        replies = grid.send_and_receive(messages, timeout=self.config.round_timeout_s)
-        merged, metrics = self.aggregate_train(server_round, replies)
+        heard = self.hear(grid, list(messages), self.config.round_timeout_s)
+        merged, metrics = self.aggregate_train(server_round, heard.replies)
         if merged is None:
             return params
         log(INFO, "Round %d: %s", server_round, metrics)
@@ -165,13 +169,24 @@ class NodeStrategy(Strategy):
         self.allowance.resume(self.ledger.bytes_of_node)
         self._capacities = dict(state.values[CAPACITIES])
 
+    def hear(self, grid: Grid, messages: Sequence[Message], timeout_s: float) -> Heard:
+        """Send messages, one a node, and wait for the replies; who does not answer is logged."""
+        heard = exchange(grid, messages, timeout_s)
+        for node_id in heard.away:
+            log(WARNING, "Node %s is away: it has not answered", self._name(node_id))
+        for node_id in heard.silent:
+            log(WARNING, "Node %s has not answered within %g s", self._name(node_id), timeout_s)
+        return heard
+
     def prepare(self, grid: Grid, server_round: int) -> None:
         """Have every node that is not prepared yet pack and encode its images.
 
-        A node that fails or does not answer within `prepare-timeout-s` is passed over for the rest
-        of the run.
+        A node that fails or does not answer within `prepare-timeout-s` is passed over until it has
+        been away. One that was away is prepared again: it may have lost what it had in memory.
         """
-        new = sorted(set(grid.get_node_ids()) - set(self.prepared) - self._passed_over)
+        connected = set(grid.get_node_ids())
+        self._forget_returned(connected)
+        new = sorted(connected - set(self.prepared) - self._passed_over)
         if not new:
             return
         log(INFO, "Preparing %d nodes: they mask, pack and encode their images", len(new))
@@ -183,10 +198,8 @@ class NodeStrategy(Strategy):
             needed = message_bytes(queries[0]) + PREPARED_BYTES
             raise InputError(f"{self.allowance.explain(needed, 'preparing a node')}.")
         self._passed_over |= set(new) - {message.metadata.dst_node_id for message in messages}
-        replies = {
-            reply.metadata.src_node_id: reply
-            for reply in grid.send_and_receive(messages, timeout=timeout_s)
-        }
+        heard = self.hear(grid, messages, timeout_s)
+        replies = {reply.metadata.src_node_id: reply for reply in heard.replies}
         connected = set(grid.get_node_ids())
         for message in messages:
             node_id = message.metadata.dst_node_id
@@ -196,7 +209,7 @@ class NodeStrategy(Strategy):
             except NameTakenError as reason:
                 log(WARNING, "Node %d is asked again in the next round: %s", node_id, reason)
                 continue
-            if node_id not in self.prepared:
+            if node_id not in self.prepared and node_id not in heard.away:
                 self._passed_over.add(node_id)
                 log(WARNING, "Node %d is passed over: it could not be prepared", node_id)
         for message in messages:  # entered only now, as the replies bring the nodes' names
@@ -204,6 +217,13 @@ class NodeStrategy(Strategy):
             self._enter(server_round, "down", message)
             if node_id in replies:
                 self._enter(server_round, "up", replies[node_id])
+
+    def _forget_returned(self, connected: set[int]) -> None:
+        """Forget that nodes were prepared, or passed over, that have been away in between."""
+        self._passed_over &= connected
+        for node_id in self._away & connected:
+            self.prepared.pop(node_id, None)
+        self._away = set(self.prepared) - connected
 
     def _queries(
         self,
@@ -230,8 +250,10 @@ class NodeStrategy(Strategy):
         try:
             counts = read_scalars(reply, protocol.METRICS, protocol.PREPARED)
             device = read_device(reply)
-            name = read_name(reply) or str(node_id)
-            self._make_way(name, connected)
+            name = read_name(reply)
+            held = read_held(reply)
+            if name:  # others have names that no other node has
+                self._make_way(name, connected)
         except RejectedError as reason:
             log(WARNING, "Node %d: %s", node_id, reason)
             return
@@ -241,12 +263,13 @@ class NodeStrategy(Strategy):
         if not isinstance(capacity, float) or not 0 < capacity <= 1:
             log(WARNING, "Node %d: its '%s' is %r", node_id, protocol.CAPACITY, capacity)
             return
-        self._names[node_id] = name = name if partition is None else str(partition)
+        name = name or str(node_id if partition is None else partition)
+        self._names[node_id] = name
         if self.config.round_deadline_s:
             n_examples = int(counts[protocol.NUM_EXAMPLES])
             capacity = min(capacity, self._share_in_time(name, device, n_examples))
             capacity = self._capacities.get(name, capacity)  # measured again, it would differ
-        self.prepared[node_id] = Prepared(name, counts, capacity)
+        self.prepared[node_id] = Prepared(name, counts, capacity, held)
 
     def _make_way(self, name: str, connected: Container[int]) -> None:
         """A device that returns under another id of Flower's takes the place that it had; raises

@@ -56,6 +56,18 @@ def read_name(reply: Message) -> str:
     return name
 
 
+def read_held(reply: Message) -> dict[str, int]:
+    """The version of each of `protocol.PARTS` that a prepared node has, 0 for none.
+
+    Raises `RejectedError` for what are no versions.
+    """
+    record = _content(reply).metric_records[protocol.METRICS]
+    versions = record.get(protocol.VERSIONS, [0] * len(protocol.PARTS))
+    if not (isinstance(versions, list) and len(versions) == len(protocol.PARTS)):
+        raise RejectedError(f"its '{protocol.VERSIONS}' are {versions!r}")
+    return {part: int(version) for part, version in zip(protocol.PARTS, versions, strict=True)}
+
+
 def read_arrays(reply: Message, wanted: Layout) -> dict[str, NDArray[Any]]:
     """The arrays of a reply, of just these names, shapes and dtypes, and all finite.
 

@@ -173,7 +173,6 @@ class SliceStrategy(PayingStrategy):
                 log(WARNING, "Reply of node %d rejected: %s", node_id, reason)
                 if reply.has_error():  # it may have lost its embeddings: prepare it once more
                     self.prepared.pop(node_id, None)
-                    self.has_lost_everything(node_id)
         if not accepted:
             return None, None
         # Replies come in any order; sums of floats do not forgive that.
