@@ -123,6 +123,8 @@ def create_app(data: NodeData) -> ClientApp:
             passes = data.passes(context, node, config)
             fixed = _fixed(context, task, config, widths)
             trained, scalars = train_slice(sent, fixed, passes, task, node.number, config)
+            server_round = int(task[protocol.ROUND])
+            scalars[protocol.TRAINED] = protocol.slice_id(task[protocol.SLICE], server_round)
             if config.strategy == "topk":
                 before = context.state.array_records.get(MEMORY)
                 memory = None if before is None else _arrays(before)
@@ -131,7 +133,7 @@ def create_app(data: NodeData) -> ClientApp:
                 return RecordDict(
                     {protocol.ARRAYS: _record(payload), protocol.REPLY: ConfigRecord({**scalars})}
                 )
-            slice_ = encode_reply(trained, sent, int(task[protocol.ROUND]), node.number, config)
+            slice_ = encode_reply(trained, sent, server_round, node.number, config)
             return RecordDict({protocol.REPLY: ConfigRecord({protocol.SLICE: slice_, **scalars})})
 
         return _answer(message, work)

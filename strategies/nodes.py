@@ -21,7 +21,16 @@ from fed_ist.ledger import Ledger, Transfer
 from fed_ist.link_bytes import bytes_of_message
 from fed_ist.rng import generator
 from strategies.exchange import Heard, exchange
-from strategies.replies import RejectedError, read_device, read_held, read_name, read_scalars
+from strategies.replies import (
+    RejectedError,
+    read_capacity,
+    read_device,
+    read_held,
+    read_name,
+    read_partition,
+    read_prepared,
+    require_size,
+)
 from strategies.wire import from_record, message_bytes, payload_bytes, to_record, weigh
 
 POLL_S = 1.0
@@ -60,8 +69,9 @@ class Prepared:
 
 @dataclass
 class RoundCounts:
-    """Nodes asked in a round, replies that came, and how many of these were refused.
+    """Nodes asked to train in a round, slices that came back, and replies that were refused.
 
+    rejected: of any kind; also of nodes that were to prepare or to send statistics.
     compute_s: seconds that nodes whose replies were accepted spent on training, summed.
     multiply_adds: of this training, as the sizes of slices and of local data tell.
     """
@@ -248,22 +258,16 @@ class NodeStrategy(Strategy):
 
     def _note_prepared(self, node_id: int, reply: Message, connected: Container[int]) -> None:
         try:
-            counts = read_scalars(reply, protocol.METRICS, protocol.PREPARED)
-            device = read_device(reply)
-            name = read_name(reply)
-            held = read_held(reply)
-            if name:  # others have names that no other node has
-                self._make_way(name, connected)
+            require_size(reply, message_bytes(reply), PREPARED_BYTES)
+            counts, device, held = read_prepared(reply), read_device(reply), read_held(reply)
+            partition = read_partition(reply)
+            capacity = read_capacity(reply, self._usual_capacity(partition))
+            name = read_name(reply) or str(node_id if partition is None else partition)
+            self._make_way(name, node_id, connected)
         except RejectedError as reason:
+            self.counts.rejected += 1
             log(WARNING, "Node %d: %s", node_id, reason)
             return
-        metrics = reply.content.metric_records[protocol.METRICS]
-        partition = metrics.get(protocol.PARTITION)
-        capacity = metrics.get(protocol.CAPACITY, self._usual_capacity(partition))
-        if not isinstance(capacity, float) or not 0 < capacity <= 1:
-            log(WARNING, "Node %d: its '%s' is %r", node_id, protocol.CAPACITY, capacity)
-            return
-        name = name or str(node_id if partition is None else partition)
         self._names[node_id] = name
         if self.config.round_deadline_s:
             n_examples = int(counts[protocol.NUM_EXAMPLES])
@@ -271,11 +275,14 @@ class NodeStrategy(Strategy):
             capacity = self._capacities.get(name, capacity)  # measured again, it would differ
         self.prepared[node_id] = Prepared(name, counts, capacity, held)
 
-    def _make_way(self, name: str, connected: Container[int]) -> None:
+    def _make_way(self, name: str, node_id: int, connected: Container[int]) -> None:
         """A device that returns under another id of Flower's takes the place that it had; raises
         `NameTakenError` while that one is connected, as it is for some seconds after a cut.
+
+        With another's name it would spend the other's bytes, and keep its statistics out.
         """
-        for other in [i for i, node in self.prepared.items() if node.name == name]:
+        named = [i for i, node in self.prepared.items() if node.name == name and i != node_id]
+        for other in named:
             if other in connected:
                 raise NameTakenError(f"node {other}, which is connected, is called '{name}' too")
             del self.prepared[other]
@@ -293,10 +300,10 @@ class NodeStrategy(Strategy):
         log(INFO, "Node %s gets up to %d of %d neurons", name, n_neurons, width)
         return n_neurons / width
 
-    def _usual_capacity(self, partition: object) -> float:
+    def _usual_capacity(self, partition: int | None) -> float:
         """Simulated nodes take the levels in turn; others have the first until they say more."""
         levels = self.config.capacity_levels
-        return levels[partition % len(levels)] if isinstance(partition, int) else levels[0]
+        return levels[0] if partition is None else levels[partition % len(levels)]
 
     def wait_for_nodes(self, grid: Grid, timeout_s: float) -> bool:
         """Whether `min-nodes` nodes are connected, waiting for them up to `timeout_s`."""
@@ -376,8 +383,8 @@ class NodeStrategy(Strategy):
     def _name(self, node_id: int) -> str:
         return self._names.get(node_id, str(node_id))
 
-    def _enter(self, server_round: int, direction: str, message: Message) -> None:
-        """Write a message to or from a node into the ledger."""
+    def _enter(self, server_round: int, direction: str, message: Message) -> int:
+        """Write a message to or from a node into the ledger; returns its bytes."""
         metadata = message.metadata
         node_id = metadata.dst_node_id if direction == "down" else metadata.src_node_id
         kind = "error" if message.has_error() else KINDS[metadata.message_type]
@@ -390,3 +397,4 @@ class NodeStrategy(Strategy):
             )
         )
         self.allowance.enter(server_round, name, whole)
+        return whole

@@ -145,8 +145,9 @@ def test_heterofl_takes_means_where_slices_overlap_and_keeps_what_nobody_holds(f
     """Of 24 neurons node 0 has 0-11, node 1 has 0-5, node 2 (like 0) 0-11; 12-23 rest."""
     federation = federate(strategy="heterofl", capacities="0.5,0.25").begin()
     for i, n_examples in enumerate((10, 30, 10)):
-        fault = replace_metric(protocol.NUM_EXAMPLES, n_examples)
-        federation.grid.faults[federation.node(i)] = fault
+        node_id, fault = federation.node(i), replace_metric(protocol.NUM_EXAMPLES, n_examples)
+        federation.strategy.prepared[node_id].counts[protocol.NUM_EXAMPLES] = n_examples
+        federation.grid.faults[node_id] = fault
     before, after = federation.params, federation.round()
     a, b, c = (federation.slice_from(federation.node(i)) for i in range(3))
     assert [len(r["fc1.bias"]) for r in (a, b, c)] == [12, 6, 12]
