@@ -217,6 +217,7 @@ class NodeStrategy(Strategy):
                 if node_id in replies:
                     self._note_prepared(node_id, replies[node_id], connected)
             except NameTakenError as reason:
+                self.counts.rejected += 1
                 log(WARNING, "Node %d is asked again in the next round: %s", node_id, reason)
                 continue
             if node_id not in self.prepared and node_id not in heard.away:
