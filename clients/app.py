@@ -13,11 +13,12 @@ from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import Mod
 from numpy.typing import NDArray
 
-from clients.coding import array_record, arrays_of, coded, decoded, refusal
+from clients.coding import array_record, arrays_of, coded, decoded
 from clients.data import NodeData, OwnImages, texts
-from clients.device import declared_device, measured_device
+from clients.device import declared_device, measured_device, require_known_keys
 from clients.node import identify
 from clients.privacy import private
+from clients.refusal import refusal
 from clients.work import statistics, train_slice
 from fed_ist import protocol
 from fed_ist.anchors import anchor_shapes, inputs_shapes, with_projection
@@ -46,19 +47,25 @@ def create_app(data: NodeData, mods: Sequence[Mod] = ()) -> ClientApp:
             task = _task(message)
             _require_same_protocol(task)
             names = texts(task[protocol.CLASS_NAMES])
+            require_known_keys(context.node_config)
             declared = declared_device(node, context.node_config, config)
             metrics: dict[str, int | float | list[int] | list[float]] = {}
             metrics.update(data.prepare(context, node, config, names))
             if node.n_nodes:
                 metrics[protocol.PARTITION] = node.number
+            if any(held := _held_versions(context)):
+                metrics[protocol.VERSIONS] = held
             if "capacity" in context.node_config:
                 metrics[protocol.CAPACITY] = _capacity(context.node_config["capacity"])
             if config.round_deadline_s:
                 embed_dim = data.passes(context, node, config)(0)[0].shape[1]
-                device = measured_device(declared, config, embed_dim, len(names))
-                found = zip(protocol.DEVICE, astuple(device), strict=True)
-                metrics.update({name: value for name, value in found if value is not None})
-            return RecordDict({protocol.METRICS: MetricRecord(metrics)})
+                measured = measured_device(declared, config, embed_dim, len(names))
+                parts = zip(protocol.DEVICE, astuple(measured), strict=True)
+                metrics.update({name: value for name, value in parts if value is not None})
+            found = RecordDict({protocol.METRICS: MetricRecord(metrics)})
+            if node.name:
+                found[protocol.REPLY] = ConfigRecord({protocol.NAME: node.name})
+            return found
 
         return _answer(message, work)
 
@@ -114,7 +121,7 @@ def _answer(message: Message, work: Callable[[], RecordDict]) -> Message:
     """Reply with the outcome of `work`, or with what is wrong with the input."""
     try:
         return Message(work(), reply_to=message)
-    except InputError as error:
+    except (InputError, OSError) as error:
         return refusal(error, message)
 
 
@@ -150,6 +157,12 @@ def _fixed(context: Context, task: dict[str, Any], config: RunConfig) -> Params:
             )
         fixed |= decoded(kept, part, config.fixed_codec, shapes[part])
     return with_projection(fixed, embed_dim, n_features, config.seed)
+
+
+def _held_versions(context: Context) -> list[int]:
+    """The version of each part that this node keeps, 0 for none."""
+    kept = [context.state.config_records.get(part) for part in protocol.PARTS]
+    return [0 if record is None else int(record[VERSION]) for record in kept]  # type: ignore[arg-type]
 
 
 def _require_same_protocol(task: Mapping[str, object]) -> None:

@@ -1,12 +1,13 @@
 """A node's own images: where they are, and their embeddings."""
 
-from collections.abc import Callable
+import hashlib
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
 from flwr.app import Context
 
 from fed_ist.config import RunConfig
@@ -16,6 +17,7 @@ from fed_ist.errors import InputError
 from fed_ist.images import ImageSource, folder_source
 from fed_ist.masks import MASKS
 from fed_ist.paths import cache_dir
+from fed_ist.protocol import NAME_PATTERN
 
 if TYPE_CHECKING:  # a round over cached embeddings must not import timm
     from fed_ist.encoder import Encoder
@@ -25,24 +27,43 @@ if TYPE_CHECKING:  # a round over cached embeddings must not import timm
 class Node:
     """Who this node is.
 
-    number: its partition in a simulation, Flower's node id in a deployment.
+    number: what its random streams depend on: its partition in a simulation; in a deployment its
+        name if that is a number, so that nodes named 0, 1, ... repeat a simulation.
     n_nodes: nodes in the simulation; 0 in a deployment.
     data_path: its own image folder; empty in a simulation.
+    name: what its owner calls it; empty where nobody said.
     """
 
     number: int
     n_nodes: int
     data_path: str
+    name: str = ""
+
+
+def device(node_id: int, name: str, data_path: str) -> Node:
+    """A node of a deployment; without a name its number is Flower's id.
+
+    Raises `InputError` for a name that would not fit into a line of a table.
+    """
+    if not name:
+        return Node(node_id, 0, data_path)
+    if not NAME_PATTERN.fullmatch(name):
+        raise InputError(
+            f"name = {name!r} is not possible: give up to 40 letters, digits, '.', '_' or '-'."
+        )
+    if name.isdecimal():
+        return Node(int(name), 0, data_path, name)
+    digest = hashlib.sha256(name.encode()).digest()  # hash() differs between processes
+    return Node(int.from_bytes(digest[:8], "big"), 0, data_path, name)
 
 
 def identify(context: Context) -> Node:
     """Who this node is, from its node config."""
     settings = context.node_config
-    if "data-path" in settings:
-        return Node(context.node_id, 0, str(settings["data-path"]))
-    if "partition-id" in settings:
+    if "partition-id" in settings and "data-path" not in settings:
         return Node(int(settings["partition-id"]), int(settings["num-partitions"]), "")
-    return Node(context.node_id, 0, "")
+    name, data_path = (str(settings.get(key, "")) for key in ("name", "data-path"))
+    return device(context.node_id, name, data_path)
 
 
 @lru_cache(maxsize=1)
@@ -52,8 +73,8 @@ def _encoder(spec: EncoderSpec, cache: Path) -> "Encoder":
     return create_encoder(spec, cache)
 
 
-def open_images(node: Node, config: RunConfig, class_names: tuple[str, ...]) -> ImageSource:
-    """The node's images, labelled by the server's class names (-1: a class unknown there)."""
+def open_images(node: Node, config: RunConfig) -> ImageSource:
+    """The node's images, labelled by the names that their classes have there."""
     if node.data_path:
         path = Path(node.data_path)
         if not path.is_dir():
@@ -61,7 +82,7 @@ def open_images(node: Node, config: RunConfig, class_names: tuple[str, ...]) -> 
                 f"data-path = '{path}' is not a folder on this node. Start its SuperNode with "
                 "--node-config \"data-path='/absolute/path'\" to a folder of <class>/<image>."
             )
-        return folder_source(path, config.band_choice).relabel(class_names)
+        return folder_source(path, config.band_choice)
     if node.n_nodes == 0:
         raise InputError(
             "This node has no images. Start its SuperNode with "
@@ -73,7 +94,7 @@ def open_images(node: Node, config: RunConfig, class_names: tuple[str, ...]) -> 
 
     source = open_split(config, "train")
     return partition(
-        source.relabel(class_names),
+        source,
         config.partitioner,
         node.n_nodes,
         node.number,
@@ -101,6 +122,7 @@ def embed_images(
     return embed(source, spec, encoder, cache, on_skip, keep_packed=not redrawn)
 
 
-def count_unknown(source: ImageSource) -> int:
-    """Images of classes that the server does not know; they are not trained on."""
-    return int(np.count_nonzero(source.labels < 0))
+def unknown_classes(source: ImageSource, class_names: Collection[str]) -> dict[str, int]:
+    """The source's classes that are none of `class_names`, with how many images each has."""
+    counts = Counter(source.class_names[label] for label in source.labels if label >= 0)
+    return {name: n for name, n in sorted(counts.items()) if name not in class_names}

@@ -61,6 +61,11 @@ NEEDS = {
     "classes-per-node": ("partitioner", ("pathological",)),
     "partition-column": ("partitioner", ("column",)),
 }
+# Keys that say where and how patiently, not what: a resumed run may have others.
+MAY_CHANGE = (
+    *("name", "resume", "results-dir", "cache-dir"),
+    *("min-nodes", "round-timeout-s", "prepare-timeout-s"),
+)
 LABEL_SKEW = ("ignore", "balance", "calibrate")
 
 
@@ -130,6 +135,7 @@ class RunConfig:
     proximal: float
     seed: int
     name: str
+    resume: bool
     results_dir: str
     cache_dir: str
 
@@ -155,6 +161,7 @@ class RunConfig:
             self._require(key, 0 < getattr(self, key) < float("inf"), "a number above 0")
         self._require("fraction_nodes", 0 < self.fraction_nodes <= 1, "a number in (0, 1]")
         self._require("name", self.name == Path(self.name).name, "a name without '/'")
+        self._require("resume", not self.resume or bool(self.name), "true only with a run's name")
         for key in ("results_dir", "cache_dir"):
             value = getattr(self, key)
             self._require(key, not value or Path(value).is_absolute(), "an absolute path, or ''")
@@ -269,6 +276,11 @@ class RunConfig:
             raise InputError(
                 f"devices = {self.devices!r} is of no use without round-deadline-s: set it too."
             )
+        if self.resume and self.strategy == "topk":
+            raise InputError(
+                "resume = true does not go with strategy = 'topk': what its nodes have not sent "
+                "yet is lost with the run. Start it anew."
+            )
         if self.partitioner == "column" and not self.partition_column:
             raise InputError("partitioner = 'column' needs partition-column, a column's name.")
 
@@ -355,6 +367,16 @@ class RunConfig:
 
             return create_encoder(self.encoder_spec).note
         return ""
+
+    def require_same(self, began: "RunConfig") -> None:
+        """Raise `InputError` unless a run that began with `began` may be resumed with this."""
+        before = began.to_mapping()
+        for key, value in self.to_mapping().items():
+            if value != before[key] and key not in MAY_CHANGE:
+                raise InputError(
+                    f"{key} = {value!r}, but the run began with {before[key]!r}: it can be resumed "
+                    f"with the same settings only, but for {', '.join(MAY_CHANGE)}."
+                )
 
     def to_toml(self) -> str:
         """The configuration as `flwr run --run-config FILE` reads it."""

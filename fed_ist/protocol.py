@@ -1,5 +1,6 @@
 """The words in which server and nodes talk: names of records and keys in Flower messages."""
 
+import re
 from zlib import crc32
 
 # Raised with every change that a node or a server of an earlier version would not understand.
@@ -22,7 +23,8 @@ SLICE = "slice"  # its parameters, in `down-codec`
 CLASS_NAMES = "class-names"
 INPUTS = "inputs"  # what statistics gave the classifier; a node keeps it, so it is sent once
 ANCHOR = "anchor"  # the same, and again where more statistics came
-VERSIONS = "versions"  # of these two, on which the slice is to be trained; 0 for none
+VERSIONS = "versions"  # of these two, on which the slice is to be trained; 0 for none. In METRICS,
+# those that a node still has, if it has any
 LEVELS = "levels"  # shares of the slice's neurons, of which each step draws one; absent for (1,)
 STATISTICS = "statistics"  # which statistics are asked for; in a reply, these
 
@@ -40,6 +42,8 @@ STATISTICS_QUERY = "query.statistics"  # Flower's message type: an action "stati
 LOSS = "loss"
 SECONDS = "seconds"
 TRAINED = "trained"  # the `slice_id` of what it is that was trained
+
+NAME = "name"  # of a prepared node whose owner gave it one
 
 # Keys of METRICS
 PARTITION = "partition"  # of a simulated node only
@@ -60,6 +64,9 @@ PREPARED = (
     RAW_BYTES,
     PACKED_BYTES,
 )
+
+# What a node may be called: a word in tables and logs
+NAME_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,40}")
 
 
 def slice_id(data: bytes, server_round: int) -> str:

@@ -1,7 +1,7 @@
 """What robust merging is worth: AID, 8 clients, two of which send harm, by way of merging.
 
-`python -m sims.attack_table FOLDER`, where FOLDER holds aid-train.parquet and aid-test.parquet. Runs
-that are done are not repeated; the table goes to results/attacks/attacks.md.
+`python -m sims.attack_table FOLDER`, where FOLDER holds aid-train.parquet and aid-test.parquet.
+Runs that are done are not repeated; the table goes to results/attacks/attacks.md.
 """
 
 import sys
@@ -58,10 +58,10 @@ def render(curves: Sequence[Curve]) -> str:
     lines = [
         "# What two of eight clients can do",
         "",
-        f"AID, {CLIENTS} clients, IID, {ROUNDS} rounds of 3 local epochs, one hidden layer of 1024; "
-        f"final test accuracy of {SEEDS} seeds (mean ± sample standard deviation). Attackers send "
-        f"the opposite of what they learnt, times {FACTOR}. trimmed-mean leaves out a quarter of "
-        "the values of each weight at each end; clip-norm = 1 cuts changes at their median.",
+        f"AID, {CLIENTS} clients, IID, {ROUNDS} rounds of 3 local epochs, one hidden layer of "
+        f"1024; final test accuracy of {SEEDS} seeds (mean ± sample standard deviation). Attackers "
+        f"send the opposite of what they learnt, times {FACTOR}. trimmed-mean leaves out a quarter "
+        "of the values of each weight at each end; clip-norm = 1 cuts changes at their median.",
         "",
         table_line(HEADER),
         table_line(("---",) * len(HEADER)),

@@ -21,9 +21,9 @@ from tqdm import tqdm
 
 from fed_ist.config import RunConfig, Value, parse_config
 from fed_ist.curves import Curve, read_curve
+from fed_ist.durable import write_atomic
 from fed_ist.errors import InputError
 from fed_ist.paths import require_writable
-from fed_ist.results import write_atomic
 from sims.experiment import run_case
 from sims.shared import SharedFiles, load_shared
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import urlunsplit
 
+from fed_ist.credentials import Certificates, write_certificates
 from fed_ist.errors import InputError
 from fed_ist.launch import end_family, own_environment
-from sims.certificates import Certificates, write_certificates
 from sims.namespaces import Wires, within
 
 PORT = 8000

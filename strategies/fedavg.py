@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+from fed_ist.checkpoint import State, prefixed
 from fed_ist.dealing import leading_units
 from fed_ist.heads import RUNNING, Params
 from fed_ist.ist import Subnet
@@ -27,15 +28,28 @@ class FedAvgStrategy(SliceStrategy):
 class FedAvgMStrategy(FedAvgStrategy):
     """FedAvg with momentum on the server (Hsu et al. 2019)."""
 
-    _optimizer: ServerMomentum | ServerAdam | None = field(default=None, init=False)
+    _optimizer: ServerMomentum | ServerAdam = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._optimizer = self.make_optimizer()
+
+    def save(self) -> State:
+        state = super().save()
+        for kind, slots in self._optimizer.slots.items():
+            state.arrays.update(prefixed(f"{kind}/", slots))
+        return state
+
+    def restore(self, state: State) -> None:
+        super().restore(state)
+        for kind, slots in self._optimizer.slots.items():
+            slots.update(state.under(f"{kind}/"))
 
     def make_optimizer(self) -> ServerMomentum | ServerAdam:
         rate = self.config.server_learning_rate or 1.0
         return ServerMomentum(rate, self.config.server_momentum)
 
     def combine(self, params: Params, returned: Returned) -> Params:
-        if self._optimizer is None:
-            self._optimizer = self.make_optimizer()
         merged = super().combine(params, returned)
         stepped = self._optimizer.step(params, merged)
         # Batch norm's running moments are no gradients' work: momentum would carry them astray.

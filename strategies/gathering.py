@@ -50,7 +50,7 @@ class GatheringStrategy(NodeStrategy):
         for message in messages:
             self._enter(server_round, "down", message)
         found: dict[int, Found] = {}
-        for reply in grid.send_and_receive(messages, timeout=timeout_s):
+        for reply in self.hear(grid, messages, timeout_s).replies:
             node_id = reply.metadata.src_node_id
             try:
                 if node_id not in node_ids or node_id in found:

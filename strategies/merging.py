@@ -26,9 +26,9 @@ class MergingStrategy(PayingStrategy):
             return trimmed_mean(params, returned, self.config.trim_share)
         return merge(params, returned)
 
-    def require_nodes(self, grid: Grid) -> None:
+    def require_nodes(self, grid: Grid, server_round: int = 0) -> None:
         """Also raises `InputError` where there would be nothing to trim in any round."""
-        super().require_nodes(grid)
+        super().require_nodes(grid, server_round)
         if self.config.aggregation != "trimmed-mean":
             return
         n_sampled = self.count_sampled(len(self.available(grid)))

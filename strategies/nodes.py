@@ -1,7 +1,7 @@
 """What all strategies share of dealing with nodes: wait for them, prepare, ask, count bytes."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import INFO, WARNING
 
@@ -13,23 +13,28 @@ from flwr.serverapp.strategy import Strategy
 from fed_ist import protocol
 from fed_ist.allowance import Allowance
 from fed_ist.capacity import Device, explain_misfit, largest_slice, plan_workload
+from fed_ist.checkpoint import Checkpoint, State
 from fed_ist.config import RunConfig
 from fed_ist.errors import InputError
 from fed_ist.heads import Params, init_params
 from fed_ist.ledger import Ledger, Transfer
 from fed_ist.link_bytes import bytes_of_message
 from fed_ist.rng import generator
+from strategies.exchange import Heard, exchange
 from strategies.replies import (
     RejectedError,
     read_capacity,
     read_device,
+    read_held,
+    read_name,
     read_partition,
     read_prepared,
     require_size,
 )
-from strategies.wire import message_bytes, payload_bytes, to_record, weigh
+from strategies.wire import from_record, message_bytes, payload_bytes, to_record, weigh
 
 POLL_S = 1.0
+CAPACITIES = "capacities"  # key of a saved state: of nodes by name
 PREPARED_BYTES = 1200  # of the answer of a node that is prepared, at most
 KINDS = {
     MessageType.QUERY: "prepare",
@@ -42,17 +47,24 @@ class AllowanceSpent(Exception):  # noqa: N818 - it ends a run as it should end
     """Too few nodes may receive and send another slice."""
 
 
+class NameTakenError(Exception):
+    """Two nodes with one name are connected."""
+
+
 @dataclass
 class Prepared:
-    """A node that has its embeddings ready. `name` is its partition where it is simulated.
+    """A node that has its embeddings ready.
 
+    name: its partition where it is simulated; else what its owner calls it, or Flower's id.
     capacity: the share of the neurons that it can train, in (0, 1]: what it was told, or less where
         a round has a deadline.
+    held: the version of each part of the classifier from statistics that it has; 0 for none.
     """
 
     name: str
     counts: dict[str, float]
     capacity: float
+    held: dict[str, int]
 
 
 @dataclass
@@ -89,7 +101,9 @@ class NodeStrategy(Strategy):
     counts: RoundCounts = field(default_factory=RoundCounts)
     ended_early: str = ""  # why, if it did
     _names: dict[int, str] = field(default_factory=dict)
+    _capacities: dict[str, float] = field(default_factory=dict)  # by name, of a resumed run
     _passed_over: set[int] = field(default_factory=set)
+    _away: set[int] = field(default_factory=set)  # of the prepared
     _too_slow: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
@@ -108,15 +122,35 @@ class NodeStrategy(Strategy):
         return params
 
     def run(
-        self, grid: Grid, evaluate_fn: Callable[[int, ArrayRecord], MetricRecord | None]
+        self,
+        grid: Grid,
+        evaluate_fn: Callable[[int, Params], None],
+        resumed: Checkpoint | None = None,
     ) -> None:
-        """All rounds, from a classifier drawn from the run's seed. The nodes have been required.
+        """All rounds, or those after the checkpoint's. The nodes have been required.
 
-        evaluate_fn: called with round 0 and what the run starts from, and after each round.
+        evaluate_fn: called after each round, and with round 0 and what the run starts from.
         Ends earlier where `max-bytes-per-node` leaves too few nodes another slice.
         """
+        try:
+            if resumed is None:
+                params = self.initial(self._drawn(), grid)
+                evaluate_fn(0, params)
+            else:
+                params = resumed.params
+            done = 0 if resumed is None else resumed.round
+            for server_round in range(done + 1, self.num_rounds + 1):
+                log(INFO, "[ROUND %d/%d]", server_round, self.num_rounds)
+                params = self._one_round(server_round, params, grid)
+                evaluate_fn(server_round, params)
+        except AllowanceSpent as reason:
+            self.ended_early = str(reason)
+            log(WARNING, "The run ends here: %s", reason)
+
+    def _drawn(self) -> Params:
+        """A classifier drawn from the run's seed."""
         config = self.config
-        params = init_params(
+        return init_params(
             self.embed_dim,
             config.hidden_dim,
             len(self.class_names),
@@ -124,25 +158,45 @@ class NodeStrategy(Strategy):
             config.hidden_layers,
             config.norm,
         )
-        try:
-            self.start(
-                grid,
-                to_record(self.initial(params, grid)),
-                num_rounds=self.num_rounds,
-                timeout=config.round_timeout_s,
-                evaluate_fn=evaluate_fn,
-            )
-        except AllowanceSpent as reason:
-            self.ended_early = str(reason)
-            log(WARNING, "The run ends here: %s", reason)
+
+    def _one_round(self, server_round: int, params: Params, grid: Grid) -> Params:
+        """The classifier after a round; Flower's own loop cannot begin but with the first."""
+        messages = self.configure_train(server_round, to_record(params), ConfigRecord(), grid)
+        heard = self.hear(grid, list(messages), self.config.round_timeout_s)
+        merged, metrics = self.aggregate_train(server_round, heard.replies)
+        if merged is None:
+            return params
+        log(INFO, "Round %d: %s", server_round, metrics)
+        return from_record(merged)
+
+    def save(self) -> State:
+        """What the strategy remembers between rounds, beside what nodes say when they prepare."""
+        known = {node.name: node.capacity for node in self.prepared.values()}
+        return State(values={CAPACITIES: self._capacities | known})
+
+    def restore(self, state: State) -> None:
+        """Go on from what `save` gave, before any node is prepared."""
+        self.allowance.resume(self.ledger.bytes_of_node)
+        self._capacities = dict(state.values[CAPACITIES])
+
+    def hear(self, grid: Grid, messages: Sequence[Message], timeout_s: float) -> Heard:
+        """Send messages, one a node, and wait for the replies; who does not answer is logged."""
+        heard = exchange(grid, messages, timeout_s)
+        for node_id in heard.away:
+            log(WARNING, "Node %s is away: it has not answered", self._name(node_id))
+        for node_id in heard.silent:
+            log(WARNING, "Node %s has not answered within %g s", self._name(node_id), timeout_s)
+        return heard
 
     def prepare(self, grid: Grid, server_round: int) -> None:
         """Have every node that is not prepared yet pack and encode its images.
 
-        A node that fails or does not answer within `prepare-timeout-s` is passed over for the rest
-        of the run.
+        A node that fails or does not answer within `prepare-timeout-s` is passed over until it has
+        been away. One that was away is prepared again: it may have lost what it had in memory.
         """
-        new = sorted(set(grid.get_node_ids()) - set(self.prepared) - self._passed_over)
+        connected = set(grid.get_node_ids())
+        self._forget_returned(connected)
+        new = sorted(connected - set(self.prepared) - self._passed_over)
         if not new:
             return
         log(INFO, "Preparing %d nodes: they mask, pack and encode their images", len(new))
@@ -154,15 +208,19 @@ class NodeStrategy(Strategy):
             needed = message_bytes(queries[0]) + PREPARED_BYTES
             raise InputError(f"{self.allowance.explain(needed, 'preparing a node')}.")
         self._passed_over |= set(new) - {message.metadata.dst_node_id for message in messages}
-        replies = {
-            reply.metadata.src_node_id: reply
-            for reply in grid.send_and_receive(messages, timeout=timeout_s)
-        }
+        heard = self.hear(grid, messages, timeout_s)
+        replies = {reply.metadata.src_node_id: reply for reply in heard.replies}
+        connected = set(grid.get_node_ids())
         for message in messages:
             node_id = message.metadata.dst_node_id
-            if node_id in replies:
-                self._note_prepared(node_id, replies[node_id], grid)
-            if node_id not in self.prepared:
+            try:
+                if node_id in replies:
+                    self._note_prepared(node_id, replies[node_id], connected)
+            except NameTakenError as reason:
+                self.counts.rejected += 1
+                log(WARNING, "Node %d is asked again in the next round: %s", node_id, reason)
+                continue
+            if node_id not in self.prepared and node_id not in heard.away:
                 self._passed_over.add(node_id)
                 log(WARNING, "Node %d is passed over: it could not be prepared", node_id)
         for message in messages:  # entered only now, as the replies bring the nodes' names
@@ -170,6 +228,13 @@ class NodeStrategy(Strategy):
             self._enter(server_round, "down", message)
             if node_id in replies:
                 self._enter(server_round, "up", replies[node_id])
+
+    def _forget_returned(self, connected: set[int]) -> None:
+        """Forget that nodes were prepared, or passed over, that have been away in between."""
+        self._passed_over &= connected
+        for node_id in self._away & connected:
+            self.prepared.pop(node_id, None)
+        self._away = set(self.prepared) - connected
 
     def _queries(
         self,
@@ -192,13 +257,14 @@ class NodeStrategy(Strategy):
             for node_id in node_ids
         ]
 
-    def _note_prepared(self, node_id: int, reply: Message, grid: Grid) -> None:
+    def _note_prepared(self, node_id: int, reply: Message, connected: Container[int]) -> None:
         try:
             require_size(reply, message_bytes(reply), PREPARED_BYTES)
-            counts, device = read_prepared(reply), read_device(reply)
+            counts, device, held = read_prepared(reply), read_device(reply), read_held(reply)
             partition = read_partition(reply)
             capacity = read_capacity(reply, self._usual_capacity(partition))
-            name = self._free_name(node_id, partition, grid)
+            name = read_name(reply) or str(node_id if partition is None else partition)
+            self._make_way(name, node_id, connected)
         except RejectedError as reason:
             self.counts.rejected += 1
             log(WARNING, "Node %d: %s", node_id, reason)
@@ -207,18 +273,20 @@ class NodeStrategy(Strategy):
         if self.config.round_deadline_s:
             n_examples = int(counts[protocol.NUM_EXAMPLES])
             capacity = min(capacity, self._share_in_time(name, device, n_examples))
-        self.prepared[node_id] = Prepared(name, counts, capacity)
+            capacity = self._capacities.get(name, capacity)  # measured again, it would differ
+        self.prepared[node_id] = Prepared(name, counts, capacity, held)
 
-    def _free_name(self, node_id: int, partition: int | None, grid: Grid) -> str:
-        """The name of a node; raises `RejectedError` where another that is connected has it.
+    def _make_way(self, name: str, node_id: int, connected: Container[int]) -> None:
+        """A device that returns under another id of Flower's takes the place that it had; raises
+        `NameTakenError` while that one is connected, as it is for some seconds after a cut.
 
-        It would spend the other's bytes, and keep its statistics out.
+        With another's name it would spend the other's bytes, and keep its statistics out.
         """
-        name = str(node_id if partition is None else partition)
-        others = set(grid.get_node_ids()) & set(self.prepared) - {node_id}
-        if any(self.prepared[other].name == name for other in others):
-            raise RejectedError(f"its '{protocol.PARTITION}' is {name}, which another node has")
-        return name
+        named = [i for i, node in self.prepared.items() if node.name == name and i != node_id]
+        for other in named:
+            if other in connected:
+                raise NameTakenError(f"node {other}, which is connected, is called '{name}' too")
+            del self.prepared[other]
 
     def _share_in_time(self, name: str, device: Device, n_examples: int) -> float:
         """The largest share of the neurons with which a node meets `round-deadline-s`."""
@@ -251,15 +319,18 @@ class NodeStrategy(Strategy):
             time.sleep(POLL_S)
         return True
 
-    def require_nodes(self, grid: Grid) -> None:
-        """Wait for the nodes and prepare them; raises `InputError` where too few can take part."""
+    def require_nodes(self, grid: Grid, server_round: int = 0) -> None:
+        """Wait for the nodes and prepare them; raises `InputError` where too few can take part.
+
+        server_round: the last one that a resumed run has completed.
+        """
         wanted = self.config.min_nodes
         if not self.wait_for_nodes(grid, self.config.round_timeout_s):
             raise InputError(
                 f"min-nodes = {wanted}, but only {len(list(grid.get_node_ids()))} nodes are "
                 "connected. Start more (fed-ist run --nodes N in a simulation) or lower min-nodes."
             )
-        self.prepare(grid, 0)
+        self.prepare(grid, server_round)
         if len(self.prepared) < wanted:
             raise InputError(
                 f"min-nodes = {wanted}, but only {len(self.prepared)} nodes could prepare their "

@@ -112,6 +112,27 @@ def read_device(reply: Message) -> Device:
     return Device(*values)
 
 
+def read_name(reply: Message) -> str:
+    """What a prepared node is called, "" if nothing; raises `RejectedError` for what is no name."""
+    record = _content(reply).config_records.get(protocol.REPLY, ConfigRecord())
+    name = record.get(protocol.NAME, "")
+    if name != "" and not (isinstance(name, str) and protocol.NAME_PATTERN.fullmatch(name)):
+        raise RejectedError(f"its '{protocol.NAME}' is not possible")
+    return name
+
+
+def read_held(reply: Message) -> dict[str, int]:
+    """The version of each of `protocol.PARTS` that a prepared node has, 0 for none.
+
+    Raises `RejectedError` for what are no versions.
+    """
+    record = _content(reply).metric_records[protocol.METRICS]
+    versions = record.get(protocol.VERSIONS, [0] * len(protocol.PARTS))
+    if not (isinstance(versions, list) and len(versions) == len(protocol.PARTS)):
+        raise RejectedError(f"its '{protocol.VERSIONS}' are {versions!r}")
+    return {part: int(version) for part, version in zip(protocol.PARTS, versions, strict=True)}
+
+
 def read_arrays(reply: Message, wanted: Layout) -> dict[str, NDArray[Any]]:
     """The arrays of a reply, of just these names, shapes and dtypes, and all finite.
 

@@ -182,7 +182,6 @@ class SliceStrategy(MergingStrategy):
                 log(WARNING, "Reply of node %d rejected: %s", node_id, reason)
                 if isinstance(reason, UnpreparedError):
                     self.prepared.pop(node_id, None)
-                    self.has_lost_everything(node_id)
         if not accepted:
             return None, None
         # Replies come in any order; sums of floats do not forgive that.

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from faulty_grid import replace_array, replace_metric, replace_plain_array, silence
 from federation import NODES, plain_arrays, task
-from flwr.app import MetricRecord
 
 from clients.app import create_app
 from clients.coding import MEMORY
@@ -24,7 +23,7 @@ from fed_ist.training import LocalTraining, evaluate, predict, train
 from sims.local_grid import LocalGrid
 from sims.shared import SharedData
 from strategies import STRATEGIES
-from strategies.wire import from_record, message_bytes, to_record
+from strategies.wire import from_record, message_bytes
 
 EMBED, HIDDEN, CLASSES = 192, 24, 4
 ENTRIES = 24 * 192 + 24 + 24 * 24 + 24 + 4 * 24 + 4
@@ -68,17 +67,10 @@ PAYLOADS = {
 
 
 def run(federation):
-    """Two rounds by Flower's own loop; parameters before the first and after each."""
-    strategy, seen = federation.strategy, []
-
-    def record(server_round, record):
-        seen.append(from_record(record))
-        return MetricRecord({"accuracy": 0.0})
-
-    federation.begin()
-    start = to_record(federation.params)
-    n_rounds = strategy.num_rounds
-    strategy.start(federation.grid, start, num_rounds=n_rounds, timeout=60, evaluate_fn=record)
+    """Two rounds by the strategy's own loop; parameters before the first and after each."""
+    seen = []
+    federation.prepare()
+    federation.strategy.run(federation.grid, lambda _, params: seen.append(params))
     return seen
 
 

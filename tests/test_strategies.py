@@ -1,6 +1,7 @@
 """The strategies and the ClientApp, with real Flower messages between them."""
 
 import shutil
+from copy import copy
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
 from flwr.supercore.task_identity import TaskIdentity
 
 from clients.data import EMBEDDINGS, STATE
+from clients.node import Node, device
 from fed_ist import protocol
 from fed_ist.codecs import HEADER_BYTES, shapes_of
 from fed_ist.config import OPTIMIZERS as OPTIMIZER_NAMES
@@ -306,3 +308,49 @@ def test_a_node_that_lost_its_embeddings_is_prepared_again(federate, tmp_path):
     federation.round(2)
     assert federation.strategy.counts.rejected == 0
     assert federation.strategy.counts.answered == 3
+
+
+def test_a_device_is_called_by_its_name_and_draws_the_same_whatever_flower_calls_it(
+    federate, image_folder
+):
+    slices = []
+    for node_id in (12345, 999):
+        config = {"data-path": str(image_folder), "name": "north"}
+        federation = federate([node_id], node_config=config, min_nodes=1).prepare()
+        assert [line["node"] for line in federation.lines()] == ["north", "north"]
+        federation.round(1)
+        slices.append(federation.slice_from(node_id))
+    for name, array in slices[0].items():
+        assert array.tobytes() == slices[1][name].tobytes()
+
+
+def test_a_device_whose_name_is_a_number_draws_what_that_partition_draws():
+    assert device(4711, "2", "/images").number == Node(2, 4, "").number
+
+
+def test_a_device_that_returns_under_another_id_takes_its_place_once_the_old_one_is_gone(
+    federate, image_folder, caplog
+):
+    federation = federate([1], min_nodes=1, anchor="ridge", hidden_layers=1)
+    context = federation.grid.contexts[1]
+    context.node_config = {"data-path": str(image_folder), "name": "north"}
+    federation.begin().round(1)
+    federation.grid.contexts[2] = returned = copy(context)
+    returned.node_id, returned.state = 2, RecordDict()
+    federation.round(2)
+    assert "is called 'north' too" in caplog.text
+    assert list(federation.strategy.prepared) == [1]
+    del federation.grid.contexts[1]
+    federation.round(3)
+    assert list(federation.strategy.prepared) == [2]
+    assert set(federation.received("train", 3)) == {2}
+    asked = [line for line in federation.lines() if line["kind"] == "statistics"]
+    assert len(asked) == 2  # down and up: its images are counted once
+
+
+@pytest.mark.parametrize("name", ["north east", "a" * 41, "|", "ä"])
+def test_a_name_that_would_break_a_table_is_refused(federate, image_folder, name, caplog):
+    config = {"data-path": str(image_folder), "name": name}
+    with pytest.raises(InputError, match="only 0 nodes could prepare"):
+        federate([1], node_config=config, min_nodes=1).prepare()
+    assert "is not possible: give up to 40 letters" in caplog.text
