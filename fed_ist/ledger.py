@@ -14,7 +14,7 @@ class Transfer:
     """One message between the server and a node.
 
     direction: "down" to the node, "up" to the server.
-    kind: "prepare", "statistics", "train" or "error".
+    kind: "prepare", "statistics", "train" or "error"; "unknown" for what nobody asked for.
     payload_bytes: the arrays alone. message_bytes: the Flower message as serialised.
     n_objects: which Flower sends it as, each with a request of its own.
     link_bytes_down, link_bytes_up: IP packets that it takes towards the node and from it, as

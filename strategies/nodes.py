@@ -388,7 +388,8 @@ class NodeStrategy(Strategy):
         """Write a message to or from a node into the ledger; returns its bytes."""
         metadata = message.metadata
         node_id = metadata.dst_node_id if direction == "down" else metadata.src_node_id
-        kind = "error" if message.has_error() else KINDS[metadata.message_type]
+        # A node may give its answer any type.
+        kind = "error" if message.has_error() else KINDS.get(metadata.message_type, "unknown")
         payload, (whole, n_objects) = payload_bytes(message), weigh(message)
         link = bytes_of_message(direction, whole, n_objects)
         name = self._name(node_id)

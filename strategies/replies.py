@@ -58,7 +58,7 @@ def require_size(reply: Message, n_bytes: int, most: int) -> None:
 
 def read_scalars(reply: Message, record: str, names: tuple[str, ...]) -> dict[str, float]:
     """The named scalars of a record of a reply, all finite; raises `RejectedError`."""
-    found = _content(reply).get(record)
+    found = _metrics(reply) if record == protocol.METRICS else _content(reply).get(record)
     if not isinstance(found, ConfigRecord | MetricRecord):
         raise RejectedError(f"it has no '{record}'")
     scalars: dict[str, float] = {}
@@ -72,7 +72,7 @@ def read_scalars(reply: Message, record: str, names: tuple[str, ...]) -> dict[st
 
 def read_partition(reply: Message) -> int | None:
     """Which partition a simulated node has, None for another node; raises `RejectedError`."""
-    partition = _content(reply).metric_records[protocol.METRICS].get(protocol.PARTITION)
+    partition = _metrics(reply).get(protocol.PARTITION)
     if partition is None or (type(partition) is int and 0 <= partition < MOST_PARTITIONS):
         return partition
     raise RejectedError(f"its '{protocol.PARTITION}' is {partition!r}")
@@ -94,7 +94,7 @@ def read_capacity(reply: Message, usual: float) -> float:
 
     Raises `RejectedError` for what is no share.
     """
-    capacity = _content(reply).metric_records[protocol.METRICS].get(protocol.CAPACITY, usual)
+    capacity = _metrics(reply).get(protocol.CAPACITY, usual)
     if not isinstance(capacity, float) or not 0 < capacity <= 1:
         raise RejectedError(f"its '{protocol.CAPACITY}' is {capacity!r}")
     return capacity
@@ -102,7 +102,7 @@ def read_capacity(reply: Message, usual: float) -> float:
 
 def read_device(reply: Message) -> Device:
     """What a node says of itself; raises `RejectedError` for what no node can be."""
-    record = _content(reply).metric_records[protocol.METRICS]
+    record = _metrics(reply)
     values: list[float | None] = []
     for name in protocol.DEVICE:
         value = record.get(name)
@@ -126,9 +126,13 @@ def read_held(reply: Message) -> dict[str, int]:
 
     Raises `RejectedError` for what are no versions.
     """
-    record = _content(reply).metric_records[protocol.METRICS]
+    record = _metrics(reply)
     versions = record.get(protocol.VERSIONS, [0] * len(protocol.PARTS))
-    if not (isinstance(versions, list) and len(versions) == len(protocol.PARTS)):
+    if not (
+        isinstance(versions, list)
+        and len(versions) == len(protocol.PARTS)
+        and all(type(version) is int for version in versions)
+    ):
         raise RejectedError(f"its '{protocol.VERSIONS}' are {versions!r}")
     return {part: int(version) for part, version in zip(protocol.PARTS, versions, strict=True)}
 
@@ -196,6 +200,13 @@ def read_outcome(reply: Message, slice_id: str, n_examples: int) -> tuple[float,
             f"{n_examples}"
         )
     return scalars[protocol.LOSS], scalars[protocol.SECONDS]
+
+
+def _metrics(reply: Message) -> MetricRecord:
+    found = _content(reply).get(protocol.METRICS)
+    if not isinstance(found, MetricRecord):
+        raise RejectedError(f"it has no '{protocol.METRICS}'")
+    return found
 
 
 def _content(reply: Message) -> RecordDict:

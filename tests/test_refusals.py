@@ -254,3 +254,84 @@ def test_statistics_that_are_too_large_are_refused_unread(kind, federate, caplog
     assert federation.strategy.counts.rejected == 1
     found = [n["message_bytes"] for n in federation.lines() if n["kind"] == "statistics"]
     assert str(n_bytes) in found
+
+
+# --- anything at all --------------------------------------------------------------------------
+
+VALUES = (
+    *(0, -1, 2**62, 0.5, -0.0, 1e308, float("nan"), float("inf")),
+    *("", "text\n", b"", bytes(7), [], [1, -2], [0.5, float("nan")], ["a"], [b"b"]),
+)
+NUMBERS = tuple(
+    value
+    for value in VALUES
+    if isinstance(value, int | float) or (isinstance(value, list) and value[:1] in ([1], [0.5]))
+)
+ARRAYS = (
+    Array(np.zeros(3, np.float32)),
+    Array(np.zeros((2, 2), np.int64)),
+    Array(dtype="nonsense", shape=(2**40, -1), stype="numpy.ndarray", data=b"short"),
+    Array(dtype="float32", shape=(5,), stype="numpy.ndarray", data=b""),
+)
+
+
+def scramble(rng):
+    """A fault that changes records, keys and values of a reply to whatever Flower lets through.
+
+    But for the partition: who claims another's has a test of its own.
+    """
+
+    def pick(values):
+        return values[rng.integers(len(values))]
+
+    def any_record():
+        return pick(
+            [
+                ConfigRecord({"a": pick(VALUES)}),
+                MetricRecord({"a": pick(NUMBERS)}),
+                ArrayRecord({"a": pick(ARRAYS)}),
+            ]
+        )
+
+    def fault(reply, asked):
+        name = pick(sorted(reply.content))
+        record = reply.content[name]
+        match rng.integers(4):
+            case 0:
+                del reply.content[name]
+                reply.content[pick([name, protocol.METRICS, protocol.REPLY])] = any_record()
+            case 1:
+                del record[pick(sorted(set(record) - {protocol.PARTITION}))]
+            case _:
+                extra = {protocol.VERSIONS, protocol.CAPACITY, protocol.NAME}
+                keys = sorted(extra | set(record) - {protocol.PARTITION})
+                kinds = {ArrayRecord: ARRAYS, MetricRecord: NUMBERS, ConfigRecord: VALUES}
+                record[pick(keys)] = pick(kinds[type(record)])
+        reply.metadata.message_type = pick([reply.metadata.message_type, "query.nothing", "train"])
+        return reply
+
+    return fault
+
+
+@pytest.mark.parametrize(
+    ("strategy", "kind"),
+    [
+        ("ist", "query"),
+        ("ist", protocol.STATISTICS_QUERY),
+        ("ist", "train"),
+        ("topk", "train"),
+        ("fedpft", protocol.STATISTICS_QUERY),
+    ],
+)
+def test_no_reply_at_all_ends_a_run(strategy, kind, federate):
+    """One node sends nonsense: the others train, and the classifier stays finite."""
+    settings = {"anchor": "ridge"} if strategy == "ist" else {}
+    rng = np.random.default_rng(0)
+    for seed in range(5):
+        federation = federate(strategy=strategy, num_rounds=1, seed=seed, **settings)
+        federation.grid.faulty_type, federation.grid.faults = kind, {BAD: scramble(rng)}
+        federation.begin()
+        after = federation.rounds(1, 2)
+        assert all(np.isfinite(array).all() for array in after.values())
+        assert federation.strategy.prepared.keys() >= set(NODES) - {BAD}
+        assert federation.strategy.counts.asked >= (0 if strategy == "fedpft" else 2)
