@@ -8,6 +8,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from flwr.app import Context
+
 from fed_ist.config import RunConfig
 from fed_ist.embeddings import Embeddings, embed, mask_spec
 from fed_ist.encoder_spec import EncoderSpec
@@ -36,6 +38,15 @@ class Node:
     n_nodes: int
     data_path: str
     name: str = ""
+
+
+def identify(context: Context) -> Node:
+    """Who this node is, from its node config."""
+    settings = context.node_config
+    if "partition-id" in settings and "data-path" not in settings:
+        return Node(int(settings["partition-id"]), int(settings["num-partitions"]), "")
+    name, data_path = (str(settings.get(key, "")) for key in ("name", "data-path"))
+    return device(context.node_id, name, data_path)
 
 
 def device(node_id: int, name: str, data_path: str) -> Node:

@@ -46,7 +46,7 @@ def train_slice(
     task: dict[str, Any],
     node_number: int,
     config: RunConfig,
-) -> tuple[Params, dict[str, int | float | str]]:
+) -> tuple[Params, dict[str, int | float]]:
     """The trained slice, and the scalars that go with it.
 
     fixed: what statistics gave the classifier, empty for nothing.

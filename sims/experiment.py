@@ -13,6 +13,7 @@ from fed_ist.config import RunConfig
 from fed_ist.heads import Params
 from fed_ist.ledger import Ledger
 from fed_ist.training import evaluate
+from sims.attackers import flipping
 from sims.local_grid import LocalGrid
 from sims.shared import Shared, SharedData
 from strategies import STRATEGIES
@@ -34,8 +35,11 @@ class Outcome:
     multiply_adds: float
 
 
-def run_case(config: RunConfig, shared: Shared, n_nodes: int) -> Outcome:
-    """Run a configuration on `n_nodes` simulated nodes; raises `InputError` as a run does."""
+def run_case(config: RunConfig, shared: Shared, n_nodes: int, n_attackers: int = 0) -> Outcome:
+    """Run a configuration on `n_nodes` simulated nodes; raises `InputError` as a run does.
+
+    n_attackers: of these, see `attackers.flipping`.
+    """
     FLOWER_LOGGER.setLevel(logging.WARNING)
     client_bytes: list[int] = []
     accuracies: list[float] = []
@@ -43,7 +47,7 @@ def run_case(config: RunConfig, shared: Shared, n_nodes: int) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="fed-ist-case-") as folder:
         ledger = Ledger(Path(folder, "ledger.csv"))
         strategy = STRATEGIES[config.strategy](config, shared.class_names, shared.embed_dim, ledger)
-        app = create_app(SharedData(shared.train, config, n_nodes))
+        app = create_app(SharedData(shared.train, config, n_nodes), [flipping(n_attackers)])
         grid = LocalGrid(app, config, list(range(1, n_nodes + 1)))
         strategy.require_nodes(grid)
 

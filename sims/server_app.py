@@ -21,6 +21,7 @@ from fed_ist.errors import InputError, file_trouble
 from fed_ist.heads import Params
 from fed_ist.ledger import Ledger
 from fed_ist.paths import cache_dir, results_dir
+from fed_ist.privacy import epsilon_after
 from fed_ist.report import draw_accuracy, readable_bytes
 from fed_ist.results import Model, Round, RunFolder
 from fed_ist.run_report import write_report
@@ -96,6 +97,8 @@ def run(
     strategy.require_nodes(grid, resumed.round if resumed else 0)
     if resumed is None:
         folder.write_config(config, len(strategy.prepared))
+    if config.dp_clip_norm:
+        log(INFO, "%s", describe_privacy(config))
     recorder = Recorder(config, folder, strategy, encoder, test, started)
     strategy.run(grid, recorder.record, resumed)
     ledger.close()
@@ -110,6 +113,16 @@ def run(
         readable_bytes(ledger.message_bytes["down"]),
         readable_bytes(ledger.message_bytes["up"]),
         folder.path,
+    )
+
+
+def describe_privacy(config: RunConfig) -> str:
+    """What `dp-epsilon` is in all rounds, for a node that takes part in each."""
+    total = epsilon_after(config.num_rounds, config.dp_epsilon, config.dp_delta)
+    return (
+        f"Each round is ({config.dp_epsilon:g}, {config.dp_delta:g}) private for a node's images, "
+        f"{config.num_rounds} together ({total:.4g}, {config.dp_delta:g}); counts and statistics "
+        "are not covered"
     )
 
 
@@ -219,6 +232,7 @@ class Recorder:
             "clients": len(prepared),
             "asked": sum(row.asked for row in rounds),
             "answered": sum(row.answered for row in rounds),
+            "rejected": sum(row.rejected for row in rounds),
             "groups": groups,
             "strategy": config.strategy,
             "dealing": config.dealing,
@@ -232,6 +246,12 @@ class Recorder:
             "capacities": config.capacities,
             "round_deadline_s": config.round_deadline_s,
             "devices": config.devices,
+            "aggregation": config.aggregation,
+            "trim_share": config.trim_share,
+            "clip_norm": config.clip_norm,
+            "dp_clip_norm": config.dp_clip_norm,
+            "dp_epsilon": config.dp_epsilon,
+            "dp_delta": config.dp_delta,
             "down_codec": config.down_codec,
             "up_codec": config.up_codec,
             "reply": config.reply,

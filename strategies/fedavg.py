@@ -1,12 +1,12 @@
 """Federated averaging (McMahan et al. 2017), and what a server's own optimiser makes of it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fed_ist.checkpoint import State, prefixed
 from fed_ist.dealing import leading_units
 from fed_ist.heads import RUNNING, Params
-from fed_ist.ist import Subnet, merge
+from fed_ist.ist import Subnet
+from fed_ist.robust import Returned
 from fed_ist.server_optimizers import ServerAdam, ServerMomentum
 from strategies.slices import Dealing, SliceStrategy
 
@@ -49,8 +49,8 @@ class FedAvgMStrategy(FedAvgStrategy):
         rate = self.config.server_learning_rate or 1.0
         return ServerMomentum(rate, self.config.server_momentum)
 
-    def combine(self, params: Params, returned: Sequence[tuple[Subnet, Params, int]]) -> Params:
-        merged = merge(params, returned)
+    def combine(self, params: Params, returned: Returned) -> Params:
+        merged = super().combine(params, returned)
         stepped = self._optimizer.step(params, merged)
         # Batch norm's running moments are no gradients' work: momentum would carry them astray.
         return {name: merged[name] if name.endswith(RUNNING) else stepped[name] for name in params}

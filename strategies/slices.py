@@ -20,11 +20,11 @@ from fed_ist import protocol
 from fed_ist.anchors import split
 from fed_ist.codecs import encode, shapes_of
 from fed_ist.heads import Params, hidden_widths, layer_widths, multiply_adds
-from fed_ist.ist import Subnet, extract, merge
+from fed_ist.ist import Subnet, extract
 from fed_ist.rng import generator
 from fed_ist.robust import require_possible_change
+from strategies.merging import MergingStrategy
 from strategies.nodes import RoundCounts
-from strategies.paying import PayingStrategy
 from strategies.replies import (
     RejectedError,
     UnpreparedError,
@@ -67,7 +67,7 @@ class Errand:
 
 
 @dataclass
-class SliceStrategy(PayingStrategy):
+class SliceStrategy(MergingStrategy):
     """A Flower strategy that deals slices of the classifier to nodes."""
 
     _errands: dict[int, Errand] = field(default_factory=dict)
@@ -98,10 +98,6 @@ class SliceStrategy(PayingStrategy):
             return back
         return {name: array + back[name] for name, array in sent.items()}
 
-    def combine(self, params: Params, returned: Sequence[tuple[Subnet, Params, int]]) -> Params:
-        """The next classifier, of the slices that came back (see `ist.merge`)."""
-        return merge(params, returned)
-
     # --- rounds ------------------------------------------------------------------------------
 
     def configure_train(
@@ -122,8 +118,7 @@ class SliceStrategy(PayingStrategy):
             log(WARNING, "Round skipped: %d of %d nodes", len(nodes), self.config.min_nodes)
             return []
         rng = generator(self.config.seed, "round", server_round)
-        n_sampled = max(self.config.min_nodes, int(self.config.fraction_nodes * len(nodes)))
-        drawn = rng.permutation(len(nodes))[:n_sampled]
+        drawn = rng.permutation(len(nodes))[: self.count_sampled(len(nodes))]
         sampled = [nodes[i] for i in drawn]
         widths = hidden_widths(self._params)
         capacities = [self.affordable_share(server_round, node_id) for node_id in sampled]
@@ -204,7 +199,7 @@ class SliceStrategy(PayingStrategy):
             if name.endswith(".var") and (array < 0).any():
                 raise RejectedError(f"'{name}' holds a variance below 0")
         with rejecting():
-            require_possible_change(trained, errand.sent)
+            require_possible_change(trained, errand.sent, self.config.dp_noise)
         n_seen = self.config.count_seen(errand.n_examples)
         self.counts.compute_s += seconds
         self.counts.multiply_adds += n_seen * multiply_adds(errand.sent)

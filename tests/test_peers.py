@@ -7,7 +7,8 @@ import pytest
 from faulty_grid import replace_array, replace_metric, replace_plain_array, silence
 from federation import NODES, plain_arrays, task
 
-from clients.app import MEMORY, create_app
+from clients.app import create_app
+from clients.coding import MEMORY
 from fed_ist import protocol
 from fed_ist.anchors import BIAS, PROJECTION, WEIGHT, features, solve_anchor
 from fed_ist.codecs import HEADER_BYTES
