@@ -49,8 +49,8 @@ def render(curves: Sequence[Curve]) -> str:
         f"AID, {CLIENTS} clients, IID, {ROUNDS} rounds of 3 local epochs, one hidden layer of 1024 "
         f"unless a column says otherwise, one seed; final test accuracy. Each client clips what it "
         f"has learnt to a length of {CLIP_NORM:g} and adds noise of deviation sigma to every "
-        f"number: (epsilon, {DELTA:g}) privacy for all its images together. The anchor's statistics have "
-        "no noise here.",
+        f"number: (epsilon, {DELTA:g}) privacy for all its images together. The anchor's "
+        "statistics have no noise here.",
         "",
         table_line(header),
         table_line(("---",) * len(header)),
