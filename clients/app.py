@@ -13,17 +13,18 @@ from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import Mod
 from numpy.typing import NDArray
 
-from clients.coding import array_record, arrays_of, coded, decoded, refusal
+from clients.coding import array_record, arrays_of, coded, decoded
 from clients.data import NodeData, OwnImages, texts
 from clients.device import declared_device, measured_device, require_known_keys
 from clients.node import identify
 from clients.privacy import private
+from clients.refusal import refusal
 from clients.work import statistics, train_slice
 from fed_ist import protocol
 from fed_ist.anchors import anchor_shapes, inputs_shapes, with_projection
 from fed_ist.codecs import encode
 from fed_ist.config import RunConfig, parse_config
-from fed_ist.errors import InputError, file_trouble
+from fed_ist.errors import InputError
 from fed_ist.heads import Params
 from fed_ist.rng import generator
 
@@ -120,11 +121,8 @@ def _answer(message: Message, work: Callable[[], RecordDict]) -> Message:
     """Reply with the outcome of `work`, or with what is wrong with the input."""
     try:
         return Message(work(), reply_to=message)
-    except InputError as error:
+    except (InputError, OSError) as error:
         return refusal(error, message)
-    except OSError as error:
-        reason = f"This node cannot go on: {file_trouble(error)}. Is its disk full?"
-        return refusal(InputError(reason), message)
 
 
 def _statistics_record(

@@ -1,15 +1,14 @@
 """Between slices as they travel, in few bytes, and the plain arrays that Flower's mods work on."""
 
 from collections.abc import Mapping
-from logging import WARNING
 from typing import Any
 
-from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Error, Message, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Context, Message, RecordDict
 from flwr.clientapp.typing import ClientAppCallable
-from flwr.common import log
 from numpy.typing import NDArray
 
 from clients.node import identify
+from clients.refusal import refusal
 from clients.work import encode_reply, largest_changes
 from fed_ist import protocol
 from fed_ist.codecs import Shapes, decode
@@ -17,7 +16,6 @@ from fed_ist.config import RunConfig, parse_config
 from fed_ist.errors import InputError
 from fed_ist.heads import Params, param_shapes
 
-BAD_INPUT = 2  # the error code of a reply that says what is wrong with the node's input
 MEMORY = "memory"  # record of context.state: what top-k has not sent yet
 
 
@@ -41,7 +39,7 @@ def coded(message: Message, context: Context, call_next: ClientAppCallable) -> M
         scalars[protocol.TRAINED] = protocol.slice_id(data, server_round)
         answer = _encoded(arrays_of(reply), sent, server_round, scalars, context, config)
         return Message(answer, reply_to=message)
-    except InputError as error:
+    except (InputError, OSError) as error:
         return refusal(error, message)
 
 
@@ -71,12 +69,6 @@ def decoded(record: Mapping[str, Any], name: str, codec: str, shapes: Shapes) ->
         return decode(record[name], codec, shapes)
     except ValueError as error:
         raise InputError(f"The {name} that came cannot be read: {error}.") from None
-
-
-def refusal(error: InputError, message: Message) -> Message:
-    """The answer to a message that says what is wrong with this node's input."""
-    log(WARNING, "%s", error)
-    return Message(Error(BAD_INPUT, str(error)), reply_to=message)
 
 
 def arrays_of(message: Message) -> Params:

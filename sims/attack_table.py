@@ -59,9 +59,9 @@ def render(curves: Sequence[Curve]) -> str:
         "# What two of eight clients can do",
         "",
         f"AID, {CLIENTS} clients, IID, {ROUNDS} rounds of 3 local epochs, one hidden layer of "
-        f"1024; final test accuracy of {SEEDS} seeds (mean ± sample standard deviation). "
-        f"Attackers send the opposite of what they learnt, times {FACTOR}. trimmed-mean "
-        "leaves out a quarter of the values of each weight at each end; clip-norm = 1 cuts changes at their median.",
+        f"1024; final test accuracy of {SEEDS} seeds (mean ± sample standard deviation). Attackers "
+        f"send the opposite of what they learnt, times {FACTOR}. trimmed-mean leaves out a quarter "
+        "of the values of each weight at each end; clip-norm = 1 cuts changes at their median.",
         "",
         table_line(HEADER),
         table_line(("---",) * len(HEADER)),
