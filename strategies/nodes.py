@@ -184,6 +184,7 @@ class NodeStrategy(Strategy):
         heard = exchange(grid, messages, timeout_s)
         for node_id in heard.away:
             log(WARNING, "Node %s is away: it has not answered", self._name(node_id))
+        self._away |= self.prepared.keys() & set(heard.away)
         for node_id in heard.silent:
             log(WARNING, "Node %s has not answered within %g s", self._name(node_id), timeout_s)
         return heard
