@@ -16,12 +16,12 @@ import sys
 import tempfile
 import time
 import xml.etree.ElementTree as ElementTree
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from fed_ist.durable import write_atomic
 from fed_ist.errors import InputError
+from fed_ist.durable import write_atomic
 
 RELEASE = "bookworm"
 EMULATOR = Path("/proc/sys/fs/binfmt_misc/qemu-aarch64")
@@ -30,6 +30,7 @@ COPY = "/opt/checkout"  # of what tests read beside the wheel
 COPIED = ("pyproject.toml", "README.md", "tests", "sims/configs")
 # The versions that the tests ran with elsewhere, but for those that ARM needs others of.
 CONSTRAINTS = ("constraints.txt", "constraints-arm.txt")
+INDEX_VARIABLES = ("PIP_CERT", "PIP_DEFAULT_TIMEOUT", "PIP_INDEX_URL", "SSL_CERT_FILE")
 TOOLS = ("hypothesis", "onnx", "onnxruntime", "onnxscript", "pytest")
 # What depends on the processor or on compiled packages; the rest is plain Python.
 TESTS = (
@@ -130,7 +131,7 @@ def _environment() -> dict[str, str]:
     kept = {
         key: value
         for key, value in os.environ.items()
-        if key.startswith(("PIP_", "SSL_CERT_FILE")) or key.lower().endswith("_proxy")
+        if key in INDEX_VARIABLES or key.lower().endswith("_proxy")
     }
     return kept | {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/root", "LANG": "C.UTF-8"}
 
@@ -152,13 +153,13 @@ def read_versions(root: Path) -> dict[str, str]:
 def render(record: Path, versions: dict[str, str], install_s: float) -> str:
     """The outcome in Markdown."""
     counts: dict[str, Counter[str]] = {}
-    seconds: Counter[str] = Counter()
+    seconds: defaultdict[str, float] = defaultdict(float)
     failures = []
     for case in ElementTree.parse(record).getroot().iter("testcase"):
         name = case.get("classname", "").removeprefix("tests.")
         outcome = next((e.tag for e in case if e.tag in ("failure", "error", "skipped")), "passed")
         counts.setdefault(name, Counter())[outcome] += 1
-        seconds[name] += float(case.get("time", 0))  # type: ignore[assignment]
+        seconds[name] += float(case.get("time", 0))
         if outcome in ("failure", "error"):
             failures.append(f"{name}::{case.get('name')}")
     lines = ["| tests | passed | skipped | failed | seconds, emulated |", "|---|---|---|---|---|"]
