@@ -40,6 +40,15 @@ class Node:
     name: str = ""
 
 
+def identify(context: Context) -> Node:
+    """Who this node is, from its node config."""
+    settings = context.node_config
+    if "partition-id" in settings and "data-path" not in settings:
+        return Node(int(settings["partition-id"]), int(settings["num-partitions"]), "")
+    name, data_path = (str(settings.get(key, "")) for key in ("name", "data-path"))
+    return device(context.node_id, name, data_path)
+
+
 def device(node_id: int, name: str, data_path: str) -> Node:
     """A node of a deployment; without a name its number is Flower's id.
 
@@ -55,15 +64,6 @@ def device(node_id: int, name: str, data_path: str) -> Node:
         return Node(int(name), 0, data_path, name)
     digest = hashlib.sha256(name.encode()).digest()  # hash() differs between processes
     return Node(int.from_bytes(digest[:8], "big"), 0, data_path, name)
-
-
-def identify(context: Context) -> Node:
-    """Who this node is, from its node config."""
-    settings = context.node_config
-    if "partition-id" in settings and "data-path" not in settings:
-        return Node(int(settings["partition-id"]), int(settings["num-partitions"]), "")
-    name, data_path = (str(settings.get(key, "")) for key in ("name", "data-path"))
-    return device(context.node_id, name, data_path)
 
 
 @lru_cache(maxsize=1)

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fed_ist.cli_deploy import deployment
-from fed_ist.cli_encoders import BandRange, Bands, encoders
+from fed_ist.cli_encoders import BandRange, Bands, bench, encoders
 from fed_ist.cli_experiments import experiments
 from fed_ist.cli_plan import plans
 from fed_ist.cli_reports import reports
+from fed_ist.cli_soak import soak_commands
 from fed_ist.cli_wire import wire_commands
 from fed_ist.errors import InputError
 
@@ -34,6 +35,7 @@ cli = typer.Typer(
 cli.add_typer(experiments)
 cli.add_typer(encoders)
 cli.add_typer(wire_commands)
+bench.add_typer(soak_commands)
 cli.add_typer(plans)
 cli.add_typer(reports)
 cli.add_typer(deployment)

@@ -16,8 +16,9 @@ MAX_BODY = "64m"
 def gate(keys: Path, port: int, superlink_port: int) -> str:
     """The part of an nginx configuration that passes on what nodes ask for, and refuses the rest.
 
-    What is refused is logged, nodes' polls are not. Raises `InputError` where a file of `keys` is
-    missing.
+    What is refused is logged, nodes' polls are not. Nothing is put on the disk on its way: where
+    that failed, nginx would answer 500, upon which Flower 1.42 drops a reply. Raises
+    `InputError` where a file of `keys` is missing.
     """
     files = find_server_files(keys)
     listen = [f"listen {port} ssl;"]
@@ -53,6 +54,8 @@ server {{
     location /v1/fleet/ {{
         proxy_pass https://fed_ist_superlink;
     }}
+    proxy_request_buffering off;
+    proxy_max_temp_file_size 0;
     proxy_http_version 1.1;
     proxy_set_header Connection "";
     proxy_ssl_verify on;

@@ -60,7 +60,7 @@ def own_environment() -> dict[str, str]:
 def simulation_superlink() -> Iterator[dict[str, str]]:
     """A private simulation SuperLink; yields the environment in which `flwr` finds it."""
     with tempfile.TemporaryDirectory(prefix="fed-ist-flwr-") as home:
-        port = _free_port()
+        port = free_port()
         environment = {
             **own_environment(),
             "FLWR_HOME": home,
@@ -83,20 +83,22 @@ def simulation_superlink() -> Iterator[dict[str, str]]:
         # Without this, a terminated command would leave its SuperLink behind.
         previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
         try:
-            _wait_until_ready(process, port, log)
+            wait_until_ready(process, port, log)
             yield environment
         finally:
             end_family(process)
             signal.signal(signal.SIGTERM, previous)
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A TCP port of this machine on which nothing listens."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
-def _wait_until_ready(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+def wait_until_ready(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+    """Wait for a SuperLink; raises `InputError` with the end of its log if it does not start."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline and process.poll() is None:
         try:

@@ -76,18 +76,16 @@ def superlink_unit(keys: Path, port: int) -> str:
     return _unit("Flower SuperLink of fed-ist", command, more)
 
 
-def supernode_unit(
-    superlink: str, authority: Path, key: Path, data_path: Path, name: str, link: str
-) -> str:
+def supernode_unit(superlink: str, authority: Path, key: Path, data_path: Path, link: str) -> str:
     """A device: it knows the server by its authority, and the server knows it by its key.
 
-    superlink: HOST:PORT. name: that of the key's file if empty. link: empty if it is none of ours.
+    superlink: HOST:PORT. key: its file's name is the node's. link: empty if it is none of ours.
     Raises `InputError` for what cannot work, and for a key that others may read.
     """
     split_address(superlink)
     read_certificate(authority)
     require_private(key)
-    require_name(name := name or key.name)
+    require_name(key.name)
     data_path = data_path.absolute()
     if not data_path.is_dir() or not os.access(data_path, os.R_OK | os.X_OK):
         raise InputError(
@@ -98,7 +96,7 @@ def supernode_unit(
         raise InputError(f'Flower cannot read --data-path {str(data_path)!r}: take out the "\'".')
     if link:
         find_link(link)
-    settings = {"data-path": str(data_path), "name": name, "link": link}
+    settings = {"data-path": str(data_path), "name": key.name, "link": link}
     command = [
         _program("flower-supernode"),
         *("--superlink", superlink),

@@ -26,7 +26,7 @@ from fed_ist.report import draw_accuracy, readable_bytes
 from fed_ist.results import Model, Round, RunFolder
 from fed_ist.run_report import write_report
 from fed_ist.training import evaluate
-from strategies import STRATEGIES, NodeStrategy
+from strategies import STRATEGIES, RoundStrategy
 
 app = ServerApp()
 
@@ -147,7 +147,7 @@ class Recorder:
         self,
         config: RunConfig,
         folder: RunFolder,
-        strategy: NodeStrategy,
+        strategy: RoundStrategy,
         encoder: Encoder,
         test: Embeddings,
         started: float,

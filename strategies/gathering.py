@@ -15,14 +15,14 @@ from fed_ist.codecs import Shapes, encoded_bytes
 from fed_ist.errors import InputError
 from fed_ist.possible import require_possible_gram, require_possible_sums
 from fed_ist.statistics import Floats, Gram
-from strategies.nodes import NodeStrategy
 from strategies.replies import RejectedError, read_encoded, rejecting, require_size
+from strategies.rounds import RoundStrategy
 
 Found = TypeVar("Found")
 
 
 @dataclass
-class GatheringStrategy(NodeStrategy):
+class GatheringStrategy(RoundStrategy):
     """A strategy that knows how to ask nodes for sums over their embeddings."""
 
     def collect(

@@ -1,26 +1,20 @@
-"""What all strategies share of dealing with nodes: wait for them, prepare, ask, count bytes."""
+"""Which nodes there are: wait for them, have them prepare, know them when they return."""
 
 import time
-from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from logging import INFO, WARNING
 
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import Message, MessageType
 from flwr.common import log
 from flwr.serverapp import Grid
-from flwr.serverapp.strategy import Strategy
 
 from fed_ist import protocol
-from fed_ist.allowance import Allowance
 from fed_ist.capacity import Device, explain_misfit, largest_slice, plan_workload
-from fed_ist.checkpoint import Checkpoint, State
-from fed_ist.config import RunConfig
+from fed_ist.checkpoint import State
 from fed_ist.errors import InputError
-from fed_ist.heads import Params, init_params
-from fed_ist.ledger import Ledger, Transfer
-from fed_ist.link_bytes import bytes_of_message
-from fed_ist.rng import generator
-from strategies.exchange import Heard, exchange
+from strategies.counting import CountingStrategy
+from strategies.exchange import Heard
 from strategies.replies import (
     RejectedError,
     read_capacity,
@@ -31,20 +25,11 @@ from strategies.replies import (
     read_prepared,
     require_size,
 )
-from strategies.wire import from_record, message_bytes, payload_bytes, to_record, weigh
+from strategies.wire import message_bytes
 
 POLL_S = 1.0
 CAPACITIES = "capacities"  # key of a saved state: of nodes by name
 PREPARED_BYTES = 1200  # of the answer of a node that is prepared, at most
-KINDS = {
-    MessageType.QUERY: "prepare",
-    protocol.STATISTICS_QUERY: "statistics",
-    MessageType.TRAIN: "train",
-}
-
-
-class AllowanceSpent(Exception):  # noqa: N818 - it ends a run as it should end
-    """Too few nodes may receive and send another slice."""
 
 
 class NameTakenError(Exception):
@@ -68,106 +53,14 @@ class Prepared:
 
 
 @dataclass
-class RoundCounts:
-    """Nodes asked to train in a round, slices that came back, and replies that were refused.
+class NodeStrategy(CountingStrategy):
+    """A Flower strategy that knows which nodes are prepared, and what each can do."""
 
-    rejected: of any kind; also of nodes that were to prepare or to send statistics.
-    compute_s: seconds that nodes whose replies were accepted spent on training, summed.
-    multiply_adds: of this training, as the sizes of slices and of local data tell.
-    """
-
-    asked: int = 0
-    answered: int = 0
-    rejected: int = 0
-    compute_s: float = 0.0
-    multiply_adds: float = 0.0
-
-
-@dataclass
-class NodeStrategy(Strategy):
-    """A Flower strategy that knows its nodes and counts every byte.
-
-    class_names: the server's classes, by which nodes label their images.
-    embed_dim: numbers in an embedding.
-    ledger: gets a line for each message.
-    """
-
-    config: RunConfig
-    class_names: tuple[str, ...]
-    embed_dim: int
-    ledger: Ledger
-    allowance: Allowance = field(init=False)
     prepared: dict[int, Prepared] = field(default_factory=dict)
-    counts: RoundCounts = field(default_factory=RoundCounts)
-    ended_early: str = ""  # why, if it did
-    _names: dict[int, str] = field(default_factory=dict)
     _capacities: dict[str, float] = field(default_factory=dict)  # by name, of a resumed run
     _passed_over: set[int] = field(default_factory=set)
     _away: set[int] = field(default_factory=set)  # of the prepared
     _too_slow: set[str] = field(default_factory=set)
-
-    def __post_init__(self) -> None:
-        limits = self.config.max_bytes_per_node_round, self.config.max_bytes_per_node
-        self.allowance = Allowance(*limits)
-
-    @property
-    def num_rounds(self) -> int:
-        """How many rounds are to be run."""
-        return self.config.num_rounds
-
-    def initial(self, params: Params, grid: Grid) -> Params:
-        """What the run starts from, once the nodes are prepared: `params` unless a method knows
-        better.
-        """
-        return params
-
-    def run(
-        self,
-        grid: Grid,
-        evaluate_fn: Callable[[int, Params], None],
-        resumed: Checkpoint | None = None,
-    ) -> None:
-        """All rounds, or those after the checkpoint's. The nodes have been required.
-
-        evaluate_fn: called after each round, and with round 0 and what the run starts from.
-        Ends earlier where `max-bytes-per-node` leaves too few nodes another slice.
-        """
-        try:
-            if resumed is None:
-                params = self.initial(self._drawn(), grid)
-                evaluate_fn(0, params)
-            else:
-                params = resumed.params
-            done = 0 if resumed is None else resumed.round
-            for server_round in range(done + 1, self.num_rounds + 1):
-                log(INFO, "[ROUND %d/%d]", server_round, self.num_rounds)
-                params = self._one_round(server_round, params, grid)
-                evaluate_fn(server_round, params)
-        except AllowanceSpent as reason:
-            self.ended_early = str(reason)
-            log(WARNING, "The run ends here: %s", reason)
-
-    def _drawn(self) -> Params:
-        """A classifier drawn from the run's seed."""
-        config = self.config
-        return init_params(
-            self.embed_dim,
-            config.hidden_dim,
-            len(self.class_names),
-            generator(config.seed, "init"),
-            config.hidden_layers,
-            config.norm,
-        )
-
-    def _one_round(self, server_round: int, params: Params, grid: Grid) -> Params:
-        """The classifier after a round; Flower's own loop cannot begin but with the first."""
-        messages = self.configure_train(server_round, to_record(params), ConfigRecord(), grid)
-        heard = self.hear(grid, list(messages), self.config.round_timeout_s)
-        merged, metrics = self.aggregate_train(server_round, heard.replies)
-        if merged is None:
-            return params
-        log(INFO, "Round %d: %s", server_round, metrics)
-        return from_record(merged)
 
     def save(self) -> State:
         """What the strategy remembers between rounds, beside what nodes say when they prepare."""
@@ -180,12 +73,8 @@ class NodeStrategy(Strategy):
         self._capacities = dict(state.values[CAPACITIES])
 
     def hear(self, grid: Grid, messages: Sequence[Message], timeout_s: float) -> Heard:
-        """Send messages, one a node, and wait for the replies; who does not answer is logged."""
-        heard = exchange(grid, messages, timeout_s)
-        for node_id in heard.away:
-            log(WARNING, "Node %s is away: it has not answered", self._name(node_id))
-        for node_id in heard.silent:
-            log(WARNING, "Node %s has not answered within %g s", self._name(node_id), timeout_s)
+        heard = super().hear(grid, messages, timeout_s)
+        self._away |= self.prepared.keys() & set(heard.away)
         return heard
 
     def prepare(self, grid: Grid, server_round: int) -> None:
@@ -235,27 +124,6 @@ class NodeStrategy(Strategy):
         for node_id in self._away & connected:
             self.prepared.pop(node_id, None)
         self._away = set(self.prepared) - connected
-
-    def _queries(
-        self,
-        message_type: str,
-        asked: Mapping[str, str | int],
-        node_ids: Sequence[int],
-        server_round: int,
-        timeout_s: float,
-    ) -> list[Message]:
-        """The same question to each node, with the classes by which it labels its images."""
-        task = ConfigRecord({**asked, protocol.CLASS_NAMES: list(self.class_names)})
-        return [
-            Message(
-                RecordDict({protocol.TASK: task}),
-                dst_node_id=node_id,
-                message_type=message_type,
-                ttl=timeout_s,
-                group_id=str(server_round),
-            )
-            for node_id in node_ids
-        ]
 
     def _note_prepared(self, node_id: int, reply: Message, connected: Container[int]) -> None:
         try:
@@ -343,60 +211,5 @@ class NodeStrategy(Strategy):
         names = {i: self.prepared[i].name for i in grid.get_node_ids() if i in self.prepared}
         return sorted(names, key=lambda i: (len(names[i]), names[i]))
 
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        return []
-
-    def aggregate_train(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        return None, None
-
-    def configure_evaluate(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
-        """Nothing: the server evaluates, so that the classifier is never sent whole."""
-        return []
-
-    def aggregate_evaluate(
-        self, server_round: int, replies: Iterable[Message]
-    ) -> MetricRecord | None:
-        return None
-
     def summary(self) -> None:
         log(INFO, "\t%s on %d nodes", type(self).__name__, len(self.prepared))
-
-    def _affordable(
-        self, messages: Sequence[Message], server_round: int, reply_bytes: int, what: str
-    ) -> list[Message]:
-        """Those that their nodes may receive and answer, with so many bytes at most."""
-        found = []
-        for message in messages:
-            name = self._name(message.metadata.dst_node_id)
-            left = self.allowance.left(server_round, name)
-            if message_bytes(message) + reply_bytes <= left:
-                found.append(message)
-            else:
-                log(INFO, "Node %s has %d bytes left, too few for %s", name, left, what)
-        return found
-
-    def _name(self, node_id: int) -> str:
-        return self._names.get(node_id, str(node_id))
-
-    def _enter(self, server_round: int, direction: str, message: Message) -> int:
-        """Write a message to or from a node into the ledger; returns its bytes."""
-        metadata = message.metadata
-        node_id = metadata.dst_node_id if direction == "down" else metadata.src_node_id
-        # A node may give its answer any type.
-        kind = "error" if message.has_error() else KINDS.get(metadata.message_type, "unknown")
-        payload, (whole, n_objects) = payload_bytes(message), weigh(message)
-        link = bytes_of_message(direction, whole, n_objects)
-        name = self._name(node_id)
-        self.ledger.add(
-            Transfer(
-                server_round, name, direction, kind, payload, whole, n_objects, link.down, link.up
-            )
-        )
-        self.allowance.enter(server_round, name, whole)
-        return whole

@@ -11,7 +11,7 @@ from fed_ist.config import SLICED
 from fed_ist.errors import InputError
 from fed_ist.heads import param_shapes
 from strategies.anchored import AnchoredStrategy
-from strategies.nodes import AllowanceSpent
+from strategies.rounds import AllowanceSpent
 
 LAST_BYTES = "last-bytes"  # key of a saved state
 

@@ -1,7 +1,7 @@
 """What the strategies that train in rounds share: deal slices, check the replies, merge.
 
 A strategy is a rule for which slice of the classifier goes to which node and how replies merge; the
-rest stands here and in `strategies.nodes`. Flower's own `FedAvg` does not serve: it sends one
+rest stands here and in what it builds on. Flower's own `FedAvg` does not serve: it sends one
 payload to all, samples with the global random state, and accepts arrays of any shape.
 """
 
@@ -23,8 +23,8 @@ from fed_ist.heads import Params, hidden_widths, layer_widths, multiply_adds
 from fed_ist.ist import Subnet, extract
 from fed_ist.rng import generator
 from fed_ist.robust import require_possible_change
+from strategies.counting import RoundCounts
 from strategies.merging import MergingStrategy
-from strategies.nodes import RoundCounts
 from strategies.replies import (
     RejectedError,
     UnpreparedError,

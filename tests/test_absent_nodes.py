@@ -82,6 +82,16 @@ def test_a_node_that_returns_without_its_memory_takes_part_at_once(federate, tmp
     assert {p: p.stat().st_mtime_ns for p in (tmp_path / "cache").rglob("*.npy")} == entries
 
 
+def test_a_node_that_goes_away_in_a_round_and_returns_before_the_next_takes_part_in_that(federate):
+    federation = federate().prepare()
+    federation.grid.faults[NODE] = away
+    federation.round(1)
+    federation.grid.faults.clear()
+    restart(federation)
+    federation.round(2)
+    assert counts(federation) == (3, 3, 0)
+
+
 def test_a_node_that_restarted_unnoticed_takes_part_in_the_round_after_its_error(federate):
     federation = federate().prepare()
     restart(federation)

@@ -61,6 +61,21 @@ def test_a_training_round_loads_no_vision_library():
     assert not loaded & {"timm", "torchvision", "datasets", "flwr_datasets", "matplotlib"}
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "sgd"])
+def test_training_does_not_load_torchs_compiler(optimizer):
+    """Which takes as long as torch itself, in each round."""
+    loaded = loaded_by(
+        "import numpy as np\n"
+        "from fed_ist.heads import init_params\n"
+        "from fed_ist.training import LocalTraining, train\n"
+        "params = init_params(3, 4, 2, np.random.default_rng(0), 1, 'batch')\n"
+        "examples = np.eye(3, dtype=np.float32), np.array([0, 1, 1])\n"
+        f"train(params, lambda _: examples, LocalTraining(1, 0, 2, '{optimizer}', 0.1), 1.0, 0)"
+    )
+    assert "torch" in loaded
+    assert "sympy" not in loaded  # which only the compiler needs
+
+
 def test_help_loads_nothing_heavy():
     loaded = loaded_by("import fed_ist.cli")
     assert not loaded & {"torch", "timm", "flwr", "datasets", "pyarrow", "matplotlib", "numpy"}

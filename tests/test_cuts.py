@@ -4,8 +4,8 @@ import shutil
 import time
 
 import pytest
+from deployed import Deployed, outcome, settings
 from faulty_grid import FaultyGrid
-from field import Field, outcome, settings
 
 from fed_ist.encoder import create_encoder
 from sims.server_app import open_folder, run
@@ -51,7 +51,7 @@ def wait_for_rounds(path, n_rounds):
 def test_a_killed_serverapp_and_a_killed_superlink_cost_a_round_and_not_a_bit_of_the_model(
     place, make_config
 ):
-    field = Field(place)
+    field = Deployed(place)
     try:
         for name in NODES:
             field.start_node(data_path=place / name, name=name)

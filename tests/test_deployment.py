@@ -5,7 +5,7 @@ import json
 import shutil
 
 import pytest
-from field import Field, outcome, settings
+from deployed import Deployed, outcome, settings
 
 pytestmark = pytest.mark.flower
 
@@ -19,7 +19,7 @@ def field(tmp_path, image_folder):
     shutil.copytree(image_folder / "farmland", tmp_path / "a" / "unheard-of")
     for name in ("beach", "car-park", "forest"):
         shutil.copytree(image_folder / name, tmp_path / "server" / name)
-    field = Field(tmp_path)
+    field = Deployed(tmp_path)
     field.start_node(data_path=tmp_path / "a", name="north")
     field.start_node(data_path=tmp_path / "b")
     yield field

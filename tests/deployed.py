@@ -2,41 +2,27 @@
 
 import os
 import signal
-import socket
 import subprocess
-import sys
-import time
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
-from urllib.request import urlopen
 
 import psutil
 from conftest import ROOT
 
-from fed_ist.launch import end_family
-
-START_TIMEOUT_S = 60
+from fed_ist.launch import end_family, free_port, own_environment, wait_until_ready
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class Field:
+class Deployed:
     """What a user's Flower config calls `field`; its state is on disk, so it may be killed."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.port = folder, free_port()
         self.address = f"127.0.0.1:{self.port}"
-        self.environment = os.environ | {
+        self.environment = own_environment() | {
             "FLWR_HOME": str(folder / "flwr"),
             "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
             "FLWR_DISABLE_UPDATE_CHECK": "1",
             "XDG_CACHE_HOME": str(folder / "cache"),
-            "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
         }
         (folder / "flwr").mkdir()
         (folder / "flwr" / "config.toml").write_text(
@@ -50,14 +36,7 @@ class Field:
         database = self.folder / "state.db"
         command = f"flower-superlink --insecure --host 127.0.0.1 --port {self.port}".split()
         self.superlink = self._start([*command, "--database", str(database)])
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while True:
-            try:
-                with urlopen(f"http://{self.address}/health", timeout=1):
-                    return
-            except (URLError, OSError):
-                assert time.monotonic() < deadline, "the SuperLink did not start"
-                time.sleep(0.2)
+        wait_until_ready(self.superlink, self.port, self.log)
 
     def start_node(self, **node_config: str) -> subprocess.Popen[bytes]:
         # Each SuperNode serves its own ClientApps on a port, which on one host must differ.
