@@ -9,7 +9,7 @@ The sigma is that of the analytic Gaussian mechanism (Balle and Wang, "Improving
 Mechanism for Differential Privacy", ICML 2018, theorem 8). The usual sqrt(2 ln(1.25 / delta)) /
 epsilon holds for epsilon below 1 only: beyond it promises more than it keeps. Rounds compose
 exactly: T of them are one Gaussian mechanism with a sigma sqrt(T) times smaller (Dong, Roth and Su,
-"Gaussian Differential Privacy", JRSS B 2022, corollary 3.3).
+"Gaussian Differential Privacy", JRSS B 2022).
 """
 
 import math
