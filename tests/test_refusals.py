@@ -205,7 +205,6 @@ IMPOSSIBLE_METRICS = {
     "a partition below 0": change_metrics(partition=-1),
     "half a partition": change_metrics(partition=0.5),
     "a list of partitions": change_metrics(partition=[0]),
-    "a partition that is another's": change_metrics(partition=2),
     "a hundred times the bytes": change_metrics(more=[1] * 120_000),
     "a hundred times the bytes elsewhere": add_record(ConfigRecord({"text": "x" * 120_000})),
     "an error of ten megabytes": fail_with("x" * 10_000_000),
@@ -232,6 +231,24 @@ def test_a_node_that_cannot_be_as_it_says_is_passed_over_and_the_others_go_on(
     federation.round(1)
     counts = federation.strategy.counts
     assert (counts.asked, counts.answered, counts.rejected) == (2, 2, 0)
+
+
+def test_a_node_that_claims_another_s_partition_is_refused_as_often_as_it_does(federate, caplog):
+    federation = federate()
+    federation.grid.faulty_type, federation.grid.faults = (
+        "query",
+        {900: change_metrics(partition=2)},
+    )
+    federation.begin()
+    assert set(federation.strategy.prepared) == {100, 500}
+    assert federation.strategy.counts.rejected == 1
+    assert "Node 900 is asked again in the next round: node 500" in caplog.text
+    federation.round(1)
+    counts = federation.strategy.counts
+    assert (counts.asked, counts.answered, counts.rejected) == (2, 2, 1)
+    federation.grid.faults = {}
+    federation.round(2)
+    assert set(federation.strategy.prepared) == set(NODES)
 
 
 LARGE_STATISTICS = {
