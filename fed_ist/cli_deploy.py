@@ -100,9 +100,8 @@ def gate(
 def supernode(
     superlink: Annotated[str, typer.Option(help="The server, as HOST:PORT.")],
     root_certificates: Annotated[Path, typer.Option(help="The authority: ca.crt.")],
-    key: Annotated[Path, typer.Option(help="This device's private key.")],
+    key: Annotated[Path, typer.Option(help="This device's private key, a file with its name.")],
     data_path: Annotated[Path, typer.Option(help="Its images, as <class>/<image>.")],
-    name: Annotated[str, typer.Option(help="Its name; that of the key's file if empty.")] = "",
     link: Annotated[str, typer.Option(help="One of `fed-ist links`.")] = "",
 ) -> None:
     """A systemd unit of a device, for /etc/systemd/system/fed-ist-supernode.service.
@@ -114,7 +113,7 @@ def supernode(
     """
     from fed_ist.units import supernode_unit
 
-    typer.echo(supernode_unit(superlink, root_certificates, key, data_path, name, link), nl=False)
+    typer.echo(supernode_unit(superlink, root_certificates, key, data_path, link), nl=False)
 
 
 @deployment.command()

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fed_ist.errors import InputError
 from fed_ist.private_files import make_private, write_new
 
-NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")
+NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 
 def write_node_key(folder: Path, name: str) -> Path:
@@ -67,4 +67,6 @@ def require_private(path: Path) -> None:
 def require_name(name: str) -> None:
     """Raise `InputError` unless a node, and the file of its key, can be called so."""
     if not NODE_NAME.fullmatch(name):
-        raise InputError(f"A node cannot be called '{name}': use letters, digits, '-' and '_'.")
+        raise InputError(
+            f"A node cannot be called '{name}': give up to 40 letters, digits, '-' and '_'."
+        )

@@ -22,6 +22,7 @@ STATE, CACHE, LOGS = "/var/lib/fed-ist", "/var/cache/fed-ist", "/var/log/fed-ist
 ENVIRONMENT = {
     "FLWR_HOME": f"{STATE}/flwr",
     "XDG_CACHE_HOME": CACHE,
+    "MPLCONFIGDIR": f"{CACHE}/matplotlib",
     "PYTHONUNBUFFERED": "1",
     # Without it, each run would install torch anew.
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
@@ -76,18 +77,16 @@ def superlink_unit(keys: Path, port: int) -> str:
     return _unit("Flower SuperLink of fed-ist", command, more)
 
 
-def supernode_unit(
-    superlink: str, authority: Path, key: Path, data_path: Path, name: str, link: str
-) -> str:
+def supernode_unit(superlink: str, authority: Path, key: Path, data_path: Path, link: str) -> str:
     """A device: it knows the server by its authority, and the server knows it by its key.
 
-    superlink: HOST:PORT. name: that of the key's file if empty. link: empty if it is none of ours.
+    superlink: HOST:PORT. key: its file's name is the node's. link: empty if it is none of ours.
     Raises `InputError` for what cannot work, and for a key that others may read.
     """
     split_address(superlink)
     read_certificate(authority)
     require_private(key)
-    require_name(name := name or key.name)
+    require_name(key.name)
     data_path = data_path.absolute()
     if not data_path.is_dir() or not os.access(data_path, os.R_OK | os.X_OK):
         raise InputError(
@@ -95,10 +94,10 @@ def supernode_unit(
             "images, which has a folder for each class."
         )
     if "'" in str(data_path):
-        raise InputError(f'Flower cannot read --data-path {str(data_path)!r}: take out the "\'".')
+        raise InputError(f'--data-path "{data_path}" has an apostrophe: rename the folder.')
     if link:
         find_link(link)
-    settings = {"data-path": str(data_path), "name": name, "link": link}
+    settings = {"data-path": str(data_path), "name": key.name, "link": link}
     command = [
         _program("flower-supernode"),
         *("--superlink", superlink),
@@ -119,8 +118,11 @@ def _program(name: str) -> str:
 
 def _unit(what: str, command: Sequence[str], more: Sequence[str]) -> str:
     programs = f"{sysconfig.get_path('scripts')}:/usr/local/bin:/usr/bin:/bin"
-    environment = {"PATH": programs, **ENVIRONMENT}
-    lines = [f'Environment="{key}={_escaped(value)}"' for key, value in environment.items()]
+    variables = {"PATH": programs, **ENVIRONMENT}
+    environment = "\n".join(
+        f'Environment="{key}={_escaped(value)}"' for key, value in variables.items()
+    )
+    further = "\n".join(more)
     start = " ".join(_word(word).replace("$", "$$") for word in command)
     return f"""\
 [Unit]
@@ -131,12 +133,12 @@ StartLimitIntervalSec=0
 
 [Service]
 User={pwd.getpwuid(os.getuid()).pw_name}
-{chr(10).join(lines)}
+{environment}
 ExecStart={start}
 WorkingDirectory={STATE}
 StateDirectory=fed-ist
 CacheDirectory=fed-ist
-{chr(10).join(more)}
+{further}
 Restart=always
 RestartSec=30
 TimeoutStopSec=30
