@@ -13,6 +13,7 @@ from pathlib import Path
 from fed_ist.addresses import split_address
 from fed_ist.credentials import find_server_files, read_certificate
 from fed_ist.errors import InputError
+from fed_ist.launch import FLOWER_SETTINGS
 from fed_ist.links import find_link
 from fed_ist.node_keys import require_name, require_private
 from fed_ist.paths import require_writable, results_dir
@@ -24,11 +25,7 @@ ENVIRONMENT = {
     "XDG_CACHE_HOME": CACHE,
     "MPLCONFIGDIR": f"{CACHE}/matplotlib",
     "PYTHONUNBUFFERED": "1",
-    # Without it, each run would install torch anew.
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    # Some links are paid by the byte.
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_TELEMETRY_ENABLED": "0",
+    **FLOWER_SETTINGS,
 }
 HARDENING = """\
 NoNewPrivileges=yes
