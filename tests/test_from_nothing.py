@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from test_deployment import free_port
+from fed_ist.launch import free_port
 from test_units import read_unit
 
 from fed_ist.launch import end_family
