@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint check aid ist-variants codecs masks capacity clean
+.PHONY: run test lint check audit attacks privacy aid ist-variants codecs masks capacity clean
 
 run: $(VENV)/.ready
 	$(BIN)/fed-ist run
@@ -17,6 +17,10 @@ lint: $(VENV)/.ready
 	$(BIN)/mypy
 
 check: lint test
+
+# Whether anything is known against the pinned dependencies; needs a network.
+audit: $(VENV)/.ready
+	$(BIN)/python .ci/audit.py
 
 # The table of the README: AID at three mask ratios, IST against FedAvg. DATA holds the parquet files.
 aid: DATA ?= ../shared/data
@@ -32,6 +36,16 @@ ist-variants: $(VENV)/.ready
 codecs: DATA ?= ../shared/data
 codecs: $(VENV)/.ready
 	$(BIN)/python -m sims.codec_table $(DATA)
+
+# What two of eight clients can do, by way of merging. DATA holds the parquet files.
+attacks: DATA ?= ../shared/data
+attacks: $(VENV)/.ready
+	$(BIN)/python -m sims.attack_table $(DATA)
+
+# What local differential privacy costs. DATA holds the parquet files.
+privacy: DATA ?= ../shared/data
+privacy: $(VENV)/.ready
+	$(BIN)/python -m sims.privacy_table $(DATA)
 
 # The probe tables of the README: every mask at five ratios. DATA holds the parquet files.
 masks: DATA ?= ../shared/data

@@ -5,52 +5,37 @@ Only what the server asked for, arrays and scalars, leaves the node; images and 
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import astuple
-from logging import WARNING
 from typing import Any
 
 import numpy as np
-from flwr.app import (
-    Array,
-    ArrayRecord,
-    ConfigRecord,
-    Context,
-    Error,
-    Message,
-    MetricRecord,
-    RecordDict,
-)
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
-from flwr.common import log
+from flwr.clientapp.typing import Mod
 from numpy.typing import NDArray
 
+from clients.coding import array_record, arrays_of, coded, decoded
 from clients.data import NodeData, OwnImages, texts
-from clients.device import declared_device, measured_device
-from clients.node import Node, device
-from clients.work import encode_reply, largest_changes, statistics, train_slice
+from clients.device import declared_device, measured_device, require_known_keys
+from clients.node import identify
+from clients.privacy import private
+from clients.refusal import refusal
+from clients.work import statistics, train_slice
 from fed_ist import protocol
 from fed_ist.anchors import anchor_shapes, inputs_shapes, with_projection
-from fed_ist.codecs import Shapes, decode, encode
+from fed_ist.codecs import encode
 from fed_ist.config import RunConfig, parse_config
 from fed_ist.errors import InputError
-from fed_ist.heads import Params, param_shapes
+from fed_ist.heads import Params
 from fed_ist.rng import generator
 
-BAD_INPUT = 2  # the error code of a reply that says what is wrong with the node's input
-MEMORY = "memory"  # record of context.state: what top-k has not sent yet
 VERSION = "version"  # of a part of the classifier that statistics gave, in its record there
 
 
-def identify(context: Context) -> Node:
-    """Who this node is, from its node config."""
-    settings = context.node_config
-    if "partition-id" in settings and "data-path" not in settings:
-        return Node(int(settings["partition-id"]), int(settings["num-partitions"]), "")
-    name, data_path = (str(settings.get(key, "")) for key in ("name", "data-path"))
-    return device(context.node_id, name, data_path)
+def create_app(data: NodeData, mods: Sequence[Mod] = ()) -> ClientApp:
+    """The ClientApp of nodes whose examples come from `data`.
 
-
-def create_app(data: NodeData) -> ClientApp:
-    """The ClientApp of nodes whose examples come from `data`."""
+    mods: around its training; they see slices as plain arrays, the answer as it is to be sent.
+    """
     app = ClientApp()
 
     @app.query()
@@ -62,11 +47,14 @@ def create_app(data: NodeData) -> ClientApp:
             task = _task(message)
             _require_same_protocol(task)
             names = texts(task[protocol.CLASS_NAMES])
+            require_known_keys(context.node_config)
             declared = declared_device(node, context.node_config, config)
             metrics: dict[str, int | float | list[int] | list[float]] = {}
             metrics.update(data.prepare(context, node, config, names))
             if node.n_nodes:
                 metrics[protocol.PARTITION] = node.number
+            if any(held := _held_versions(context)):
+                metrics[protocol.VERSIONS] = held
             if "capacity" in context.node_config:
                 metrics[protocol.CAPACITY] = _capacity(context.node_config["capacity"])
             if config.round_deadline_s:
@@ -106,30 +94,20 @@ def create_app(data: NodeData) -> ClientApp:
 
         return _answer(message, work)
 
-    @app.train()
+    @app.train(mods=[coded, *mods, private])
     def train(message: Message, context: Context) -> Message:
-        """Train the slice in the message on this node's embeddings."""
+        """Train the slice in the message, plain arrays by now, on this node's embeddings."""
 
         def work() -> RecordDict:
             config, node = parse_config(context.run_config), identify(context)
             task = _task(message)
-            widths = [int(width) for width in task[protocol.WIDTHS]]
-            sent = _decoded(
-                task, protocol.SLICE, config.down_codec, param_shapes(widths, config.norm)
-            )
+            sent = arrays_of(message)
+            fixed = _fixed(context, task, config)
             passes = data.passes(context, node, config)
-            fixed = _fixed(context, task, config, widths)
             trained, scalars = train_slice(sent, fixed, passes, task, node.number, config)
-            if config.strategy == "topk":
-                before = context.state.array_records.get(MEMORY)
-                memory = None if before is None else _arrays(before)
-                payload, left = largest_changes(trained, sent, memory, config)
-                context.state[MEMORY] = _record(left)
-                return RecordDict(
-                    {protocol.ARRAYS: _record(payload), protocol.REPLY: ConfigRecord({**scalars})}
-                )
-            slice_ = encode_reply(trained, sent, int(task[protocol.ROUND]), node.number, config)
-            return RecordDict({protocol.REPLY: ConfigRecord({protocol.SLICE: slice_, **scalars})})
+            return RecordDict(
+                {protocol.ARRAYS: array_record(trained), protocol.REPLY: ConfigRecord({**scalars})}
+            )
 
         return _answer(message, work)
 
@@ -143,26 +121,23 @@ def _answer(message: Message, work: Callable[[], RecordDict]) -> Message:
     """Reply with the outcome of `work`, or with what is wrong with the input."""
     try:
         return Message(work(), reply_to=message)
-    except InputError as error:
-        log(WARNING, "%s", error)
-        return Message(Error(BAD_INPUT, str(error)), reply_to=message)
+    except (InputError, OSError) as error:
+        return refusal(error, message)
 
 
 def _statistics_record(
     kind: str, given: Mapping[str, NDArray[Any]], config: RunConfig
 ) -> ArrayRecord | ConfigRecord:
     if kind == protocol.GAUSSIANS:
-        return _record(given)
+        return array_record(given)
     rng = generator(config.seed, "statistics")  # of which fp32 and fp16 draw nothing
     data = encode(dict(given), config.statistics_codec, rng, config.zstd)
     return ConfigRecord({protocol.STATISTICS: data})
 
 
-def _fixed(
-    context: Context, task: dict[str, Any], config: RunConfig, widths: Sequence[int]
-) -> Params:
+def _fixed(context: Context, task: dict[str, Any], config: RunConfig) -> Params:
     """What statistics gave the classifier, empty for nothing; a node keeps it between rounds."""
-    embed_dim, num_classes = widths[0], widths[-1]
+    embed_dim, *_, num_classes = (int(width) for width in task[protocol.WIDTHS])
     n_features = config.count_features(num_classes)
     shapes = {
         protocol.INPUTS: inputs_shapes(embed_dim),
@@ -180,15 +155,14 @@ def _fixed(
             raise InputError(
                 f"This node has not got the {part} that its slice is to be trained on."
             )
-        fixed |= _decoded(kept, part, config.fixed_codec, shapes[part])
+        fixed |= decoded(kept, part, config.fixed_codec, shapes[part])
     return with_projection(fixed, embed_dim, n_features, config.seed)
 
 
-def _decoded(record: Mapping[str, Any], name: str, codec: str, shapes: Shapes) -> Params:
-    try:
-        return decode(record[name], codec, shapes)
-    except ValueError as error:
-        raise InputError(f"The {name} that came cannot be read: {error}.") from None
+def _held_versions(context: Context) -> list[int]:
+    """The version of each part that this node keeps, 0 for none."""
+    kept = [context.state.config_records.get(part) for part in protocol.PARTS]
+    return [0 if record is None else int(record[VERSION]) for record in kept]  # type: ignore[arg-type]
 
 
 def _require_same_protocol(task: Mapping[str, object]) -> None:
@@ -209,11 +183,3 @@ def _capacity(value: object) -> float:
 
 def _task(message: Message) -> dict[str, Any]:
     return dict(message.content.config_records[protocol.TASK])
-
-
-def _arrays(record: ArrayRecord) -> Params:
-    return {name: array.numpy() for name, array in record.items()}
-
-
-def _record(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:
-    return ArrayRecord({name: Array(array) for name, array in arrays.items()})

@@ -5,10 +5,11 @@ from logging import WARNING
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 from flwr.app import ConfigRecord, Context
 from flwr.common import log
 
-from clients.node import Node, count_unknown, embed_images, open_images
+from clients.node import Node, embed_images, open_images, unknown_classes
 from clients.work import Examples
 from fed_ist import protocol
 from fed_ist.config import RunConfig
@@ -41,14 +42,18 @@ class OwnImages:
     def prepare(
         self, context: Context, node: Node, config: RunConfig, class_names: tuple[str, ...]
     ) -> dict[str, int]:
-        source = open_images(node, config, class_names)
+        own = open_images(node, config)
+        if unknown := unknown_classes(own, class_names):
+            told = ", ".join(f"{name} ({n} images)" for name, n in unknown.items())
+            log(WARNING, "The server has no class of this name, so they are not used: %s", told)
+        source = own.relabel(class_names)
         found, folder = embed_images(source, node, config, 0, _warn(node))
         context.state[STATE] = ConfigRecord({EMBEDDINGS: str(folder), CLASSES: list(class_names)})
         counts = found.counts
         return {
             protocol.NUM_EXAMPLES: counts.n_images,
             protocol.IMAGES_SKIPPED: counts.n_skipped,
-            protocol.UNKNOWN_CLASSES: count_unknown(source),
+            protocol.UNKNOWN_CLASSES: int(np.count_nonzero(source.labels < 0)),
             protocol.ORIGINAL_BYTES: counts.original_bytes,
             protocol.RAW_BYTES: counts.raw_bytes,
             protocol.PACKED_BYTES: counts.packed_bytes,
@@ -63,7 +68,7 @@ class OwnImages:
             if found is None:
                 raise InputError("This node's embeddings are gone from its cache.")
             return lambda _: (found.values, found.labels)
-        source = open_images(node, config, texts(state[CLASSES]))
+        source = open_images(node, config).relabel(texts(state[CLASSES]))
 
         def at(number_of_pass: int) -> Examples:
             found, _ = embed_images(source, node, config, number_of_pass, _warn(node))

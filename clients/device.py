@@ -1,7 +1,7 @@
 """What a node says of itself where rounds have a deadline: declared, else measured.
 
-The rates of its link are declared or unknown: a node cannot measure them without a peer, and the
-server sees the replies of a round all at once.
+The rates of its link are declared, one by one or by the link's name, or unknown: a node cannot
+measure them without a peer, and the server sees the replies of a round all at once.
 """
 
 import time
@@ -14,8 +14,9 @@ import psutil
 from clients.node import Node
 from fed_ist.capacity import PROFILES, Device
 from fed_ist.config import RunConfig
-from fed_ist.errors import InputError
+from fed_ist.errors import InputError, require_choice
 from fed_ist.heads import init_params, multiply_adds
+from fed_ist.links import find_link
 
 WARM_UP_STEPS, TIMED_STEPS, REPEATS = 3, 10, 3
 
@@ -27,13 +28,29 @@ DECLARED = {
     "up-kbps": ("kilobits a second", 125.0),
     "step-ms": ("milliseconds", 1e-3),
 }
+# What a node config may have; the last two are those of a simulated node.
+KEYS = ("data-path", "name", "link", "capacity", *DECLARED, "partition-id", "num-partitions")
+
+
+def require_known_keys(node_config: Mapping[str, object]) -> None:
+    """Raise `InputError` for a key that means nothing, as one that is misspelt does."""
+    for key in node_config:
+        require_choice("key of the node config", key, KEYS)
 
 
 def declared_device(node: Node, node_config: Mapping[str, object], config: RunConfig) -> Device:
     """The profile of a simulated node, or what a device's node config says."""
     if node.n_nodes and config.device_names:
         return PROFILES[config.device_names[node.number % len(config.device_names)]]
-    return Device(*[_declared(key, node_config.get(key)) for key in DECLARED])
+    found = Device(*[_declared(key, node_config.get(key)) for key in DECLARED])
+    if "link" not in node_config:
+        return found
+    link = find_link(str(node_config["link"]))
+    return replace(
+        found,
+        down_bytes_per_s=found.down_bytes_per_s or link.down_bps / 8,
+        up_bytes_per_s=found.up_bytes_per_s or link.up_bps / 8,
+    )
 
 
 def _declared(key: str, value: object) -> float | None:

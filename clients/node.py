@@ -1,13 +1,14 @@
 """A node's own images: where they are, and their embeddings."""
 
 import hashlib
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
+from flwr.app import Context
 
 from fed_ist.config import RunConfig
 from fed_ist.embeddings import Embeddings, embed, mask_spec
@@ -39,6 +40,15 @@ class Node:
     name: str = ""
 
 
+def identify(context: Context) -> Node:
+    """Who this node is, from its node config."""
+    settings = context.node_config
+    if "partition-id" in settings and "data-path" not in settings:
+        return Node(int(settings["partition-id"]), int(settings["num-partitions"]), "")
+    name, data_path = (str(settings.get(key, "")) for key in ("name", "data-path"))
+    return device(context.node_id, name, data_path)
+
+
 def device(node_id: int, name: str, data_path: str) -> Node:
     """A node of a deployment; without a name its number is Flower's id.
 
@@ -63,8 +73,8 @@ def _encoder(spec: EncoderSpec, cache: Path) -> "Encoder":
     return create_encoder(spec, cache)
 
 
-def open_images(node: Node, config: RunConfig, class_names: tuple[str, ...]) -> ImageSource:
-    """The node's images, labelled by the server's class names (-1: a class unknown there)."""
+def open_images(node: Node, config: RunConfig) -> ImageSource:
+    """The node's images, labelled by the names that their classes have there."""
     if node.data_path:
         path = Path(node.data_path)
         if not path.is_dir():
@@ -72,7 +82,7 @@ def open_images(node: Node, config: RunConfig, class_names: tuple[str, ...]) -> 
                 f"data-path = '{path}' is not a folder on this node. Start its SuperNode with "
                 "--node-config \"data-path='/absolute/path'\" to a folder of <class>/<image>."
             )
-        return folder_source(path, config.band_choice).relabel(class_names)
+        return folder_source(path, config.band_choice)
     if node.n_nodes == 0:
         raise InputError(
             "This node has no images. Start its SuperNode with "
@@ -84,7 +94,7 @@ def open_images(node: Node, config: RunConfig, class_names: tuple[str, ...]) -> 
 
     source = open_split(config, "train")
     return partition(
-        source.relabel(class_names),
+        source,
         config.partitioner,
         node.n_nodes,
         node.number,
@@ -112,6 +122,7 @@ def embed_images(
     return embed(source, spec, encoder, cache, on_skip, keep_packed=not redrawn)
 
 
-def count_unknown(source: ImageSource) -> int:
-    """Images of classes that the server does not know; they are not trained on."""
-    return int(np.count_nonzero(source.labels < 0))
+def unknown_classes(source: ImageSource, class_names: Collection[str]) -> dict[str, int]:
+    """The source's classes that are none of `class_names`, with how many images each has."""
+    counts = Counter(source.class_names[label] for label in source.labels if label >= 0)
+    return {name: n for name, n in sorted(counts.items()) if name not in class_names}

@@ -1,6 +1,7 @@
 """What each node may still receive and send: limits of a round and of the run, in message bytes."""
 
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 NO_LIMIT = 0
@@ -16,18 +17,26 @@ class Allowance:
     per_round: int = NO_LIMIT
     per_run: int = NO_LIMIT
     _in_run: Counter[str] = field(default_factory=Counter)
-    _in_round: Counter[tuple[int, str]] = field(default_factory=Counter)
+    _in_round: Counter[str] = field(default_factory=Counter)
+    _round: int = -1  # that of `_in_round`: earlier ones would only fill the memory
 
     def enter(self, server_round: int, node: str, n_bytes: int) -> None:
         """Note a message to or from the node."""
         self._in_run[node] += n_bytes
-        self._in_round[server_round, node] += n_bytes
+        if server_round != self._round:
+            self._round, self._in_round = server_round, Counter()
+        self._in_round[node] += n_bytes
+
+    def resume(self, in_run: Mapping[str, int]) -> None:
+        """Begin with these bytes of an earlier part of the run."""
+        self._in_run = Counter(in_run)
 
     def left_in_round(self, server_round: int, node: str) -> float:
         """Bytes that this round leaves to the node; infinite without a limit."""
         if self.per_round == NO_LIMIT:
             return float("inf")
-        return self.per_round - self._in_round[server_round, node]
+        spent = self._in_round[node] if server_round == self._round else 0
+        return self.per_round - spent
 
     def left_in_run(self, node: str) -> float:
         """Bytes that the run leaves to the node; infinite without a limit."""

@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from fed_ist.ahead import N_WORKERS, ahead
 from fed_ist.backbone import create_backbone
+from fed_ist.durable import write_atomic
 from fed_ist.embeddings import MaskSpec, packing
 from fed_ist.encoder import Encoder, create_encoder, images_in_step
 from fed_ist.encoder_spec import EncoderSpec
@@ -22,7 +23,6 @@ from fed_ist.energy import Meter, open_meter
 from fed_ist.images import ImageSource
 from fed_ist.masks import count_visible, visible_patches
 from fed_ist.packing import PackedBatch, PackedImages, take_visible
-from fed_ist.results import write_atomic
 from fed_ist.rng import generator
 
 RATIOS = (0.0, 0.25, 0.5, 0.75, 0.9)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fed_ist.cli_deploy import deployment
 from fed_ist.cli_encoders import BandRange, Bands, bench, encoders
 from fed_ist.cli_experiments import experiments
 from fed_ist.cli_plan import plans
@@ -18,6 +19,8 @@ from fed_ist.errors import InputError
 
 if TYPE_CHECKING:
     from fed_ist.config import RunConfig, Value
+
+USUAL_NODES = 4
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -35,11 +38,14 @@ cli.add_typer(wire_commands)
 bench.add_typer(soak_commands)
 cli.add_typer(plans)
 cli.add_typer(reports)
+cli.add_typer(deployment)
 
 
 @cli.command()
 def run(
-    nodes: Annotated[int, typer.Option(min=1, help="Simulated nodes.")] = 4,
+    nodes: Annotated[
+        int | None, typer.Option(min=1, help="Simulated nodes; 4 if nothing else is said.")
+    ] = None,
     preset: Annotated[
         str, typer.Option(help="A preset's name (sims/configs/NAME.toml), or a TOML file.")
     ] = "",
@@ -56,6 +62,10 @@ def run(
     on: Annotated[
         str, typer.Option(help="A SuperLink of your Flower config, instead of a simulation.")
     ] = "",
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="A run that was cut, results/<run>: go on after its last whole round."),
+    ] = None,
 ) -> None:
     """Train by federated learning: a thin front to `flwr run`.
 
@@ -66,6 +76,8 @@ def run(
       fed-ist run --nodes 8 --set mask-ratio=0.75 --set strategy=fedavg
 
       fed-ist run --preset aid-mask50-w4 --set dataset=/data/aid-train.parquet
+
+      fed-ist run --resume results/mine
     """
     from fed_ist.bundle import slim_app
     from fed_ist.config import parse_config, parse_setting, read_defaults, require_used
@@ -74,9 +86,13 @@ def run(
 
     folder = find_app(app)
     chosen = dict(parse_setting(text) for text in setting or [])
-    overrides = _overrides(folder, preset, chosen, name, simulated=not on)
+    if resume is not None:
+        overrides, nodes = _settings_of(resume, preset, chosen, name, nodes)
+    else:
+        overrides = _overrides(folder, preset, chosen, name, simulated=not on)
     config = parse_config(read_defaults(folder / "pyproject.toml") | overrides)
     require_used(config, chosen)
+    nodes = nodes or USUAL_NODES
     target = results_dir(config.results_dir) / config.name
     if on:
         with slim_app(folder) as bundled:
@@ -90,7 +106,8 @@ def run(
         if note:
             typer.echo(note, err=True)
         _check_nodes(nodes, config)
-        _check_free(target)
+        if resume is None:
+            _check_free(target)
         require_writable(target.parent, "results-dir")
         require_writable(Path(config.cache_dir), "cache-dir")
         try:
@@ -98,8 +115,31 @@ def run(
                 code = flwr_run(folder, overrides, environment, superlink="local", n_nodes=nodes)
         except KeyboardInterrupt:
             typer.echo(f"Interrupted; what the run wrote is in {target}", err=True)
+            _say_how_to_resume(target)
             raise typer.Exit(130) from None
     _print_outcome(target, code)
+
+
+def _settings_of(
+    run: Path, preset: str, chosen: "dict[str, Value]", name: str, nodes: int | None
+) -> "tuple[dict[str, Value], int]":
+    """What a run that is resumed began with, and its number of nodes."""
+    from fed_ist.checkpoint import read_checkpoint
+    from fed_ist.config import parse_config, read_preset
+    from fed_ist.results import read_summary
+
+    run = run.expanduser().resolve()
+    read_checkpoint(run)
+    began = read_preset(run / "config.toml")
+    n_nodes = int(str(read_summary(run)["clients"]))
+    if preset or name or nodes not in (None, n_nodes):
+        raise InputError(
+            f"--resume goes on with the settings, the name and the {n_nodes} nodes of '{run}': "
+            "leave out --preset, --name and --nodes."
+        )
+    again = began | chosen | {"name": run.name, "resume": True, "results-dir": str(run.parent)}
+    parse_config(again).require_same(parse_config(began))
+    return again, n_nodes
 
 
 def _overrides(
@@ -134,6 +174,7 @@ def _print_outcome(target: Path, code: int) -> None:
         raise InputError(reason)
     if code != 0 or not (target / "report.html").exists():
         typer.echo(f"The run did not finish; what it wrote is in {target}", err=True)
+        _say_how_to_resume(target)
         raise typer.Exit(1)
     summary = read_summary(target)
     typer.echo(f"accuracy    {100 * float(str(summary['accuracy'])):.2f}%")
@@ -142,6 +183,14 @@ def _print_outcome(target: Path, code: int) -> None:
     typer.echo(f"results     {target}")
     if why := summary.get("ended_early"):
         typer.echo(f"It ended after round {summary['rounds']}: {why}.", err=True)
+
+
+def _say_how_to_resume(target: Path) -> None:
+    from fed_ist.checkpoint import FILE
+
+    if (target / FILE).exists():
+        how = f"fed-ist run --resume {target}"
+        typer.echo(f"It goes on after its last whole round with: {how}", err=True)
 
 
 def _preset_path(app: Path, preset: str) -> Path:

@@ -204,9 +204,9 @@ def _probe_cells(
     """Print the row of each cell as it is measured and, with `out`, write it down."""
     from tqdm import tqdm
 
+    from fed_ist.durable import write_atomic
     from fed_ist.probe_report import draw_probe, render_report
     from fed_ist.probe_table import HEADER, baseline, measure, open_folder, render_line, write_rows
-    from fed_ist.results import write_atomic
 
     rows = open_folder(out, settings) if out else []
     skipped: set[str] = set()

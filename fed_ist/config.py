@@ -24,6 +24,7 @@ from fed_ist.heads import NORMS
 from fed_ist.masks import MASKS, count_visible
 from fed_ist.packing import check_codec
 from fed_ist.partitions import PARTITIONERS
+from fed_ist.privacy import noise_deviation
 from fed_ist.statistics import feature_dim_for_budget
 
 Value = str | int | float | bool
@@ -38,6 +39,7 @@ TRAINED = tuple(name for name in STRATEGIES if name not in CLOSED_FORMS)
 OPTIMIZERS = ("adam", "sgd")
 DEALINGS = ("random", "rotating")
 REPLIES = ("slice", "update")
+AGGREGATIONS = ("mean", "trimmed-mean")
 STATISTICS_CODECS = ("fp32", "fp16")  # coarser sums lose the directions that vary little
 SCHEDULES = ("constant", "cosine")
 # Keys that are of use only where another key has one of some values.
@@ -45,6 +47,10 @@ NEEDS = {
     "server-learning-rate": ("strategy", ("fedadam", "fedavgm")),
     "server-momentum": ("strategy", ("fedadam", "fedavgm")),
     "upload-share": ("strategy", ("topk",)),
+    "aggregation": ("strategy", TRAINED),
+    "trim-share": ("aggregation", ("trimmed-mean",)),
+    "clip-norm": ("strategy", TRAINED),
+    "dp-clip-norm": ("strategy", TRAINED),
     "down-codec": ("strategy", TRAINED),
     "up-codec": ("strategy", TRAINED),
     "reply": ("strategy", TRAINED),
@@ -55,6 +61,11 @@ NEEDS = {
     "classes-per-node": ("partitioner", ("pathological",)),
     "partition-column": ("partitioner", ("column",)),
 }
+# Keys that say where and how patiently, not what: a resumed run may have others.
+MAY_CHANGE = (
+    *("name", "resume", "results-dir", "cache-dir"),
+    *("min-nodes", "round-timeout-s", "prepare-timeout-s"),
+)
 LABEL_SKEW = ("ignore", "balance", "calibrate")
 
 
@@ -93,6 +104,12 @@ class RunConfig:
     server_learning_rate: float
     server_momentum: float
     upload_share: float
+    aggregation: str
+    trim_share: float
+    clip_norm: float
+    dp_clip_norm: float
+    dp_epsilon: float
+    dp_delta: float
     down_codec: str
     up_codec: str
     reply: str
@@ -118,6 +135,7 @@ class RunConfig:
     proximal: float
     seed: int
     name: str
+    resume: bool
     results_dir: str
     cache_dir: str
 
@@ -143,6 +161,7 @@ class RunConfig:
             self._require(key, 0 < getattr(self, key) < float("inf"), "a number above 0")
         self._require("fraction_nodes", 0 < self.fraction_nodes <= 1, "a number in (0, 1]")
         self._require("name", self.name == Path(self.name).name, "a name without '/'")
+        self._require("resume", not self.resume or bool(self.name), "true only with a run's name")
         for key in ("results_dir", "cache_dir"):
             value = getattr(self, key)
             self._require(key, not value or Path(value).is_absolute(), "an absolute path, or ''")
@@ -162,13 +181,19 @@ class RunConfig:
         require_choice("label-skew", self.label_skew, LABEL_SKEW)
         for name in self.device_names:
             require_choice("device", name, PROFILES)
-        non_negative = ("statistics_noise", "server_learning_rate", "proximal", "round_deadline_s")
-        for key in non_negative:
+        for key in (
+            *("statistics_noise", "server_learning_rate", "proximal", "round_deadline_s"),
+            *("clip_norm", "dp_clip_norm"),
+        ):
             self._require(key, 0 <= getattr(self, key) < float("inf"), "a number of at least 0")
         self._require("anchor_scale", 0 < self.anchor_scale < float("inf"), "a number above 0")
         self._require("server_momentum", 0 <= self.server_momentum < 1, "a number in [0, 1)")
         self._require("test_share", 0 < self.test_share < 1, "a number between 0 and 1")
         self._require("upload_share", 0 < self.upload_share <= 1, "a number in (0, 1]")
+        require_choice("aggregation", self.aggregation, AGGREGATIONS)
+        self._require("trim_share", 0 <= self.trim_share <= 0.5, "a number in [0, 0.5]")
+        self._require("dp_epsilon", 0 < self.dp_epsilon < float("inf"), "a number above 0")
+        self._require("dp_delta", 0 < self.dp_delta < 1, "a number between 0 and 1")
         require_choice("down-codec", self.down_codec, CODECS)
         require_choice("up-codec", self.up_codec, CODECS)
         require_choice("reply", self.reply, REPLIES)
@@ -209,6 +234,17 @@ class RunConfig:
                 f"statistics-codec = '{self.statistics_codec}' is of no use without sums over "
                 "embeddings. Leave it at fp32, or use anchor = 'ridge'."
             )
+        if self.aggregation == "trimmed-mean" and self.strategy == "topk":
+            raise InputError(
+                "aggregation = 'trimmed-mean' does not go with strategy = 'topk': most changes of "
+                "a weight are 0 there, and the others would be left out. Use clip-norm."
+            )
+        if self.aggregation == "trimmed-mean" and self.groups == 0 and self.strategy in GROUPED:
+            raise InputError(
+                f"aggregation = 'trimmed-mean' does not go with strategy = '{self.strategy}' and "
+                "groups = 0, where each node has a slice of its own: set groups to a third of the "
+                "nodes or fewer, or use clip-norm."
+            )
         if self.strategy == "topk" and (self.up_codec, self.reply) != ("fp32", "slice"):
             raise InputError(
                 "strategy = 'topk' has a way of its own to send changes: leave up-codec at 'fp32' "
@@ -219,6 +255,11 @@ class RunConfig:
             raise InputError(
                 "norm = 'batch' does not go with changes that are sent, nor with int4 or int8: its "
                 "running variances would become 0, or less. Use norm = 'layer'."
+            )
+        if self.norm == "batch" and self.dp_clip_norm:
+            raise InputError(
+                f"norm = 'batch' does not go with dp-clip-norm = {self.dp_clip_norm:g}: noise "
+                "would make its running variances negative. Use norm = 'layer'."
             )
         if self.round_deadline_s and self.strategy not in SLICED:
             raise InputError(
@@ -234,6 +275,11 @@ class RunConfig:
         if self.devices and not self.round_deadline_s:
             raise InputError(
                 f"devices = {self.devices!r} is of no use without round-deadline-s: set it too."
+            )
+        if self.resume and self.strategy == "topk":
+            raise InputError(
+                "resume = true does not go with strategy = 'topk': what its nodes have not sent "
+                "yet is lost with the run. Start it anew."
             )
         if self.partitioner == "column" and not self.partition_column:
             raise InputError("partitioner = 'column' needs partition-column, a column's name.")
@@ -261,6 +307,11 @@ class RunConfig:
     def fixed_codec(self) -> str:
         """What the anchor goes down in: 4 bits are too few for inputs of so unlike variances."""
         return "int8" if self.down_codec == "int4" else self.down_codec
+
+    @cached_property
+    def dp_noise(self) -> float:
+        """The deviation of what a node adds to each number that it has learnt; 0 for nothing."""
+        return noise_deviation(self.dp_clip_norm, self.dp_epsilon, self.dp_delta)
 
     def count_features(self, num_classes: int) -> int:
         """Random features that ridge regression sees; 0 for the embeddings themselves."""
@@ -316,6 +367,16 @@ class RunConfig:
 
             return create_encoder(self.encoder_spec).note
         return ""
+
+    def require_same(self, began: "RunConfig") -> None:
+        """Raise `InputError` unless a run that began with `began` may be resumed with this."""
+        before = began.to_mapping()
+        for key, value in self.to_mapping().items():
+            if value != before[key] and key not in MAY_CHANGE:
+                raise InputError(
+                    f"{key} = {value!r}, but the run began with {before[key]!r}: it can be resumed "
+                    f"with the same settings only, but for {', '.join(MAY_CHANGE)}."
+                )
 
     def to_toml(self) -> str:
         """The configuration as `flwr run --run-config FILE` reads it."""

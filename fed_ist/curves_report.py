@@ -13,6 +13,7 @@ from fed_ist.budgets import N_BUDGETS, best_of, bytes_to_reach
 from fed_ist.curves import Curve, Setting, by_setting
 from fed_ist.curves_figure import draw_curves, method_styles
 from fed_ist.curves_words import describe
+from fed_ist.durable import write_atomic
 from fed_ist.errors import InputError
 from fed_ist.findings import many
 from fed_ist.pages import (
@@ -26,7 +27,6 @@ from fed_ist.pages import (
 )
 from fed_ist.paths import require_writable
 from fed_ist.report import readable_bytes
-from fed_ist.results import write_atomic
 
 # Parts of the best mean accuracy in a setting, for which the bytes to reach it are listed.
 SHARES = (0.90, 0.95, 0.99)

@@ -9,7 +9,6 @@ import hashlib
 import itertools
 import json
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_ist.ahead import ahead
+from fed_ist.durable import part_of, put_in_place, sweep
 from fed_ist.errors import InputError
 from fed_ist.images import ImageSource, squares
 from fed_ist.masks import Grid, Images, Indices, count_visible, visible_patches
@@ -160,14 +160,14 @@ def load_cached(folder: Path) -> Embeddings | None:
 
 def store(folder: Path, embeddings: Embeddings) -> None:
     """Write a cache entry, whole or not at all."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    part = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
+    part = part_of(folder)
+    part.mkdir(parents=True)
     try:
         np.save(part / "embeddings.npy", embeddings.values)
         np.save(part / "labels.npy", embeddings.labels)
         (part / "counts.json").write_text(json.dumps(asdict(embeddings.counts)))
         shutil.rmtree(folder, ignore_errors=True)  # an entry that `load_cached` refused
-        part.rename(folder)
+        put_in_place(part, folder)
     except OSError:
         # Another process may have put the same entry there first; then all is well.
         if load_cached(folder) is None:
@@ -193,6 +193,7 @@ def embed(
     if found is not None:
         return found, folder
     require_writable(cache, "cache-dir")
+    sweep(cache)
     packed_path = cache / f"{pack_key}.arrow"
     try:
         packed = PackedImages(packed_path)

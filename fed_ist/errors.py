@@ -16,3 +16,9 @@ def require_choice(kind: str, value: str, choices: Iterable[str]) -> None:
     names = sorted(choices)
     if value not in names:
         raise InputError(f"Unknown {kind} '{value}'. Choose from: {', '.join(names)}.")
+
+
+def file_trouble(error: OSError) -> str:
+    """What is wrong with a file or a disk, and with which: `'/x/y': No space left on device`."""
+    what = error.strerror or str(error)  # numpy, for one, says no more than how much was written
+    return f"'{error.filename}': {what}" if error.filename else what

@@ -38,7 +38,7 @@ def extract(params: Params, subnet: Subnet) -> Params:
     # numpy lays columns picked by index out in Fortran order, and torch, which would keep that,
     # multiplies such matrices with other roundings.
     return {
-        name: np.array(params[name][_where(axes, subnet)], order="C")
+        name: np.array(params[name][picked(axes, subnet)], order="C")
         for name, axes in param_axes(params).items()
     }
 
@@ -56,7 +56,7 @@ def merge(params: Params, returned: Sequence[tuple[Subnet, Params, int]]) -> Par
         total = np.zeros(params[name].shape, dtype=np.float64)
         weight = np.zeros(params[name].shape, dtype=np.float64)
         for subnet, slice_, n_examples in returned:
-            where = _where(axes, subnet)
+            where = picked(axes, subnet)
             total[where] += slice_[name].astype(np.float64) * n_examples
             weight[where] += n_examples
         mean = total / np.maximum(weight, 1)
@@ -64,12 +64,12 @@ def merge(params: Params, returned: Sequence[tuple[Subnet, Params, int]]) -> Par
     return merged
 
 
-def _where(axes: tuple[str | None, ...], subnet: Subnet) -> Any:
+def picked(axes: tuple[str | None, ...], subnet: Subnet) -> Any:
     """What picks a slice out of an array with these axes, in one step of indexing."""
-    picked = [slice(None) if axis is None else subnet.units[axis] for axis in axes]
+    rows = [slice(None) if axis is None else subnet.units[axis] for axis in axes]
     if not any(axis is None for axis in axes):
-        return np.ix_(*picked)
-    return tuple(picked)  # at most one axis is dealt here, so no two index arrays meet
+        return np.ix_(*rows)
+    return tuple(rows)  # at most one axis is dealt here, so no two index arrays meet
 
 
 def slice_bytes(

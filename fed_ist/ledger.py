@@ -1,8 +1,10 @@
 """The byte ledger: one line for every message, written as it happens."""
 
-import csv
+from collections import Counter
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+
+from fed_ist.growing_table import GrowingTable
 
 DIRECTIONS = ("down", "up")
 
@@ -12,7 +14,7 @@ class Transfer:
     """One message between the server and a node.
 
     direction: "down" to the node, "up" to the server.
-    kind: "prepare", "statistics", "train" or "error".
+    kind: "prepare", "statistics", "train" or "error"; "unknown" for what nobody asked for.
     payload_bytes: the arrays alone. message_bytes: the Flower message as serialised.
     n_objects: which Flower sends it as, each with a request of its own.
     link_bytes_down, link_bytes_up: IP packets that it takes towards the node and from it, as
@@ -34,24 +36,48 @@ class Transfer:
         assert 0 <= self.payload_bytes <= self.message_bytes
 
 
+COLUMNS = [field.name for field in fields(Transfer)]
+TEXTS = ("node", "direction", "kind")
+
+
 class Ledger:
-    """Appends to a CSV file and keeps the sums; a line is flushed when it is added."""
+    """The table of all transfers of a run, and their sums."""
 
     def __init__(self, path: Path) -> None:
-        self._file = path.open("x", newline="")
-        self._writer = csv.DictWriter(self._file, [field.name for field in fields(Transfer)])
-        self._writer.writeheader()
+        self._table = GrowingTable(path, COLUMNS)
+        self._start_sums()
+
+    @classmethod
+    def reopen(cls, path: Path) -> "Ledger":
+        """Go on with the ledger of a run that was cut: what was sent has been sent."""
+        ledger = cls.__new__(cls)
+        ledger._table, rows = GrowingTable.reopen(path, COLUMNS, lambda _: True)
+        ledger._start_sums()
+        for row in rows:
+            numbers = {name: int(row[name]) for name in COLUMNS if name not in TEXTS}
+            ledger._sum(Transfer(**numbers, **{name: row[name] for name in TEXTS}))  # type: ignore[arg-type]
+        return ledger
+
+    def _start_sums(self) -> None:
         self.payload_bytes = dict.fromkeys(DIRECTIONS, 0)
         self.message_bytes = dict.fromkeys(DIRECTIONS, 0)
         self.link_bytes = dict.fromkeys(DIRECTIONS, 0)
+        self.bytes_of_node: Counter[str] = Counter()  # of messages, both ways
 
     def add(self, transfer: Transfer) -> None:
-        self._writer.writerow(asdict(transfer))
-        self._file.flush()
+        self._table.add(asdict(transfer))
+        self._sum(transfer)
+
+    def _sum(self, transfer: Transfer) -> None:
         self.payload_bytes[transfer.direction] += transfer.payload_bytes
         self.message_bytes[transfer.direction] += transfer.message_bytes
         self.link_bytes["down"] += transfer.link_bytes_down
         self.link_bytes["up"] += transfer.link_bytes_up
+        self.bytes_of_node[transfer.node] += transfer.message_bytes
+
+    def settle(self) -> None:
+        """Wait until all lines are on the disk."""
+        self._table.settle()
 
     def close(self) -> None:
-        self._file.close()
+        self._table.close()

@@ -12,8 +12,6 @@ into a small mosaic, so that masking saves bytes against compressed originals to
 import io
 import json
 import math
-import os
-import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +21,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
+from fed_ist.durable import part_of, put_in_place
 from fed_ist.errors import InputError, require_choice
 from fed_ist.masks import Grid, Images, Indices
 
@@ -136,7 +135,7 @@ def write_packed(
     packed; the file is there once all are taken. A mask shared by all images is taken from
     `layout`, not from the batches. Raises `InputError` where there is no batch at all.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
+    part = part_of(path)
     n_images = 0
     try:
         with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, _schema(layout)) as writer:
@@ -156,7 +155,7 @@ def write_packed(
                 yield PackedBatch(_decode_column(column, layout), visible, labels)
         if n_images == 0:
             raise InputError("None of the images could be read, so there is nothing to pack.")
-        part.replace(path)
+        put_in_place(part, path)
     finally:
         part.unlink(missing_ok=True)
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from fed_ist.capacity import POWER_W
+from fed_ist.durable import write_atomic
 from fed_ist.pages import table_line
 from fed_ist.plan import Cost, Plan
 from fed_ist.plan_ways import UPLOAD_ROUND_TRIPS, Way
 from fed_ist.report import readable_bytes
-from fed_ist.results import write_atomic
 
 Value = str | float | bool | None
 Cell = tuple[str, Value]  # as shown, as it is

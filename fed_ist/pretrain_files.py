@@ -11,8 +11,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from fed_ist.backbone import ORIGIN
+from fed_ist.durable import put_in_place, write_atomic
 from fed_ist.errors import InputError
-from fed_ist.results import write_atomic
 from fed_ist.stages import PretrainConfig
 
 History = dict[str, list[float]]  # stage -> mean loss of each of its epochs
@@ -44,7 +44,7 @@ def save_checkpoint(
     }
     part = checkpoint.with_suffix(".part")
     torch.save(state, part)
-    part.replace(checkpoint)
+    put_in_place(part, checkpoint)
 
 
 def load_checkpoint(checkpoint: Path, config: PretrainConfig, device: str) -> dict[str, Any] | None:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fed_ist.bands import BandChoice
 from fed_ist.datasets import open_dataset
+from fed_ist.durable import write_atomic
 from fed_ist.embeddings import Embeddings, MaskSpec, embed
 from fed_ist.errors import InputError, require_choice
 from fed_ist.images import ImageSource
@@ -30,7 +31,6 @@ from fed_ist.probe import (
     mean_and_deviation,
     mlp_probe,
 )
-from fed_ist.results import write_atomic
 from fed_ist.rng import generator
 
 if TYPE_CHECKING:

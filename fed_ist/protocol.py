@@ -1,9 +1,10 @@
 """The words in which server and nodes talk: names of records and keys in Flower messages."""
 
 import re
+from zlib import crc32
 
 # Raised with every change that a node or a server of an earlier version would not understand.
-VERSION = 2
+VERSION = 3
 
 # Records
 # Slices are bytes within TASK and REPLY: each record, array and part of an array would be a request
@@ -22,7 +23,8 @@ SLICE = "slice"  # its parameters, in `down-codec`
 CLASS_NAMES = "class-names"
 INPUTS = "inputs"  # what statistics gave the classifier; a node keeps it, so it is sent once
 ANCHOR = "anchor"  # the same, and again where more statistics came
-VERSIONS = "versions"  # of these two, on which the slice is to be trained; 0 for none
+VERSIONS = "versions"  # of these two, on which the slice is to be trained; 0 for none. In METRICS,
+# those that a node still has, if it has any
 LEVELS = "levels"  # shares of the slice's neurons, of which each step draws one; absent for (1,)
 STATISTICS = "statistics"  # which statistics are asked for; in a reply, these
 
@@ -39,6 +41,7 @@ STATISTICS_QUERY = "query.statistics"  # Flower's message type: an action "stati
 # Keys of REPLY, beside SLICE
 LOSS = "loss"
 SECONDS = "seconds"
+TRAINED = "trained"  # the `slice_id` of what it is that was trained
 
 NAME = "name"  # of a prepared node whose owner gave it one
 
@@ -64,3 +67,11 @@ PREPARED = (
 
 # What a node may be called: a word in tables and logs
 NAME_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,40}")
+
+
+def slice_id(data: bytes, server_round: int) -> str:
+    """Tells a slice, as it travels, from those of other groups and rounds: a CRC-32 in 8 digits.
+
+    It finds mistakes, not lies: a node that means harm knows the id of the slice that it got.
+    """
+    return f"{crc32(data, server_round):08x}"  # always as long, so that runs weigh the same

@@ -3,9 +3,7 @@
 Tables are appended to line by line; every other file is written beside its place and renamed.
 """
 
-import csv
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -15,8 +13,10 @@ from safetensors.numpy import save
 
 from fed_ist.bands import parse_bands
 from fed_ist.config import RunConfig
+from fed_ist.durable import write_atomic
 from fed_ist.encoder_spec import EncoderSpec
 from fed_ist.errors import InputError
+from fed_ist.growing_table import GrowingTable
 from fed_ist.heads import Params
 from fed_ist.paths import require_writable
 
@@ -76,6 +76,9 @@ class Model:
         )
 
 
+ROUND_COLUMNS = [field.name for field in fields(Round)]
+
+
 class RunFolder:
     """`results/<name>/`, which must not exist before."""
 
@@ -84,15 +87,30 @@ class RunFolder:
         require_writable(parent, "results-dir")
         try:
             self.path.mkdir()
-            self._rounds = (self.path / "rounds.csv").open("x", newline="")
         except FileExistsError:
             raise InputError(
                 f"'{self.path}' exists already, and no run is ever overwritten. "
                 "Choose another --name, or move it away."
             ) from None
-        self._writer = csv.DictWriter(self._rounds, [field.name for field in fields(Round)])
-        self._writer.writeheader()
+        self._table = GrowingTable(self.path / "rounds.csv", ROUND_COLUMNS)
         self.rounds: list[Round] = []
+
+    @classmethod
+    def reopen(cls, path: Path, last_round: int) -> "RunFolder":
+        """The folder of a run that was cut, without what came after its last complete round."""
+        folder = cls.__new__(cls)
+        folder.path = path
+        for part in path.glob(".*.part"):
+            part.unlink()
+        (path / "error.txt").unlink(missing_ok=True)
+        folder._table, rows = GrowingTable.reopen(
+            path / "rounds.csv", ROUND_COLUMNS, lambda row: int(row["round"]) <= last_round
+        )
+        folder.rounds = [
+            Round(**{f.name: f.type(row[f.name]) for f in fields(Round)})  # type: ignore[operator]
+            for row in rows
+        ]
+        return folder
 
     def write_config(self, config: RunConfig, n_nodes: int) -> None:
         """config.toml: everything that was resolved, and the command that repeats the run."""
@@ -103,8 +121,8 @@ class RunFolder:
         write_atomic(self.path / "config.toml", (command + config.to_toml()).encode())
 
     def add_round(self, row: Round) -> None:
-        self._writer.writerow(asdict(row))
-        self._rounds.flush()
+        self._table.add(asdict(row))
+        self._table.settle()
         self.rounds.append(row)
 
     def write_summary(self, summary: Mapping[str, object]) -> None:
@@ -114,19 +132,6 @@ class RunFolder:
         extras = {key: value for key, value in vars(model).items() if key != "params"}
         data = save(model.params, metadata={"fed-ist": json.dumps(extras)})
         write_atomic(self.path / "model.safetensors", data)
-
-
-def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that a reader finds the old one or the new one, whole."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with part.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def read_model(run: Path) -> Model:

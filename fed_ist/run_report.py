@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fed_ist.config import kebab
+from fed_ist.durable import write_atomic
 from fed_ist.errors import InputError
 from fed_ist.ledger import DIRECTIONS
 from fed_ist.link_bytes import bytes_of_waiting
@@ -19,7 +20,6 @@ from fed_ist.link_costs import cost_rows, sum_node_rounds, total_rows
 from fed_ist.links import Link, read_links
 from fed_ist.parts import Data, render_page
 from fed_ist.paths import require_writable
-from fed_ist.results import write_atomic
 from fed_ist.run_files import LEDGER_COLUMNS, Row, RunFiles, read_run
 from fed_ist.run_parts import build_parts
 

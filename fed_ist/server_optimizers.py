@@ -35,6 +35,11 @@ class ServerMomentum:
         self._momentum = momentum
         self._means: dict[str, Slot] = {}
 
+    @property
+    def slots(self) -> dict[str, dict[str, Slot]]:
+        """What it remembers: kind -> parameter -> float64 array. May be filled again."""
+        return {"means": self._means}
+
     def step(self, params: Params, merged: Params, touched: Touched | None = None) -> Params:
         """The next parameters, new float32 arrays.
 
@@ -69,6 +74,11 @@ class ServerAdam:
         self._beta1, self._beta2, self._tau = beta1, beta2, tau
         self._means: dict[str, Slot] = {}
         self._squares: dict[str, Slot] = {}
+
+    @property
+    def slots(self) -> dict[str, dict[str, Slot]]:
+        """What it remembers, as of `ServerMomentum.slots`."""
+        return {"means": self._means, "squares": self._squares}
 
     def step(self, params: Params, merged: Params, touched: Touched | None = None) -> Params:
         """The next parameters; arguments as of `ServerMomentum.step`."""

@@ -130,7 +130,7 @@ def squared_error(stats: Gram, head: Linear) -> float:
     It is tr(YᵀY) - 2 tr(WᵀS) + tr(W G Wᵀ), with the bias as the last column of W.
     """
     whole = np.column_stack(head).astype(np.float64)
-    fit = np.sum(whole @ _unpack(stats) * whole) - 2 * np.sum(whole * stats.sums)
+    fit = np.sum(whole @ unpack(stats) * whole) - 2 * np.sum(whole * stats.sums)
     return float(stats.sums[:, -1].sum(dtype=np.float64) + fit)
 
 
@@ -199,7 +199,7 @@ class _Centred:
 
 
 def _centre(stats: Gram) -> _Centred:
-    gram, sums = _unpack(stats), stats.sums.astype(np.float64)
+    gram, sums = unpack(stats), stats.sums.astype(np.float64)
     n = max(gram[-1, -1], 1.0)  # a noisy count may be anything
     mean, counts = gram[:-1, -1] / n, sums[:, -1]
     values, vectors = np.linalg.eigh(gram[:-1, :-1] - n * np.outer(mean, mean))
@@ -225,7 +225,8 @@ def _penalty(centred: _Centred, strength: float) -> float:
     return float(max(strength * centred.values.mean(), centred.lost))
 
 
-def _unpack(stats: Gram) -> NDArray[np.float64]:
+def unpack(stats: Gram) -> NDArray[np.float64]:
+    """The whole sum of z zᵀ, (d+1, d+1)."""
     side = stats.sums.shape[1]
     upper = np.zeros((side, side))
     upper[np.triu_indices(side)] = stats.gram

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from fed_ist import findings
+from fed_ist.durable import write_atomic
 from fed_ist.errors import InputError
 from fed_ist.findings import N_ERRORS, Measured, difference_noise, many, percent
 from fed_ist.masks import MASKS
@@ -25,7 +26,6 @@ from fed_ist.pages import (
 from fed_ist.paths import require_writable
 from fed_ist.probe_table import N_PASSES, NO_MASK
 from fed_ist.report import readable_bytes
-from fed_ist.results import write_atomic
 from fed_ist.sweep_figure import draw_sweep
 from fed_ist.sweep_runs import (
     N_LATE,

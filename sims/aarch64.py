@@ -20,8 +20,8 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
+from fed_ist.durable import write_atomic
 from fed_ist.errors import InputError
-from fed_ist.results import write_atomic
 
 RELEASE = "bookworm"
 EMULATOR = Path("/proc/sys/fs/binfmt_misc/qemu-aarch64")

@@ -10,8 +10,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from fed_ist.durable import write_atomic
 from fed_ist.launch import own_environment
-from fed_ist.results import read_summary, write_atomic
+from fed_ist.results import read_summary
 from fed_ist.run_table import render_table
 
 PRESETS = ("aid-mask00-w4", "aid-mask50-w4", "aid-mask75-w4")

@@ -16,9 +16,9 @@ from tqdm import tqdm
 from fed_ist.capacity import PROFILES, largest_slice, plan_workload, round_s
 from fed_ist.config import RunConfig, Value, parse_config, read_defaults
 from fed_ist.dealing import equal_shares, partition_units
+from fed_ist.durable import write_atomic
 from fed_ist.encoder import create_encoder
 from fed_ist.paths import cache_dir
-from fed_ist.results import write_atomic
 from sims.experiment import run_case
 from sims.shared import Shared, embed_shared, load_shared
 

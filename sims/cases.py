@@ -21,22 +21,26 @@ from tqdm import tqdm
 
 from fed_ist.config import RunConfig, Value, parse_config
 from fed_ist.curves import Curve, read_curve
+from fed_ist.durable import write_atomic
 from fed_ist.errors import InputError
 from fed_ist.paths import require_writable
-from fed_ist.results import write_atomic
 from sims.experiment import run_case
 from sims.shared import SharedFiles, load_shared
 
 
 @dataclass(frozen=True)
 class Case:
-    """One run. method: how reports call it. config: all that it depends on but its images."""
+    """One run. method: how reports call it. config, attackers: all that it depends on but images.
+
+    attackers: how many of the clients, see `attackers.flipping`.
+    """
 
     dataset: str
     partition: str
     clients: int
     method: str
     config: RunConfig
+    attackers: int = 0
 
     @property
     def file_name(self) -> str:
@@ -118,7 +122,7 @@ def _start_worker(parent: int) -> None:
 def _work(case: Case, files: SharedFiles, runs: Path) -> str:
     """Run a case and write its file; returns what is wrong with its settings, if anything is."""
     try:
-        outcome = run_case(case.config, load_shared(files), case.clients)
+        outcome = run_case(case.config, load_shared(files), case.clients, case.attackers)
     except InputError as reason:
         return str(reason)
     curve = Curve(

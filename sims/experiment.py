@@ -5,18 +5,18 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from flwr.app import ArrayRecord, MetricRecord
 from flwr.common.logger import FLOWER_LOGGER
 
 from clients.app import create_app
 from fed_ist.anchors import WEIGHT
 from fed_ist.config import RunConfig
+from fed_ist.heads import Params
 from fed_ist.ledger import Ledger
 from fed_ist.training import evaluate
+from sims.attackers import flipping
 from sims.local_grid import LocalGrid
 from sims.shared import Shared, SharedData
 from strategies import STRATEGIES
-from strategies.wire import from_record
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,11 @@ class Outcome:
     multiply_adds: float
 
 
-def run_case(config: RunConfig, shared: Shared, n_nodes: int) -> Outcome:
-    """Run a configuration on `n_nodes` simulated nodes; raises `InputError` as a run does."""
+def run_case(config: RunConfig, shared: Shared, n_nodes: int, n_attackers: int = 0) -> Outcome:
+    """Run a configuration on `n_nodes` simulated nodes; raises `InputError` as a run does.
+
+    n_attackers: of these, see `attackers.flipping`.
+    """
     FLOWER_LOGGER.setLevel(logging.WARNING)
     client_bytes: list[int] = []
     accuracies: list[float] = []
@@ -44,22 +47,21 @@ def run_case(config: RunConfig, shared: Shared, n_nodes: int) -> Outcome:
     with tempfile.TemporaryDirectory(prefix="fed-ist-case-") as folder:
         ledger = Ledger(Path(folder, "ledger.csv"))
         strategy = STRATEGIES[config.strategy](config, shared.class_names, shared.embed_dim, ledger)
-        app = create_app(SharedData(shared.train, config, n_nodes))
+        app = create_app(SharedData(shared.train, config, n_nodes), [flipping(n_attackers)])
         grid = LocalGrid(app, config, list(range(1, n_nodes + 1)))
         strategy.require_nodes(grid)
 
-        def record(server_round: int, arrays: ArrayRecord) -> MetricRecord:
-            test, params = shared.test, from_record(arrays)
+        def record(server_round: int, params: Params) -> None:
+            test = shared.test
             nonlocal compute_s, multiply_adds
             if server_round == 0 and strategy.num_rounds and WEIGHT not in params:
-                return MetricRecord()  # nothing has been learnt, so it is no result of the method
+                return  # nothing has been learnt, so it is no result of the method
             accuracy, _ = evaluate(params, test.values, test.labels)
             accuracies.append(round(accuracy, 6))
             client_bytes.append(round(sum(ledger.message_bytes.values()) / n_nodes))
             if server_round:
                 compute_s += strategy.counts.compute_s
                 multiply_adds += strategy.counts.multiply_adds
-            return MetricRecord({"accuracy": accuracy})
 
         strategy.run(grid, record)
         ledger.close()

@@ -1,27 +1,32 @@
 """The Flower ServerApp: composes data, encoder, strategy, ledger and results into one run."""
 
 import time
+from contextlib import suppress
 from datetime import datetime
 from logging import ERROR, INFO, WARNING
+from typing import NoReturn
 
-from flwr.app import ArrayRecord, Context, MetricRecord
+from flwr.app import Context
 from flwr.common import log
 from flwr.serverapp import Grid, ServerApp
 
 from fed_ist import protocol
-from fed_ist.config import GROUPED, RunConfig, parse_config
+from fed_ist.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from fed_ist.config import GROUPED, RunConfig, parse_config, read_preset
 from fed_ist.datasets import open_split
+from fed_ist.durable import write_atomic
 from fed_ist.embeddings import Embeddings, embed, mask_spec
 from fed_ist.encoder import Encoder, create_encoder
-from fed_ist.errors import InputError
+from fed_ist.errors import InputError, file_trouble
+from fed_ist.heads import Params
 from fed_ist.ledger import Ledger
 from fed_ist.paths import cache_dir, results_dir
+from fed_ist.privacy import epsilon_after
 from fed_ist.report import draw_accuracy, readable_bytes
-from fed_ist.results import Model, Round, RunFolder, write_atomic
+from fed_ist.results import Model, Round, RunFolder
 from fed_ist.run_report import write_report
 from fed_ist.training import evaluate
-from strategies import STRATEGIES, NodeStrategy
-from strategies.wire import from_record
+from strategies import STRATEGIES, RoundStrategy
 
 app = ServerApp()
 
@@ -36,26 +41,66 @@ def main(grid: Grid, context: Context) -> None:
         encoder = create_encoder(config.encoder_spec, cache_dir(config.cache_dir))
         if encoder.note:
             log(WARNING, "%s", encoder.note)
-        name = config.name or f"{datetime.now():%Y%m%d-%H%M%S}-{config.strategy}"
-        folder = RunFolder(results_dir(config.results_dir), name)
-        run(grid, config, encoder, folder)
+        folder, resumed = open_folder(config)
+        run(grid, config, encoder, folder, resumed)
     except InputError as error:
-        log(ERROR, "%s", error)
-        if folder is not None:  # `fed-ist run` reads it, as Flower does not pass on exit codes
-            write_atomic(folder.path / "error.txt", f"{error}\n".encode())
-        raise SystemExit(2) from None
+        fail(folder, str(error))
+    except (ConnectionError, TimeoutError):
+        raise  # of the network, not of a file
+    except OSError as error:
+        fail(
+            folder,
+            f"The server cannot go on: {file_trouble(error)}. Free some space, or mend what it is; "
+            "then go on after the last whole round with fed-ist run --resume.",
+        )
 
 
-def run(grid: Grid, config: RunConfig, encoder: Encoder, folder: RunFolder) -> None:
+def fail(folder: RunFolder | None, reason: str) -> NoReturn:
+    """End the run with a reason, which `fed-ist run` reads: Flower does not pass on exit codes."""
+    log(ERROR, "%s", reason)
+    if folder is not None:
+        with suppress(OSError):  # where the disk is full, the log has to do
+            write_atomic(folder.path / "error.txt", f"{reason}\n".encode())
+    raise SystemExit(2) from None
+
+
+def open_folder(config: RunConfig) -> tuple[RunFolder, Checkpoint | None]:
+    """A new folder for the run, or the one of the run that is resumed with what it had."""
+    parent = results_dir(config.results_dir)
+    if not config.resume:
+        name = config.name or f"{datetime.now():%Y%m%d-%H%M%S}-{config.strategy}"
+        return RunFolder(parent, name), None
+    path = parent / config.name
+    checkpoint = read_checkpoint(path)
+    config.require_same(parse_config(read_preset(path / "config.toml")))
+    if checkpoint.round >= config.num_rounds:
+        raise InputError(f"'{path}' has all of its {checkpoint.round} rounds: nothing to resume.")
+    log(INFO, "Resumed after round %d of %d", checkpoint.round, config.num_rounds)
+    return RunFolder.reopen(path, checkpoint.round), checkpoint
+
+
+def run(
+    grid: Grid,
+    config: RunConfig,
+    encoder: Encoder,
+    folder: RunFolder,
+    resumed: Checkpoint | None,
+) -> None:
     """Evaluate and record round after round; draw the report at the end."""
-    started = time.monotonic()
+    started = time.monotonic() - sum(row.seconds for row in folder.rounds)
     test, class_names = embed_test_images(config, encoder)
-    ledger = Ledger(folder.path / "ledger.csv")
+    open_ledger = Ledger if resumed is None else Ledger.reopen
+    ledger = open_ledger(folder.path / "ledger.csv")
     strategy = STRATEGIES[config.strategy](config, class_names, encoder.embed_dim, ledger)
-    strategy.require_nodes(grid)
-    folder.write_config(config, len(strategy.prepared))
+    if resumed is not None:
+        strategy.restore(resumed.state)
+    strategy.require_nodes(grid, resumed.round if resumed else 0)
+    if resumed is None:
+        folder.write_config(config, len(strategy.prepared))
+    if config.dp_clip_norm:
+        log(INFO, "%s", describe_privacy(config))
     recorder = Recorder(config, folder, strategy, encoder, test, started)
-    strategy.run(grid, recorder.record)
+    strategy.run(grid, recorder.record, resumed)
     ledger.close()
     folder.write_summary(recorder.summary())  # which now tells why the run ended, if early
     figure = draw_accuracy(folder.rounds, folder.path.name)
@@ -68,6 +113,16 @@ def run(grid: Grid, config: RunConfig, encoder: Encoder, folder: RunFolder) -> N
         readable_bytes(ledger.message_bytes["down"]),
         readable_bytes(ledger.message_bytes["up"]),
         folder.path,
+    )
+
+
+def describe_privacy(config: RunConfig) -> str:
+    """What `dp-epsilon` is in all rounds, for a node that takes part in each."""
+    total = epsilon_after(config.num_rounds, config.dp_epsilon, config.dp_delta)
+    return (
+        f"Each round is ({config.dp_epsilon:g}, {config.dp_delta:g}) private for a node's images, "
+        f"{config.num_rounds} together ({total:.4g}, {config.dp_delta:g}); counts and statistics "
+        "are not covered"
     )
 
 
@@ -92,7 +147,7 @@ class Recorder:
         self,
         config: RunConfig,
         folder: RunFolder,
-        strategy: NodeStrategy,
+        strategy: RoundStrategy,
         encoder: Encoder,
         test: Embeddings,
         started: float,
@@ -102,13 +157,21 @@ class Recorder:
         self.strategy = strategy
         self.encoder = encoder
         self.test = test
-        self.started = self.last = started
-        self.bytes = {"down": 0, "up": 0}
-        self.link_bytes = {"down": 0, "up": 0}
+        self.started = started
+        rounds = folder.rounds
+        # What a cut round and preparing again took counts with the first round that is completed.
+        self.last = time.monotonic() if rounds else started
+        self.bytes = {
+            "down": sum(row.bytes_down for row in rounds),
+            "up": sum(row.bytes_up for row in rounds),
+        }
+        self.link_bytes = {
+            "down": sum(row.link_bytes_down for row in rounds),
+            "up": sum(row.link_bytes_up for row in rounds),
+        }
 
-    def record(self, server_round: int, arrays: ArrayRecord) -> MetricRecord:
-        """Called by Flower with the initial arrays as round 0, and after each round."""
-        params = from_record(arrays)
+    def record(self, server_round: int, params: Params) -> None:
+        """Called with what the run starts from as round 0, and after each round."""
         accuracy, loss = evaluate(params, self.test.values, self.test.labels)
         now, sent = time.monotonic(), dict(self.strategy.ledger.message_bytes)
         on_links = dict(self.strategy.ledger.link_bytes)
@@ -146,7 +209,11 @@ class Recorder:
             )
         )
         self.folder.write_summary(self.summary())
-        return MetricRecord({"accuracy": accuracy, protocol.LOSS: loss})
+        self.strategy.ledger.settle()
+        # Last, as a round is complete once it can be gone on from.
+        checkpoint = Checkpoint(server_round, params, self.strategy.save())
+        write_checkpoint(self.folder.path, checkpoint)
+        log(INFO, "Round %d: accuracy %.2f%%, loss %.4f", server_round, 100 * accuracy, loss)
 
     def summary(self) -> dict[str, object]:
         """What summary.json holds: the run in one screen."""
@@ -165,6 +232,7 @@ class Recorder:
             "clients": len(prepared),
             "asked": sum(row.asked for row in rounds),
             "answered": sum(row.answered for row in rounds),
+            "rejected": sum(row.rejected for row in rounds),
             "groups": groups,
             "strategy": config.strategy,
             "dealing": config.dealing,
@@ -178,6 +246,12 @@ class Recorder:
             "capacities": config.capacities,
             "round_deadline_s": config.round_deadline_s,
             "devices": config.devices,
+            "aggregation": config.aggregation,
+            "trim_share": config.trim_share,
+            "clip_norm": config.clip_norm,
+            "dp_clip_norm": config.dp_clip_norm,
+            "dp_epsilon": config.dp_epsilon,
+            "dp_delta": config.dp_delta,
             "down_codec": config.down_codec,
             "up_codec": config.up_codec,
             "reply": config.reply,

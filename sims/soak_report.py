@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import median
 
+from fed_ist.durable import write_atomic
 from fed_ist.report import readable_bytes
-from fed_ist.results import write_atomic
 from sims.soak_samples import Sample
 
 SETTLED_ROUND = 50  # by then caches are full and pools have their size

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from fed_ist.config import Value, read_defaults
 from fed_ist.curves import Curve
+from fed_ist.durable import write_atomic
 from fed_ist.encoder import create_encoder
 from fed_ist.errors import InputError
 from fed_ist.paths import cache_dir
-from fed_ist.results import write_atomic
 from sims.cases import Case, configure, require_same, run_cases
 from sims.compare import USUAL
 from sims.shared import embed_shared

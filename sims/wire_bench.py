@@ -6,7 +6,6 @@ the `fed-ist` command with its options as one JSON object.
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 import time
@@ -25,10 +24,10 @@ from fed_ist.links import Link, find_link
 from fed_ist.rng import generator
 from fed_ist.scenes import SCENES, draw_scene
 from sims.capture import Capture, capturing
-from sims.namespaces import Wires, wired, within
+from sims.namespaces import Wires, wired
 from sims.slow_wire import slow
 from sims.wire_exchanges import SETTLE_S, Exchange, Watch, read_exchanges, watching
-from sims.wire_hosts import Hosts, running
+from sims.wire_hosts import Hosts, running, start_run
 from sims.wire_report import render_idle, render_run, render_times, write_table
 
 N_CLASSES, N_IMAGES = 4, 8
@@ -72,10 +71,11 @@ def measure(request: Request, app: Path) -> list[tuple[int, Exchange]]:
         print("Starting a SuperLink and its nodes; each size takes one to two minutes.", flush=True)
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fed-ist-wire-")))
         images = [draw_images(folder / f"node{i}", i) for i in range(request.n_nodes)]
+        configs = [{"data-path": str(path)} for path in images]
         wires = stack.enter_context(wired(request.n_nodes, tun=link is not None))
         if link:
             stack.enter_context(slow(wires, link))
-        hosts = stack.enter_context(running(wires, folder, images, tls=request.tls))
+        hosts = stack.enter_context(running(wires, folder, configs, tls=request.tls))
         watch = stack.enter_context(watching(hosts.server.pid, wires))
         print(describe(request, link), flush=True)
         if request.idle_s:
@@ -149,19 +149,10 @@ def run_app(
         "round-timeout-s": RUN_TIMEOUT_S,
     }
     name = f"slices-{n_bytes}"
-    command = [sys.executable, "-c", "from fed_ist.cli import main; main()"]
-    command += ["run", "--on", "wire", "--name", name, "--app", str(app)]
-    for key, value in settings.items():
-        command += ["--set", f"{key}={value}"]
-    done = subprocess.run(
-        within(wires.server, command),
-        env=hosts.environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-5:])
+    with start_run(wires, hosts, app, name, settings) as process:
+        output, _ = process.communicate()
+    if process.returncode != 0:
+        tail = "\n".join(output.strip().splitlines()[-5:])
         raise InputError(f"The run with slices of {n_bytes} B failed:\n{tail}")
     time.sleep(2 * SETTLE_S)
     return folder / "results" / name

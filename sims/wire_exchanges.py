@@ -18,7 +18,7 @@ from fed_ist.link_bytes import (
     round_trips,
 )
 from sims.namespaces import Counters, Wires, read_counters
-from sims.wire_hosts import SuperNode
+from sims.wire_nodes import SuperNode
 
 SAMPLE_S = 0.05
 SETTLE_S = 0.1  # after "sent": the last acknowledgements
@@ -125,7 +125,7 @@ def exchanges_since(node: SuperNode, begun_s: float) -> list[tuple[float, float,
     if [event.what for event in events] != wanted:
         raise InputError(
             f"The SuperNode {node.node_id} failed to receive or send a message. The end of its "
-            "log:\n" + "\n".join(node.tail[-5:])
+            "log:\n" + "\n".join(node.said[-5:])
         )
     times = [event.at_s for event in events]
     return list(zip(times[::4], times[1::4], times[2::4], times[3::4], strict=True))

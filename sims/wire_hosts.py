@@ -1,57 +1,25 @@
-"""A SuperLink and SuperNodes as processes in namespaces of their own, and what the nodes say."""
+"""A SuperLink and SuperNodes in namespaces of their own, and runs there."""
 
-import re
+import json
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlunsplit
 
+from fed_ist.config import Value
+from fed_ist.credentials import Certificates, write_certificates
 from fed_ist.errors import InputError
 from fed_ist.launch import end_family, own_environment
-from sims.certificates import Certificates, write_certificates
+from fed_ist.node_keys import write_node_key
 from sims.namespaces import Wires, within
+from sims.wire_nodes import START_TIMEOUT_S, SuperNode
 
 PORT = 8000
-START_TIMEOUT_S = 90.0
-SAID = re.compile(r"Receiving: |Received successfully|Sending: |Sent successfully")
-WORDS = {"Receiving: ": "poll", "Received successfully": "received"}
-WORDS |= {"Sending: ": "reply", "Sent successfully": "sent"}
-
-
-@dataclass(frozen=True)
-class Event:
-    """What a SuperNode's log says, and when (`time.monotonic`): "poll" brought a message, it was
-    "received", the "reply" is ready, it was "sent".
-    """
-
-    at_s: float
-    what: str
-
-
-@dataclass
-class SuperNode:
-    """A running SuperNode; `node_id` is Flower's, "" until it is connected."""
-
-    process: "subprocess.Popen[str]"
-    node_id: str = ""
-    events: list[Event] = field(default_factory=list)
-    tail: list[str] = field(default_factory=list)
-
-    def listen(self) -> None:
-        """Read its log until it ends."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            now = time.monotonic()
-            self.tail = [*self.tail[-30:], line.rstrip()]
-            if found := re.search(r"SuperNode ID: (\d+)", line):
-                self.node_id = found[1]
-            elif found := SAID.search(line):
-                self.events.append(Event(now, WORDS[found[0]]))
 
 
 @dataclass(frozen=True)
@@ -66,16 +34,29 @@ class Hosts:
 
 
 @contextmanager
-def running(wires: Wires, folder: Path, images: Sequence[Path], *, tls: bool) -> Iterator[Hosts]:
-    """Start a SuperLink and a SuperNode for each folder of images; all are ended afterwards.
+def running(
+    wires: Wires,
+    folder: Path,
+    node_configs: Sequence[Mapping[str, Value]],
+    *,
+    tls: bool,
+    authenticated: bool = False,
+) -> Iterator[Hosts]:
+    """Start a SuperLink and a SuperNode for each node config; all are ended afterwards.
 
-    folder: for certificates, settings, caches and logs.
+    folder: for certificates, settings, caches, state and logs. authenticated: the server knows the
+    nodes by their keys, which needs `tls`.
     """
     addresses = ["127.0.0.1", *(wires.address(node) for node in range(len(wires.nodes)))]
-    certificates = write_certificates(folder, addresses) if tls else None
+    secrets = folder / "keys"
+    certificates = write_certificates(secrets, addresses) if tls else None
+    names = [f"node{i}" for i in range(len(node_configs))]
+    keys = [write_node_key(secrets, name) for name in names] if authenticated else []
     environment = _environment(folder, certificates)
     command = ["flower-superlink", "--host", "0.0.0.0", "--port", str(PORT)]
     command += _server_options(certificates)
+    if authenticated:
+        command += ["--enable-supernode-auth", "--database", str(folder / "superlink.db")]
     with ExitStack() as stack:
         log = folder / "superlink.log"
         output = stack.enter_context(log.open("wb"))
@@ -88,24 +69,39 @@ def running(wires: Wires, folder: Path, images: Sequence[Path], *, tls: bool) ->
         )
         stack.callback(end_family, server)
         _wait_until_ready(wires, server, log, certificates)
+        _register(wires, keys, environment)
         nodes = []
-        for node, path in enumerate(images):
+        for node, config in enumerate(node_configs):
             command = ["flower-supernode", "--superlink", f"{wires.address(node)}:{PORT}"]
             command += _client_options(certificates)
-            command += ["--node-config", f"data-path='{path}'"]
-            process = subprocess.Popen(
-                within(wires.nodes[node], command),
-                env=environment,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
-                text=True,
-                start_new_session=True,
-            )
-            stack.callback(end_family, process)
-            nodes.append(SuperNode(process))
-            threading.Thread(target=nodes[-1].listen, daemon=True).start()
-        _wait_until_connected(nodes)
+            if authenticated:
+                command += ["--auth-supernode-private-key", str(keys[node])]
+            settings = " ".join(f"{key}={json.dumps(value)}" for key, value in config.items())
+            command += ["--node-config", settings]
+            own = environment | {"XDG_CACHE_HOME": str(folder / f"cache{node}")}
+            nodes.append(SuperNode(within(wires.nodes[node], command), own))
+            nodes[-1].start()
+            stack.callback(nodes[-1].end)
+        for supernode in nodes:
+            supernode.wait_until_connected()
         yield Hosts(server, nodes, environment)
+
+
+def start_run(
+    wires: Wires, hosts: Hosts, app: Path, name: str, settings: Mapping[str, object]
+) -> "subprocess.Popen[str]":
+    """`fed-ist run` in the server's namespace; errors go where the output goes."""
+    command = [sys.executable, "-c", "from fed_ist.cli import main; main()"]
+    command += ["run", "--on", "wire", "--name", name, "--app", str(app)]
+    for key, value in settings.items():
+        command += ["--set", f"{key}={value}"]
+    return subprocess.Popen(
+        within(wires.server, command),
+        env=hosts.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
 
 
 def _environment(folder: Path, certificates: Certificates | None) -> dict[str, str]:
@@ -118,8 +114,6 @@ def _environment(folder: Path, certificates: Certificates | None) -> dict[str, s
     )
     return own_environment() | {
         "FLWR_HOME": str(folder / "flwr"),
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
         "XDG_CACHE_HOME": str(folder / "cache"),
         "PYTHONUNBUFFERED": "1",
         # All nodes are on this machine, and small matrices are slower in several threads.
@@ -143,6 +137,26 @@ def _client_options(certificates: Certificates | None) -> list[str]:
     return [f"--root-certificates={certificates.authority}"]
 
 
+def _register(wires: Wires, keys: Sequence[Path], environment: Mapping[str, str]) -> None:
+    """Tell the SuperLink the public keys; raises `InputError` with what Flower says if it fails."""
+
+    def register(key: Path) -> None:
+        command = ["flwr", "supernode", "register", str(key.with_suffix(".pub")), "wire"]
+        done = subprocess.run(
+            within(wires.server, command),
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            said = (done.stdout + done.stderr).strip()
+            raise InputError(f"Flower's SuperLink did not accept the key of {key.name}:\n{said}")
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(register, keys))
+
+
 def _wait_until_ready(
     wires: Wires,
     server: "subprocess.Popen[bytes]",
@@ -161,14 +175,3 @@ def _wait_until_ready(
         time.sleep(0.5)
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
     raise InputError(f"Flower's SuperLink did not start. The end of its log:\n{tail}")
-
-
-def _wait_until_connected(nodes: Sequence[SuperNode]) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
-    for node in nodes:
-        while not node.node_id:
-            if time.monotonic() > deadline or node.process.poll() is not None:
-                raise InputError(
-                    "A SuperNode did not connect. The end of its log:\n" + "\n".join(node.tail[-5:])
-                )
-            time.sleep(0.1)

@@ -4,7 +4,7 @@ from strategies.closed_form import Fed3rStrategy, FedNcmStrategy, FedPftStrategy
 from strategies.compressed import TopKStrategy
 from strategies.fedavg import FedAdamStrategy, FedAvgMStrategy, FedAvgStrategy
 from strategies.ist import IstStrategy
-from strategies.nodes import NodeStrategy
+from strategies.rounds import RoundStrategy
 from strategies.submodels import (
     FedDropoutStrategy,
     FedRolexStrategy,
@@ -12,9 +12,9 @@ from strategies.submodels import (
     HeteroFlStrategy,
 )
 
-__all__ = ["STRATEGIES", "NodeStrategy"]
+__all__ = ["STRATEGIES", "RoundStrategy"]
 
-STRATEGIES: dict[str, type[NodeStrategy]] = {
+STRATEGIES: dict[str, type[RoundStrategy]] = {
     "fed3r": Fed3rStrategy,
     "fedadam": FedAdamStrategy,
     "fedavg": FedAvgStrategy,

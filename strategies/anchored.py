@@ -4,16 +4,22 @@ from dataclasses import dataclass, field
 from logging import INFO
 from typing import Any
 
+import numpy as np
 from flwr.common import log
 from flwr.serverapp import Grid
 
 from fed_ist import protocol
 from fed_ist.anchors import WEIGHT, solve_anchor, solve_inputs, start_silent, with_projection
+from fed_ist.checkpoint import State, prefixed
 from fed_ist.codecs import decode, encode, shapes_of
 from fed_ist.heads import Params
 from fed_ist.rng import generator
 from fed_ist.statistics import Gram, add
 from strategies.gathering import GatheringStrategy
+
+# Of a saved state: prefixes of arrays, and keys of values
+FIXED, DECODED, GRAMS, SUMS = "fixed-data/", "fixed/", "gram/", "sums/"
+VERSIONS, COUNTED, NOISE = "versions", "counted", "noise"
 
 
 @dataclass
@@ -26,13 +32,35 @@ class AnchoredStrategy(GatheringStrategy):
     fixed: Params = field(default_factory=dict)
     fixed_data: dict[str, bytes] = field(default_factory=dict)
     _versions: dict[str, int] = field(default_factory=dict)
-    _has: dict[int, dict[str, int]] = field(default_factory=dict)
     _sums: dict[str, Gram] = field(default_factory=dict)
     _counted: dict[str, set[str]] = field(default_factory=dict)
 
     def initial(self, params: Params, grid: Grid) -> Params:
         self.renew_fixed(grid, 0)
         return self.whole(start_silent(params) if WEIGHT in self.fixed else params)
+
+    def save(self) -> State:
+        state = super().save()
+        for part, data in self.fixed_data.items():
+            state.arrays[f"{FIXED}{part}"] = np.frombuffer(data, np.uint8)
+        state.arrays.update(prefixed(DECODED, self.fixed))
+        for kind, sums in self._sums.items():
+            state.arrays.update({f"{GRAMS}{kind}": sums.gram, f"{SUMS}{kind}": sums.sums})
+        state.values[VERSIONS] = dict(self._versions)
+        state.values[COUNTED] = {kind: sorted(names) for kind, names in self._counted.items()}
+        state.values[NOISE] = {kind: sums.noise for kind, sums in self._sums.items()}
+        return state
+
+    def restore(self, state: State) -> None:
+        super().restore(state)
+        self.fixed_data = {part: data.tobytes() for part, data in state.under(FIXED).items()}
+        self.fixed = state.under(DECODED)
+        sums, noise = state.under(SUMS), state.values[NOISE]
+        self._sums = {
+            kind: Gram(gram, sums[kind], noise[kind]) for kind, gram in state.under(GRAMS).items()
+        }
+        self._versions = dict(state.values[VERSIONS])
+        self._counted = {kind: set(names) for kind, names in state.values[COUNTED].items()}
 
     def whole(self, params: Params) -> Params:
         """The classifier as it is evaluated: with what statistics gave it."""
@@ -71,20 +99,17 @@ class AnchoredStrategy(GatheringStrategy):
 
     def lacks(self, node_id: int) -> list[str]:
         """The parts that a node has not got as they are now."""
-        has = self._has.get(node_id, {})
-        return [part for part, version in self._versions.items() if has.get(part) != version]
+        held = self.prepared[node_id].held
+        return [part for part, version in self._versions.items() if held[part] != version]
 
     def fixed_for(self, node_id: int) -> dict[str, Any]:
         """What goes into a node's task; from then on it has all parts."""
         if not self.fixed_data:
             return {}
         sent: dict[str, Any] = {part: self.fixed_data[part] for part in self.lacks(node_id)}
-        self._has[node_id] = dict(self._versions)
+        self.prepared[node_id].held |= self._versions
         versions = [self._versions.get(part, 0) for part in protocol.PARTS]
         return sent | {protocol.VERSIONS: versions}
-
-    def has_lost_everything(self, node_id: int) -> None:
-        self._has.pop(node_id, None)
 
     def _add_statistics(self, grid: Grid, server_round: int, kind: str) -> bool:
         """Ask nodes that sent no sums of this kind so far, and add what comes: whether any did."""

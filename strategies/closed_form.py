@@ -3,13 +3,10 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
-from logging import WARNING
-from typing import Any, TypeVar
 
 import numpy as np
-from flwr.common import log
+from flwr.app import Message
 from flwr.serverapp import Grid
-from numpy.typing import NDArray
 
 from fed_ist import protocol
 from fed_ist.anchors import BIAS, WEIGHT, solve_anchor, with_projection
@@ -17,14 +14,14 @@ from fed_ist.capacity import MESSAGE_OVERHEAD_BYTES
 from fed_ist.errors import InputError
 from fed_ist.gaussians import Gaussians, sample_gaussians
 from fed_ist.heads import Params
+from fed_ist.possible import require_possible_gaussians
 from fed_ist.rng import generator, torch_seed
 from fed_ist.statistics import add, class_means
 from fed_ist.training import Examples, local_training, train
-from strategies.gathering import GatheringStrategy
-from strategies.replies import MOST_EXAMPLES, read_arrays
+from strategies.gathering import Found, GatheringStrategy
+from strategies.replies import read_arrays
 
 MOST_DRAWN = 2**18  # embeddings in a pass, lest the counts that nodes state fill the memory
-Found = TypeVar("Found")
 
 
 @dataclass
@@ -64,10 +61,8 @@ class FedNcmStrategy(ClosedFormStrategy):
     """The nearest class mean of embeddings of length 1 (Legate et al. 2023)."""
 
     def initial(self, params: Params, grid: Grid) -> Params:
-        shapes = {protocol.CLASS_SUMS: (len(self.class_names), self.embed_dim + 1)}
-        nodes = self.available(grid)
-        found = self.require(self.collect_sums(grid, 0, nodes, protocol.CLASS_SUMS, shapes))
-        sums = np.sum([arrays[protocol.CLASS_SUMS].astype(np.float64) for arrays in found], axis=0)
+        found = self.require(self.collect_class_sums(grid, 0, self.available(grid)))
+        sums = np.sum([sums.astype(np.float64) for sums in found], axis=0)
         weight, bias = class_means(sums)
         return {WEIGHT: weight, BIAS: bias}
 
@@ -90,12 +85,13 @@ class FedPftStrategy(ClosedFormStrategy):
         kind = protocol.GAUSSIANS
         # Three arrays, each with a header and a name.
         n_bytes = 4 * MESSAGE_OVERHEAD_BYTES + 8 * (self.embed_dim + 1) * len(self.class_names)
-        found = self.collect(
-            grid, 0, nodes, kind, lambda reply: read_arrays(reply, wanted), n_bytes
-        )
-        gaussians = self.require(
-            {i: Gaussians(**arrays) for i, arrays in found.items() if _is_possible(i, **arrays)}
-        )
+
+        def read(reply: Message, n_examples: int) -> Gaussians:
+            found = Gaussians(**read_arrays(reply, wanted))
+            require_possible_gaussians(found, n_examples)
+            return found
+
+        gaussians = self.require(self.collect(grid, 0, nodes, kind, read, n_bytes))
         n_samples = min(MOST_DRAWN, int(sum(each.counts.sum() for each in gaussians)))
         seed = self.config.seed
 
@@ -106,11 +102,3 @@ class FedPftStrategy(ClosedFormStrategy):
         how = replace(local_training(self.config), local_epochs=passes, local_steps=0)
         trained, _ = train(params, draw, how, 1.0, torch_seed(seed, "train"))
         return trained
-
-
-def _is_possible(node_id: int, counts: NDArray[np.int64], **_: NDArray[Any]) -> bool:
-    """Whether there may be examples with these counts."""
-    if (counts >= 0).all() and 1 <= counts.sum(dtype=np.float64) < MOST_EXAMPLES:
-        return True
-    log(WARNING, "Statistics of node %d rejected: it counts %s examples", node_id, counts)
-    return False

@@ -10,7 +10,7 @@ from fed_ist.codecs import Shapes
 from fed_ist.compression import from_sparse, sparse_shapes
 from fed_ist.heads import Params
 from strategies.fedavg import FedAvgStrategy
-from strategies.replies import RejectedError, read_arrays
+from strategies.replies import read_arrays, rejecting
 
 
 @dataclass
@@ -24,8 +24,6 @@ class TopKStrategy(FedAvgStrategy):
 
     def read_trained(self, reply: Message, sent: Params) -> Params:
         arrays = read_arrays(reply, sparse_shapes(sent, self.config.upload_share))
-        try:
+        with rejecting():
             update = from_sparse(arrays, sent)
-        except ValueError as reason:
-            raise RejectedError(str(reason)) from None
         return {name: array + update[name] for name, array in sent.items()}

@@ -1,11 +1,12 @@
 """Federated averaging (McMahan et al. 2017), and what a server's own optimiser makes of it."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from fed_ist.checkpoint import State, prefixed
 from fed_ist.dealing import leading_units
 from fed_ist.heads import RUNNING, Params
-from fed_ist.ist import Subnet, merge
+from fed_ist.ist import Subnet
+from fed_ist.robust import Returned
 from fed_ist.server_optimizers import ServerAdam, ServerMomentum
 from strategies.slices import Dealing, SliceStrategy
 
@@ -27,16 +28,29 @@ class FedAvgStrategy(SliceStrategy):
 class FedAvgMStrategy(FedAvgStrategy):
     """FedAvg with momentum on the server (Hsu et al. 2019)."""
 
-    _optimizer: ServerMomentum | ServerAdam | None = field(default=None, init=False)
+    _optimizer: ServerMomentum | ServerAdam = field(init=False)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._optimizer = self.make_optimizer()
+
+    def save(self) -> State:
+        state = super().save()
+        for kind, slots in self._optimizer.slots.items():
+            state.arrays.update(prefixed(f"{kind}/", slots))
+        return state
+
+    def restore(self, state: State) -> None:
+        super().restore(state)
+        for kind, slots in self._optimizer.slots.items():
+            slots.update(state.under(f"{kind}/"))
 
     def make_optimizer(self) -> ServerMomentum | ServerAdam:
         rate = self.config.server_learning_rate or 1.0
         return ServerMomentum(rate, self.config.server_momentum)
 
-    def combine(self, params: Params, returned: Sequence[tuple[Subnet, Params, int]]) -> Params:
-        if self._optimizer is None:
-            self._optimizer = self.make_optimizer()
-        merged = merge(params, returned)
+    def combine(self, params: Params, returned: Returned) -> Params:
+        merged = super().combine(params, returned)
         stepped = self._optimizer.step(params, merged)
         # Batch norm's running moments are no gradients' work: momentum would carry them astray.
         return {name: merged[name] if name.endswith(RUNNING) else stepped[name] for name in params}

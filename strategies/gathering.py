@@ -3,26 +3,26 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from logging import WARNING
-from typing import Any
+from typing import TypeVar
 
 from flwr.app import Message
 from flwr.common import log
 from flwr.serverapp import Grid
-from numpy.typing import NDArray
 
 from fed_ist import protocol
 from fed_ist.capacity import MESSAGE_OVERHEAD_BYTES
 from fed_ist.codecs import Shapes, encoded_bytes
 from fed_ist.errors import InputError
-from fed_ist.statistics import Gram
-from strategies.nodes import NodeStrategy
-from strategies.replies import RejectedError, read_encoded
+from fed_ist.possible import require_possible_gram, require_possible_sums
+from fed_ist.statistics import Floats, Gram
+from strategies.replies import RejectedError, read_encoded, rejecting, require_size
+from strategies.rounds import RoundStrategy
 
-Arrays = dict[str, NDArray[Any]]
+Found = TypeVar("Found")
 
 
 @dataclass
-class GatheringStrategy(NodeStrategy):
+class GatheringStrategy(RoundStrategy):
     """A strategy that knows how to ask nodes for sums over their embeddings."""
 
     def collect(
@@ -31,12 +31,13 @@ class GatheringStrategy(NodeStrategy):
         server_round: int,
         node_ids: Sequence[int],
         kind: str,
-        read: Callable[[Message], Arrays],
+        read: Callable[[Message, int], Found],
         n_bytes: int,
-    ) -> dict[int, Arrays]:
-        """Statistics of the nodes' embeddings, node id -> arrays; who sends none is left out.
+    ) -> dict[int, Found]:
+        """Statistics of the nodes' embeddings by node id; who sends none is left out.
 
-        read: gets them out of a reply, or raises `RejectedError`. n_bytes: of a reply, at most.
+        read: gets them out of a reply of a node with so many images, or raises `RejectedError`.
+        n_bytes: of a reply, at most.
         Raises `InputError` where no node may send as much.
         """
         timeout_s, asked = self.config.round_timeout_s, {protocol.STATISTICS: kind}
@@ -48,44 +49,59 @@ class GatheringStrategy(NodeStrategy):
             raise InputError(f"{reason}, or do without statistics.")
         for message in messages:
             self._enter(server_round, "down", message)
-        found: dict[int, Arrays] = {}
-        for reply in grid.send_and_receive(messages, timeout=timeout_s):
+        found: dict[int, Found] = {}
+        for reply in self.hear(grid, messages, timeout_s).replies:
             node_id = reply.metadata.src_node_id
             try:
                 if node_id not in node_ids or node_id in found:
                     raise RejectedError("it was not asked, or has answered before")
-                self._enter(server_round, "up", reply)
-                found[node_id] = read(reply)
+                require_size(reply, self._enter(server_round, "up", reply), n_bytes)
+                n_examples = int(self.prepared[node_id].counts[protocol.NUM_EXAMPLES])
+                with rejecting():
+                    found[node_id] = read(reply, n_examples)
             except RejectedError as reason:
+                self.counts.rejected += 1
                 log(WARNING, "Statistics of node %d rejected: %s", node_id, reason)
         return {node_id: found[node_id] for node_id in node_ids if node_id in found}
 
-    def collect_sums(
-        self, grid: Grid, server_round: int, node_ids: Sequence[int], kind: str, shapes: Shapes
-    ) -> dict[int, Arrays]:
-        """The same for those that come in `statistics-codec`."""
+    def collect_class_sums(
+        self, grid: Grid, server_round: int, node_ids: Sequence[int]
+    ) -> dict[int, Floats]:
+        """Sums over a node's embeddings of each class, as of `statistics.class_sums`."""
+        codec = self.config.statistics_codec
+        shapes = {protocol.CLASS_SUMS: (len(self.class_names), self.embed_dim + 1)}
 
-        def read(reply: Message) -> Arrays:
-            codec = self.config.statistics_codec
-            return dict(read_encoded(reply, protocol.STATISTICS, codec, shapes))
+        def read(reply: Message, n_examples: int) -> Floats:
+            arrays = read_encoded(reply, protocol.STATISTICS, codec, shapes)
+            sums = arrays[protocol.CLASS_SUMS]
+            require_possible_sums(sums, n_examples, codec)
+            return sums
 
-        n_bytes = encoded_bytes(shapes, self.config.statistics_codec) + MESSAGE_OVERHEAD_BYTES
-        return self.collect(grid, server_round, node_ids, kind, read, n_bytes)
+        return self.collect(
+            grid, server_round, node_ids, protocol.CLASS_SUMS, read, self._bytes(shapes)
+        )
 
     def collect_gram(
         self, grid: Grid, server_round: int, node_ids: Sequence[int], kind: str
     ) -> dict[int, Gram]:
         """Sums over a node's embeddings, or over random features of them, by node id."""
-        n_classes = len(self.class_names)
+        codec, n_classes = self.config.statistics_codec, len(self.class_names)
         n_features = self.config.count_features(n_classes)
         width = (self.embed_dim if kind == protocol.GRAM else n_features) + 1
         shapes = {
             protocol.GRAM: (width * (width + 1) // 2,),
             protocol.CLASS_SUMS: (n_classes, width),
         }
-        found = self.collect_sums(grid, server_round, node_ids, kind, shapes)
         noise = self.config.statistics_noise**2
-        return {
-            node_id: Gram(arrays[protocol.GRAM], arrays[protocol.CLASS_SUMS], noise)
-            for node_id, arrays in found.items()
-        }
+
+        def read(reply: Message, n_examples: int) -> Gram:
+            arrays = read_encoded(reply, protocol.STATISTICS, codec, shapes)
+            stats = Gram(arrays[protocol.GRAM], arrays[protocol.CLASS_SUMS], noise)
+            require_possible_gram(stats, n_examples, codec)
+            return stats
+
+        return self.collect(grid, server_round, node_ids, kind, read, self._bytes(shapes))
+
+    def _bytes(self, shapes: Shapes) -> int:
+        """Of a reply with sums of these shapes, at most."""
+        return encoded_bytes(shapes, self.config.statistics_codec) + MESSAGE_OVERHEAD_BYTES

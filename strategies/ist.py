@@ -7,10 +7,13 @@ import numpy as np
 from flwr.common import log
 from numpy.typing import NDArray
 
+from fed_ist.checkpoint import State, prefixed
 from fed_ist.dealing import equal_shares, partition_units
 from fed_ist.ist import Subnet
 from fed_ist.rng import generator
 from strategies.slices import Dealing, SliceStrategy
+
+LAST_DEALT = "last-dealt/"  # prefix of arrays in a saved state
 
 
 @dataclass
@@ -27,6 +30,15 @@ class IstStrategy(SliceStrategy):
     """
 
     _last_dealt: dict[str, NDArray[np.int64]] = field(default_factory=dict)
+
+    def save(self) -> State:
+        state = super().save()
+        state.arrays.update(prefixed(LAST_DEALT, self._last_dealt))
+        return state
+
+    def restore(self, state: State) -> None:
+        super().restore(state)
+        self._last_dealt = state.under(LAST_DEALT)
 
     def deal(self, to: Dealing) -> list[Subnet]:
         n_groups = self.config.groups or len(to.capacities)

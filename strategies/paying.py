@@ -5,12 +5,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fed_ist.capacity import MESSAGE_OVERHEAD_BYTES
+from fed_ist.checkpoint import State
 from fed_ist.codecs import Shapes, encoded_bytes
 from fed_ist.config import SLICED
 from fed_ist.errors import InputError
 from fed_ist.heads import param_shapes
 from strategies.anchored import AnchoredStrategy
-from strategies.nodes import AllowanceSpent
+from strategies.rounds import AllowanceSpent
+
+LAST_BYTES = "last-bytes"  # key of a saved state
 
 
 @dataclass
@@ -18,6 +21,15 @@ class PayingStrategy(AnchoredStrategy):
     """A strategy that knows what slices cost, and keeps nodes within their limits of bytes."""
 
     _last_bytes: dict[str, int] = field(default_factory=dict)  # of slices, by node
+
+    def save(self) -> State:
+        state = super().save()
+        state.values[LAST_BYTES] = dict(self._last_bytes)
+        return state
+
+    def restore(self, state: State) -> None:
+        super().restore(state)
+        self._last_bytes = dict(state.values[LAST_BYTES])
 
     def reply_bytes(self, shapes: Shapes) -> int:
         """What a node answers to a slice of these shapes, at most."""

@@ -1,7 +1,8 @@
 """Which replies are fit to be used: everything a node sends is checked before that."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -14,16 +15,50 @@ from fed_ist.codecs import Shapes, decode
 from fed_ist.heads import Params
 
 MOST_EXAMPLES = 2**29  # below it float32 times a count is exact in float64 (see `ist.merge`)
+MOST_BYTES = 2**53  # of images; up to it float64 counts one by one
+MOST_PARTITIONS = 2**31
+LONGEST_REASON = 300
 Layout = Mapping[str, tuple[tuple[int, ...], str]]  # name -> shape, dtype
 
 
 class RejectedError(Exception):
-    """A reply that must change nothing; the message says why."""
+    """A reply that must change nothing; the message says why.
+
+    Nodes have a hand in that message, and it goes into a log that people read in terminals: it has
+    `LONGEST_REASON` printable characters at most.
+    """
+
+    def __init__(self, reason: str) -> None:
+        kept = reason[:LONGEST_REASON]
+        text = "".join(letter if letter.isprintable() else " " for letter in kept)
+        super().__init__(text + "…" * (len(reason) > LONGEST_REASON))
+
+
+class UnpreparedError(RejectedError):
+    """The same of a node that must prepare again: it has failed, or its images have changed."""
+
+
+@contextmanager
+def rejecting() -> Iterator[None]:
+    """Within it a `ValueError`, of what the core finds impossible, is a `RejectedError`."""
+    try:
+        yield
+    except ValueError as reason:
+        raise RejectedError(str(reason)) from None
+
+
+def require_size(reply: Message, n_bytes: int, most: int) -> None:
+    """Raise `RejectedError` for a reply of more bytes than it can need; ask before reading it.
+
+    Errors may be long, since nothing of them is used but the beginning of their text.
+    """
+    if n_bytes > most and not reply.has_error():
+        raise RejectedError(f"it has {n_bytes} bytes, and no more than {most} were to be expected")
 
 
 def read_scalars(reply: Message, record: str, names: tuple[str, ...]) -> dict[str, float]:
     """The named scalars of a record of a reply, all finite; raises `RejectedError`."""
-    found = _content(reply).get(record)
+    found = _metrics(reply) if record == protocol.METRICS else _content(reply).get(record)
     if not isinstance(found, ConfigRecord | MetricRecord):
         raise RejectedError(f"it has no '{record}'")
     scalars: dict[str, float] = {}
@@ -35,9 +70,39 @@ def read_scalars(reply: Message, record: str, names: tuple[str, ...]) -> dict[st
     return scalars
 
 
+def read_partition(reply: Message) -> int | None:
+    """Which partition a simulated node has, None for another node; raises `RejectedError`."""
+    partition = _metrics(reply).get(protocol.PARTITION)
+    if partition is None or (type(partition) is int and 0 <= partition < MOST_PARTITIONS):
+        return partition
+    raise RejectedError(f"its '{protocol.PARTITION}' is {partition!r}")
+
+
+def read_prepared(reply: Message) -> dict[str, float]:
+    """The counts of a node that is prepared, whole and possible; raises `RejectedError`."""
+    counts = read_scalars(reply, protocol.METRICS, protocol.PREPARED)
+    for name, count in counts.items():
+        least = 1 if name == protocol.NUM_EXAMPLES else 0
+        most = MOST_BYTES if name.endswith("-bytes") else MOST_EXAMPLES
+        if not least <= count < most or count != int(count):
+            raise RejectedError(f"its '{name}' is {count!r}")
+    return counts
+
+
+def read_capacity(reply: Message, usual: float) -> float:
+    """The share of the neurons that a node was told it can train, or the usual one.
+
+    Raises `RejectedError` for what is no share.
+    """
+    capacity = _metrics(reply).get(protocol.CAPACITY, usual)
+    if not isinstance(capacity, float) or not 0 < capacity <= 1:
+        raise RejectedError(f"its '{protocol.CAPACITY}' is {capacity!r}")
+    return capacity
+
+
 def read_device(reply: Message) -> Device:
     """What a node says of itself; raises `RejectedError` for what no node can be."""
-    record = _content(reply).metric_records[protocol.METRICS]
+    record = _metrics(reply)
     values: list[float | None] = []
     for name in protocol.DEVICE:
         value = record.get(name)
@@ -49,11 +114,27 @@ def read_device(reply: Message) -> Device:
 
 def read_name(reply: Message) -> str:
     """What a prepared node is called, "" if nothing; raises `RejectedError` for what is no name."""
-    record = _content(reply).config_records.get(protocol.REPLY, {})
+    record = _content(reply).config_records.get(protocol.REPLY, ConfigRecord())
     name = record.get(protocol.NAME, "")
     if name != "" and not (isinstance(name, str) and protocol.NAME_PATTERN.fullmatch(name)):
         raise RejectedError(f"its '{protocol.NAME}' is not possible")
     return name
+
+
+def read_held(reply: Message) -> dict[str, int]:
+    """The version of each of `protocol.PARTS` that a prepared node has, 0 for none.
+
+    Raises `RejectedError` for what are no versions.
+    """
+    record = _metrics(reply)
+    versions = record.get(protocol.VERSIONS, [0] * len(protocol.PARTS))
+    if not (
+        isinstance(versions, list)
+        and len(versions) == len(protocol.PARTS)
+        and all(type(version) is int for version in versions)
+    ):
+        raise RejectedError(f"its '{protocol.VERSIONS}' are {versions!r}")
+    return {part: int(version) for part, version in zip(protocol.PARTS, versions, strict=True)}
 
 
 def read_arrays(reply: Message, wanted: Layout) -> dict[str, NDArray[Any]]:
@@ -103,17 +184,32 @@ def read_encoded(reply: Message, name: str, codec: str, shapes: Shapes) -> Param
         raise RejectedError(f"its '{name}' cannot be used: {reason}") from None
 
 
-def read_outcome(reply: Message) -> tuple[int, float, float]:
-    """(number of examples, loss, seconds of training) of a reply; raises `RejectedError`."""
+def read_outcome(reply: Message, slice_id: str, n_examples: int) -> tuple[float, float]:
+    """(loss, seconds of training) of a reply; raises `RejectedError`.
+
+    slice_id: of the slice that the node got. n_examples: that it had when it was prepared. What it
+    answers is of these: its count is the weight of its slice.
+    """
     names = (protocol.NUM_EXAMPLES, protocol.LOSS, protocol.SECONDS)
     scalars = read_scalars(reply, protocol.REPLY, names)
-    n_examples = int(scalars[protocol.NUM_EXAMPLES])
-    if not 1 <= n_examples < MOST_EXAMPLES:
-        raise RejectedError(f"its '{protocol.NUM_EXAMPLES}' is {n_examples}")
-    return n_examples, scalars[protocol.LOSS], scalars[protocol.SECONDS]
+    if reply.content[protocol.REPLY].get(protocol.TRAINED) != slice_id:
+        raise RejectedError("it is about another slice than the one that the node got")
+    if scalars[protocol.NUM_EXAMPLES] != n_examples:
+        raise UnpreparedError(
+            f"it has trained on {scalars[protocol.NUM_EXAMPLES]} images and was prepared with "
+            f"{n_examples}"
+        )
+    return scalars[protocol.LOSS], scalars[protocol.SECONDS]
+
+
+def _metrics(reply: Message) -> MetricRecord:
+    found = _content(reply).get(protocol.METRICS)
+    if not isinstance(found, MetricRecord):
+        raise RejectedError(f"it has no '{protocol.METRICS}'")
+    return found
 
 
 def _content(reply: Message) -> RecordDict:
     if reply.has_error():
-        raise RejectedError(reply.error.reason or f"error {reply.error.code}")
+        raise UnpreparedError(reply.error.reason or f"error {reply.error.code}")
     return reply.content

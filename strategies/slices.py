@@ -1,7 +1,7 @@
 """What the strategies that train in rounds share: deal slices, check the replies, merge.
 
 A strategy is a rule for which slice of the classifier goes to which node and how replies merge; the
-rest stands here and in `strategies.nodes`. Flower's own `FedAvg` does not serve: it sends one
+rest stands here and in what it builds on. Flower's own `FedAvg` does not serve: it sends one
 payload to all, samples with the global random state, and accepts arrays of any shape.
 """
 
@@ -17,16 +17,22 @@ from flwr.common import log
 from flwr.serverapp import Grid
 
 from fed_ist import protocol
-from fed_ist.anchors import (
-    split,
-)
+from fed_ist.anchors import split
 from fed_ist.codecs import encode, shapes_of
 from fed_ist.heads import Params, hidden_widths, layer_widths, multiply_adds
-from fed_ist.ist import Subnet, extract, merge
+from fed_ist.ist import Subnet, extract
 from fed_ist.rng import generator
-from strategies.nodes import RoundCounts
-from strategies.paying import PayingStrategy
-from strategies.replies import RejectedError, read_encoded, read_outcome
+from fed_ist.robust import require_possible_change
+from strategies.counting import RoundCounts
+from strategies.merging import MergingStrategy
+from strategies.replies import (
+    RejectedError,
+    UnpreparedError,
+    read_encoded,
+    read_outcome,
+    rejecting,
+    require_size,
+)
 from strategies.wire import from_record, to_record
 
 
@@ -51,18 +57,21 @@ class Errand:
     """What one node was asked to train.
 
     capacity: the node's, as of `nodes.Prepared`. sent: the slice, as it is before it is encoded.
+    n_examples: that the node was prepared with.
     """
 
     subnet: Subnet
     capacity: float
     sent: Params
+    n_examples: int
 
 
 @dataclass
-class SliceStrategy(PayingStrategy):
+class SliceStrategy(MergingStrategy):
     """A Flower strategy that deals slices of the classifier to nodes."""
 
     _errands: dict[int, Errand] = field(default_factory=dict)
+    _slice_ids: dict[int, str] = field(default_factory=dict)  # of what nodes got in this round
     _params: Params = field(default_factory=dict)
 
     @abstractmethod
@@ -89,10 +98,6 @@ class SliceStrategy(PayingStrategy):
             return back
         return {name: array + back[name] for name, array in sent.items()}
 
-    def combine(self, params: Params, returned: Sequence[tuple[Subnet, Params, int]]) -> Params:
-        """The next classifier, of the slices that came back (see `ist.merge`)."""
-        return merge(params, returned)
-
     # --- rounds ------------------------------------------------------------------------------
 
     def configure_train(
@@ -113,8 +118,7 @@ class SliceStrategy(PayingStrategy):
             log(WARNING, "Round skipped: %d of %d nodes", len(nodes), self.config.min_nodes)
             return []
         rng = generator(self.config.seed, "round", server_round)
-        n_sampled = max(self.config.min_nodes, int(self.config.fraction_nodes * len(nodes)))
-        drawn = rng.permutation(len(nodes))[:n_sampled]
+        drawn = rng.permutation(len(nodes))[: self.count_sampled(len(nodes))]
         sampled = [nodes[i] for i in drawn]
         widths = hidden_widths(self._params)
         capacities = [self.affordable_share(server_round, node_id) for node_id in sampled]
@@ -124,7 +128,8 @@ class SliceStrategy(PayingStrategy):
             subnet = subnets[i % len(subnets)]
             slice_ = extract(self._params, subnet)
             if self.pays_for(server_round, node_id, shapes_of(slice_)):
-                self._errands[node_id] = Errand(subnet, capacities[i], slice_)
+                n_examples = int(self.prepared[node_id].counts[protocol.NUM_EXAMPLES])
+                self._errands[node_id] = Errand(subnet, capacities[i], slice_, n_examples)
         self.counts.asked = len(self._errands)
         return [
             self._message(server_round, i, node_id, widths)
@@ -137,10 +142,12 @@ class SliceStrategy(PayingStrategy):
         """The errand of a node, the `number`-th of the round."""
         errand, config = self._errands[node_id], self.config
         rng = generator(config.seed, "down", server_round, number)
+        data = encode(errand.sent, config.down_codec, rng, config.zstd)
+        self._slice_ids[node_id] = protocol.slice_id(data, server_round)
         task: dict[str, Any] = {
             protocol.ROUND: server_round,
             protocol.WIDTHS: layer_widths(errand.sent),
-            protocol.SLICE: encode(errand.sent, config.down_codec, rng, config.zstd),
+            protocol.SLICE: data,
         }
         task |= self.task(errand.subnet.share(widths), errand.capacity)
         task |= self.fixed_for(node_id)
@@ -166,14 +173,15 @@ class SliceStrategy(PayingStrategy):
             try:
                 if node_id not in self._errands or node_id in accepted:
                     raise RejectedError("it was not asked, or has answered before")
-                self._enter(server_round, "up", reply)
-                accepted[node_id], losses[node_id] = self._read(reply, self._errands[node_id])
+                errand, n_bytes = self._errands[node_id], self._enter(server_round, "up", reply)
+                require_size(reply, n_bytes, self.reply_bytes(shapes_of(errand.sent)))
+                trained, losses[node_id] = self._read(reply, errand, self._slice_ids[node_id])
+                accepted[node_id] = (errand.subnet, trained, errand.n_examples)
             except RejectedError as reason:
                 self.counts.rejected += 1
                 log(WARNING, "Reply of node %d rejected: %s", node_id, reason)
-                if reply.has_error():  # it may have lost its embeddings: prepare it once more
+                if isinstance(reason, UnpreparedError):
                     self.prepared.pop(node_id, None)
-                    self.has_lost_everything(node_id)
         if not accepted:
             return None, None
         # Replies come in any order; sums of floats do not forgive that.
@@ -183,12 +191,16 @@ class SliceStrategy(PayingStrategy):
         loss = float(np.mean([losses[node_id] for node_id in order]))
         return to_record(self.whole(self._params)), MetricRecord({protocol.LOSS: loss})
 
-    def _read(self, reply: Message, errand: Errand) -> tuple[tuple[Subnet, Params, int], float]:
+    def _read(self, reply: Message, errand: Errand, slice_id: str) -> tuple[Params, float]:
+        """The trained slice and its loss, if training can have made it."""
+        loss, seconds = read_outcome(reply, slice_id, errand.n_examples)
         trained = self.read_trained(reply, errand.sent)
-        n_examples, loss, seconds = read_outcome(reply)
         for name, array in trained.items():
             if name.endswith(".var") and (array < 0).any():
                 raise RejectedError(f"'{name}' holds a variance below 0")
+        with rejecting():
+            require_possible_change(trained, errand.sent, self.config.dp_noise)
+        n_seen = self.config.count_seen(errand.n_examples)
         self.counts.compute_s += seconds
-        self.counts.multiply_adds += self.config.count_seen(n_examples) * multiply_adds(errand.sent)
-        return (errand.subnet, trained, n_examples), loss
+        self.counts.multiply_adds += n_seen * multiply_adds(errand.sent)
+        return trained, loss

@@ -1,8 +1,5 @@
 """Between plain arrays and Flower messages, and what a message weighs."""
 
-import math
-
-import numpy as np
 from flwr.app import Array, ArrayRecord, Message, Metadata
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
@@ -30,7 +27,7 @@ def payload_bytes(message: Message) -> int:
     if message.has_error():
         return 0
     arrays = {
-        array.object_id: math.prod(array.shape) * np.dtype(array.dtype).itemsize
+        array.object_id: _bare_bytes(array)
         for record in message.content.array_records.values()
         for array in record.values()
     }
@@ -41,6 +38,12 @@ def payload_bytes(message: Message) -> int:
         if isinstance(value, bytes)
     ]
     return sum(arrays.values()) + sum(slices)
+
+
+def _bare_bytes(array: Array) -> int:
+    """Of an array without numpy's header: by what is there, since nodes may declare anything."""
+    header = 10 + int.from_bytes(array.data[8:10], "little")
+    return max(0, len(array.data) - header)
 
 
 def message_bytes(message: Message) -> int:

@@ -5,7 +5,9 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
-from flwr.app import Array, Error, Message, RecordDict
+from flwr.app import Array, Error, Message, Metadata, RecordDict
+from flwr.app.message import make_message
+from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 
 from clients.app import app as client_app
 from fed_ist import protocol
@@ -106,3 +108,21 @@ def an_error(reply: Message, asked: Message) -> Message:
 
 def silence(reply: Message, asked: Message) -> None:
     return None
+
+
+def away(reply: Message, asked: Message) -> Message:
+    """What the SuperLink says in the place of a node that it has not heard of for a minute."""
+    asked.metadata.__dict__["_message_id"] = asked.object_id  # as it is when Flower has sent it
+    metadata = Metadata(
+        run_id=1,
+        message_id="",
+        src_node_id=SUPERLINK_NODE_ID,
+        dst_node_id=SUPERLINK_NODE_ID,
+        reply_to_message_id=asked.metadata.message_id,
+        group_id=asked.metadata.group_id,
+        created_at=asked.metadata.created_at,
+        ttl=asked.metadata.ttl,
+        message_type=asked.metadata.message_type,
+    )
+    error = Error(ErrorCode.NODE_UNAVAILABLE, "Error: Node Unavailable")
+    return make_message(metadata=metadata, error=error)

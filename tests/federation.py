@@ -64,9 +64,7 @@ class Federation:
 
     def round(self, number: int = 1) -> Params:
         """One round; returns the parameters after it."""
-        replies = self.grid.send_and_receive(self.configure(number))
-        merged, _ = self.strategy.aggregate_train(number, replies)
-        return self.params if merged is None else from_record(merged)
+        return self.strategy._one_round(number, self.params, self.grid)
 
     def rounds(self, *numbers: int) -> Params:
         """These rounds, one after the other."""

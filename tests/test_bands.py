@@ -180,9 +180,9 @@ def test_a_wrong_choice_is_found_before_any_work_wherever_the_rasters_are(
         make_config(**changes, bands="B04,B08", band_range="0:1").check_datasets()
     node = Node(7, 0, str(rasters))
     with pytest.raises(InputError, match="has no band 'B99'"):
-        open_images(node, make_config(**wrong), ("dry", "wet"))
+        open_images(node, make_config(**wrong))
     config = make_config(bands="B04,B03,B02,B08", band_range="0:10000")
-    assert open_images(node, config, ("dry", "wet")).channels == 4
+    assert open_images(node, config).channels == 4
 
 
 def test_bands_of_images_that_have_none_are_refused(image_folder, make_config):

@@ -1,6 +1,7 @@
 """Slices sized so that a round meets its deadline: the arithmetic, and through the strategy."""
 
 import math
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -28,6 +29,7 @@ from fed_ist.errors import InputError
 from fed_ist.heads import init_params, multiply_adds
 from fed_ist.ist import Subnet
 from fed_ist.ledger import Ledger
+from fed_ist.links import find_link
 from strategies import STRATEGIES
 from strategies.slices import Dealing
 from strategies.wire import message_bytes
@@ -164,6 +166,17 @@ def test_declarations_are_read_in_their_units(make_config):
     assert declared_device(Node(5, 0, "/x"), {}, make_config()) == Device()
 
 
+def test_a_links_rates_count_where_they_are_not_declared(make_config):
+    def rates(**declared):
+        found = declared_device(Node(5, 0, "/x"), {"link": "nb-iot", **declared}, make_config())
+        return found.down_bytes_per_s, found.up_bytes_per_s
+
+    link = find_link("nb-iot")
+    assert rates() == (link.down_bps / 8, link.up_bps / 8)
+    assert rates(**{"down-kbps": 8}) == (1000, link.up_bps / 8)
+    assert rates(**{"down-kbps": 8, "up-kbps": 16}) == (1000, 2000)
+
+
 def test_simulated_nodes_take_the_profiles_in_turn_and_devices_do_not(make_config):
     config = make_config(devices="pi-zero, jetson-nano", round_deadline_s=5)
     found = [declared_device(Node(i, 3, ""), {}, config) for i in range(3)]
@@ -286,12 +299,22 @@ def test_what_a_device_declares_is_not_measured(federate, image_folder):
     assert set(capacities(federation).values()) == {24}
 
 
-def test_a_bad_declaration_passes_the_node_over_with_the_reason(federate, image_folder, caplog):
-    declared = {"data-path": str(image_folder), "down-kbps": "fast"}
-    federation = federate([1, 2], node_config=declared, round_deadline_s=60)
+@pytest.mark.parametrize(
+    ("declared", "reason"),
+    [
+        ({"down-kbps": "fast"}, "down-kbps = 'fast' is not possible"),
+        ({"link": "carrier-pigeon"}, "Unknown link 'carrier-pigeon'. Choose from: cubesat-9k6"),
+        ({"memory_mb": 100}, "Unknown key of the node config 'memory_mb'. Choose from: capacity"),
+    ],
+)
+def test_a_bad_declaration_passes_the_node_over_with_the_reason(
+    declared, reason, federate, image_folder, caplog
+):
+    declared = {"data-path": str(image_folder)} | declared
+    federation = federate([1, 2], node_config=declared)
     with pytest.raises(InputError, match="only 0 nodes could prepare"):
         federation.prepare()
-    assert "down-kbps = 'fast' is not possible" in caplog.text
+    assert re.search(rf"Node 1\b.*{re.escape(reason)}", caplog.text)
 
 
 @pytest.mark.parametrize("name", protocol.DEVICE)

@@ -141,7 +141,7 @@ def test_every_key_that_needs_another_is_one_and_can_be_used(make_config):
     for key, (other, useful) in NEEDS.items():
         assert {key, other} <= set(keys)
         for value in useful:
-            changes = {other: value, "partition_column": "station"}
+            changes = {other: value, "partition_column": "station", "groups": 1}
             require_used(make_config(**changes), [key])
 
 

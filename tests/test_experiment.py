@@ -19,7 +19,6 @@ from fed_ist.heads import init_params
 from fed_ist.training import local_training
 from sims.experiment import run_case
 from sims.shared import Shared, SharedData, embed_shared, load_shared
-from strategies.wire import to_record
 
 EMBED = 12
 
@@ -139,11 +138,9 @@ def on_images(federate, embedded):
     ],
 )
 def test_bytes_are_those_of_a_run_on_images(strategy, anchor, on_images, encoder):
-    federation = on_images(strategy=strategy, anchor=anchor, capacities="1,0.5").begin()
+    federation = on_images(strategy=strategy, anchor=anchor, capacities="1,0.5").prepare()
     numbers = range(1, federation.strategy.num_rounds + 1)
-    federation.strategy.start(
-        federation.grid, to_record(federation.params), num_rounds=len(numbers), timeout=60
-    )
+    federation.strategy.run(federation.grid, lambda *_: None)
     sums = np.zeros(1 + len(numbers))
     for line in federation.lines():
         sums[int(line["round"])] += int(line["message_bytes"]) / 3

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from faulty_grid import replace_array, replace_metric, replace_plain_array, silence
 from federation import NODES, plain_arrays, task
-from flwr.app import MetricRecord
 
-from clients.app import MEMORY, create_app
+from clients.app import create_app
+from clients.coding import MEMORY
 from fed_ist import protocol
 from fed_ist.anchors import BIAS, PROJECTION, WEIGHT, features, solve_anchor
 from fed_ist.codecs import HEADER_BYTES
@@ -23,7 +23,7 @@ from fed_ist.training import LocalTraining, evaluate, predict, train
 from sims.local_grid import LocalGrid
 from sims.shared import SharedData
 from strategies import STRATEGIES
-from strategies.wire import from_record, message_bytes, to_record
+from strategies.wire import from_record, message_bytes
 
 EMBED, HIDDEN, CLASSES = 192, 24, 4
 ENTRIES = 24 * 192 + 24 + 24 * 24 + 24 + 4 * 24 + 4
@@ -67,17 +67,10 @@ PAYLOADS = {
 
 
 def run(federation):
-    """Two rounds by Flower's own loop; parameters before the first and after each."""
-    strategy, seen = federation.strategy, []
-
-    def record(server_round, record):
-        seen.append(from_record(record))
-        return MetricRecord({"accuracy": 0.0})
-
-    federation.begin()
-    start = to_record(federation.params)
-    n_rounds = strategy.num_rounds
-    strategy.start(federation.grid, start, num_rounds=n_rounds, timeout=60, evaluate_fn=record)
+    """Two rounds by the strategy's own loop; parameters before the first and after each."""
+    seen = []
+    federation.prepare()
+    federation.strategy.run(federation.grid, lambda _, params: seen.append(params))
     return seen
 
 
@@ -153,8 +146,9 @@ def test_heterofl_takes_means_where_slices_overlap_and_keeps_what_nobody_holds(f
     """Of 24 neurons node 0 has 0-11, node 1 has 0-5, node 2 (like 0) 0-11; 12-23 rest."""
     federation = federate(strategy="heterofl", capacities="0.5,0.25").begin()
     for i, n_examples in enumerate((10, 30, 10)):
-        fault = replace_metric(protocol.NUM_EXAMPLES, n_examples)
-        federation.grid.faults[federation.node(i)] = fault
+        node_id, fault = federation.node(i), replace_metric(protocol.NUM_EXAMPLES, n_examples)
+        federation.strategy.prepared[node_id].counts[protocol.NUM_EXAMPLES] = n_examples
+        federation.grid.faults[node_id] = fault
     before, after = federation.params, federation.round()
     a, b, c = (federation.slice_from(federation.node(i)) for i in range(3))
     assert [len(r["fc1.bias"]) for r in (a, b, c)] == [12, 6, 12]

@@ -8,13 +8,14 @@ import pytest
 from PIL import Image
 from safetensors.numpy import save
 
+from fed_ist.durable import write_atomic
 from fed_ist.encoder import create_encoder
 from fed_ist.encoder_spec import EncoderSpec
 from fed_ist.errors import InputError
 from fed_ist.heads import init_params
 from fed_ist.predict import classify
 from fed_ist.report import draw_accuracy, readable_bytes
-from fed_ist.results import Model, Round, RunFolder, read_model, read_summary, write_atomic
+from fed_ist.results import Model, Round, RunFolder, read_model, read_summary
 from fed_ist.run_table import render_table
 
 ENCODER = "vit_mae_patch8_64.aid"

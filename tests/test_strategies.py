@@ -75,6 +75,7 @@ def test_nothing_but_the_slice_and_scalars_leaves_a_node(federate):
             protocol.NUM_EXAMPLES,
             protocol.LOSS,
             protocol.SECONDS,
+            protocol.TRAINED,
         }
         node_id = reply.metadata.src_node_id
         back, sent = federation.slice_from(node_id), federation.slice_to(node_id)

@@ -1,0 +1,50 @@
+"""Files for keys: for their owner alone, whole or not there, and never overwritten."""
+
+import os
+import tempfile
+from pathlib import Path
+
+from fed_ist.errors import InputError
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that only its owner may enter; raises `InputError` for one that others may."""
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        mode = folder.stat().st_mode & 0o777
+    except OSError as error:
+        raise InputError(f"'{folder}' cannot be a folder for keys: {error.strerror}.") from None
+    if mode & 0o077:
+        raise InputError(
+            f"Others may enter '{folder}' (mode {mode:o}), which is to hold private keys: choose "
+            f"a new folder, or run: chmod 700 '{folder}'"
+        )
+
+
+def write_new(path: Path, data: bytes, mode: int = 0o600) -> None:
+    """Write a file that at no time has more permissions than these; fails where there is one."""
+    temporary = _temporary(path, data, mode)
+    try:
+        os.link(temporary, path)
+    finally:
+        temporary.unlink()
+
+
+def replace_keeping(path: Path, kept: Path, data: bytes) -> None:
+    """Write a file that all may read in the place of another, which is called `kept` from then on.
+
+    Fails where `kept` is another file. The place is never empty.
+    """
+    if not (kept.exists() and kept.samefile(path)):  # it is where this was cut before the end
+        os.link(path, kept)
+    _temporary(path, data, 0o644).replace(path)
+
+
+def _temporary(path: Path, data: bytes, mode: int) -> Path:
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")  # of mode 600
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        os.fchmod(descriptor, mode)
+        file.flush()
+        os.fsync(descriptor)
+    return Path(name)

@@ -1,0 +1,95 @@
+"""The course of a run: what it starts from, round after round, and why it ends."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from logging import INFO, WARNING
+
+from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
+from flwr.common import log
+from flwr.serverapp import Grid
+
+from fed_ist.checkpoint import Checkpoint
+from fed_ist.heads import Params, init_params
+from fed_ist.rng import generator
+from strategies.nodes import NodeStrategy
+from strategies.wire import from_record, to_record
+
+
+class AllowanceSpent(Exception):  # noqa: N818 - it ends a run as it should end
+    """Too few nodes may receive and send another slice."""
+
+
+@dataclass
+class RoundStrategy(NodeStrategy):
+    """A Flower strategy with a loop of its own, which can go on where a run was cut."""
+
+    ended_early: str = ""  # why, if it did
+
+    @property
+    def num_rounds(self) -> int:
+        """How many rounds are to be run."""
+        return self.config.num_rounds
+
+    def initial(self, params: Params, grid: Grid) -> Params:
+        """What the run starts from, once the nodes are prepared: `params` unless a method knows
+        better.
+        """
+        return params
+
+    def run(
+        self,
+        grid: Grid,
+        evaluate_fn: Callable[[int, Params], None],
+        resumed: Checkpoint | None = None,
+    ) -> None:
+        """All rounds, or those after the checkpoint's. The nodes have been required.
+
+        evaluate_fn: called after each round, and with round 0 and what the run starts from.
+        Ends earlier where `max-bytes-per-node` leaves too few nodes another slice.
+        """
+        try:
+            if resumed is None:
+                params = self.initial(self._drawn(), grid)
+                evaluate_fn(0, params)
+            else:
+                params = resumed.params
+            done = 0 if resumed is None else resumed.round
+            for server_round in range(done + 1, self.num_rounds + 1):
+                log(INFO, "[ROUND %d/%d]", server_round, self.num_rounds)
+                params = self._one_round(server_round, params, grid)
+                evaluate_fn(server_round, params)
+        except AllowanceSpent as reason:
+            self.ended_early = str(reason)
+            log(WARNING, "The run ends here: %s", reason)
+
+    def _drawn(self) -> Params:
+        """A classifier drawn from the run's seed."""
+        config = self.config
+        return init_params(
+            self.embed_dim,
+            config.hidden_dim,
+            len(self.class_names),
+            generator(config.seed, "init"),
+            config.hidden_layers,
+            config.norm,
+        )
+
+    def _one_round(self, server_round: int, params: Params, grid: Grid) -> Params:
+        """The classifier after a round; Flower's own loop cannot begin but with the first."""
+        messages = self.configure_train(server_round, to_record(params), ConfigRecord(), grid)
+        heard = self.hear(grid, list(messages), self.config.round_timeout_s)
+        merged, metrics = self.aggregate_train(server_round, heard.replies)
+        if merged is None:
+            return params
+        log(INFO, "Round %d: %s", server_round, metrics)
+        return from_record(merged)
+
+    def configure_train(
+        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
+    ) -> Iterable[Message]:
+        return []
+
+    def aggregate_train(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+        return None, None
