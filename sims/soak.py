@@ -71,8 +71,8 @@ def soak(request: Request, app: Path) -> list[Sample]:
                 report("The run failed.")
                 tail = "\n".join((folder / "run.log").read_text().strip().splitlines()[-5:])
                 raise InputError(f"The run failed. The end of its log:\n{tail}")
-    ended = "All rounds were run." if run.returncode == 0 else "The time was up before all rounds."
-    report(ended)
+            is_complete = run.returncode == 0  # not what it says once it was ended
+    report("All rounds were run." if is_complete else "The time was up before all rounds.")
     return samples
 
 
