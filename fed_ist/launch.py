@@ -29,6 +29,13 @@ from fed_ist.config import Value, read_defaults, write_toml
 from fed_ist.errors import InputError
 
 START_TIMEOUT_S = 60.0
+FLOWER_SETTINGS = {
+    # Without it, each run would install torch anew.
+    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    # Flower would report each process to its makers: some links are paid by the byte.
+    "FLWR_DISABLE_UPDATE_CHECK": "1",
+    "FLWR_TELEMETRY_ENABLED": "0",
+}
 
 
 def find_app(given: Path | None) -> Path:
@@ -51,9 +58,12 @@ def _is_app(folder: Path) -> bool:
 
 
 def own_environment() -> dict[str, str]:
-    """This process's environment, with the commands of its own Python found first."""
+    """This process's environment, with Flower as it should be, and the commands of its own Python
+    found first.
+    """
     scripts = sysconfig.get_path("scripts")
-    return {**os.environ, "PATH": os.pathsep.join([scripts, os.environ.get("PATH", "")])}
+    path = os.pathsep.join([scripts, os.environ.get("PATH", "")])
+    return {**os.environ, **FLOWER_SETTINGS, "PATH": path}
 
 
 @contextmanager
@@ -64,8 +74,6 @@ def simulation_superlink() -> Iterator[dict[str, str]]:
         environment = {
             **own_environment(),
             "FLWR_HOME": home,
-            "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-            "FLWR_DISABLE_UPDATE_CHECK": "1",
             # Ray would hide the accelerators from a node that asks for none, and warns of it.
             "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
         }

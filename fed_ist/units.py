@@ -13,6 +13,7 @@ from pathlib import Path
 from fed_ist.addresses import split_address
 from fed_ist.credentials import find_server_files, read_certificate
 from fed_ist.errors import InputError
+from fed_ist.launch import FLOWER_SETTINGS
 from fed_ist.links import find_link
 from fed_ist.node_keys import require_name, require_private
 from fed_ist.paths import require_writable, results_dir
@@ -22,12 +23,9 @@ STATE, CACHE, LOGS = "/var/lib/fed-ist", "/var/cache/fed-ist", "/var/log/fed-ist
 ENVIRONMENT = {
     "FLWR_HOME": f"{STATE}/flwr",
     "XDG_CACHE_HOME": CACHE,
+    "MPLCONFIGDIR": f"{CACHE}/matplotlib",
     "PYTHONUNBUFFERED": "1",
-    # Without it, each run would install torch anew.
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    # Some links are paid by the byte.
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_TELEMETRY_ENABLED": "0",
+    **FLOWER_SETTINGS,
 }
 HARDENING = """\
 NoNewPrivileges=yes
@@ -93,7 +91,7 @@ def supernode_unit(superlink: str, authority: Path, key: Path, data_path: Path, 
             "images, which has a folder for each class."
         )
     if "'" in str(data_path):
-        raise InputError(f'Flower cannot read --data-path {str(data_path)!r}: take out the "\'".')
+        raise InputError(f'--data-path "{data_path}" has an apostrophe: rename the folder.')
     if link:
         find_link(link)
     settings = {"data-path": str(data_path), "name": key.name, "link": link}
@@ -117,8 +115,11 @@ def _program(name: str) -> str:
 
 def _unit(what: str, command: Sequence[str], more: Sequence[str]) -> str:
     programs = f"{sysconfig.get_path('scripts')}:/usr/local/bin:/usr/bin:/bin"
-    environment = {"PATH": programs, **ENVIRONMENT}
-    lines = [f'Environment="{key}={_escaped(value)}"' for key, value in environment.items()]
+    variables = {"PATH": programs, **ENVIRONMENT}
+    environment = "\n".join(
+        f'Environment="{key}={_escaped(value)}"' for key, value in variables.items()
+    )
+    further = "\n".join(more)
     start = " ".join(_word(word).replace("$", "$$") for word in command)
     return f"""\
 [Unit]
@@ -129,12 +130,12 @@ StartLimitIntervalSec=0
 
 [Service]
 User={pwd.getpwuid(os.getuid()).pw_name}
-{chr(10).join(lines)}
+{environment}
 ExecStart={start}
 WorkingDirectory={STATE}
 StateDirectory=fed-ist
 CacheDirectory=fed-ist
-{chr(10).join(more)}
+{further}
 Restart=always
 RestartSec=30
 TimeoutStopSec=30

@@ -133,7 +133,8 @@ def _environment() -> dict[str, str]:
         for key, value in os.environ.items()
         if key in INDEX_VARIABLES or key.lower().endswith("_proxy")
     }
-    return kept | {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/root", "LANG": "C.UTF-8"}
+    own = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/root", "LANG": "C.UTF-8"}
+    return kept | own | {"PYTHONUNBUFFERED": "1"}  # what takes so long is to be seen going on
 
 
 def _run(command: Sequence[str]) -> None:

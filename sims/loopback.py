@@ -45,9 +45,6 @@ def on_loopback(folder: Path, images: Sequence[Path]) -> Iterator[Loopback]:
     )
     environment = own_environment() | {
         "FLWR_HOME": str(home),
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
-        "FLWR_TELEMETRY_ENABLED": "0",
         "XDG_CACHE_HOME": str(cache),
         # All nodes are on this machine, and small matrices are slower in several threads.
         "OMP_NUM_THREADS": "1",

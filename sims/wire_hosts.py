@@ -114,8 +114,6 @@ def _environment(folder: Path, certificates: Certificates | None) -> dict[str, s
     )
     return own_environment() | {
         "FLWR_HOME": str(folder / "flwr"),
-        "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "FLWR_DISABLE_UPDATE_CHECK": "1",
         "XDG_CACHE_HOME": str(folder / "cache"),
         "PYTHONUNBUFFERED": "1",
         # All nodes are on this machine, and small matrices are slower in several threads.

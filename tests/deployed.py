@@ -20,8 +20,6 @@ class Deployed:
         self.address = f"127.0.0.1:{self.port}"
         self.environment = own_environment() | {
             "FLWR_HOME": str(folder / "flwr"),
-            "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-            "FLWR_DISABLE_UPDATE_CHECK": "1",
             "XDG_CACHE_HOME": str(folder / "cache"),
         }
         (folder / "flwr").mkdir()
