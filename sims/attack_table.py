@@ -17,7 +17,8 @@ from sims.attackers import FACTOR
 from sims.cases import Case, configure
 from sims.variants import run_variants
 
-CLIENTS, ATTACKERS, ROUNDS, SEEDS = 8, 2, 10, 2
+CLIENTS, ATTACKERS, SEEDS = 8, 2, 2
+COMMON: dict[str, Value] = {"num-rounds": 10, "hidden-dim": 256}
 METHODS: dict[str, dict[str, Value]] = {
     "FedAvg": {"strategy": "fedavg"},
     "IST, 2 groups": {"strategy": "ist", "groups": 2},
@@ -58,10 +59,11 @@ def render(curves: Sequence[Curve]) -> str:
     lines = [
         "# What two of eight clients can do",
         "",
-        f"AID, {CLIENTS} clients, IID, {ROUNDS} rounds of 3 local epochs, one hidden layer of "
-        f"1024; final test accuracy of {SEEDS} seeds (mean ± sample standard deviation). Attackers "
-        f"send the opposite of what they learnt, times {FACTOR}. trimmed-mean leaves out a quarter "
-        "of the values of each weight at each end; clip-norm = 1 cuts changes at their median.",
+        f"AID, {CLIENTS} clients, IID, {COMMON['num-rounds']} rounds of 3 local epochs, one hidden "
+        f"layer of {COMMON['hidden-dim']}; final test accuracy of {SEEDS} seeds (mean ± sample "
+        f"standard deviation). Attackers send the opposite of what they learnt, times {FACTOR}. "
+        "trimmed-mean leaves out a quarter of the values of each weight at each end; clip-norm = 1 "
+        "cuts changes at their median.",
         "",
         table_line(HEADER),
         table_line(("---",) * len(HEADER)),
@@ -83,8 +85,7 @@ def render(curves: Sequence[Curve]) -> str:
 
 
 def main() -> int:
-    common: dict[str, Value] = {"num-rounds": ROUNDS}
-    return run_variants(Path(sys.argv[1]).resolve(), "attacks", common, list_cases, render)
+    return run_variants(Path(sys.argv[1]).resolve(), "attacks", COMMON, list_cases, render)
 
 
 if __name__ == "__main__":

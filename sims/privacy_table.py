@@ -16,6 +16,7 @@ from sims.cases import Case, configure
 from sims.variants import run_variants
 
 CLIENTS, ROUNDS = 8, 10
+COMMON: dict[str, Value] = {"num-rounds": ROUNDS, "hidden-dim": 256}
 CLIP_NORM, DELTA = 1.0, 1e-5
 EPSILONS = (None, 1e5, 1e4, 1e3, 1e2, 1e1)
 METHODS: dict[str, dict[str, Value]] = {
@@ -46,9 +47,10 @@ def render(curves: Sequence[Curve]) -> str:
         "# What local differential privacy costs",
         "",
         f"AID, {CLIENTS} clients, IID, {ROUNDS} rounds of 3 local epochs, one hidden layer of "
-        "1024, one seed; final test accuracy. Each client clips what it has learnt to a length of "
-        f"{CLIP_NORM:g} and adds noise of deviation sigma to every number: (epsilon, {DELTA:g}) "
-        "privacy for all its images together. The anchor's statistics have no noise here.",
+        f"{COMMON['hidden-dim']}, one seed; final test accuracy. Each client clips what it has "
+        f"learnt to a length of {CLIP_NORM:g} and adds noise of deviation sigma to every number: "
+        f"(epsilon, {DELTA:g}) privacy for all its images together. The anchor's statistics have "
+        "no noise here.",
         "",
         table_line(header),
         table_line(("---",) * len(header)),
@@ -65,8 +67,7 @@ def render(curves: Sequence[Curve]) -> str:
 
 
 def main() -> int:
-    common: dict[str, Value] = {"num-rounds": ROUNDS}
-    return run_variants(Path(sys.argv[1]).resolve(), "privacy", common, list_cases, render)
+    return run_variants(Path(sys.argv[1]).resolve(), "privacy", COMMON, list_cases, render)
 
 
 if __name__ == "__main__":
