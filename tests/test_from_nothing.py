@@ -17,10 +17,9 @@ from pathlib import Path
 
 import pytest
 from conftest import ROOT
-from fed_ist.launch import free_port
 from test_units import read_unit
 
-from fed_ist.launch import end_family
+from fed_ist.launch import end_family, free_port
 
 pytestmark = pytest.mark.flower
 
