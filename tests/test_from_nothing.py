@@ -6,12 +6,15 @@ What installs software, copies files to another host or asks systemd is done oth
 
 import os
 import re
+import shlex
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -285,11 +288,17 @@ def test_the_gate_refuses_orders_from_outside_and_logs_them(field):
     assert "pull-messages" not in logged
 
 
-def test_a_server_that_was_killed_knows_its_devices_when_it_is_back(field):
+def test_a_server_that_was_killed_knows_its_devices_when_it_is_back_with_a_trimmed_database(field):
     before = nodes(field)
     superlink = field.running["fed-ist-superlink server"]
     os.killpg(superlink.pid, signal.SIGKILL)
     end_family(superlink)
+    (trim,) = (line for line in lines("trim") if "sqlite3 /" in line)
+    *_, path, statements = shlex.split(trim)
+    database = Path(path.replace("/var/lib/fed-ist", str(field.home("server") / "var" / "lib")))
+    with closing(sqlite3.connect(database)) as connection:
+        connection.executescript(statements)
+        assert connection.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
     field.start_superlink()
     assert len(before) == 2
     assert nodes(field) == before
