@@ -8,7 +8,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -19,13 +18,14 @@ from fed_ist.ahead import mapped
 from fed_ist.diagnosis import FAILURE, OK, WARNING, Diagnosis
 from fed_ist.doctor_server import check_authority, check_key, check_server
 from fed_ist.errors import InputError
+from fed_ist.gate import versions
 from fed_ist.images import ImageSource, UnreadableImageError, folder_source
 from fed_ist.paths import cache_dir, require_writable
 
 # An image of 64 px takes 12.3 kB packed with nothing dropped, and its embedding 0.8 kB.
 CACHE_BYTES_PER_IMAGE = 15_000
 STATE_BYTES = 100_000_000
-# A SuperNode and its SuperExec, which wait beside the process that trains: see DEPLOY.md.
+# A SuperNode and its SuperExec, which wait beside the process that trains, took 97 and 90 MB.
 WAITING_BYTES = 200_000_000
 NAMED = 5  # files, in one line
 CGROUPS = Path("/sys/fs/cgroup/cgroup.controllers")
@@ -67,7 +67,7 @@ def examine(question: Question) -> Iterator[Diagnosis]:
 def check_python() -> Diagnosis:
     """What is installed; pip would not install it for another Python."""
     found = f"Python {platform.python_version()} on {platform.machine()}"
-    return Diagnosis("python", OK, f"{found}, fed-ist {version('fed-ist')}, flwr {version('flwr')}")
+    return Diagnosis("python", OK, f"{found}, {versions()}")
 
 
 def check_encoder() -> Iterator[Diagnosis]:
@@ -80,15 +80,15 @@ def check_encoder() -> Iterator[Diagnosis]:
     found = json.loads(done.stdout)
     speed = f"torch {found['torch']} encodes {found['images_per_s']:.0f} images a second"
     yield Diagnosis("encoder", OK, speed)
-    yield judge_memory(found["peak_bytes"], psutil.virtual_memory().available)
+    yield judge_memory(found["memory_bytes"], psutil.virtual_memory().available)
 
 
 def _explain_crash(code: int, errors: str) -> str:
     last = errors.strip().splitlines()[-1] if errors.strip() else "it said nothing"
     if code == -signal.SIGILL:
         return (
-            "torch uses instructions that this processor does not have. Install another version: "
-            "pip install 'torch>=2.4' from a build for this board."
+            "torch uses instructions that this processor does not have. Install a torch that was "
+            "built for this board."
         )
     if code == -signal.SIGKILL:
         return "it was killed: there is too little memory. Add swap, or end other programs."

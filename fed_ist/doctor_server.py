@@ -16,6 +16,7 @@ from fed_ist.addresses import split_address
 from fed_ist.credentials import RENEW_DAYS, Validity, read_certificate, validity
 from fed_ist.diagnosis import FAILURE, OK, WARNING, Diagnosis
 from fed_ist.errors import InputError
+from fed_ist.gate import VERSIONS_HEADER, versions
 from fed_ist.node_keys import require_private
 
 TIMEOUT_S = 20.0
@@ -92,10 +93,11 @@ def _check_way(host: str, port: int) -> Diagnosis:
 def _check_tls(host: str, port: int, context: ssl.SSLContext) -> Diagnosis:
     """Whether the server has a certificate for this name, of this authority, that holds today."""
     try:
-        presented = _presented(host, port, context)
-    except ssl.SSLCertVerificationError as error:
-        return Diagnosis("certificate", FAILURE, _explain(error, host, port))
-    except (OSError, ssl.SSLError) as error:
+        try:
+            presented = _presented(host, port, context)
+        except ssl.SSLCertVerificationError as error:
+            return Diagnosis("certificate", FAILURE, _explain(error, host, port))
+    except OSError as error:
         text = (
             f"{host}:{port} does not speak TLS ({error}). Check the port, and that the server was "
             "not started with --insecure."
@@ -160,8 +162,17 @@ def _check_http(host: str, port: int, context: ssl.SSLContext) -> Iterator[Diagn
         yield Diagnosis("superlink", FAILURE, text)
         return
     yield Diagnosis("superlink", OK, f"a SuperLink is at {host}:{port}")
+    if there := response.getheader(VERSIONS_HEADER):
+        yield _judge_versions(there)
     if date := response.getheader("Date"):
         yield judge_clock((now - parsedate_to_datetime(date)).total_seconds())
+
+
+def _judge_versions(there: str) -> Diagnosis:
+    if there == versions():
+        return Diagnosis("versions", OK, "the server had the same when its gate was made")
+    text = f"the server had {there} when its gate was made. Install the same here, or make it anew."
+    return Diagnosis("versions", WARNING, text)
 
 
 def judge_clock(ahead_s: float) -> Diagnosis:

@@ -4,11 +4,13 @@ Flower 1.42 has nodes sign what they send, but takes orders from whoever reaches
 code on all devices, or to register a node. So the SuperLink listens on its own host alone.
 """
 
+from importlib.metadata import version
 from pathlib import Path
 
 from fed_ist.credentials import find_server_files
 from fed_ist.errors import InputError
 
+VERSIONS_HEADER = "fed-ist-versions"  # of the gate's answers to /health
 # Of one request: more than a slice of 16 million weights in fp32.
 MAX_BODY = "64m"
 
@@ -17,8 +19,8 @@ def gate(keys: Path, port: int, superlink_port: int) -> str:
     """The part of an nginx configuration that passes on what nodes ask for, and refuses the rest.
 
     What is refused is logged, nodes' polls are not. Nothing is put on the disk on its way: where
-    that failed, nginx would answer 500, upon which Flower 1.42 drops a reply. Raises
-    `InputError` where a file of `keys` is missing.
+    that fails nginx answers 500, and upon that Flower 1.42 drops a reply. Raises `InputError` where
+    a file of `keys` is missing.
     """
     files = find_server_files(keys)
     listen = [f"listen {port} ssl;"]
@@ -49,6 +51,7 @@ server {{
         return 403;
     }}
     location = /health {{
+        add_header {VERSIONS_HEADER} "{versions()}";
         proxy_pass https://fed_ist_superlink;
     }}
     location /v1/fleet/ {{
@@ -63,6 +66,11 @@ server {{
     proxy_ssl_trusted_certificate {_word(files.authority)};
 }}
 """
+
+
+def versions() -> str:
+    """What is installed here, and had best be the same on a server and its devices."""
+    return f"fed-ist {version('fed-ist')}, flwr {version('flwr')}"
 
 
 def _word(path: Path) -> str:

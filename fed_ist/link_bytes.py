@@ -36,7 +36,7 @@ RUN_REQUEST, RUN_RESPONSE, FAB_RESPONSE = 23, 491, 74
 # A handshake of TLS 1.3 without resumption, its packets' headers included. The server's certificate
 # is one on P-256 without intermediates; a public authority's chain adds two to four thousand bytes.
 TLS_HANDSHAKE_UP = 517 + 80 + 3 * PACKET_BYTES
-TLS_HANDSHAKE_DOWN = 725 + 510 + 3 * PACKET_BYTES
+TLS_HANDSHAKE_DOWN = 836 + 510 + 3 * PACKET_BYTES
 CLOSE_NOTIFY_BYTES = 24
 # Objects are pulled and pushed two at a time, over as many connections, which are closed when idle
 # for five seconds. Training takes longer, so both are opened for a reply; the second has to be

@@ -22,6 +22,7 @@ STATE, CACHE, LOGS = "/var/lib/fed-ist", "/var/cache/fed-ist", "/var/log/fed-ist
 ENVIRONMENT = {
     "FLWR_HOME": f"{STATE}/flwr",
     "XDG_CACHE_HOME": CACHE,
+    "MPLCONFIGDIR": f"{CACHE}/matplotlib",
     "PYTHONUNBUFFERED": "1",
     # Without it, each run would install torch anew.
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
@@ -93,7 +94,7 @@ def supernode_unit(superlink: str, authority: Path, key: Path, data_path: Path, 
             "images, which has a folder for each class."
         )
     if "'" in str(data_path):
-        raise InputError(f'Flower cannot read --data-path {str(data_path)!r}: take out the "\'".')
+        raise InputError(f'--data-path "{data_path}" has an apostrophe: rename the folder.')
     if link:
         find_link(link)
     settings = {"data-path": str(data_path), "name": key.name, "link": link}
@@ -117,8 +118,11 @@ def _program(name: str) -> str:
 
 def _unit(what: str, command: Sequence[str], more: Sequence[str]) -> str:
     programs = f"{sysconfig.get_path('scripts')}:/usr/local/bin:/usr/bin:/bin"
-    environment = {"PATH": programs, **ENVIRONMENT}
-    lines = [f'Environment="{key}={_escaped(value)}"' for key, value in environment.items()]
+    variables = {"PATH": programs, **ENVIRONMENT}
+    environment = "\n".join(
+        f'Environment="{key}={_escaped(value)}"' for key, value in variables.items()
+    )
+    further = "\n".join(more)
     start = " ".join(_word(word).replace("$", "$$") for word in command)
     return f"""\
 [Unit]
@@ -129,12 +133,12 @@ StartLimitIntervalSec=0
 
 [Service]
 User={pwd.getpwuid(os.getuid()).pw_name}
-{chr(10).join(lines)}
+{environment}
 ExecStart={start}
 WorkingDirectory={STATE}
 StateDirectory=fed-ist
 CacheDirectory=fed-ist
-{chr(10).join(more)}
+{further}
 Restart=always
 RestartSec=30
 TimeoutStopSec=30

@@ -30,7 +30,7 @@ from fed_ist.node_keys import write_node_key
 
 
 @contextmanager
-def server(certificates=None, status=200, clock_s=0.0):
+def server(certificates=None, status=200, clock_s=0.0, versions=None):
     """A server that answers with this status, and whose clock is this much ahead: yields its port.
 
     It speaks TLS where it has a certificate.
@@ -40,6 +40,8 @@ def server(certificates=None, status=200, clock_s=0.0):
         def do_GET(self):
             self.send_response(status)
             self.send_header("Content-Length", "0")
+            if versions:
+                self.send_header("fed-ist-versions", versions)
             self.end_headers()
 
         def date_time_string(self, timestamp=None):
@@ -190,6 +192,13 @@ def test_a_clock_that_the_server_would_refuse_is_told(server_ahead_s, level, cer
         clock = examined(port, certificates.authority)[-1]
     assert (clock.check, clock.level) == ("clock", level)
     assert ("timedatectl" in clock.text) == (level != OK)
+
+
+def test_other_versions_on_the_server_are_a_warning(certificates):
+    with server(certificates, versions="fed-ist 0.0.9, flwr 1.41.0") as port:
+        found = examined(port, certificates.authority)
+    assert levels(found)["versions"] == WARNING
+    assert "the server had fed-ist 0.0.9, flwr 1.41.0" in found[3].text
 
 
 def test_flower_refuses_what_the_clock_check_fails():

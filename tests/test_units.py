@@ -3,6 +3,7 @@
 import shlex
 import shutil
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from fed_ist.addresses import split_address
 from fed_ist.credentials import write_certificates
 from fed_ist.errors import InputError
-from fed_ist.gate import gate
+from fed_ist.gate import gate, versions
 from fed_ist.node_keys import write_node_key
 from fed_ist.units import _word, superlink_unit, supernode_unit
 
@@ -85,6 +86,11 @@ def test_the_superlink_listens_on_its_own_host_alone(keys):
     assert "--insecure" not in words
 
 
+def test_the_gate_tells_devices_what_is_installed_on_the_server(keys):
+    assert f'add_header fed-ist-versions "{versions()}";' in gate(keys, 8000, 8001)
+    assert versions() == f"fed-ist {version('fed-ist')}, flwr {version('flwr')}"
+
+
 @pytest.mark.parametrize("line", ["Restart=always", "WantedBy=multi-user.target", "MemoryMax=80%"])
 def test_both_restart_survive_a_reboot_and_are_limited(line, keys, device):
     for text in (superlink_unit(keys, 8001), supernode_unit(**device)):
@@ -116,6 +122,12 @@ def test_a_device_that_cannot_work_gets_no_unit(part, device):
         supernode_unit(**device | {part: value})
     assert sentence in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_with_an_apostrophe_gets_no_unit(device, tmp_path):
+    (tmp_path / "north's").mkdir()
+    with pytest.raises(InputError, match="has an apostrophe: rename the folder"):
+        supernode_unit(**device | {"data_path": tmp_path / "north's"})
 
 
 def test_a_key_that_others_may_read_gets_no_unit(device):
