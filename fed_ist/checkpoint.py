@@ -56,6 +56,11 @@ def write_checkpoint(run: Path, checkpoint: Checkpoint) -> None:
     write_atomic(run / FILE, save(arrays, metadata={"fed-ist": json.dumps(head)}))
 
 
+def remove_checkpoint(run: Path) -> None:
+    """Of a run that has come to its end."""
+    (run / FILE).unlink()
+
+
 def prefixed(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """The arrays under names that `State.under` finds again."""
     return {f"{prefix}{name}": np.ascontiguousarray(array) for name, array in arrays.items()}
@@ -66,8 +71,8 @@ def read_checkpoint(run: Path) -> Checkpoint:
     path = run / FILE
     if not path.is_file():
         raise InputError(
-            f"'{run}' cannot be resumed: there is no '{path}'. Start the run anew, with another "
-            "--name."
+            f"'{run}' cannot be resumed: there is no '{path}'. It has come to its end, or it was "
+            "cut before it began; then start it anew, with another --name."
         )
     try:
         with safe_open(path, framework="numpy") as file:

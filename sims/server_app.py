@@ -11,7 +11,7 @@ from flwr.common import log
 from flwr.serverapp import Grid, ServerApp
 
 from fed_ist import protocol
-from fed_ist.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from fed_ist.checkpoint import Checkpoint, read_checkpoint, remove_checkpoint, write_checkpoint
 from fed_ist.config import GROUPED, RunConfig, parse_config, read_preset
 from fed_ist.datasets import open_split
 from fed_ist.durable import write_atomic
@@ -73,8 +73,6 @@ def open_folder(config: RunConfig) -> tuple[RunFolder, Checkpoint | None]:
     path = parent / config.name
     checkpoint = read_checkpoint(path)
     config.require_same(parse_config(read_preset(path / "config.toml")))
-    if checkpoint.round >= config.num_rounds:
-        raise InputError(f"'{path}' has all of its {checkpoint.round} rounds: nothing to resume.")
     log(INFO, "Resumed after round %d of %d", checkpoint.round, config.num_rounds)
     return RunFolder.reopen(path, checkpoint.round), checkpoint
 
@@ -106,6 +104,7 @@ def run(
     figure = draw_accuracy(folder.rounds, folder.path.name)
     write_atomic(folder.path / "accuracy.png", figure)
     write_report([folder.path], None)
+    remove_checkpoint(folder.path)
     log(
         INFO,
         "accuracy %.2f%%, %s down, %s up; results in %s",

@@ -123,6 +123,19 @@ def test_a_run_that_is_cut_again_and_again_ends_at_the_same_model_too(serve):
     assert (whole / MODEL).read_bytes() == (resumed / MODEL).read_bytes()
 
 
+def test_a_run_that_is_cut_after_its_last_round_gets_its_report(serve, monkeypatch):
+    def cut(*_):
+        raise CutError
+
+    with monkeypatch.context() as patched, pytest.raises(CutError):
+        patched.setattr("sims.server_app.write_report", cut)
+        serve("cut")
+    path = serve("cut", resume=True)
+    assert (path / "report.html").exists()
+    assert not (path / FILE).exists()
+    assert len(rows(path / "rounds.csv")) == 5
+
+
 def test_the_ledger_keeps_what_a_cut_round_sent_and_the_rounds_add_up_to_it(serve):
     with pytest.raises(CutError):
         serve("cut", cut_in=2, cut_late=True)
@@ -158,12 +171,14 @@ def test_what_cannot_be_resumed_is_one_sentence(serve, tmp_path):
         serve("cut", resume=True, batch_size=16)
     with pytest.raises(InputError, match="what its nodes have not sent yet is lost"):
         serve("cut", resume=True, strategy="topk")
-    serve("cut", resume=True)
-    with pytest.raises(InputError, match="has all of its 4 rounds"):
-        serve("cut", resume=True)
     checkpoint = tmp_path / "results" / "cut" / FILE
-    checkpoint.write_bytes(checkpoint.read_bytes()[:-100])
+    whole = checkpoint.read_bytes()
+    checkpoint.write_bytes(whole[:-100])
     with pytest.raises(InputError, match="is cut short or no checkpoint"):
+        serve("cut", resume=True)
+    checkpoint.write_bytes(whole)
+    serve("cut", resume=True)
+    with pytest.raises(InputError, match="It has come to its end"):
         serve("cut", resume=True)
 
 
