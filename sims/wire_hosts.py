@@ -81,7 +81,7 @@ def running(
             own = environment | {"XDG_CACHE_HOME": str(folder / f"cache{node}")}
             nodes.append(SuperNode(within(wires.nodes[node], command), own))
             nodes[-1].start()
-            stack.callback(nodes[-1].end)
+            stack.callback(nodes[-1].cut_power)
         for supernode in nodes:
             supernode.wait_until_connected()
         yield Hosts(server, nodes, environment)
