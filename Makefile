@@ -3,13 +3,17 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test lint check audit attacks privacy aid ist-variants codecs masks capacity clean
+.PHONY: run test test-slow lint check audit attacks privacy aid ist-variants codecs masks capacity clean
 
 run: $(VENV)/.ready
 	$(BIN)/fed-ist run
 
 test: $(VENV)/.ready
 	$(BIN)/pytest
+
+# Federations of processes, with keys and disturbed: minutes, as root where namespaces are needed.
+test-slow: $(VENV)/.ready
+	$(BIN)/pytest -m slow
 
 lint: $(VENV)/.ready
 	$(BIN)/ruff check .

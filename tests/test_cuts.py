@@ -10,7 +10,7 @@ from faulty_grid import FaultyGrid
 from fed_ist.encoder import create_encoder
 from sims.server_app import open_folder, run
 
-pytestmark = pytest.mark.flower
+pytestmark = [pytest.mark.flower, pytest.mark.slow]
 CHANGES = {
     "num_rounds": 4,
     "hidden_dim": 64,

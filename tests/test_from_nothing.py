@@ -24,7 +24,7 @@ from test_units import read_unit
 
 from fed_ist.launch import end_family, free_port
 
-pytestmark = pytest.mark.flower
+pytestmark = [pytest.mark.flower, pytest.mark.slow]
 
 START_TIMEOUT_S = 90.0
 NGINX = """\

@@ -24,7 +24,7 @@ from sims.namespaces import wired
 from sims.server_app import open_folder, run
 from sims.wire_hosts import running
 
-pytestmark = [pytest.mark.flower, needs_namespaces]
+pytestmark = [pytest.mark.flower, pytest.mark.slow, needs_namespaces]
 ROUND_TIMEOUT_S = 55.0  # below the minute after which Flower says that a ClientApp has died
 RUN_TIMEOUT_S = 900.0  # of a run that takes a minute or two on a machine that is not busy
 
