@@ -4,18 +4,16 @@ For a node that is away, Flower's SuperLink answers itself. That has crossed no 
 reply of the node's.
 """
 
-from collections.abc import Sequence
+import time
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from flwr.app import Message
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
-UNAVAILABLE = (
-    ErrorCode.NODE_UNAVAILABLE,
-    ErrorCode.MESSAGE_UNAVAILABLE,
-    ErrorCode.REPLY_MESSAGE_UNAVAILABLE,
-)
+POLL_S = 3.0  # as Flower's own
+UNAVAILABLE = (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE)
 
 
 @dataclass(frozen=True)
@@ -30,20 +28,37 @@ class Heard:
 
 
 def exchange(grid: Grid, messages: Sequence[Message], timeout_s: float) -> Heard:
-    """Send messages, one a node, and wait for the replies."""
-    replies, away_messages = [], set()
-    for reply in grid.send_and_receive(messages, timeout=timeout_s):
-        code = reply.error.code if reply.has_error() else None
-        if code not in UNAVAILABLE:
-            replies.append(reply)
-        elif code == ErrorCode.NODE_UNAVAILABLE:
-            away_messages.add(reply.metadata.reply_to_message_id)
+    """Send messages, one a node, and wait for the replies.
+
+    On a link that loses much, heartbeats fail for a minute while a node is at work. So one that
+    seems to be away is waited for as long again, within `timeout_s`.
+    """
+    begun_s = time.monotonic()
+    replies, away_ids = _part(grid.send_and_receive(messages, timeout=timeout_s))
+    until_s = min(2 * time.monotonic() - begun_s, begun_s + timeout_s)
+    waiting = set(away_ids)
+    while waiting and (left_s := until_s - time.monotonic()) > 0:
+        time.sleep(min(POLL_S, left_s))
+        late, _ = _part(grid.pull_messages(waiting))
+        replies += late
+        waiting -= {reply.metadata.reply_to_message_id for reply in late}
     answered = {reply.metadata.src_node_id for reply in replies}
     away: list[int] = []
     silent: list[int] = []
     for message in messages:
         node_id = message.metadata.dst_node_id
         if node_id not in answered:
-            is_away = message.metadata.message_id in away_messages
-            (away if is_away else silent).append(node_id)
+            (away if message.metadata.message_id in away_ids else silent).append(node_id)
     return Heard(replies, away, silent)
+
+
+def _part(found: Iterable[Message]) -> tuple[list[Message], set[str]]:
+    """(nodes' own replies, ids of the messages to nodes that are away)."""
+    replies, away_ids = [], set()
+    for reply in found:
+        code = reply.error.code if reply.has_error() else None
+        if code == ErrorCode.NODE_UNAVAILABLE:
+            away_ids.add(reply.metadata.reply_to_message_id)
+        elif code not in UNAVAILABLE:
+            replies.append(reply)
+    return replies, away_ids

@@ -33,6 +33,7 @@ class FaultyGrid(LocalGrid):
                 context.node_config = node_config
         self.faults: dict[int, Fault] = {}
         self.faulty_type = "train"
+        self.late: list[Message] = []
         self.sent: list[Message] = []
         self.received: list[Message] = []
 
@@ -51,6 +52,11 @@ class FaultyGrid(LocalGrid):
                 replies.append(reply)
         self.received += replies
         return replies
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """Replies that come after all others: those in `late`."""
+        found, self.late = self.late, []
+        return found
 
 
 def replace_array(

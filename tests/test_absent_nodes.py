@@ -44,6 +44,20 @@ def test_the_round_goes_on_without_a_node_that_is_not_heard_of(federate, caplog,
     assert [line["node"] for line in lines if line["direction"] == "up"] == ["0", "2"]
 
 
+def test_a_node_that_seems_to_be_away_while_it_works_is_waited_for(federate):
+    federation = federate().prepare()
+
+    def late(reply, asked):
+        gone = away(reply, asked)
+        reply.metadata.__dict__["_reply_to_message_id"] = asked.metadata.message_id
+        federation.grid.late.append(reply)
+        return gone
+
+    federation.grid.faults[NODE] = late
+    federation.round(1)
+    assert counts(federation) == (3, 3, 0)
+
+
 def test_a_node_that_was_away_when_asked_to_prepare_is_asked_again(federate, caplog):
     federation = federate()
     federation.grid.faulty_type, federation.grid.faults[NODE] = "query", away
