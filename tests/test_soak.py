@@ -82,6 +82,7 @@ def test_rows_and_bytes_are_those_on_the_disk(tmp_path):
 
 
 @pytest.mark.flower
+@pytest.mark.slow
 def test_every_lasting_process_is_found_and_the_report_is_written(tmp_path):
     samples = soak(Request(2, 3, 4.0, str(tmp_path)), ROOT)
     lasting = ["server: SuperLink", "server: SuperExec", "server: ServerApp"]

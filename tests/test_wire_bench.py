@@ -83,6 +83,7 @@ def test_wires_count_ip_packets_and_are_gone_afterwards():
 
 @needs_namespaces
 @pytest.mark.flower
+@pytest.mark.slow
 def test_the_ledgers_estimate_is_within_5_percent_of_the_counters(capsys):
     request = Request(1, [10_000], 2, True, "", "", 0.0, "")
     before = namespaces()
