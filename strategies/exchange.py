@@ -13,6 +13,7 @@ from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
 POLL_S = 3.0  # as Flower's own
+PATIENCE_S = 60.0
 UNAVAILABLE = (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE)
 
 
@@ -31,11 +32,12 @@ def exchange(grid: Grid, messages: Sequence[Message], timeout_s: float) -> Heard
     """Send messages, one a node, and wait for the replies.
 
     On a link that loses much, heartbeats fail for a minute while a node is at work. So one that
-    seems to be away is waited for as long again, within `timeout_s`.
+    seems to be away is waited for as long again, for `PATIENCE_S` and within `timeout_s` at most.
     """
     begun_s = time.monotonic()
     replies, away_ids = _part(grid.send_and_receive(messages, timeout=timeout_s))
-    until_s = min(2 * time.monotonic() - begun_s, begun_s + timeout_s)
+    now_s = time.monotonic()
+    until_s = min(now_s + min(now_s - begun_s, PATIENCE_S), begun_s + timeout_s)
     waiting = set(away_ids)
     while waiting and (left_s := until_s - time.monotonic()) > 0:
         time.sleep(min(POLL_S, left_s))
