@@ -17,6 +17,7 @@ from fed_ist.config import RunConfig
 from fed_ist.errors import InputError, require_choice
 from fed_ist.heads import init_params, multiply_adds
 from fed_ist.links import find_link
+from fed_ist.training import local_training, train
 
 WARM_UP_STEPS, TIMED_STEPS, REPEATS = 3, 10, 3
 
@@ -94,8 +95,6 @@ def training_speed(config: RunConfig, embed_dim: int, num_classes: int) -> tuple
 
 def _step_s(config: RunConfig, embed_dim: int, num_classes: int, width: int) -> tuple[float, int]:
     """(seconds, multiply-adds) of a step on a slice with so many neurons of each hidden layer."""
-    from fed_ist.training import local_training, train  # only here, as torch takes seconds to load
-
     rng = np.random.default_rng(0)
     params = init_params(embed_dim, width, num_classes, rng, config.hidden_layers, config.norm)
     n_examples = config.batch_size * TIMED_STEPS
@@ -105,7 +104,7 @@ def _step_s(config: RunConfig, embed_dim: int, num_classes: int, width: int) -> 
 
     def seconds_of(n_steps: int) -> float:
         started = time.perf_counter()
-        train(params, lambda _: (values, labels), replace(how, local_steps=n_steps), 1.0, 0)
+        train(params, lambda _: (values, labels), replace(how, local_steps=n_steps), 1.0, rng)
         return time.perf_counter() - started
 
     seconds_of(WARM_UP_STEPS)

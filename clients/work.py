@@ -15,10 +15,9 @@ from fed_ist.config import RunConfig
 from fed_ist.errors import InputError
 from fed_ist.gaussians import class_gaussians
 from fed_ist.heads import Params
-from fed_ist.rng import generator, torch_seed
+from fed_ist.rng import generator
 from fed_ist.statistics import class_sums, gram_statistics, with_noise
-
-Examples = tuple[NDArray[np.float32], NDArray[np.int64]]
+from fed_ist.training import Examples, local_training, train
 
 
 def statistics(
@@ -52,8 +51,6 @@ def train_slice(
     fixed: what statistics gave the classifier, empty for nothing.
     passes: pass number, over the whole run -> (embeddings, labels).
     """
-    from fed_ist.training import local_training, train  # only here, as torch takes seconds to load
-
     started = time.perf_counter()
     server_round = int(task[protocol.ROUND])
     how = local_training(config, server_round)
@@ -64,7 +61,7 @@ def train_slice(
         lambda i: passes(first_pass + i),
         how,
         float(task[protocol.SCALE]),
-        torch_seed(config.seed, "train", server_round, node_number),
+        generator(config.seed, "train", server_round, node_number),
         fixed,
         task.get(protocol.LEVELS, (1.0,)),
     )

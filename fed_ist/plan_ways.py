@@ -10,6 +10,7 @@ from fed_ist.capacity import Workload
 from fed_ist.config import CLOSED_FORMS
 from fed_ist.masks import MASKS, count_visible
 from fed_ist.plan_runs import Run
+from fed_ist.training import LocalTraining
 from fed_ist.vit_cost import Vit
 
 # How often one side waits for the other until a node has got a request and its reply is there.
@@ -148,8 +149,6 @@ def count_kept(run: Run, vit: Vit) -> int:
 
 def _round_work(run: Run) -> tuple[float, int, int]:
     """(multiply-adds, optimiser steps, passes over the images) of a node's round of training."""
-    from fed_ist.training import LocalTraining  # only here, as torch takes seconds to load
-
     if run.strategy in CLOSED_FORMS:
         return 0.0, 0, 0
     n_images = max(1, round(run.images_per_node))

@@ -18,7 +18,7 @@ from fed_ist.masks import visible_patches
 from fed_ist.packing import take_visible
 from fed_ist.results import Model
 from fed_ist.rng import generator
-from fed_ist.training import predict
+from fed_ist.training import log_softmax, predict
 
 
 def open_encoder(model: Model) -> Encoder:
@@ -57,6 +57,6 @@ def classify(
             rng = generator(model.seed, "mask", 0)
             visible = visible_patches(model.mask, images, encoder.grid, model.mask_ratio, rng)
             embedding = encoder.encode(take_visible(images, encoder.patch_px, visible), visible)
-            probability = predict(model.params, embedding).softmax(dim=1).numpy()[0]
+            probability = np.exp(log_softmax(predict(model.params, embedding)))[0]
             best = int(np.argmax(probability))
             yield file, model.class_names[best], float(probability[best])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fed_ist.datasets import hold_out
 from fed_ist.errors import InputError
 from fed_ist.heads import init_params
-from fed_ist.rng import generator, torch_seed
+from fed_ist.rng import generator
 from fed_ist.training import LocalTraining, evaluate, train
 
 Floats = NDArray[np.float32]
@@ -100,7 +100,7 @@ def mlp_probe(
         lambda i: (passes[i % len(passes)], labels),
         MLP_TRAINING,
         scale=1.0,
-        seed=torch_seed(seed, "probe-train"),
+        rng=generator(seed, "probe-train"),
     )
     return evaluate(trained, test, test_labels)[0]
 

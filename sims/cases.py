@@ -16,7 +16,7 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from fed_ist.config import RunConfig, Value, parse_config
@@ -108,7 +108,7 @@ def run_cases(
 
 def _start_worker(parent: int) -> None:
     """One thread, as there are as many workers as cores; it ends with the command, or before."""
-    torch.set_num_threads(1)
+    threadpool_limits(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what becomes of a run
 
     def end_with_parent() -> None:

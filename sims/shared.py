@@ -12,7 +12,6 @@ from flwr.common import log
 from numpy.typing import NDArray
 
 from clients.node import Node
-from clients.work import Examples
 from fed_ist import protocol
 from fed_ist.config import RunConfig
 from fed_ist.datasets import open_split
@@ -24,6 +23,7 @@ from fed_ist.masks import MASKS
 from fed_ist.partitions import split_indices
 from fed_ist.paths import cache_dir
 from fed_ist.probe_table import N_PASSES, limited
+from fed_ist.training import Examples
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from fed_ist.errors import InputError
 from fed_ist.gaussians import Gaussians, sample_gaussians
 from fed_ist.heads import Params
 from fed_ist.possible import require_possible_gaussians
-from fed_ist.rng import generator, torch_seed
+from fed_ist.rng import generator
 from fed_ist.statistics import add, class_means
 from fed_ist.training import Examples, local_training, train
 from strategies.gathering import Found, GatheringStrategy
@@ -100,5 +100,5 @@ class FedPftStrategy(ClosedFormStrategy):
 
         passes = self.config.num_rounds * max(1, self.config.local_epochs)
         how = replace(local_training(self.config), local_epochs=passes, local_steps=0)
-        trained, _ = train(params, draw, how, 1.0, torch_seed(seed, "train"))
+        trained, _ = train(params, draw, how, 1.0, generator(seed, "train"))
         return trained

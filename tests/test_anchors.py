@@ -26,8 +26,9 @@ from fed_ist.anchors import (
 from fed_ist.dealing import leading_units
 from fed_ist.heads import hidden_widths, init_params
 from fed_ist.ist import Subnet, extract, merge
+from fed_ist.mlp import forward
 from fed_ist.statistics import gram_statistics
-from fed_ist.training import LocalTraining, evaluate, forward, predict, train
+from fed_ist.training import LocalTraining, evaluate, predict, train
 
 ONE_STEP = LocalTraining(
     local_epochs=1, local_steps=1, batch_size=64, optimizer="sgd", learning_rate=0.1
@@ -47,6 +48,10 @@ def examples(n: int = 40, embed: int = 5, seed: int = 0):
 
 def params(hidden: int = 8, norm: str = "none"):
     return init_params(5, hidden, 3, np.random.default_rng(1), norm=norm)
+
+
+def new_rng(seed: int = 0):
+    return np.random.default_rng(seed)
 
 
 def anchor(n_features: int = 5, seed: int = 2):
@@ -112,9 +117,8 @@ def test_a_prediction_is_the_classifier_s_and_the_anchor_s(projected):
     x, _ = examples()
     head = anchor(9) | {PROJECTION: draw_projection(5, 9, 0)} if projected else anchor()
     trained = params()
-    tensors = {name: torch.tensor(values) for name, values in trained.items()}
-    expected = forward(tensors, torch.tensor(x), 1.0).numpy() + anchor_logits(head, x)
-    assert predict(trained | head, x).numpy() == pytest.approx(expected, abs=1e-6)
+    expected = forward(trained, x, 1.0) + anchor_logits(head, x)
+    assert predict(trained | head, x) == pytest.approx(expected, abs=1e-6)
 
 
 def test_an_anchor_alone_and_a_classifier_alone_can_be_evaluated():
@@ -125,8 +129,7 @@ def test_an_anchor_alone_and_a_classifier_alone_can_be_evaluated():
     assert accuracy == pytest.approx((logits.argmax(axis=1) == labels).mean())
     log_sums = np.log(np.exp(logits).sum(axis=1))
     assert loss == pytest.approx((log_sums - logits[np.arange(40), labels]).mean(), rel=1e-5)
-    tensors = {name: torch.tensor(values) for name, values in trained.items()}
-    assert (predict(trained, x) == forward(tensors, torch.tensor(x), 1.0)).all()
+    assert (predict(trained, x) == forward(trained, x, 1.0)).all()
 
 
 def test_parameters_part_into_classifier_and_anchor():
@@ -142,7 +145,7 @@ def test_parameters_part_into_classifier_and_anchor():
 def test_a_step_with_an_anchor_is_a_step_on_the_sum_of_logits():
     """The reference is an ordinary torch network whose loss sees the anchor's logits as numbers."""
     (x, labels), whole, head = examples(), params(), anchor()
-    trained, loss = train(whole, lambda _: (x, labels), ONE_STEP, 1.0, 0, head)
+    trained, loss = train(whole, lambda _: (x, labels), ONE_STEP, 1.0, new_rng(), head)
 
     w1, b1, w2, b2, w3, b3 = weights = [
         torch.tensor(whole[f"fc{i}.{kind}"], requires_grad=True)
@@ -166,8 +169,8 @@ def test_a_step_with_an_anchor_is_a_step_on_the_sum_of_logits():
 def test_an_anchor_changes_what_is_learnt_and_is_not_learnt_itself():
     data, head = examples(), anchor()
     before = {name: values.copy() for name, values in head.items()}
-    with_it, _ = train(params(), lambda _: data, SOME_STEPS, 1.0, 0, head)
-    without, _ = train(params(), lambda _: data, SOME_STEPS, 1.0, 0)
+    with_it, _ = train(params(), lambda _: data, SOME_STEPS, 1.0, new_rng(), head)
+    without, _ = train(params(), lambda _: data, SOME_STEPS, 1.0, new_rng())
     assert set(with_it) == set(without)
     assert any((with_it[name] != without[name]).any() for name in without)
     assert all((head[name] == before[name]).all() for name in head)
@@ -176,23 +179,23 @@ def test_an_anchor_changes_what_is_learnt_and_is_not_learnt_itself():
 def test_an_anchor_of_zeros_changes_nothing():
     data = examples()
     nothing = {name: np.zeros_like(values) for name, values in anchor().items()}
-    with_it, _ = train(params(), lambda _: data, SOME_STEPS, 1.0, 0, nothing)
-    without, _ = train(params(), lambda _: data, SOME_STEPS, 1.0, 0)
+    with_it, _ = train(params(), lambda _: data, SOME_STEPS, 1.0, new_rng(), nothing)
+    without, _ = train(params(), lambda _: data, SOME_STEPS, 1.0, new_rng())
     assert all((with_it[name] == without[name]).all() for name in without)
 
 
 def test_each_batch_gets_the_offset_of_its_own_examples():
     """An anchor that already knows each label leaves next to nothing to learn, in any order."""
-    labels = np.random.default_rng(0).integers(0, 3, 50)
+    labels = new_rng().integers(0, 3, 50)
     x = np.eye(3, dtype=np.float32)[labels]
     knows = {WEIGHT: 60 * np.eye(3, dtype=np.float32), BIAS: np.zeros(3, dtype=np.float32)}
     small = {name: values * np.float32(0.1) for name, values in init_small().items()}
-    _, loss = train(small, lambda _: (x, labels), SOME_STEPS, 1.0, 0, knows)
+    _, loss = train(small, lambda _: (x, labels), SOME_STEPS, 1.0, new_rng(), knows)
     assert loss < 1e-6
 
 
 def init_small():
-    return init_params(3, 4, 3, np.random.default_rng(0))
+    return init_params(3, 4, 3, new_rng())
 
 
 def test_random_features_are_drawn_from_the_seed_alone():
@@ -223,7 +226,7 @@ def test_inputs_of_a_worked_example():
 
 def test_inputs_solved_from_statistics_are_centred_uncorrelated_and_of_variance_one_on_average():
     """In a direction of 16 times the variance inputs vary 4 times as much: half-way whitened."""
-    rng = np.random.default_rng(0)
+    rng = new_rng()
     x = rng.normal(size=(4000, 6)).astype(np.float32) * array([4, 1, 1, 1, 1, 1]) + 9
     unit = features(x, None)
     fixed = solve_inputs(gram_statistics(unit, rng.integers(0, 3, 4000), 3))
@@ -239,20 +242,20 @@ def test_inputs_solved_from_statistics_are_centred_uncorrelated_and_of_variance_
 def test_a_classifier_learns_and_predicts_on_its_inputs():
     (x, labels), whole, fixed = examples(), params(), inputs()
     turned = classifier_inputs(fixed, x)
-    found, _ = train(whole, lambda _: (x, labels), SOME_STEPS, 1.0, 0, fixed)
-    expected, _ = train(whole, lambda _: (turned, labels), SOME_STEPS, 1.0, 0)
+    found, _ = train(whole, lambda _: (x, labels), SOME_STEPS, 1.0, new_rng(), fixed)
+    expected, _ = train(whole, lambda _: (turned, labels), SOME_STEPS, 1.0, new_rng())
     assert all((found[name] == expected[name]).all() for name in found)
     both = found | fixed | anchor()
-    sums = predict(found, turned).numpy() + anchor_logits(anchor(), x)
-    assert predict(both, x).numpy() == pytest.approx(sums, abs=1e-6)
+    sums = predict(found, turned) + anchor_logits(anchor(), x)
+    assert predict(both, x) == pytest.approx(sums, abs=1e-6)
 
 
 @pytest.mark.parametrize("norm", ["none", "layer", "batch"])
 def test_a_silent_start_predicts_what_the_anchor_does_and_can_learn(norm):
     (x, labels), silent = examples(), start_silent(params(8, norm))
     fixed = anchor() | inputs()
-    assert (predict(silent | fixed, x).numpy() == anchor_logits(fixed, x)).all()
-    trained, _ = train(silent, lambda _: (x, labels), SOME_STEPS, 1.0, 0, fixed)
+    assert (predict(silent | fixed, x) == anchor_logits(fixed, x)).all()
+    trained, _ = train(silent, lambda _: (x, labels), SOME_STEPS, 1.0, new_rng(), fixed)
     assert all((trained[n] != silent[n]).any() for n in silent)
     assert all((silent[n] == params(8, norm)[n]).all() for n in silent if "fc3" not in n)
 
@@ -261,7 +264,7 @@ def test_a_silent_start_predicts_what_the_anchor_does_and_can_learn(norm):
 @pytest.mark.parametrize("norm", ["none", "layer", "batch"])
 def test_a_level_trains_the_leading_neurons_and_leaves_the_others_as_they_were(levels, norm):
     whole, data = params(8, norm), examples()
-    trained, _ = train(whole, lambda _: data, SOME_STEPS, 1.0, 0, None, levels)
+    trained, _ = train(whole, lambda _: data, SOME_STEPS, 1.0, new_rng(), None, levels)
     widths = hidden_widths(whole)
     first = leading_units(widths, 0.5)
     last = Subnet({axis: np.arange(4, 8) for axis in widths})
@@ -276,9 +279,11 @@ def test_a_level_trains_the_leading_neurons_and_leaves_the_others_as_they_were(l
 
 def test_to_train_a_level_is_to_train_the_leading_slice():
     whole, data = params(8), examples()
-    found, loss = train(whole, lambda _: data, SOME_STEPS, 2.0, 0, anchor(), (0.5,))
+    found, loss = train(whole, lambda _: data, SOME_STEPS, 2.0, new_rng(), anchor(), (0.5,))
     subnet = leading_units(hidden_widths(whole), 0.5)
-    slice_, slice_loss = train(extract(whole, subnet), lambda _: data, SOME_STEPS, 2.0, 0, anchor())
+    slice_, slice_loss = train(
+        extract(whole, subnet), lambda _: data, SOME_STEPS, 2.0, new_rng(), anchor()
+    )
     expected = merge(whole, [(subnet, slice_, 1)])
     assert loss == pytest.approx(slice_loss, rel=1e-5)
     for name in whole:
@@ -291,7 +296,7 @@ def test_each_step_draws_a_level_of_its_own():
     how = LocalTraining(0, 1, 40, "sgd", 0.1)
     outer_moved = []
     for seed in range(40):
-        trained, _ = train(whole, lambda _: data, how, 1.0, seed, None, (0.5, 1.0))
+        trained, _ = train(whole, lambda _: data, how, 1.0, new_rng(seed), None, (0.5, 1.0))
         changed = trained["fc1.bias"] != whole["fc1.bias"]
         assert changed[:4].any()
         outer_moved.append(bool(changed[4:].any()))

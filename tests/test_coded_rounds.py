@@ -10,7 +10,7 @@ from federation import NODES, statistics, task
 from fed_ist import protocol
 from fed_ist.anchors import INPUTS_WEIGHT, WEIGHT, anchor_shapes, inputs_shapes
 from fed_ist.codecs import CODECS, HEADER_BYTES, encoded_bytes, shapes_of
-from fed_ist.rng import torch_seed
+from fed_ist.rng import generator
 from fed_ist.training import LocalTraining, train
 
 LOSSY = [codec for codec in CODECS if codec != "fp32"]
@@ -24,8 +24,8 @@ def federate(federate, embedded):
 def trained_alone(federation, sent, number=1):
     """What node 0 makes of a slice."""
     data = federation.examples(federation.node(0))
-    how, seed = LocalTraining(1, 0, 8, "adam", 1e-3), torch_seed(0, "train", number, 0)
-    trained, _ = train(sent, lambda _: (data.values, data.labels), how, 1.0, seed)
+    how, rng = LocalTraining(1, 0, 8, "adam", 1e-3), generator(0, "train", number, 0)
+    trained, _ = train(sent, lambda _: (data.values, data.labels), how, 1.0, rng)
     return trained
 
 

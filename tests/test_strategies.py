@@ -21,7 +21,7 @@ from fed_ist.config import STRATEGIES as STRATEGY_NAMES
 from fed_ist.embeddings import load_cached
 from fed_ist.errors import InputError
 from fed_ist.ist import slice_bytes
-from fed_ist.rng import torch_seed
+from fed_ist.rng import generator
 from fed_ist.training import OPTIMIZERS, LocalTraining, train
 from strategies import STRATEGIES
 from strategies.wire import from_record, message_bytes
@@ -120,7 +120,7 @@ def test_one_group_and_one_client_is_centralised_training_bit_for_bit(strategy, 
             lambda _: (data.values, data.labels),
             how,
             1.0,
-            torch_seed(0, "train", number, 0),
+            generator(0, "train", number, 0),
         )
     assert all((params[name] == federation.params[name]).all() for name in params)
 
