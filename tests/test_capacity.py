@@ -50,7 +50,8 @@ def test_a_round_of_a_worked_example():
     assert WORK.message_bytes(20, "int8") == 745 + 2 * 48 + 606 == 1447
     # Three times forward, for each of 150 examples.
     assert WORK.multiply_adds(20) == 3 * 150 * 700 == 315_000
-    # 50 embeddings with 20 bytes around each, 8 copies of the slice, and a batch of 8 that passes 2 layers of 20 neurons.
+    # 50 embeddings with 20 bytes around each, 8 copies of the slice, and a batch of 8 that passes
+    # 2 layers of 20 neurons.
     assert WORK.memory_bytes(20) == 50 * (4 * 10 + 20) + 8 * 2980 + 32 * (8 * 40 + 2 * (10 + 5))
     device = Device(None, 105_000, 3586 / 2, 3586 / 4)
     assert round_s(device, WORK, 20) == 2 + 315_000 / 105_000 + 4 == 9.0
