@@ -115,7 +115,7 @@ def test_passes_are_stacked_for_the_linear_probe_and_used_in_turn_by_the_mlp(mon
         seen.append(len(values))
         return fitted(values, labels, c)
 
-    def take_passes(params, examples, how, scale, seed):
+    def take_passes(params, examples, how, scale, rng):
         seen.extend(float((examples(i)[0] - train).mean().round()) for i in range(6))
         return params, 0.0
 
