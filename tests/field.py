@@ -51,7 +51,7 @@ class Field:
             "results-dir": str(self.folder / "results"),
             "hidden-dim": 64,
             "batch-size": 8,
-            "local-epochs": 4,
+            "local-epochs": 3000,  # a second or so, in which something can happen to a node
         } | {key.replace("_", "-"): value for key, value in changes.items()}
 
     def start(self, name: str, **changes: object):

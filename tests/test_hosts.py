@@ -71,16 +71,20 @@ class Run:
         return tuple(int(row[key]) for key in ("asked", "answered", "rejected"))
 
 
-def process_in_training(node, server_round):
-    """The ClientApp that has begun to train, for which it has loaded torch."""
+def at_training(nodes, server_round, actions):
+    """Do to each node's ClientApp what `actions` (number -> what to do) say, while it trains."""
+    left = dict(actions)
 
-    def found():
-        process = node.is_at_work(server_round, "train") and node.client_app()
-        with suppress(psutil.NoSuchProcess):
-            if process and any("libtorch" in area.path for area in process.memory_maps()):
-                return process
+    def all_done():
+        for number in list(left):
+            node = nodes[number]
+            process = node.is_at_work(server_round, "train") and node.client_app()
+            with suppress(psutil.NoSuchProcess):  # it trains once it has its embeddings at hand
+                if process and any("embeddings.npy" in area.path for area in process.memory_maps()):
+                    left.pop(number)(process)
+        return not left
 
-    return until(found, f"a node trains in round {server_round}")
+    until(all_done, f"all nodes train in round {server_round}")
 
 
 @pytest.fixture(scope="module")
@@ -104,22 +108,25 @@ def deployed(field):
     nodes, ids = field.hosts.nodes, [node.node_id for node in field.hosts.nodes]
     folder = field.folder / "results" / "deployed"
     process = field.start("deployed", num_rounds=5, round_timeout_s=ROUND_TIMEOUT_S)
-    killed = process_in_training(nodes[0], 2)
-    first = load_file(folder / "model.safetensors")
-    killed.kill()
-    slow = process_in_training(nodes[1], 2)
-    slow.suspend()
-    process_in_training(nodes[2], 2)
+    held = []
+
+    def hold(client_app):
+        client_app.suspend()
+        held.append(client_app)
+
+    def cut_power(_):
+        nodes[2].cut_power()
+
+    at_training(nodes, 2, {0: psutil.Process.kill, 1: hold, 2: cut_power})
     cut_at = time.time()
-    nodes[2].cut_power()
+    first = load_file(folder / "model.safetensors")
     returning = Thread(target=nodes[2].restart)
     returning.start()
     until(lambda: len(read_table(folder / "rounds.csv")) == 3, "round 2 ends")
-    slow.resume()
-    held = process_in_training(nodes[3], 4)
-    held.suspend()
+    held[0].resume()
+    at_training(nodes, 4, {3: hold})
     returning.join()
-    held.resume()
+    held[1].resume()
     output, _ = process.communicate(timeout=RUN_TIMEOUT_S)
     assert process.returncode == 0, output
     assert [node.node_id for node in nodes] == ids
