@@ -6,6 +6,7 @@ the `fed-ist` command with its options as one JSON object.
 """
 
 import json
+import math
 import sys
 import tempfile
 import time
@@ -13,16 +14,19 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from flwr.cli.build import build_fab_from_disk
 from PIL import Image
 from tqdm import tqdm
 
 from fed_ist.bundle import slim_app
 from fed_ist.errors import InputError
+from fed_ist.heads import init_params
 from fed_ist.link_bytes import bytes_of_start
 from fed_ist.links import Link, find_link
 from fed_ist.rng import generator
 from fed_ist.scenes import SCENES, draw_scene
+from fed_ist.training import LocalTraining, train
 from sims.capture import Capture, capturing
 from sims.namespaces import Wires, wired
 from sims.slow_wire import slow
@@ -33,9 +37,10 @@ from sims.wire_report import render_idle, render_run, render_times, write_table
 N_CLASSES, N_IMAGES = 4, 8
 EMBED_DIM = 192
 RUN_TIMEOUT_S = 3600
-# Of a round's training, forward: enough that it takes longer than the 5 s for which a node keeps
-# its connections, as it does on a device.
-MULTIPLY_ADDS = 2 * 10**9
+# Of a round's training: longer than the 5 s for which a node keeps its connections, as starting a
+# ClientApp takes on a device.
+TRAINING_S = 6.0
+TIMED_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -144,7 +149,7 @@ def run_app(
         "strategy": "fedavg",
         "hidden-dim": hidden_dim,
         "num-rounds": request.n_rounds,
-        "local-steps": MULTIPLY_ADDS // (N_IMAGES * N_CLASSES * n_bytes // 4) + 1,
+        "local-steps": steps_that_take(TRAINING_S, hidden_dim),
         "min-nodes": request.n_nodes,
         "round-timeout-s": RUN_TIMEOUT_S,
     }
@@ -156,6 +161,20 @@ def run_app(
         raise InputError(f"The run with slices of {n_bytes} B failed:\n{tail}")
     time.sleep(2 * SETTLE_S)
     return folder / "results" / name
+
+
+def steps_that_take(seconds: float, hidden_dim: int) -> int:
+    """How many steps of a node's training take so long on this machine, about."""
+    rng, n_images = np.random.default_rng(0), N_IMAGES * N_CLASSES
+    params = init_params(EMBED_DIM, hidden_dim, N_CLASSES, rng, hidden_layers=1)
+    examples = (
+        rng.normal(size=(n_images, EMBED_DIM)).astype(np.float32),
+        rng.integers(0, N_CLASSES, n_images),
+    )
+    how = LocalTraining(1, TIMED_STEPS, n_images, "adam", 1e-3)
+    begun_s = time.perf_counter()
+    train(params, lambda _: examples, how, 1.0, rng)
+    return math.ceil(seconds * TIMED_STEPS / (time.perf_counter() - begun_s))
 
 
 def main() -> int:
