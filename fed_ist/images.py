@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Protocol
@@ -220,12 +221,18 @@ def load_file(
 
 
 def files_signature(files: Sequence[Path], root: Path) -> str:
-    """A digest of the files' names, sizes and times of change: no file is opened."""
+    """A digest of the files' names, sizes and times of change: no file is opened.
+
+    A file that is gone by now, or a link to nothing, counts by its name.
+    """
     digest = hashlib.sha256()
     for path in files:
-        stat = path.stat()
         name = path.relative_to(root).as_posix() if path != root else path.name
-        digest.update(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\n".encode())
+        size = changed_ns = -1
+        with suppress(OSError):
+            stat = path.stat()
+            size, changed_ns = stat.st_size, stat.st_mtime_ns
+        digest.update(f"{name}\0{size}\0{changed_ns}\n".encode())
     return digest.hexdigest()
 
 
