@@ -12,7 +12,7 @@ from PIL import Image
 from fed_ist.config import PARTITIONERS
 from fed_ist.datasets import hold_out, open_all, open_dataset
 from fed_ist.errors import InputError
-from fed_ist.images import UnreadableImageError, folder_source
+from fed_ist.images import UnreadableImageError, folder_source, squares
 from fed_ist.partitions import partition
 from fed_ist.scenes import N_TEST, N_TRAIN, SCENES, scenes_source
 
@@ -217,3 +217,17 @@ def test_the_aerial_image_dataset_is_read():
     image, n_bytes = test.load(0)
     assert image.size == (128, 128)
     assert n_bytes > 1000
+
+
+def test_a_link_to_nothing_and_a_file_that_is_gone_are_passed_over(image_folder):
+    broken = image_folder / "forest" / "broken.png"
+    broken.symlink_to("nowhere.png")
+    gone = image_folder / "forest" / "gone.png"
+    Image.new("RGB", (9, 9)).save(gone)
+    source = folder_source(image_folder)
+    gone.unlink()
+    skipped = []
+    read = list(squares(source, 64, skipped.append))
+    assert len(read) == len(source) - 2
+    assert [str(path) in " ".join(skipped) for path in (broken, gone)] == [True, True]
+    assert folder_source(image_folder).signature != source.signature
