@@ -23,8 +23,9 @@ from fed_ist.paths import require_writable
 
 @dataclass(frozen=True)
 class Round:
-    """One line of rounds.csv. Bytes are of this round's messages as serialised; link bytes are what
-    these take on the nodes' links, which runs of earlier versions lack (see `fed_ist.ledger`).
+    """One line of rounds.csv, and of times.csv. Bytes are of this round's messages as serialised;
+    link bytes are what these take on the nodes' links, which runs of earlier versions lack (see
+    `fed_ist.ledger`). Seconds are those of the server's clock.
     """
 
     round: int
@@ -76,7 +77,9 @@ class Model:
         )
 
 
-ROUND_COLUMNS = [field.name for field in fields(Round)]
+# Two runs of one seed differ in nothing but the time that they take, so it has a table of its own.
+TIME_COLUMNS = ["round", "seconds"]
+ROUND_COLUMNS = [field.name for field in fields(Round) if field.name != "seconds"]
 
 
 class RunFolder:
@@ -93,6 +96,7 @@ class RunFolder:
                 "Choose another --name, or move it away."
             ) from None
         self._table = GrowingTable(self.path / "rounds.csv", ROUND_COLUMNS)
+        self._times = GrowingTable(self.path / "times.csv", TIME_COLUMNS)
         self.rounds: list[Round] = []
 
     @classmethod
@@ -103,12 +107,17 @@ class RunFolder:
         for part in path.glob(".*.part"):
             part.unlink()
         (path / "error.txt").unlink(missing_ok=True)
+
         folder._table, rows = GrowingTable.reopen(
             path / "rounds.csv", ROUND_COLUMNS, lambda row: int(row["round"]) <= last_round
         )
+        kept = {row["round"] for row in rows}
+        folder._times, times = GrowingTable.reopen(
+            path / "times.csv", TIME_COLUMNS, lambda row: row["round"] in kept
+        )
         folder.rounds = [
-            Round(**{f.name: f.type(row[f.name]) for f in fields(Round)})  # type: ignore[operator]
-            for row in rows
+            Round(**{f.name: f.type((row | time)[f.name]) for f in fields(Round)})  # type: ignore[operator]
+            for row, time in zip(rows, times, strict=True)
         ]
         return folder
 
@@ -121,7 +130,11 @@ class RunFolder:
         write_atomic(self.path / "config.toml", (command + config.to_toml()).encode())
 
     def add_round(self, row: Round) -> None:
-        self._table.add(asdict(row))
+        line = asdict(row)
+        # The time first: who sees a round sees how long it took.
+        self._times.add({name: line[name] for name in TIME_COLUMNS})
+        self._times.settle()
+        self._table.add({name: line[name] for name in ROUND_COLUMNS})
         self._table.settle()
         self.rounds.append(row)
 

@@ -17,7 +17,8 @@ Value = str | int | float | bool | None
 Row = dict[str, Value]
 
 # What the numbers below are made of; a table without them is none of ours.
-ROUND_COLUMNS = ("round", "accuracy", "loss", "bytes_down", "bytes_up", "seconds")
+ROUND_COLUMNS = ("round", "accuracy", "loss", "bytes_down", "bytes_up")
+TIME_COLUMNS = ("round", "seconds")
 LEDGER_COLUMNS = ("round", "node", "direction", "kind", "payload_bytes", "message_bytes")
 TEXT_COLUMNS = ("node", "direction", "kind")
 
@@ -26,9 +27,9 @@ TEXT_COLUMNS = ("node", "direction", "kind")
 class RunFiles:
     """What a run's folder holds.
 
-    rounds, ledger: the rows of the two tables. summary: summary.json, empty where there is none.
-    settings: config.toml. command: what repeats the run. error: error.txt. All of these may be
-    empty. notes: sentences on what is missing or cut.
+    rounds, ledger: the rows of the two tables, each round with its seconds. summary: summary.json,
+    empty where there is none. settings: config.toml. command: what repeats the run. error:
+    error.txt. All of these may be empty. notes: sentences on what is missing or cut.
     """
 
     path: Path
@@ -66,7 +67,7 @@ def read_run(path: Path) -> RunFiles:
     if not (path / "rounds.csv").is_file():
         raise InputError(f"'{path}' is no run: it has no rounds.csv. Give results/<run>.")
     notes: list[str] = []
-    rounds = read_table(path / "rounds.csv", ROUND_COLUMNS, notes)
+    rounds = _read_rounds(path, notes)
     ledger: tuple[Row, ...] = ()
     if (path / "ledger.csv").is_file():
         ledger = read_table(path / "ledger.csv", LEDGER_COLUMNS, notes)
@@ -84,6 +85,16 @@ def read_run(path: Path) -> RunFiles:
         error=_read_text(error).strip() if error.is_file() else "",
         notes=tuple(notes),
     )
+
+
+def _read_rounds(path: Path, notes: list[str]) -> tuple[Row, ...]:
+    """The rows of rounds.csv, with the seconds of times.csv; early versions had these there too."""
+    rounds = read_table(path / "rounds.csv", ROUND_COLUMNS, notes)
+    if not (path / "times.csv").is_file():
+        return rounds
+    times = read_table(path / "times.csv", TIME_COLUMNS, [])
+    seconds = {row["round"]: row["seconds"] for row in times}
+    return tuple({**row, "seconds": seconds.get(row["round"])} for row in rounds)
 
 
 def read_table(path: Path, needed: Sequence[str], notes: list[str]) -> tuple[Row, ...]:

@@ -78,7 +78,7 @@ def render_line(exchange: Exchange) -> str:
 
 def render_times(link: Link, run: Path, found: Sequence[Exchange]) -> str:
     """Seconds of each round, measured and predicted, and how far apart they are on average."""
-    with (run / "rounds.csv").open() as file:
+    with (run / "times.csv").open() as file:
         measured = {int(line["round"]): float(line["seconds"]) for line in csv.DictReader(file)}
     predicted = predict_rounds(link, found)
     lines = [

@@ -48,7 +48,10 @@ def test_rounds_are_on_disk_as_soon_as_they_are_added(tmp_path):
         with (tmp_path / "run" / "rounds.csv").open() as file:
             lines = list(csv.DictReader(file))
         assert lines[-1]["accuracy"] == str(row.accuracy)
-    columns = "round accuracy loss bytes_down bytes_up seconds asked answered rejected"
+        with (tmp_path / "run" / "times.csv").open() as file:
+            times = list(csv.DictReader(file))
+        assert times[-1] == {"round": str(row.round), "seconds": str(row.seconds)}
+    columns = "round accuracy loss bytes_down bytes_up asked answered rejected"
     assert list(lines[0]) == [*columns.split(), "link_bytes_down", "link_bytes_up"]
 
 

@@ -125,6 +125,17 @@ def test_a_run_of_an_old_version_without_ledger_still_has_its_bytes(finished):
     assert "no ledger.csv" in run["notes"][0]
 
 
+def test_a_run_of_an_early_version_has_its_seconds_among_the_rounds(finished):
+    rounds, times = (
+        (finished / name).read_text().splitlines() for name in ("rounds.csv", "times.csv")
+    )
+    both = [f"{row},{time.split(',')[1]}" for row, time in zip(rounds, times, strict=True)]
+    (finished / "rounds.csv").write_text("\n".join(both) + "\n")
+    (finished / "times.csv").unlink()
+    (run,) = report(finished)["runs"]
+    assert [row["seconds"] for row in run["rounds"]] == [9.0, 0.5, 0.7]
+
+
 def test_what_is_no_number_becomes_null(finished):
     path = finished / "rounds.csv"
     path.write_text(path.read_text().replace("1.25", "nan"))
@@ -191,7 +202,7 @@ DAMAGES = {
     ),
     "a short line": (
         lambda run: (run / "rounds.csv").write_text(
-            "round,accuracy,loss,bytes_down,bytes_up,seconds\n0,0.1\n1,0.2,1,1,1,1\n"
+            "round,accuracy,loss,bytes_down,bytes_up\n0,0.1\n1,0.2,1,1,1\n"
         ),
         "is damaged: line 2",
     ),

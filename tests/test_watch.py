@@ -12,7 +12,8 @@ from run_folders import make_run
 from fed_ist.errors import InputError
 from fed_ist.watch import follow
 
-LAST = "2,0.55,1.25,2200,2000,0.7,2,2,1,3400,3200\r\n"
+LAST = "2,0.55,1.25,2200,2000,2,2,1,3400,3200\r\n"
+LAST_TIME = "2,0.7\r\n"
 
 
 def test_a_finished_run_is_told_at_once(tmp_path, make_config):
@@ -38,6 +39,8 @@ def test_rounds_are_told_as_they_come(tmp_path, make_config):
     watcher = threading.Thread(target=follow, args=(path, 0, said.append))
     watcher.start()
     wait_until(lambda: len(said) == 3)
+    with (path / "times.csv").open("a", newline="") as file:
+        file.write(LAST_TIME)
     with (path / "rounds.csv").open("a", newline="") as file:
         for half in (LAST[:9], LAST[9:]):  # half a line is none yet
             file.write(half)
@@ -45,6 +48,7 @@ def test_rounds_are_told_as_they_come(tmp_path, make_config):
             time.sleep(0.6)
     watcher.join(10)
     assert said[3].split()[:2] == ["2/2", "55.00%"]
+    assert said[3].split()[-2:] == ["0.7", "0:00:00"]
     assert said[4] == f"finished  {path}"
 
 
