@@ -3,6 +3,7 @@
 import shutil
 import sys
 from datetime import datetime
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -18,9 +19,20 @@ from fed_ist.cli_wire import wire_commands
 from fed_ist.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from fed_ist.config import RunConfig, Value
 
 USUAL_NODES = 4
+INTERRUPTED = 130  # the exit code, as shells have it
+
+
+class Engine(StrEnum):
+    """What simulates nodes."""
+
+    FLOWER = "flower"
+    INLINE = "inline"
+
 
 cli = typer.Typer(
     no_args_is_help=True,
@@ -62,6 +74,13 @@ def run(
     on: Annotated[
         str, typer.Option(help="A SuperLink of your Flower config, instead of a simulation.")
     ] = "",
+    engine: Annotated[
+        Engine,
+        typer.Option(
+            help="What simulates: Flower's own engine, or this process alone, which is faster and "
+            "gives the same files."
+        ),
+    ] = Engine.FLOWER,
     resume: Annotated[
         Path | None,
         typer.Option(help="A run that was cut, results/<run>: go on after its last whole round."),
@@ -81,7 +100,7 @@ def run(
     """
     from fed_ist.bundle import slim_app
     from fed_ist.config import parse_config, parse_setting, read_defaults, require_used
-    from fed_ist.launch import find_app, flwr_run, own_environment, simulation_superlink
+    from fed_ist.launch import find_app, flwr_run, own_environment
     from fed_ist.paths import require_writable, results_dir
 
     folder = find_app(app)
@@ -94,6 +113,8 @@ def run(
     require_used(config, chosen)
     nodes = nodes or USUAL_NODES
     target = results_dir(config.results_dir) / config.name
+    if on and engine is not Engine.FLOWER:
+        raise InputError(f"--engine {engine} simulates nodes, and --on {on} has real ones.")
     if on:
         with slim_app(folder) as bundled:
             code = flwr_run(bundled, overrides, own_environment(), superlink=on, n_nodes=None)
@@ -110,14 +131,26 @@ def run(
             _check_free(target)
         require_writable(target.parent, "results-dir")
         require_writable(Path(config.cache_dir), "cache-dir")
-        try:
-            with simulation_superlink() as environment:
-                code = flwr_run(folder, overrides, environment, superlink="local", n_nodes=nodes)
-        except KeyboardInterrupt:
+        code = _simulate(folder, overrides, nodes, engine)
+        if code == INTERRUPTED:
             typer.echo(f"Interrupted; what the run wrote is in {target}", err=True)
             _say_how_to_resume(target)
-            raise typer.Exit(130) from None
+            raise typer.Exit(code)
     _print_outcome(target, code)
+
+
+def _simulate(app: Path, overrides: "Mapping[str, Value]", n_nodes: int, engine: Engine) -> int:
+    """A run on simulated nodes; returns its exit code."""
+    from fed_ist.launch import flwr_run, run_experiment, simulation_superlink
+
+    if engine is Engine.INLINE:
+        request = {"overrides": overrides, "n_nodes": n_nodes}
+        return run_experiment(app, "sims.inline", request)
+    try:
+        with simulation_superlink() as environment:
+            return flwr_run(app, overrides, environment, superlink="local", n_nodes=n_nodes)
+    except KeyboardInterrupt:
+        return INTERRUPTED
 
 
 def _settings_of(

@@ -5,6 +5,7 @@ and the bytes are those of a simulation or a deployment.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import count
 from typing import Any
 
 from flwr.app import Context, Message, RecordDict
@@ -30,6 +31,7 @@ class LocalGrid(Grid):
             )
             for i, node_id in enumerate(node_ids)
         }
+        self._numbers = count()
         # Flower sets these in the process of a ServerApp; messages cannot be made without.
         for name in ("_run_id", "_node_id", "_task_id"):
             if getattr(TaskIdentity, name) is None:
@@ -41,9 +43,12 @@ class LocalGrid(Grid):
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
-        return [
-            self.app(message, self.contexts[message.metadata.dst_node_id]) for message in messages
-        ]
+        return [self._answer(message) for message in messages]
+
+    def _answer(self, message: Message) -> Message:
+        # Flower's is a digest as long, which a reply names; and the message is weighed.
+        message.metadata.__dict__["_message_id"] = f"{next(self._numbers):064x}"
+        return self.app(message, self.contexts[message.metadata.dst_node_id])
 
     def set_run(self, run: Any) -> None:
         raise NotImplementedError

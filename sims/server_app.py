@@ -1,6 +1,7 @@
 """The Flower ServerApp: composes data, encoder, strategy, ledger and results into one run."""
 
 import time
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from logging import ERROR, INFO, WARNING
@@ -12,7 +13,7 @@ from flwr.serverapp import Grid, ServerApp
 
 from fed_ist import protocol
 from fed_ist.checkpoint import Checkpoint, read_checkpoint, remove_checkpoint, write_checkpoint
-from fed_ist.config import GROUPED, RunConfig, parse_config, read_preset
+from fed_ist.config import GROUPED, RunConfig, Value, parse_config, read_preset
 from fed_ist.datasets import open_split
 from fed_ist.durable import write_atomic
 from fed_ist.embeddings import Embeddings, embed, mask_spec
@@ -33,16 +34,23 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Run the experiment that the run config describes."""
+    conduct(context.run_config, lambda _: grid)
+
+
+def conduct(settings: Mapping[str, Value], open_grid: Callable[[RunConfig], Grid]) -> None:
+    """Run the experiment that the run config describes, on the nodes of a grid.
+
+    Raises `SystemExit` where it cannot be run; its folder, if there is one, then has the reason.
+    """
     folder: RunFolder | None = None
     try:
-        config = parse_config(context.run_config)
+        config = parse_config(settings)
         config.check_datasets()
         encoder = create_encoder(config.encoder_spec, cache_dir(config.cache_dir))
         if encoder.note:
             log(WARNING, "%s", encoder.note)
         folder, resumed = open_folder(config)
-        run(grid, config, encoder, folder, resumed)
+        run(open_grid(config), config, encoder, folder, resumed)
     except InputError as error:
         fail(folder, str(error))
     except (ConnectionError, TimeoutError):

@@ -44,6 +44,7 @@ BAD_RUNS = {
     "network": (["--set", "encoder=resnet50"], "'resnet50' cannot leave out patches"),
     "nodes": (["--nodes", "2", "--set", "min-nodes=3"], "--nodes 2 is fewer than min-nodes = 3"),
     "app": (["--app", "/tmp"], "is not the fed-ist app"),
+    "engine": (["--on", "mine", "--engine", "inline"], "--engine inline simulates nodes"),
 }
 
 

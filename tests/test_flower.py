@@ -126,6 +126,20 @@ def test_a_second_identical_run_encodes_nothing_and_gives_the_same_bytes(first, 
         assert one == two, name
 
 
+def test_the_inline_engine_writes_the_same_files_byte_for_byte(first, place):
+    done = run(place, "inline", "--engine", "inline")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for name in ("rounds.csv", "ledger.csv", "model.safetensors"):
+        one, two = ((place / "results" / run / name).read_bytes() for run in ("first", "inline"))
+        assert one == two, name
+    summaries = [
+        json.loads((place / "results" / run / "summary.json").read_text())
+        for run in ("first", "inline")
+    ]
+    assert [s.pop("seconds") > 0 for s in summaries] == [True, True]
+    assert summaries[0] == summaries[1]
+
+
 def test_a_run_is_repeated_from_its_config_alone(first, place):
     done = fed_ist(
         "run", "--app", ROOT, "--preset", place / "results" / "first" / "config.toml",

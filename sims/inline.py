@@ -1,0 +1,38 @@
+"""`fed-ist run --engine inline`: a run within one process, without Flower's simulation and Ray.
+
+Strategies, ClientApp, messages and files are those of a run on Flower. Called by the `fed-ist`
+command with its options as one JSON object.
+"""
+
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from clients.app import app as client_app
+from fed_ist.config import Value, read_defaults
+from sims.local_grid import LocalGrid
+from sims.server_app import conduct
+
+
+@dataclass(frozen=True)
+class Request:
+    """overrides: of the app's run config. n_nodes: that are simulated."""
+
+    overrides: dict[str, Value]
+    n_nodes: int
+
+
+def main() -> int:
+    request = Request(**json.loads(sys.argv[1]))
+    node_ids = range(1, request.n_nodes + 1)
+    settings = read_defaults(Path("pyproject.toml")) | request.overrides
+    try:
+        conduct(settings, lambda config: LocalGrid(client_app, config, node_ids))
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
