@@ -35,8 +35,8 @@ class Subnet:
 
 def extract(params: Params, subnet: Subnet) -> Params:
     """The dense sub-MLP of a slice; copies, never views."""
-    # numpy lays columns picked by index out in Fortran order, and torch, which would keep that,
-    # multiplies such matrices with other roundings.
+    # numpy lays columns picked by index out in Fortran order, and products of such matrices are
+    # rounded otherwise than those of the same matrices after a journey.
     return {
         name: np.array(params[name][picked(axes, subnet)], order="C")
         for name, axes in param_axes(params).items()
