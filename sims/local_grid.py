@@ -46,8 +46,8 @@ class LocalGrid(Grid):
         return [self._answer(message) for message in messages]
 
     def _answer(self, message: Message) -> Message:
-        # Flower's is a digest as long, which a reply names; and the message is weighed.
-        message.metadata.__dict__["_message_id"] = f"{next(self._numbers):064x}"
+        # A reply names the message that it answers.
+        message.metadata.__dict__["_message_id"] = str(next(self._numbers))
         return self.app(message, self.contexts[message.metadata.dst_node_id])
 
     def set_run(self, run: Any) -> None:

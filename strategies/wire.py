@@ -9,6 +9,7 @@ from flwr.supercore.inflatable.inflatable_object import (
 from fed_ist.heads import Params
 
 LARGEST_ID = 2**64 - 1
+MESSAGE_ID = "0" * 64  # in a deployment a message's is a digest of its content, in hexadecimal
 
 
 def to_record(params: Params) -> ArrayRecord:
@@ -56,8 +57,9 @@ def weigh(message: Message) -> tuple[int, int]:
     objects these are, each with a request of its own).
 
     Equal objects, such as arrays of zeros, are one: an object's id is a digest of its content.
-    Flower draws the ids of runs, nodes and tasks at random, and small ones take a byte or two less.
-    Each is counted at its full width, so that two identical runs weigh the same.
+    Flower draws the ids of runs, nodes and tasks at random, and small ones take a byte or two less;
+    those of messages are shorter in a simulation. Each is counted at its full width, so that
+    identical runs weigh the same, simulated or not.
     """
     ids = message.metadata
     metadata = Metadata(
@@ -65,7 +67,7 @@ def weigh(message: Message) -> tuple[int, int]:
         message_id="",
         src_node_id=LARGEST_ID,
         dst_node_id=LARGEST_ID,
-        reply_to_message_id=ids.reply_to_message_id,
+        reply_to_message_id=MESSAGE_ID if ids.reply_to_message_id else "",
         group_id=ids.group_id,
         created_at=ids.created_at,
         ttl=ids.ttl,

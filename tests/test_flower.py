@@ -116,22 +116,27 @@ def test_the_ledger_agrees_with_rounds_summary_and_formula(first):
     assert all(row["asked"] == row["answered"] == "4" for row in rounds[1:])
 
 
+def require_same_files(place, *names):
+    """Two runs that are the same byte for byte, but for the order in which replies came."""
+    one, two = (place / "results" / name for name in names)
+    for file in ("rounds.csv", "model.safetensors"):
+        assert (one / file).read_bytes() == (two / file).read_bytes(), file
+    lines = [sorted((run / "ledger.csv").read_text().splitlines()) for run in (one, two)]
+    assert lines[0] == lines[1]
+
+
 def test_a_second_identical_run_encodes_nothing_and_gives_the_same_bytes(first, place):
     before = {path.name for path in (place / "cache").iterdir()}
     done = run(place, "second")
     assert done.returncode == 0
     assert {path.name for path in (place / "cache").iterdir()} == before
-    for name in ("rounds.csv", "ledger.csv", "model.safetensors"):
-        one, two = ((place / "results" / run / name).read_bytes() for run in ("first", "second"))
-        assert one == two, name
+    require_same_files(place, "first", "second")
 
 
 def test_the_inline_engine_writes_the_same_files_byte_for_byte(first, place):
     done = run(place, "inline", "--engine", "inline")
     assert done.returncode == 0, done.stdout + done.stderr
-    for name in ("rounds.csv", "ledger.csv", "model.safetensors"):
-        one, two = ((place / "results" / run / name).read_bytes() for run in ("first", "inline"))
-        assert one == two, name
+    require_same_files(place, "first", "inline")
     summaries = [
         json.loads((place / "results" / run / "summary.json").read_text())
         for run in ("first", "inline")
