@@ -1,6 +1,6 @@
 """What tests share: small data on disk and a small random encoder."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -28,7 +28,7 @@ def make_config(tmp_path: Path) -> Callable[..., RunConfig]:
 
 
 @pytest.fixture(scope="session")
-def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """48 images of four scene classes as root/<class>/<n>.jpg."""
     root = tmp_path_factory.mktemp("images")
     for name in list(SCENES)[:4]:
@@ -36,7 +36,9 @@ def image_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for i in range(12):
             pixels = draw_scene(name, generator(1, name, i))
             Image.fromarray(pixels).save(root / name / f"{i:02}.jpg", quality=90)
-    return root
+    drawn = sorted(root.rglob("*"))
+    yield root
+    assert sorted(root.rglob("*")) == drawn, "a test changed the folder that all tests share"
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,7 @@
 """Data sets by name and path, their splits, labels and partitions."""
 
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -219,15 +220,17 @@ def test_the_aerial_image_dataset_is_read():
     assert n_bytes > 1000
 
 
-def test_a_link_to_nothing_and_a_file_that_is_gone_are_passed_over(image_folder):
-    broken = image_folder / "forest" / "broken.png"
+def test_a_link_to_nothing_and_a_file_that_is_gone_are_passed_over(image_folder, tmp_path):
+    folder = tmp_path / "images"
+    shutil.copytree(image_folder, folder)
+    broken = folder / "forest" / "broken.png"
     broken.symlink_to("nowhere.png")
-    gone = image_folder / "forest" / "gone.png"
+    gone = folder / "forest" / "gone.png"
     Image.new("RGB", (9, 9)).save(gone)
-    source = folder_source(image_folder)
+    source = folder_source(folder)
     gone.unlink()
     skipped = []
     read = list(squares(source, 64, skipped.append))
     assert len(read) == len(source) - 2
     assert [str(path) in " ".join(skipped) for path in (broken, gone)] == [True, True]
-    assert folder_source(image_folder).signature != source.signature
+    assert folder_source(folder).signature != source.signature
