@@ -12,13 +12,14 @@ and (1, 2) of the second. Its sub-MLP has `fc1.weight[[0, 3]]`, `fc2.weight[[1, 
 `fc3.weight[:, [1, 2]]`. Weights between neurons of different groups rest in this round.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fed_ist.exact_sum import ExactSum
 from fed_ist.heads import Params, param_axes
 
 
@@ -38,38 +39,102 @@ def extract(params: Params, subnet: Subnet) -> Params:
     # numpy lays columns picked by index out in Fortran order, and products of such matrices are
     # rounded otherwise than those of the same matrices after a journey.
     return {
-        name: np.array(params[name][picked(axes, subnet)], order="C")
+        name: np.array(params[name][picked(axes, subnet, params[name].shape)], order="C")
         for name, axes in param_axes(params).items()
     }
 
 
-def merge(params: Params, returned: Sequence[tuple[Subnet, Params, int]]) -> Params:
-    """Write returned slices into a copy of the parameters, each weight as the mean of its replies.
+class Merger:
+    """Makes of slices, which it is given one by one and in any order, the next parameters.
 
-    returned: (subnet, its trained parameters, number of examples, by which the mean is weighted)
-    for each reply. What nobody returned keeps its value. Summed in float64, where a float32 times a
-    whole number below 2**29 is exact, so that a weight from a single reply is that reply's, bit for
-    bit.
+    Each weight becomes the mean of what came back for it, by number of examples; what nobody
+    returned keeps its value. A weight from a single reply is that reply's, bit for bit.
+
+    subnets: those that may come back. Where they are disjoint, which they need not be, each is
+    summed by itself, so that the memory this takes is that of the slices.
     """
-    merged: Params = {}
-    for name, axes in param_axes(params).items():
-        total = np.zeros(params[name].shape, dtype=np.float64)
-        weight = np.zeros(params[name].shape, dtype=np.float64)
-        for subnet, slice_, n_examples in returned:
-            where = picked(axes, subnet)
-            total[where] += slice_[name].astype(np.float64) * n_examples
-            weight[where] += n_examples
-        mean = total / np.maximum(weight, 1)
-        merged[name] = np.where(weight > 0, mean, params[name]).astype(np.float32)
-    return merged
+
+    def __init__(self, params: Params, subnets: Iterable[Subnet]) -> None:
+        self._params, self._axes = params, param_axes(params)
+        self._are_disjoint = are_disjoint(subnets)
+        self._blocks: dict[tuple[str, Subnet | None], _Block] = {}
+
+    def add(self, subnet: Subnet, slice_: Params, n_examples: int) -> None:
+        """A subnet, its trained parameters, and the number of examples they were trained on."""
+        for name, axes in self._axes.items():
+            is_dealt = any(axis is not None for axis in axes)
+            if is_dealt and not self._are_disjoint:
+                whole = self._params[name].shape
+                block = self._block(name, None, whole, whole)
+                block.add_at(picked(axes, subnet, whole), slice_[name], n_examples)
+            else:
+                block = self._block(name, subnet if is_dealt else None, slice_[name].shape, ())
+                block.add(slice_[name], n_examples)
+
+    def _block(
+        self, name: str, subnet: Subnet | None, shape: tuple[int, ...], weights: tuple[int, ...]
+    ) -> "_Block":
+        if (name, subnet) not in self._blocks:
+            self._blocks[name, subnet] = _Block(shape, weights)
+        return self._blocks[name, subnet]
+
+    def merged(self) -> Params:
+        """The parameters with all that came, new arrays."""
+        merged = {name: array.copy() for name, array in self._params.items()}
+        for (name, subnet), block in self._blocks.items():
+            array = merged[name]
+            where = ... if subnet is None else picked(self._axes[name], subnet, array.shape)
+            array[where] = block.mean(array[where])
+        return merged
 
 
-def picked(axes: tuple[str | None, ...], subnet: Subnet) -> Any:
-    """What picks a slice out of an array with these axes, in one step of indexing."""
-    rows = [slice(None) if axis is None else subnet.units[axis] for axis in axes]
-    if not any(axis is None for axis in axes):
+class _Block:
+    """A sum of slices, or of parts of one array of all slices, with the weight of each number."""
+
+    def __init__(self, shape: tuple[int, ...], weight_shape: tuple[int, ...]) -> None:
+        self._sum, self._weight = ExactSum(shape), np.zeros(weight_shape)
+
+    def add(self, values: NDArray[np.float32], n_examples: int) -> None:
+        self._sum.add(values, n_examples)
+        self._weight += n_examples
+
+    def add_at(self, where: Any, values: NDArray[np.float32], n_examples: int) -> None:
+        self._sum.add_at(where, values, n_examples)
+        self._weight[where] += n_examples
+
+    def mean(self, otherwise: NDArray[np.float32]) -> NDArray[np.float32]:
+        mean = (self._sum.total() / np.maximum(self._weight, 1)).astype(np.float32)
+        return np.where(self._weight > 0, mean, otherwise)
+
+
+def merge(params: Params, returned: Iterable[tuple[Subnet, Params, int]]) -> Params:
+    """A copy of the parameters with the slices of all replies, as of `Merger.add`."""
+    replies = list(returned)
+    merger = Merger(params, [subnet for subnet, _, _ in replies])
+    for subnet, slice_, n_examples in replies:
+        merger.add(subnet, slice_, n_examples)
+    return merger.merged()
+
+
+def are_disjoint(subnets: Iterable[Subnet]) -> bool:
+    """Whether no two of them, other than one with itself, have a neuron in common."""
+    units: dict[str, list[NDArray[np.int64]]] = {}
+    for subnet in dict.fromkeys(subnets):
+        for axis, rows in subnet.units.items():
+            units.setdefault(axis, []).append(rows)
+    together = [np.concatenate(rows) for rows in units.values()]
+    return all(len(np.unique(rows)) == len(rows) for rows in together)
+
+
+def picked(axes: tuple[str | None, ...], subnet: Subnet, shape: tuple[int, ...]) -> Any:
+    """What picks a slice out of an array with these axes and of this shape, in one indexing."""
+    rows = [
+        slice(None) if axis is None or len(subnet.units[axis]) == n else subnet.units[axis]
+        for axis, n in zip(axes, shape, strict=True)
+    ]
+    if not any(isinstance(index, slice) for index in rows):
         return np.ix_(*rows)
-    return tuple(rows)  # at most one axis is dealt here, so no two index arrays meet
+    return tuple(rows)  # at most one is an index array, so that no two meet
 
 
 def slice_bytes(

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_ist.heads import RUNNING, Params, param_axes
-from fed_ist.ist import Subnet, extract, picked
+from fed_ist.ist import Subnet, extract, merge, picked
 
 Returned = Sequence[tuple[Subnet, Params, int]]  # as of `ist.merge`
 
@@ -83,7 +83,7 @@ def trimmed_mean(params: Params, returned: Returned, share: float) -> Params:
     for name, axes in param_axes(params).items():
         values = np.full((len(returned), *params[name].shape), np.nan, dtype=np.float32)
         for row, (subnet, trained, _) in zip(values, returned, strict=True):
-            row[picked(axes, subnet)] = trained[name]
+            row[picked(axes, subnet, row.shape)] = trained[name]
         values.sort(axis=0)  # NaN, where a reply lacks a weight, comes last
         counts = np.isfinite(values).sum(axis=0)
         # 0.29 of 100 is more than 29 in floating point, and none of it must be left out twice.
@@ -94,6 +94,27 @@ def trimmed_mean(params: Params, returned: Returned, share: float) -> Params:
         mean = total / np.maximum(is_kept.sum(axis=0), 1)
         merged[name] = np.where(counts > 0, mean, params[name]).astype(np.float32)
     return merged
+
+
+class RobustMerger:
+    """As `ist.Merger`, by `clip_changes` (unless `clip_norm` is 0) and by `trimmed_mean` (unless
+    `trim_share` is None). Medians need all replies at once, so it keeps them.
+    """
+
+    def __init__(self, params: Params, clip_norm: float, trim_share: float | None) -> None:
+        self._params, self._clip_norm, self._trim_share = params, clip_norm, trim_share
+        self._returned: list[tuple[Subnet, Params, int]] = []
+
+    def add(self, subnet: Subnet, slice_: Params, n_examples: int) -> None:
+        self._returned.append((subnet, slice_, n_examples))
+
+    def merged(self) -> Params:
+        params, returned = self._params, self._returned
+        if self._clip_norm:
+            returned = list(clip_changes(params, returned, self._clip_norm))
+        if self._trim_share is None:
+            return merge(params, returned)
+        return trimmed_mean(params, returned, self._trim_share)
 
 
 def root_mean_square(arrays: Iterable[NDArray[np.floating[Any]]]) -> float:

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_ist.errors import InputError
+from fed_ist.exact_sum import ExactSum
 
 Floats = NDArray[np.floating[Any]]
 Linear = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -82,6 +83,31 @@ def add(a: Gram, b: Gram) -> Gram:
         raise ValueError(f"Sums {a.sums.shape} and {b.sums.shape} cannot be added.")
     gram, sums = a.gram.astype(np.float64) + b.gram, a.sums.astype(np.float64) + b.sums
     return Gram(gram, sums, a.noise + b.noise)
+
+
+class GramSum:
+    """Statistics of many nodes, added as they come: in any order the total is the same."""
+
+    def __init__(self) -> None:
+        self.n_terms = 0
+        self._parts: tuple[ExactSum, ExactSum] | None = None
+        self._noise = 0.0
+
+    def add(self, stats: Gram) -> None:
+        if self._parts is None:
+            self._parts = ExactSum(stats.gram.shape), ExactSum(stats.sums.shape)
+        gram, sums = self._parts
+        gram.add(stats.gram)
+        sums.add(stats.sums)
+        self._noise += stats.noise
+        self.n_terms += 1
+
+    def total(self) -> Gram:
+        """Their sum, float64. Raises `ValueError` for none."""
+        if self._parts is None:
+            raise ValueError("There are no statistics to sum.")
+        gram, sums = self._parts
+        return Gram(gram.total(), sums.total(), self._noise)
 
 
 def with_noise(stats: Gram, sigma: float, rng: np.random.Generator) -> Gram:

@@ -32,6 +32,7 @@ class LocalGrid(Grid):
             for i, node_id in enumerate(node_ids)
         }
         self._numbers = count()
+        self._asked: dict[str, Message] = {}
         # Flower sets these in the process of a ServerApp; messages cannot be made without.
         for name in ("_run_id", "_node_id", "_task_id"):
             if getattr(TaskIdentity, name) is None:
@@ -40,15 +41,25 @@ class LocalGrid(Grid):
     def get_node_ids(self) -> Iterable[int]:
         return list(self.contexts)
 
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        ids = []
+        for message in messages:
+            # A reply names the message that it answers.
+            message.metadata.__dict__["_message_id"] = message_id = str(next(self._numbers))
+            self._asked[message_id] = message
+            ids.append(message_id)
+        return ids
+
+    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
+        """The nodes work when they are asked for their replies, one after the other."""
+        for message_id in message_ids:
+            if message := self._asked.pop(message_id, None):
+                yield self.app(message, self.contexts[message.metadata.dst_node_id])
+
     def send_and_receive(
         self, messages: Iterable[Message], *, timeout: float | None = None
     ) -> Iterable[Message]:
-        return [self._answer(message) for message in messages]
-
-    def _answer(self, message: Message) -> Message:
-        # A reply names the message that it answers.
-        message.metadata.__dict__["_message_id"] = str(next(self._numbers))
-        return self.app(message, self.contexts[message.metadata.dst_node_id])
+        return list(self.pull_messages(self.push_messages(messages)))
 
     def set_run(self, run: Any) -> None:
         raise NotImplementedError
@@ -58,10 +69,4 @@ class LocalGrid(Grid):
         raise NotImplementedError
 
     def create_message(self, *args: Any, **kwargs: Any) -> Message:
-        raise NotImplementedError
-
-    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
-        raise NotImplementedError
-
-    def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
         raise NotImplementedError

@@ -14,7 +14,7 @@ from fed_ist.checkpoint import State, prefixed
 from fed_ist.codecs import decode, encode, shapes_of
 from fed_ist.heads import Params
 from fed_ist.rng import generator
-from fed_ist.statistics import Gram, add
+from fed_ist.statistics import Gram, GramSum, add
 from strategies.gathering import GatheringStrategy
 
 # Of a saved state: prefixes of arrays, and keys of values
@@ -115,10 +115,15 @@ class AnchoredStrategy(GatheringStrategy):
         """Ask nodes that sent no sums of this kind so far, and add what comes: whether any did."""
         counted = self._counted.setdefault(kind, set())
         new = [i for i in self.available(grid) if self.prepared[i].name not in counted]
-        found = self.collect_gram(grid, server_round, new, kind) if new else {}
-        for node_id, stats in found.items():
-            self._sums[kind] = add(self._sums[kind], stats) if kind in self._sums else stats
+        if not new:
+            return False
+        came = GramSum()
+        for node_id, stats in self.collect_gram(grid, server_round, new, kind):
+            came.add(stats)
             counted.add(self.prepared[node_id].name)
-        if found:
-            log(INFO, "Statistics of %d nodes added; %d in all", len(found), len(counted))
-        return bool(found)
+        if not came.n_terms:
+            return False
+        stats = came.total()
+        self._sums[kind] = add(self._sums[kind], stats) if kind in self._sums else stats
+        log(INFO, "Statistics of %d nodes added; %d in all", came.n_terms, len(counted))
+        return True

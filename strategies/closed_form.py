@@ -1,10 +1,7 @@
 """Methods without rounds: nodes send statistics of their embeddings once, the server solves."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import reduce
 
-import numpy as np
 from flwr.app import Message
 from flwr.serverapp import Grid
 
@@ -12,13 +9,14 @@ from fed_ist import protocol
 from fed_ist.anchors import BIAS, WEIGHT, solve_anchor, with_projection
 from fed_ist.capacity import MESSAGE_OVERHEAD_BYTES
 from fed_ist.errors import InputError
+from fed_ist.exact_sum import ExactSum
 from fed_ist.gaussians import Gaussians, sample_gaussians
 from fed_ist.heads import Params
 from fed_ist.possible import require_possible_gaussians
 from fed_ist.rng import generator
-from fed_ist.statistics import add, class_means
+from fed_ist.statistics import GramSum, class_means
 from fed_ist.training import Examples, local_training, train
-from strategies.gathering import Found, GatheringStrategy
+from strategies.gathering import GatheringStrategy
 from strategies.replies import read_arrays
 
 MOST_DRAWN = 2**18  # embeddings in a pass, lest the counts that nodes state fill the memory
@@ -32,14 +30,13 @@ class ClosedFormStrategy(GatheringStrategy):
     def num_rounds(self) -> int:
         return 0
 
-    def require(self, found: dict[int, Found]) -> Sequence[Found]:
-        """What nodes sent; raises `InputError` where it came from too few."""
-        if len(found) < self.config.min_nodes:
+    def require(self, n_nodes: int) -> None:
+        """Raise `InputError` where statistics came from so few nodes."""
+        if n_nodes < self.config.min_nodes:
             raise InputError(
-                f"min-nodes = {self.config.min_nodes}, but only {len(found)} nodes sent their "
+                f"min-nodes = {self.config.min_nodes}, but only {n_nodes} nodes sent their "
                 "statistics. The log above says what is wrong with the others."
             )
-        return list(found.values())
 
 
 @dataclass
@@ -51,8 +48,11 @@ class Fed3rStrategy(ClosedFormStrategy):
     def initial(self, params: Params, grid: Grid) -> Params:
         n_features = self.config.count_features(len(self.class_names))
         kind = protocol.RANDOM_GRAM if n_features else protocol.GRAM
-        found = self.require(self.collect_gram(grid, 0, self.available(grid), kind))
-        head = solve_anchor(reduce(add, found), self.config.anchor_scale)
+        found = GramSum()
+        for _, stats in self.collect_gram(grid, 0, self.available(grid), kind):
+            found.add(stats)
+        self.require(found.n_terms)
+        head = solve_anchor(found.total(), self.config.anchor_scale)
         return with_projection(head, self.embed_dim, n_features, self.config.seed)
 
 
@@ -61,9 +61,12 @@ class FedNcmStrategy(ClosedFormStrategy):
     """The nearest class mean of embeddings of length 1 (Legate et al. 2023)."""
 
     def initial(self, params: Params, grid: Grid) -> Params:
-        found = self.require(self.collect_class_sums(grid, 0, self.available(grid)))
-        sums = np.sum([sums.astype(np.float64) for sums in found], axis=0)
-        weight, bias = class_means(sums)
+        found, n_nodes = ExactSum((len(self.class_names), self.embed_dim + 1)), 0
+        for _, sums in self.collect_class_sums(grid, 0, self.available(grid)):
+            found.add(sums)
+            n_nodes += 1
+        self.require(n_nodes)
+        weight, bias = class_means(found.total())
         return {WEIGHT: weight, BIAS: bias}
 
 
@@ -91,7 +94,9 @@ class FedPftStrategy(ClosedFormStrategy):
             require_possible_gaussians(found, n_examples)
             return found
 
-        gaussians = self.require(self.collect(grid, 0, nodes, kind, read, n_bytes))
+        found = dict(self.collect(grid, 0, nodes, kind, read, n_bytes))
+        self.require(len(found))
+        gaussians = [found[node_id] for node_id in nodes if node_id in found]
         n_samples = min(MOST_DRAWN, int(sum(each.counts.sum() for each in gaussians)))
         seed = self.config.seed
 

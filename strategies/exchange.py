@@ -1,66 +1,94 @@
-"""Messages to nodes, and what came back: replies, and which nodes were not heard of.
+"""Messages to nodes, and what comes back: replies, and which nodes were not heard of.
 
 For a node that is away, Flower's SuperLink answers itself. That has crossed no link, and is no
 reply of the node's.
 """
 
+import math
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 from flwr.app import Message
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
-POLL_S = 3.0  # as Flower's own
+LEAST_POLL_S, MOST_POLL_S = 0.05, 3.0  # the latter is Flower's own
+POLLS = 20  # the pause between two is one part in so many of the time so far
+AT_ONCE = 32  # messages that are pushed or pulled in one go, lest all be in memory together
 PATIENCE_S = 60.0
+LAST_POLL_S = 0.1  # before messages expire; a simulation's SuperLink fails when asked for such
 UNAVAILABLE = (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE)
 
 
 @dataclass(frozen=True)
-class Heard:
-    """replies: of the nodes themselves. away: ids of nodes that have left, or that were not heard
-    of for a minute. silent: of the others that did not answer in time.
+class Missing:
+    """away: ids of nodes that have left, or that were not heard of for a minute. silent: of the
+    others that did not answer in time.
     """
 
-    replies: list[Message]
     away: list[int]
     silent: list[int]
 
 
-def exchange(grid: Grid, messages: Sequence[Message], timeout_s: float) -> Heard:
-    """Send messages, one a node, and wait for the replies.
+def exchange(
+    grid: Grid, messages: Iterable[Message], timeout_s: float
+) -> Generator[Message, None, Missing]:
+    """Send messages, one a node, and yield the nodes' replies as they come.
 
     On a link that loses much, heartbeats fail for a minute while a node is at work. So one that
     seems to be away is waited for as long again, for `PATIENCE_S` and within `timeout_s` at most.
     """
     begun_s = time.monotonic()
-    replies, away_ids = _part(grid.send_and_receive(messages, timeout=timeout_s))
-    now_s = time.monotonic()
-    until_s = min(now_s + min(now_s - begun_s, PATIENCE_S), begun_s + timeout_s)
-    waiting = set(away_ids)
-    while waiting and (left_s := until_s - time.monotonic()) > 0:
-        time.sleep(min(POLL_S, left_s))
-        late, _ = _part(grid.pull_messages(waiting))
-        replies += late
-        waiting -= {reply.metadata.reply_to_message_id for reply in late}
-    answered = {reply.metadata.src_node_id for reply in replies}
-    away: list[int] = []
-    silent: list[int] = []
-    for message in messages:
-        node_id = message.metadata.dst_node_id
-        if node_id not in answered:
-            (away if message.metadata.message_id in away_ids else silent).append(node_id)
-    return Heard(replies, away, silent)
+    asked, waiting, left_s = _push(grid, messages)
+    until_s = min(begun_s + timeout_s, time.monotonic() + left_s) - LAST_POLL_S
+    answered: set[int] = set()
+    away_ids: set[str] = set()
+    is_patient = False
+    while waiting:
+        for reply in _pull(grid, list(waiting)):
+            message_id = reply.metadata.reply_to_message_id
+            code = reply.error.code if reply.has_error() else None
+            if code == ErrorCode.NODE_UNAVAILABLE:
+                away_ids.add(message_id)
+                continue
+            waiting.pop(message_id, None)
+            if code not in UNAVAILABLE:
+                answered.add(reply.metadata.src_node_id)
+                yield reply
+        now_s = time.monotonic()
+        if not is_patient and waiting.keys() <= away_ids:
+            is_patient = True
+            until_s = min(until_s, now_s + min(now_s - begun_s, PATIENCE_S))
+        if not waiting or now_s >= until_s:
+            break
+        pause_s = min(MOST_POLL_S, max(LEAST_POLL_S, (now_s - begun_s) / POLLS))
+        time.sleep(min(pause_s, until_s - now_s))
+    missing = {i: node_id for i, node_id in asked.items() if node_id not in answered}
+    return Missing(
+        away=[node_id for i, node_id in missing.items() if i in away_ids],
+        silent=[node_id for i, node_id in missing.items() if i not in away_ids],
+    )
 
 
-def _part(found: Iterable[Message]) -> tuple[list[Message], set[str]]:
-    """(nodes' own replies, ids of the messages to nodes that are away)."""
-    replies, away_ids = [], set()
-    for reply in found:
-        code = reply.error.code if reply.has_error() else None
-        if code == ErrorCode.NODE_UNAVAILABLE:
-            away_ids.add(reply.metadata.reply_to_message_id)
-        elif code not in UNAVAILABLE:
-            replies.append(reply)
-    return replies, away_ids
+def _push(grid: Grid, messages: Iterable[Message]) -> tuple[dict[str, int], dict[str, None], float]:
+    """(nodes by the ids of their messages; the ids of those that the SuperLink has taken; seconds
+    until the first of them expires).
+    """
+    asked: dict[str, int] = {}
+    taken: dict[str, None] = {}  # in the order in which they were sent
+    expires_s = math.inf
+    left = iter(messages)
+    while part := list(islice(left, AT_ONCE)):
+        ids = set(grid.push_messages(part))
+        for message in part:
+            asked[message.metadata.message_id] = message.metadata.dst_node_id
+            expires_s = min(expires_s, message.metadata.created_at + message.metadata.ttl)
+        taken |= {message_id: None for message_id in asked if message_id in ids}
+    return asked, taken, expires_s - time.time()
+
+
+def _pull(grid: Grid, ids: Sequence[str]) -> Iterable[Message]:
+    for first in range(0, len(ids), AT_ONCE):
+        yield from grid.pull_messages(ids[first : first + AT_ONCE])

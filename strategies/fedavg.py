@@ -6,7 +6,6 @@ from fed_ist.checkpoint import State, prefixed
 from fed_ist.dealing import leading_units
 from fed_ist.heads import RUNNING, Params
 from fed_ist.ist import Subnet
-from fed_ist.robust import Returned
 from fed_ist.server_optimizers import ServerAdam, ServerMomentum
 from strategies.slices import Dealing, SliceStrategy
 
@@ -49,8 +48,7 @@ class FedAvgMStrategy(FedAvgStrategy):
         rate = self.config.server_learning_rate or 1.0
         return ServerMomentum(rate, self.config.server_momentum)
 
-    def combine(self, params: Params, returned: Returned) -> Params:
-        merged = super().combine(params, returned)
+    def step(self, params: Params, merged: Params) -> Params:
         stepped = self._optimizer.step(params, merged)
         # Batch norm's running moments are no gradients' work: momentum would carry them astray.
         return {name: merged[name] if name.endswith(RUNNING) else stepped[name] for name in params}

@@ -1,6 +1,6 @@
 """Statistics of the nodes' embeddings: asked for once, checked, and counted."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from logging import WARNING
 from typing import TypeVar
@@ -33,8 +33,8 @@ class GatheringStrategy(RoundStrategy):
         kind: str,
         read: Callable[[Message, int], Found],
         n_bytes: int,
-    ) -> dict[int, Found]:
-        """Statistics of the nodes' embeddings by node id; who sends none is left out.
+    ) -> Iterator[tuple[int, Found]]:
+        """Statistics of the nodes' embeddings with their node's id, as they come.
 
         read: gets them out of a reply of a node with so many images, or raises `RejectedError`.
         n_bytes: of a reply, at most.
@@ -49,25 +49,27 @@ class GatheringStrategy(RoundStrategy):
             raise InputError(f"{reason}, or do without statistics.")
         for message in messages:
             self._enter(server_round, "down", message)
-        found: dict[int, Found] = {}
-        for reply in self.hear(grid, messages, timeout_s).replies:
+        awaited = set(node_ids)
+        for reply in self.hear(grid, messages, timeout_s):
             node_id = reply.metadata.src_node_id
             try:
-                if node_id not in node_ids or node_id in found:
+                if node_id not in awaited:
                     raise RejectedError("it was not asked, or has answered before")
                 require_size(reply, self._enter(server_round, "up", reply), n_bytes)
                 n_examples = int(self.prepared[node_id].counts[protocol.NUM_EXAMPLES])
                 with rejecting():
-                    found[node_id] = read(reply, n_examples)
+                    found = read(reply, n_examples)
             except RejectedError as reason:
                 self.counts.rejected += 1
                 log(WARNING, "Statistics of node %d rejected: %s", node_id, reason)
-        return {node_id: found[node_id] for node_id in node_ids if node_id in found}
+            else:
+                awaited.remove(node_id)
+                yield node_id, found
 
     def collect_class_sums(
         self, grid: Grid, server_round: int, node_ids: Sequence[int]
-    ) -> dict[int, Floats]:
-        """Sums over a node's embeddings of each class, as of `statistics.class_sums`."""
+    ) -> Iterator[tuple[int, Floats]]:
+        """With a node's id, its sums of each class, as of `statistics.class_sums`."""
         codec = self.config.statistics_codec
         shapes = {protocol.CLASS_SUMS: (len(self.class_names), self.embed_dim + 1)}
 
@@ -83,8 +85,8 @@ class GatheringStrategy(RoundStrategy):
 
     def collect_gram(
         self, grid: Grid, server_round: int, node_ids: Sequence[int], kind: str
-    ) -> dict[int, Gram]:
-        """Sums over a node's embeddings, or over random features of them, by node id."""
+    ) -> Iterator[tuple[int, Gram]]:
+        """With a node's id, sums over its embeddings, or over random features of them."""
         codec, n_classes = self.config.statistics_codec, len(self.class_names)
         n_features = self.config.count_features(n_classes)
         width = (self.embed_dim if kind == protocol.GRAM else n_features) + 1

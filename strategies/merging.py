@@ -1,5 +1,6 @@
 """How what came back becomes the next classifier: by the mean, or by what a few cannot spoil."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from flwr.serverapp import Grid
@@ -7,8 +8,8 @@ from flwr.serverapp import Grid
 from fed_ist.config import GROUPED
 from fed_ist.errors import InputError
 from fed_ist.heads import Params
-from fed_ist.ist import merge
-from fed_ist.robust import Returned, clip_changes, trimmed_mean
+from fed_ist.ist import Merger, Subnet
+from fed_ist.robust import RobustMerger
 from strategies.paying import PayingStrategy
 
 LEAST_TRIMMED = 3  # values of a weight, of which the largest and the smallest are left out
@@ -18,13 +19,16 @@ LEAST_TRIMMED = 3  # values of a weight, of which the largest and the smallest a
 class MergingStrategy(PayingStrategy):
     """A strategy that merges slices as `aggregation` and `clip-norm` say."""
 
-    def combine(self, params: Params, returned: Returned) -> Params:
-        """The next classifier, of the slices that came back."""
-        if self.config.clip_norm:
-            returned = clip_changes(params, returned, self.config.clip_norm)
-        if self.config.aggregation == "trimmed-mean":
-            return trimmed_mean(params, returned, self.config.trim_share)
-        return merge(params, returned)
+    def merger(self, params: Params, subnets: Sequence[Subnet]) -> Merger | RobustMerger:
+        """What the slices that come back are given to."""
+        clip_norm, is_trimmed = self.config.clip_norm, self.config.aggregation == "trimmed-mean"
+        if not clip_norm and not is_trimmed:
+            return Merger(params, subnets)
+        return RobustMerger(params, clip_norm, self.config.trim_share if is_trimmed else None)
+
+    def step(self, params: Params, merged: Params) -> Params:
+        """The next classifier, of the present one and the mean of what came back."""
+        return merged
 
     def require_nodes(self, grid: Grid, server_round: int = 0) -> None:
         """Also raises `InputError` where there would be nothing to trim in any round."""

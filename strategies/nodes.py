@@ -1,7 +1,7 @@
 """Which nodes there are: wait for them, have them prepare, know them when they return."""
 
 import time
-from collections.abc import Container, Sequence
+from collections.abc import Container, Generator, Iterable
 from dataclasses import dataclass, field
 from logging import INFO, WARNING
 
@@ -14,7 +14,7 @@ from fed_ist.capacity import Device, explain_misfit, largest_slice, plan_workloa
 from fed_ist.checkpoint import State
 from fed_ist.errors import InputError
 from strategies.counting import CountingStrategy
-from strategies.exchange import Heard
+from strategies.exchange import Missing
 from strategies.replies import (
     RejectedError,
     read_capacity,
@@ -59,7 +59,7 @@ class NodeStrategy(CountingStrategy):
     prepared: dict[int, Prepared] = field(default_factory=dict)
     _capacities: dict[str, float] = field(default_factory=dict)  # by name, of a resumed run
     _passed_over: set[int] = field(default_factory=set)
-    _away: set[int] = field(default_factory=set)  # of the prepared
+    _away: set[int] = field(default_factory=set)
     _too_slow: set[str] = field(default_factory=set)
 
     def save(self) -> State:
@@ -72,10 +72,12 @@ class NodeStrategy(CountingStrategy):
         self.allowance.resume(self.ledger.bytes_of_node)
         self._capacities = dict(state.values[CAPACITIES])
 
-    def hear(self, grid: Grid, messages: Sequence[Message], timeout_s: float) -> Heard:
-        heard = super().hear(grid, messages, timeout_s)
-        self._away |= self.prepared.keys() & set(heard.away)
-        return heard
+    def hear(
+        self, grid: Grid, messages: Iterable[Message], timeout_s: float
+    ) -> Generator[Message, None, Missing]:
+        missing = yield from super().hear(grid, messages, timeout_s)
+        self._away |= set(missing.away)
+        return missing
 
     def prepare(self, grid: Grid, server_round: int) -> None:
         """Have every node that is not prepared yet pack and encode its images.
@@ -98,7 +100,7 @@ class NodeStrategy(CountingStrategy):
             raise InputError(f"{self.allowance.explain(needed, 'preparing a node')}.")
         self._passed_over |= set(new) - {message.metadata.dst_node_id for message in messages}
         heard = self.hear(grid, messages, timeout_s)
-        replies = {reply.metadata.src_node_id: reply for reply in heard.replies}
+        replies = {reply.metadata.src_node_id: reply for reply in heard}
         connected = set(grid.get_node_ids())
         for message in messages:
             node_id = message.metadata.dst_node_id
@@ -109,7 +111,7 @@ class NodeStrategy(CountingStrategy):
                 self.counts.rejected += 1
                 log(WARNING, "Node %d is asked again in the next round: %s", node_id, reason)
                 continue
-            if node_id not in self.prepared and node_id not in heard.away:
+            if node_id not in self.prepared and node_id not in self._away:
                 self._passed_over.add(node_id)
                 log(WARNING, "Node %d is passed over: it could not be prepared", node_id)
         for message in messages:  # entered only now, as the replies bring the nodes' names

@@ -8,6 +8,7 @@ from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord
 from flwr.common import log
 from flwr.serverapp import Grid
 
+from fed_ist import protocol
 from fed_ist.checkpoint import Checkpoint
 from fed_ist.heads import Params, init_params
 from fed_ist.rng import generator
@@ -76,20 +77,35 @@ class RoundStrategy(NodeStrategy):
 
     def _one_round(self, server_round: int, params: Params, grid: Grid) -> Params:
         """The classifier after a round; Flower's own loop cannot begin but with the first."""
-        messages = self.configure_train(server_round, to_record(params), ConfigRecord(), grid)
-        heard = self.hear(grid, list(messages), self.config.round_timeout_s)
-        merged, metrics = self.aggregate_train(server_round, heard.replies)
+        messages = self.ask(server_round, params, grid)
+        replies = self.hear(grid, messages, self.config.round_timeout_s)
+        merged, loss = self.take(server_round, replies)
         if merged is None:
             return params
-        log(INFO, "Round %d: %s", server_round, metrics)
-        return from_record(merged)
+        log(INFO, "Round %d: %s", server_round, {protocol.LOSS: loss})
+        return merged
+
+    def ask(self, server_round: int, params: Params, grid: Grid) -> Iterable[Message]:
+        """What a round sends, one message a node."""
+        return []
+
+    def take(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> tuple[Params | None, float | None]:
+        """What a round's replies make of the classifier, and their mean loss; None if nothing."""
+        return None, None
 
     def configure_train(
         self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
     ) -> Iterable[Message]:
-        return []
+        """`ask`, for Flower's own loop."""
+        return self.ask(server_round, from_record(arrays), grid)
 
     def aggregate_train(
         self, server_round: int, replies: Iterable[Message]
     ) -> tuple[ArrayRecord | None, MetricRecord | None]:
-        return None, None
+        """`take`, for Flower's own loop."""
+        params, loss = self.take(server_round, replies)
+        if params is None or loss is None:
+            return None, None
+        return to_record(params), MetricRecord({protocol.LOSS: loss})

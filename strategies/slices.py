@@ -5,6 +5,7 @@ rest stands here and in what it builds on. Flower's own `FedAvg` does not serve:
 payload to all, samples with the global random state, and accepts arrays of any shape.
 """
 
+import math
 from abc import abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,13 +13,13 @@ from logging import WARNING
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 from flwr.common import log
 from flwr.serverapp import Grid
 
 from fed_ist import protocol
 from fed_ist.anchors import split
-from fed_ist.codecs import encode, shapes_of
+from fed_ist.codecs import STEPS, encode, shapes_of
 from fed_ist.heads import Params, hidden_widths, layer_widths, multiply_adds
 from fed_ist.ist import Subnet, extract
 from fed_ist.rng import generator
@@ -33,7 +34,6 @@ from strategies.replies import (
     rejecting,
     require_size,
 )
-from strategies.wire import from_record, to_record
 
 
 @dataclass(frozen=True)
@@ -72,6 +72,7 @@ class SliceStrategy(MergingStrategy):
 
     _errands: dict[int, Errand] = field(default_factory=dict)
     _slice_ids: dict[int, str] = field(default_factory=dict)  # of what nodes got in this round
+    _encoded: dict[Subnet, tuple[bytes, str]] = field(default_factory=dict)  # in this round
     _params: Params = field(default_factory=dict)
 
     @abstractmethod
@@ -100,11 +101,9 @@ class SliceStrategy(MergingStrategy):
 
     # --- rounds ------------------------------------------------------------------------------
 
-    def configure_train(
-        self, server_round: int, arrays: ArrayRecord, config: ConfigRecord, grid: Grid
-    ) -> Iterable[Message]:
+    def ask(self, server_round: int, params: Params, grid: Grid) -> Iterable[Message]:
         """One message a node, each with its own slice."""
-        self._params, _ = split(from_record(arrays))
+        self._params, _ = split(params)
         self._errands = {}
         self.counts = RoundCounts()
         self.wait_for_nodes(grid, self.config.round_timeout_s)
@@ -124,26 +123,26 @@ class SliceStrategy(MergingStrategy):
         capacities = [self.affordable_share(server_round, node_id) for node_id in sampled]
         places = np.argsort(np.argsort(drawn)).tolist()
         subnets = self.deal(Dealing(widths, capacities, places, server_round, rng))
+        slices = {subnet: extract(self._params, subnet) for subnet in dict.fromkeys(subnets)}
         for i, node_id in enumerate(sampled):
             subnet = subnets[i % len(subnets)]
-            slice_ = extract(self._params, subnet)
-            if self.pays_for(server_round, node_id, shapes_of(slice_)):
+            if self.pays_for(server_round, node_id, shapes_of(slices[subnet])):
                 n_examples = int(self.prepared[node_id].counts[protocol.NUM_EXAMPLES])
-                self._errands[node_id] = Errand(subnet, capacities[i], slice_, n_examples)
+                self._errands[node_id] = Errand(subnet, capacities[i], slices[subnet], n_examples)
         self.counts.asked = len(self._errands)
-        return [
+        self._encoded = {}
+        # One after the other, so that they need not all be in memory.
+        return (
             self._message(server_round, i, node_id, widths)
             for i, node_id in enumerate(self._errands)
-        ]
+        )
 
     def _message(
         self, server_round: int, number: int, node_id: int, widths: Mapping[str, int]
     ) -> Message:
         """The errand of a node, the `number`-th of the round."""
-        errand, config = self._errands[node_id], self.config
-        rng = generator(config.seed, "down", server_round, number)
-        data = encode(errand.sent, config.down_codec, rng, config.zstd)
-        self._slice_ids[node_id] = protocol.slice_id(data, server_round)
+        errand = self._errands[node_id]
+        data, self._slice_ids[node_id] = self._encode(server_round, number, errand)
         task: dict[str, Any] = {
             protocol.ROUND: server_round,
             protocol.WIDTHS: layer_widths(errand.sent),
@@ -161,35 +160,45 @@ class SliceStrategy(MergingStrategy):
         self._enter(server_round, "down", message)
         return message
 
-    def aggregate_train(
+    def _encode(self, server_round: int, number: int, errand: Errand) -> tuple[bytes, str]:
+        """The slice as it travels, and its id. Where nothing is drawn, nodes share the bytes."""
+        config = self.config
+        if errand.subnet in self._encoded:
+            return self._encoded[errand.subnet]
+        rng = generator(config.seed, "down", server_round, number)
+        data = encode(errand.sent, config.down_codec, rng, config.zstd)
+        encoded = data, protocol.slice_id(data, server_round)
+        if config.down_codec not in STEPS:
+            self._encoded[errand.subnet] = encoded
+        return encoded
+
+    def take(
         self, server_round: int, replies: Iterable[Message]
-    ) -> tuple[ArrayRecord | None, MetricRecord | None]:
+    ) -> tuple[Params | None, float | None]:
         """Merge the replies that are fit; the others are logged, counted, and change nothing."""
-        accepted: dict[int, tuple[Subnet, Params, int]] = {}
+        merger = self.merger(self._params, [errand.subnet for errand in self._errands.values()])
         losses: dict[int, float] = {}
         for reply in replies:
             node_id = reply.metadata.src_node_id
             self.counts.answered += 1
             try:
-                if node_id not in self._errands or node_id in accepted:
+                if node_id not in self._errands or node_id in losses:
                     raise RejectedError("it was not asked, or has answered before")
                 errand, n_bytes = self._errands[node_id], self._enter(server_round, "up", reply)
                 require_size(reply, n_bytes, self.reply_bytes(shapes_of(errand.sent)))
-                trained, losses[node_id] = self._read(reply, errand, self._slice_ids[node_id])
-                accepted[node_id] = (errand.subnet, trained, errand.n_examples)
+                trained, loss = self._read(reply, errand, self._slice_ids[node_id])
+                merger.add(errand.subnet, trained, errand.n_examples)
+                losses[node_id] = loss
             except RejectedError as reason:
                 self.counts.rejected += 1
                 log(WARNING, "Reply of node %d rejected: %s", node_id, reason)
                 if isinstance(reason, UnpreparedError):
                     self.prepared.pop(node_id, None)
-        if not accepted:
+        if not losses:
             return None, None
-        # Replies come in any order; sums of floats do not forgive that.
-        order = [node_id for node_id in self._errands if node_id in accepted]
-        returned = [accepted[node_id] for node_id in order]
-        self._params = self.combine(self._params, returned)
-        loss = float(np.mean([losses[node_id] for node_id in order]))
-        return to_record(self.whole(self._params)), MetricRecord({protocol.LOSS: loss})
+        self._params = self.step(self._params, merger.merged())
+        loss = math.fsum(losses.values()) / len(losses)  # whatever order the replies came in
+        return self.whole(self._params), loss
 
     def _read(self, reply: Message, errand: Errand, slice_id: str) -> tuple[Params, float]:
         """The trained slice and its loss, if training can have made it."""

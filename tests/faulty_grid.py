@@ -5,7 +5,7 @@ from typing import Any
 from zlib import crc32
 
 import numpy as np
-from flwr.app import Array, Error, Message, Metadata, RecordDict
+from flwr.app import Array, Error, Message, Metadata
 from flwr.app.message import make_message
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 
@@ -21,7 +21,8 @@ Fault = Callable[[Message, Message], Message | None]  # a reply and what it repl
 
 class FaultyGrid(LocalGrid):
     """Records what is sent and received; `faults[node_id]` changes the reply of a node, or swallows
-    it by returning None, where the message is of the type that `faulty_type` names.
+    it by returning None (at once, as if the time were up), where the message is of the type that
+    `faulty_type` names.
     """
 
     def __init__(
@@ -37,26 +38,30 @@ class FaultyGrid(LocalGrid):
         self.sent: list[Message] = []
         self.received: list[Message] = []
 
-    def send_and_receive(
-        self, messages: Iterable[Message], *, timeout: float | None = None
-    ) -> Iterable[Message]:
-        replies = []
-        for message in messages:
-            self.sent.append(message)
-            node_id = message.metadata.dst_node_id
-            reply: Message | None = self.app(message, self.contexts[node_id])
-            if node_id in self.faults and message.metadata.message_type == self.faulty_type:
-                assert reply is not None
-                reply = self.faults[node_id](reply, message)
-            if reply is not None:
-                replies.append(reply)
-        self.received += replies
-        return replies
+    def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
+        messages = list(messages)
+        self.sent += messages
+        return super().push_messages(messages)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """Replies that come after all others: those in `late`."""
-        found, self.late = self.late, []
-        return found
+        """The replies, and after all others those in `late`."""
+        asked = {i: self._asked[i] for i in message_ids if i in self._asked}
+        if not asked:
+            found, self.late = self.late, []
+            yield from found
+        for honest in super().pull_messages(asked):
+            reply: Message | None = honest
+            message = asked[honest.metadata.reply_to_message_id]
+            node_id = message.metadata.dst_node_id
+            if node_id in self.faults and message.metadata.message_type == self.faulty_type:
+                reply = self.faults[node_id](honest, message)
+            if reply is None:
+                yield in_place_of(message, ErrorCode.MESSAGE_UNAVAILABLE)
+            else:
+                # By this the SuperLink has found it, whatever else is wrong with it.
+                reply.metadata.__dict__["_reply_to_message_id"] = message.metadata.message_id
+                self.received.append(reply)
+                yield reply
 
 
 def replace_array(
@@ -105,10 +110,6 @@ def replace_metric(name: str, value: int | float) -> Fault:
 
 
 def an_error(reply: Message, asked: Message) -> Message:
-    metadata = reply.metadata
-    asked = Message(
-        RecordDict(), dst_node_id=metadata.src_node_id, message_type=metadata.message_type
-    )
     return Message(Error(0, "out of memory"), reply_to=asked)
 
 
@@ -118,7 +119,11 @@ def silence(reply: Message, asked: Message) -> None:
 
 def away(reply: Message, asked: Message) -> Message:
     """What the SuperLink says in the place of a node that it has not heard of for a minute."""
-    asked.metadata.__dict__["_message_id"] = asked.object_id  # as it is when Flower has sent it
+    return in_place_of(asked, ErrorCode.NODE_UNAVAILABLE)
+
+
+def in_place_of(asked: Message, code: int) -> Message:
+    """What Flower answers itself, of a node that is away or a message that has expired."""
     metadata = Metadata(
         run_id=1,
         message_id="",
@@ -130,5 +135,4 @@ def away(reply: Message, asked: Message) -> Message:
         ttl=asked.metadata.ttl,
         message_type=asked.metadata.message_type,
     )
-    error = Error(ErrorCode.NODE_UNAVAILABLE, "Error: Node Unavailable")
-    return make_message(metadata=metadata, error=error)
+    return make_message(metadata=metadata, error=Error(code, "Error: unavailable"))

@@ -49,7 +49,6 @@ def test_a_node_that_seems_to_be_away_while_it_works_is_waited_for(federate):
 
     def late(reply, asked):
         gone = away(reply, asked)
-        reply.metadata.__dict__["_reply_to_message_id"] = asked.metadata.message_id
         federation.grid.late.append(reply)
         return gone
 

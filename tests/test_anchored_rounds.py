@@ -236,13 +236,13 @@ def test_bad_statistics_are_refused_and_asked_again_in_the_next_round(kind, fede
 def test_a_node_that_answers_twice_counts_once(federate):
     federation = federate(anchor_bytes=FEW)
     federation.prepare()
-    honest = federation.grid.send_and_receive
+    honest = federation.grid.pull_messages
 
-    def twice(messages, *, timeout=None):
-        replies = list(honest(messages, timeout=timeout))
+    def twice(message_ids):
+        replies = list(honest(message_ids))
         return [*replies, *replies[:1]]
 
-    federation.grid.send_and_receive = twice
+    federation.grid.pull_messages = twice
     doubled = federation.strategy.initial(federation.params, federation.grid)
     once = federate(anchor_bytes=FEW).begin().params
     assert all((doubled[name] == once[name]).all() for name in once)
@@ -343,7 +343,7 @@ def test_a_device_draws_noise_that_nobody_can_draw_again(federate, image_folder)
 def test_a_node_that_is_asked_again_has_no_new_noise_to_average_away(federate, image_folder):
     settings = {"node_config": {"data-path": str(image_folder)}, "statistics_noise": 0.5}
     federation = federate([5, 6], **settings).begin()
-    again = federation.strategy.collect_gram(federation.grid, 0, [5], protocol.GRAM)
+    again = dict(federation.strategy.collect_gram(federation.grid, 0, [5], protocol.GRAM))
     assert (again[5].gram == gram(federation, 5)).all()
 
 

@@ -5,10 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fed_ist.dealing import equal_shares, partition_units
+from fed_ist.dealing import equal_shares, leading_units, partition_units
 from fed_ist.errors import InputError
 from fed_ist.heads import init_params
-from fed_ist.ist import Subnet, extract, merge, slice_bytes
+from fed_ist.ist import Subnet, are_disjoint, extract, merge, slice_bytes
 from fed_ist.mlp import forward
 from fed_ist.training import LocalTraining, evaluate, train
 
@@ -132,6 +132,31 @@ def test_where_slices_overlap_each_weight_is_the_mean_of_what_came_back_for_it()
     assert merged["fc2.weight"][2, 1] == 5
     assert merged["fc2.weight"][2, 0] == whole["fc2.weight"][2, 0]
     assert (merged["fc3.bias"] == 2).all()
+
+
+@pytest.mark.parametrize("overlap", [False, True])
+@given(data=st.data(), seed=st.integers(0, 2**32))
+def test_replies_may_be_merged_in_any_order(overlap, data, seed):
+    rng, whole = np.random.default_rng(seed), params(9)
+    dealt = deal(widths(9), 3, rng)
+    dealt += [leading_units(widths(9), 0.5), leading_units(widths(9), 1.0)] if overlap else []
+    replies = [
+        (dealt[i % len(dealt)], other(extract(whole, dealt[i % len(dealt)]), i), 10**i)
+        for i in range(8)
+    ]
+    merged = merge(whole, replies)
+    again = merge(whole, data.draw(st.permutations(replies)))
+    assert all((merged[name] == again[name]).all() for name in whole)
+
+
+@given(data=st.data())
+def test_slices_of_one_neuron_in_common_are_not_disjoint(data):
+    subnets = deal(widths(9), 3, np.random.default_rng(data.draw(st.integers(0, 99))))
+    assert are_disjoint([*subnets, subnets[0]])  # more than once is no other slice
+    units = {axis: rows.copy() for axis, rows in subnets[0].units.items()}
+    axis = data.draw(st.sampled_from(sorted(units)))
+    units[axis][0] = subnets[1].units[axis][-1]
+    assert not are_disjoint([Subnet(units), *subnets[1:]])
 
 
 @given(weight=st.integers(1, 2**29 - 1), seed=st.integers(0, 2**32))

@@ -42,18 +42,20 @@ class CutGrid(FaultyGrid):
 
     cut_in, cut_late = 0, False
 
-    def send_and_receive(self, messages, *, timeout=None):
+    def push_messages(self, messages):
         messages = list(messages)
-        is_last = any(
+        self.is_last = any(
             m.metadata.message_type == "train" and m.metadata.group_id == str(self.cut_in)
             for m in messages
         )
-        if is_last and not self.cut_late:
+        if self.is_last and not self.cut_late:
             raise CutError
-        replies = super().send_and_receive(messages, timeout=timeout)
-        if is_last:
+        return super().push_messages(messages)
+
+    def pull_messages(self, message_ids):
+        yield from super().pull_messages(message_ids)
+        if self.is_last:
             raise CutError
-        return replies
 
 
 @pytest.fixture
@@ -210,11 +212,11 @@ def test_a_full_disk_of_the_server_ends_the_run_with_a_sentence_and_it_is_resume
     serve, small_disk
 ):
     class FillingGrid(CutGrid):
-        def send_and_receive(self, messages, *, timeout=None):
+        def push_messages(self, messages):
             messages = list(messages)
-            if messages and messages[0].metadata.group_id == "3":
+            if messages[0].metadata.group_id == "3":
                 fill(small_disk)
-            return super().send_and_receive(messages, timeout=timeout)
+            return super().push_messages(messages)
 
     whole = serve("whole")
     changes = {"results_dir": str(small_disk)}
