@@ -14,7 +14,7 @@ from fed_ist.cli_encoders import BandRange, Bands, bench, encoders
 from fed_ist.cli_experiments import experiments
 from fed_ist.cli_plan import plans
 from fed_ist.cli_reports import reports
-from fed_ist.cli_soak import soak_commands
+from fed_ist.cli_rounds import round_commands
 from fed_ist.cli_wire import wire_commands
 from fed_ist.errors import InputError
 
@@ -47,7 +47,7 @@ cli = typer.Typer(
 cli.add_typer(experiments)
 cli.add_typer(encoders)
 cli.add_typer(wire_commands)
-bench.add_typer(soak_commands)
+bench.add_typer(round_commands)
 cli.add_typer(plans)
 cli.add_typer(reports)
 cli.add_typer(deployment)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fed_ist.cli_numbers import whole_numbers
 from fed_ist.encoder_spec import BUNDLED_ENCODER
 from fed_ist.errors import InputError
 
@@ -260,7 +261,7 @@ def encode(
     from fed_ist.bench import encoding_speed, write_json
     from fed_ist.encoder_spec import EncoderSpec
 
-    sizes = _whole_numbers("--batch-size", batch_size)
+    sizes = whole_numbers("--batch-size", batch_size, least=0)
     precisions = [word.strip() for word in precision.split(",")]
     specs = [EncoderSpec(encoder, weights, pooling, precision=word) for word in precisions]
     found = []
@@ -280,13 +281,6 @@ def encode(
         )
     if out:
         write_json(out, found)
-
-
-def _whole_numbers(option: str, text: str) -> list[int]:
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isdigit() for word in words):
-        raise InputError(f"{option} '{text}' is not possible: give whole numbers, as in 0,128.")
-    return [int(word) for word in words]
 
 
 @bench.command()

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fed_ist.errors import InputError
+from fed_ist.cli_numbers import whole_numbers
 
 experiments = typer.Typer()
 
@@ -53,7 +53,7 @@ def compare(
 
     request = {
         "overrides": _overrides(dataset, test_dataset, setting or []),
-        "clients": _whole_numbers("--clients", clients),
+        "clients": whole_numbers("--clients", clients),
         "partitions": [name.strip() for name in partition.split(",")],
         "methods": [name.strip() for name in methods.split(";") if name.strip()],
         "n_seeds": seeds,
@@ -108,7 +108,7 @@ def paper(
         "overrides": _overrides(dataset, test_dataset, setting or []),
         "mask_ratios": parse_ratios(mask_ratio),
         "masks": parse_masks(masks),
-        "clients": sorted(set(_whole_numbers("--clients", clients))),
+        "clients": sorted(set(whole_numbers("--clients", clients))),
         "epochs": epochs,
         "n_seeds": seeds,
         "limit": limit,
@@ -124,13 +124,3 @@ def _overrides(dataset: str, test_dataset: str, settings: list[str]) -> dict[str
 
     chosen = dict(parse_setting(text) for text in settings)
     return dict(absolute_paths({"dataset": dataset, "test-dataset": test_dataset} | chosen))
-
-
-def _whole_numbers(option: str, text: str) -> list[int]:
-    try:
-        numbers = [int(word) for word in text.split(",")]
-    except ValueError:
-        numbers = []
-    if not numbers or min(numbers) < 1:
-        raise InputError(f"{option} '{text}' is not possible: give whole numbers, such as 4,16.")
-    return numbers

@@ -83,8 +83,10 @@ class Merger:
         merged = {name: array.copy() for name, array in self._params.items()}
         for (name, subnet), block in self._blocks.items():
             array = merged[name]
-            where = ... if subnet is None else picked(self._axes[name], subnet, array.shape)
-            array[where] = block.mean(array[where])
+            if subnet is None:
+                array[...] = block.mean(array)
+            else:
+                array[picked(self._axes[name], subnet, array.shape)] = block.mean()
         return merged
 
 
@@ -102,9 +104,10 @@ class _Block:
         self._sum.add_at(where, values, n_examples)
         self._weight[where] += n_examples
 
-    def mean(self, otherwise: NDArray[np.float32]) -> NDArray[np.float32]:
+    def mean(self, otherwise: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """float32; `otherwise` where nothing was added, None where there is no such place."""
         mean = (self._sum.total() / np.maximum(self._weight, 1)).astype(np.float32)
-        return np.where(self._weight > 0, mean, otherwise)
+        return mean if otherwise is None else np.where(self._weight > 0, mean, otherwise)
 
 
 def merge(params: Params, returned: Iterable[tuple[Subnet, Params, int]]) -> Params:

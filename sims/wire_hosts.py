@@ -41,6 +41,7 @@ def running(
     *,
     tls: bool,
     authenticated: bool = False,
+    connect_timeout_s: float = START_TIMEOUT_S,
 ) -> Iterator[Hosts]:
     """Start a SuperLink and a SuperNode for each node config; all are ended afterwards.
 
@@ -80,10 +81,10 @@ def running(
             command += ["--node-config", settings]
             own = environment | {"XDG_CACHE_HOME": str(folder / f"cache{node}")}
             nodes.append(SuperNode(within(wires.nodes[node], command), own))
-            nodes[-1].start()
             stack.callback(nodes[-1].cut_power)
-        for supernode in nodes:
-            supernode.wait_until_connected()
+        with ThreadPoolExecutor(len(nodes)) as pool:
+            for started in [pool.submit(node.restart, connect_timeout_s) for node in nodes]:
+                started.result()
         yield Hosts(server, nodes, environment)
 
 

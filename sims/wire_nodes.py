@@ -108,20 +108,25 @@ class SuperNode:
         if self.process is not None:
             end_family(self.process)
 
-    def restart(self) -> None:
-        """Start it again and again until the SuperLink takes it, as systemd does: for up to a
-        minute after a cut Flower takes it to be connected still, and refuses it.
-        """
-        deadline = time.monotonic() + START_TIMEOUT_S
-        while time.monotonic() < deadline:
-            self.start()
-            with suppress(InputError):
-                return self.wait_until_connected()
-        raise InputError("A SuperNode was not taken back.")
+    def restart(self, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Start it again and again until the SuperLink takes it, as systemd does.
 
-    def wait_until_connected(self) -> None:
-        """Raises `InputError` where it does not connect within `START_TIMEOUT_S`."""
-        deadline = time.monotonic() + START_TIMEOUT_S
+        For up to a minute after a cut Flower takes it to be connected still, and refuses it; and on
+        a bad link it gives up after some tries. Raises `InputError` after `timeout_s`.
+        """
+        deadline = time.monotonic() + timeout_s
+        while True:
+            self.start()
+            try:
+                return self.wait_until_connected(deadline - time.monotonic())
+            except InputError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(1)
+
+    def wait_until_connected(self, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Raises `InputError` where it does not connect in that time."""
+        deadline = time.monotonic() + timeout_s
         while not self.node_id:
             ended = self.process is None or self.process.poll() is not None
             if ended or time.monotonic() > deadline:

@@ -14,7 +14,7 @@ from flwr.app import Message
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
 
-LEAST_POLL_S, MOST_POLL_S = 0.05, 3.0  # the latter is Flower's own
+LEAST_POLL_S, MOST_POLL_S = 0.02, 3.0  # the latter is Flower's own
 POLLS = 20  # the pause between two is one part in so many of the time so far
 AT_ONCE = 32  # messages that are pushed or pulled in one go, lest all be in memory together
 PATIENCE_S = 60.0

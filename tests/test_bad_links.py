@@ -36,7 +36,14 @@ def test_a_run_completes(tmp_path, loss, latency_s, tls, timeout_s):
     with (
         wired(n_nodes, tun=True) as wires,
         slow(wires, link),
-        running(wires, tmp_path, configs, tls=tls, authenticated=tls) as hosts,
+        running(
+            wires,
+            tmp_path,
+            configs,
+            tls=tls,
+            authenticated=tls,
+            connect_timeout_s=timeout_s,
+        ) as hosts,
     ):
         process = start_run(wires, hosts, ROOT, "bad", settings)
         output, _ = process.communicate()

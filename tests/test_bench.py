@@ -2,12 +2,17 @@
 
 import json
 
+import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from fed_ist.bench import RATIOS, Overlap, encoding_speed, overlap, write_json
+from fed_ist.bench_history import keep_figures
+from fed_ist.cli import cli
 from fed_ist.datasets import open_all
 from fed_ist.encoder import create_encoder, images_in_step
 from fed_ist.encoder_spec import EncoderSpec
+from fed_ist.train_bench import FILES, OURS, PLAIN, PLAIN_1
 
 
 def test_every_case_is_measured_beside_timms_forward(tmp_path):
@@ -51,3 +56,41 @@ def test_peak_memory_is_of_the_case_not_of_what_came_before(precision):
     rows = list(encoding_speed([EncoderSpec(precision=precision)], [2], 0.01))
     peaks = [row.peak_mb for row in rows if row.peak_mb is not None]
     assert not peaks or max(peaks) - min(peaks) < 300
+
+
+def test_training_is_paced_against_torch_on_the_same_batches(tmp_path):
+    command = [
+        "bench",
+        "train",
+        "--width",
+        "16",
+        "--layers",
+        "1,2",
+        "--images",
+        "64",
+        "--batch-size",
+        "16",
+        "--out",
+    ]
+    done = CliRunner().invoke(cli, [*command, str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    report = json.loads((tmp_path / "train.json").read_text())
+    assert json.loads((tmp_path / "history.jsonl").read_text()) == report
+    assert [(case["hidden_layers"], case["way"]) for case in report["cases"]] == [
+        (layers, way) for layers in (1, 2) for way in (OURS, PLAIN, PLAIN_1, FILES)
+    ]
+    for case in report["cases"]:
+        assert case["epoch_s"] == pytest.approx(4 / case["steps_s"])
+        assert (case["difference"] is None) == (case["way"] == FILES)
+        assert (case["difference"] or 0) < 1e-5
+    fastest = max(case["against_torch"] for case in report["cases"] if "loop" in case["way"])
+    assert fastest == 1
+
+
+def test_each_run_of_a_benchmark_is_a_line_of_its_history(tmp_path):
+    for number in range(2):
+        keep_figures(tmp_path, "train", {"width": number}, [{"steps_s": 1.0}])
+    lines = [json.loads(line) for line in (tmp_path / "history.jsonl").read_text().splitlines()]
+    assert [line["settings"]["width"] for line in lines] == [0, 1]
+    assert json.loads((tmp_path / "train.json").read_text()) == lines[1]
+    assert lines[0]["versions"]["numpy"] == np.__version__

@@ -1,0 +1,134 @@
+"""The commands that measure rounds: what each costs, and whether many leave something behind.
+
+Everything heavy is imported where it is used.
+"""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fed_ist.cli_numbers import whole_numbers
+from fed_ist.errors import InputError
+
+round_commands = typer.Typer()
+
+OUT = Path("results/bench")
+Out = Annotated[Path, typer.Option(help="Folder for the figures as JSON, and of history.jsonl.")]
+App = Annotated[Path | None, typer.Option(help="The fed-ist checkout, if not the current folder.")]
+
+
+@round_commands.command("round")
+def round_(
+    nodes: Annotated[
+        str, typer.Option(help="Simulated nodes of each run, separated by commas.")
+    ] = "2,16,64,256,1024",
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each kind, after a first.")] = 5,
+    images: Annotated[int, typer.Option(min=1, help="Images that each node trains on.")] = 64,
+    hidden_dim: Annotated[int, typer.Option(min=1, help="Neurons of a hidden layer.")] = 1024,
+    hidden_layers: Annotated[int, typer.Option(min=1, help="Hidden layers.")] = 2,
+    local_steps: Annotated[int, typer.Option(min=1, help="Steps of a node in a round.")] = 20,
+    out: Out = OUT,
+    app: App = None,
+) -> None:
+    """What a round costs: seconds by part, against the same sums in one plain process.
+
+    Beside them, in the same run: empty rounds, rounds of Flower's own FedAvg on the same
+    classifier, and rounds of `--engine inline`. Embeddings are drawn at random. Figures are medians
+    over the rounds; history.jsonl gets a line from each call.
+
+    Example:
+
+      fed-ist bench round --nodes 16,64 --rounds 5
+    """
+    from fed_ist.launch import find_app, run_experiment
+    from fed_ist.paths import require_writable
+
+    counts = whole_numbers("--nodes", nodes)
+    if max(counts) > hidden_dim:
+        raise InputError(
+            f"--nodes '{nodes}' is not possible with --hidden-dim {hidden_dim}: each node needs a "
+            "neuron. Give fewer nodes, or a larger --hidden-dim."
+        )
+    require_writable(out.absolute(), "--out")
+    request = {
+        "n_nodes": counts,
+        "n_rounds": rounds,
+        "images": images,
+        "hidden_dim": hidden_dim,
+        "hidden_layers": hidden_layers,
+        "local_steps": local_steps,
+        "out": str(out.absolute()),
+    }
+    raise typer.Exit(run_experiment(find_app(app), "sims.round_bench", request))
+
+
+@round_commands.command()
+def train(
+    width: Annotated[int, typer.Option(min=1, help="Neurons of a slice's hidden layer.")] = 256,
+    layers: Annotated[str, typer.Option(help="Hidden layers, separated by commas.")] = "1,2",
+    images: Annotated[int, typer.Option(min=1, help="Embeddings that a node has.")] = 4096,
+    batch_size: Annotated[int, typer.Option(min=1, help="Embeddings in a step.")] = 64,
+    out: Out = OUT,
+) -> None:
+    """Steps a second of training a slice: as a node does it, and by plain torch loops.
+
+    One loop has the embeddings in memory, in torch's usual number of threads or in one; the other
+    reads each from a .pt file of its own, as the paper's notebooks do. "difference" is how far
+    weights after an epoch of the same batches are from ours, at most.
+    """
+    import tempfile
+
+    from fed_ist.bench_history import keep_figures
+    from fed_ist.paths import require_writable
+    from fed_ist.train_bench import training_pace
+
+    counts = whole_numbers("--layers", layers)
+    require_writable(out.absolute(), "--out")
+    settings = {"width": width, "layers": counts, "images": images, "batch_size": batch_size}
+    found = []
+    typer.echo(
+        f"{'layers':>6}  {'way':22}  {'steps/s':>8}  {'epoch s':>8}  against torch  difference"
+    )
+    with tempfile.TemporaryDirectory(prefix="fed-ist-train-") as folder:
+        for row in training_pace(width, counts, images, batch_size, Path(folder)):
+            found.append(vars(row))
+            difference = "-" if row.difference is None else f"{row.difference:.1e}"
+            typer.echo(
+                f"{row.hidden_layers:6}  {row.way:22}  {row.steps_s:8.0f}  {row.epoch_s:8.2f}  "
+                f"{row.against_torch:12.2f}x  {difference:>10}"
+            )
+    keep_figures(out, "train", settings, found)
+
+
+@round_commands.command()
+def soak(
+    nodes: Annotated[int, typer.Option(min=2, max=200, help="SuperNodes.")] = 8,
+    rounds: Annotated[int, typer.Option(min=5, help="Rounds of the run.")] = 500,
+    minutes: Annotated[
+        float, typer.Option(min=1, help="Ends then, with what it has; starting counts.")
+    ] = 240.0,
+    out: Annotated[Path, typer.Option(help="Folder for soak.json and soak.md.")] = Path("soak"),
+    app: App = None,
+) -> None:
+    """Whether many rounds take more and more memory, open files or disk.
+
+    A SuperLink with its database on disk and SuperNodes run on this machine, in short rounds. The
+    report compares rounds 40 to 60 with the last 20, process by process; it is written as the run
+    goes.
+
+    Example:
+
+      fed-ist bench soak --nodes 8 --rounds 500 --out soak
+    """
+    from fed_ist.launch import find_app, run_experiment
+    from fed_ist.paths import require_writable
+
+    require_writable(out.absolute(), "--out")
+    request = {
+        "n_nodes": nodes,
+        "n_rounds": rounds,
+        "minutes": minutes,
+        "out": str(out.absolute()),
+    }
+    raise typer.Exit(run_experiment(find_app(app), "sims.soak", request))

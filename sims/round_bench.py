@@ -1,0 +1,158 @@
+"""`fed-ist bench round`: what a round costs, by number of nodes, against what it must cost.
+
+For each number of nodes a run on Flower's simulation measures rounds of IST, empty rounds and
+rounds of Flower's own FedAvg, and, in the same process, the same rounds without Flower. Called by
+the `fed-ist` command with its options as one JSON object.
+"""
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from fed_ist.bench_history import keep_figures
+from fed_ist.config import Value, read_defaults, write_toml
+from fed_ist.errors import InputError
+from fed_ist.launch import flwr_run, simulation_superlink
+from sims.round_data import write_examples
+from sims.round_parts import PARTS
+
+TIMEOUT_S = 3600.0
+
+
+@dataclass(frozen=True)
+class Request:
+    """n_nodes: of each run. images: that each node has. out: a folder for round.json, and for
+    history.jsonl, which gets a line from each benchmark.
+    """
+
+    n_nodes: list[int]
+    n_rounds: int
+    images: int
+    hidden_dim: int
+    hidden_layers: int
+    local_steps: int
+    out: str
+
+
+def measure(request: Request) -> Iterator[dict[str, Any]]:
+    """Figures of each number of nodes: `nodes`, `cores`, `seconds`, `ratios`.
+
+    Raises `InputError` where a run fails.
+    """
+    for n_nodes in request.n_nodes:
+        with (
+            tempfile.TemporaryDirectory(prefix="fed-ist-round-data-") as name,
+            bench_app(Path.cwd()) as app,
+            simulation_superlink() as environment,
+        ):
+            folder = Path(name)
+            write_examples(folder, n_nodes * request.images)
+            settings: dict[str, Value] = {
+                "dataset": name,
+                "results-dir": name,
+                "name": "round.json",
+                "hidden-dim": request.hidden_dim,
+                "hidden-layers": request.hidden_layers,
+                "local-steps": request.local_steps,
+                "num-rounds": request.n_rounds + 1,
+                "min-nodes": n_nodes,
+                "round-timeout-s": TIMEOUT_S,
+                "prepare-timeout-s": TIMEOUT_S,
+            }
+            flwr_run(app, settings, environment, superlink="local", n_nodes=n_nodes)
+            try:
+                found: dict[str, Any] = json.loads((folder / "round.json").read_text())
+            except FileNotFoundError:
+                raise InputError(
+                    f"The run of {n_nodes} nodes failed; the log above says why."
+                ) from None
+            yield found | {"ratios": ratios(found["seconds"])}
+
+
+def ratios(seconds: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """Of rounds on Flower and without it, to what they must take, and to FedAvg's."""
+    whole, plain = seconds["flower"]["round"], seconds["plain"]["round"]
+    return {
+        "flower / (plain + empty)": whole / (plain + seconds["empty"]["round"]),
+        "flower / fedavg": whole / seconds["fedavg"]["round"],
+        "inline / plain": seconds["inline"]["round"] / plain,
+    }
+
+
+@contextmanager
+def bench_app(checkout: Path) -> Iterator[Path]:
+    """A folder that `flwr run` takes for an app: `sims.round_app` with a run's settings."""
+    settings = read_defaults(checkout / "pyproject.toml")
+    with tempfile.TemporaryDirectory(prefix="fed-ist-round-app-") as name:
+        folder = Path(name)
+        for module, component in (("round_server", "app"), ("round_node", "node")):
+            # Flower looks for the assignment in the text.
+            text = f"import sims.round_app\n\napp = sims.round_app.{component}\n"
+            (folder / f"{module}.py").write_text(text)
+        tables: dict[str, Mapping[str, Value]] = {
+            "project": {"name": "fed-ist-round", "version": "1.0.0", "license": "Apache-2.0"},
+            "tool.flwr.app": {"publisher": "fed-ist"},
+            "tool.flwr.app.components": {
+                "serverapp": "round_server:app",
+                "clientapp": "round_node:app",
+            },
+            "tool.flwr.app.config": settings,
+        }
+        text = "\n".join(f"[{table}]\n{write_toml(values)}" for table, values in tables.items())
+        (folder / "pyproject.toml").write_text(text)
+        yield folder
+
+
+def render(found: Sequence[Mapping[str, Any]]) -> str:
+    """Two tables in markdown: milliseconds of a round by part, and whole rounds side by side."""
+    lines = ["| nodes | " + " | ".join(f"{part} ms" for part in PARTS) + " | round ms |"]
+    lines.append("|---" * (len(PARTS) + 2) + "|")
+    for case in found:
+        parts = case["seconds"]["flower"]
+        cells = [f"{1000 * parts[key]:.0f}" for key in (*PARTS, "round")]
+        lines.append(f"| {case['nodes']} | " + " | ".join(cells) + " |")
+    ways = ("flower", "fedavg", "empty", "inline", "plain")
+    shares = list(found[0]["ratios"]) if found else []
+    lines += ["", "| nodes | " + " | ".join([*(f"{way} ms" for way in ways), *shares]) + " |"]
+    lines.append("|---" * (len(ways) + len(shares) + 1) + "|")
+    for case in found:
+        cells = [f"{1000 * case['seconds'][way]['round']:.0f}" for way in ways]
+        cells += [f"{case['ratios'][share]:.2f}" for share in shares]
+        lines.append(f"| {case['nodes']} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def write_report(request: Request, found: Sequence[Mapping[str, Any]]) -> None:
+    """round.json anew, and a line more in history.jsonl."""
+    settings = {key: value for key, value in asdict(request).items() if key != "out"}
+    keep_figures(Path(request.out), "round", settings, found)
+
+
+def main() -> int:
+    request = Request(**json.loads(sys.argv[1]))
+    found: list[dict[str, Any]] = []
+    try:
+        for case in tqdm(measure(request), total=len(request.n_nodes), unit="run"):
+            found.append(case)
+            print(render(found), flush=True)
+    except InputError as error:
+        print(f"fed-ist: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    finally:
+        if found:
+            write_report(request, found)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

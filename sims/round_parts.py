@@ -1,0 +1,175 @@
+"""Where the seconds of a round go: on Flower, and in one plain process that only does the sums."""
+
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from flwr.app import Message
+from flwr.serverapp import Grid
+
+from clients.work import train_slice
+from fed_ist import protocol
+from fed_ist.config import RunConfig
+from fed_ist.dealing import partition_units
+from fed_ist.heads import Params, hidden_widths, init_params
+from fed_ist.ist import Merger, Subnet, extract
+from fed_ist.ledger import Ledger
+from fed_ist.rng import generator
+from fed_ist.training import evaluate
+from sims.round_data import CLASS_NAMES, EMBED_DIM, N_CLASSES, part_of, read_examples
+from strategies.ist import IstStrategy
+from strategies.slices import Errand
+
+SLICING, SERIALISING, TRAINING = "slicing", "serialising", "training"
+MERGING, EVALUATION, FLOWER = "merging", "evaluation", "flower"
+PARTS = (SLICING, SERIALISING, TRAINING, MERGING, EVALUATION, FLOWER)
+
+Seconds = dict[str, float]
+
+
+class Stopwatch:
+    """Seconds by part. A part within another counts for itself alone."""
+
+    def __init__(self) -> None:
+        self.seconds: Seconds = defaultdict(float)
+        self._running: list[tuple[str, float]] = []
+
+    @contextmanager
+    def on(self, part: str) -> Iterator[None]:
+        self._stop()
+        self._running.append((part, time.perf_counter()))
+        try:
+            yield
+        finally:
+            self._stop()
+            self._running.pop()
+            if self._running:
+                self._running[-1] = (self._running[-1][0], time.perf_counter())
+
+    def _stop(self) -> None:
+        if self._running:
+            part, since = self._running[-1]
+            self.seconds[part] += time.perf_counter() - since
+
+    def take(self) -> Seconds:
+        """What was measured so far; from then on it starts anew."""
+        seconds, self.seconds = dict(self.seconds), defaultdict(float)
+        return seconds
+
+
+@dataclass
+class TimedIst(IstStrategy):
+    """IST whose server says what it spends its time on."""
+
+    watch: Stopwatch = field(default_factory=Stopwatch)
+
+    def ask(self, server_round: int, params: Params, grid: Grid) -> Iterable[Message]:
+        with self.watch.on(SLICING):
+            return super().ask(server_round, params, grid)
+
+    def _message(
+        self, server_round: int, number: int, node_id: int, widths: Mapping[str, int]
+    ) -> Message:
+        with self.watch.on(SERIALISING):
+            return super()._message(server_round, number, node_id, widths)
+
+    def _enter(self, server_round: int, direction: str, message: Message) -> int:
+        with self.watch.on(SERIALISING):
+            return super()._enter(server_round, direction, message)
+
+    def _read(self, reply: Message, errand: Errand, slice_id: str) -> tuple[Params, float]:
+        with self.watch.on(SERIALISING):
+            return super()._read(reply, errand, slice_id)
+
+    def merger(self, params: Params, subnets: Sequence[Subnet]) -> Any:
+        with self.watch.on(MERGING):
+            return TimedMerger(super().merger(params, subnets), self.watch)
+
+
+class TimedMerger:
+    """A merger, and the seconds that it takes."""
+
+    def __init__(self, merger: Any, watch: Stopwatch) -> None:
+        self._merger, self._watch = merger, watch
+
+    def add(self, subnet: Subnet, slice_: Params, n_examples: int) -> None:
+        with self._watch.on(MERGING):
+            self._merger.add(subnet, slice_, n_examples)
+
+    def merged(self) -> Params:
+        with self._watch.on(MERGING):
+            merged: Params = self._merger.merged()
+            return merged
+
+
+def timed_rounds(grid: Grid, config: RunConfig, folder: Path, n_cores: int) -> Seconds:
+    """Seconds of a round of IST over a grid, by part and as `round`: medians over the rounds.
+
+    n_cores: on which clients train at the same time, so that training is their seconds by that.
+    folder: for the ledger.
+    """
+    ledger = Ledger(folder / "ledger.csv")
+    strategy = TimedIst(config, CLASS_NAMES, EMBED_DIM, ledger)
+    strategy.require_nodes(grid)
+    rounds: list[Seconds] = []
+    last = time.perf_counter()
+
+    def record(server_round: int, params: Params) -> None:
+        nonlocal last
+        with strategy.watch.on(EVALUATION):
+            evaluate(params, *read_examples(Path(config.dataset), "test"))
+        now, seconds = time.perf_counter(), strategy.watch.take()
+        if server_round > 1:  # the first finds cold caches
+            seconds[TRAINING] = strategy.counts.compute_s / n_cores
+            seconds["round"] = now - last
+            rounds.append(seconds)
+        last = now
+
+    strategy.run(grid, record)
+    ledger.close()
+    found = {key: median(each.get(key, 0.0) for each in rounds) for key in (*PARTS, "round")}
+    found[FLOWER] = max(0.0, found["round"] - sum(found[part] for part in PARTS if part != FLOWER))
+    return found
+
+
+def plain_round(config: RunConfig, n_nodes: int) -> Seconds:
+    """The same sums in this process, one client after the other, without messages: the limit."""
+    folder, rng = Path(config.dataset), generator(config.seed, "round", 0)
+    params = initial_params(config)
+    rounds: list[Seconds] = []
+    for server_round in range(1, config.num_rounds + 1):
+        watch, began = Stopwatch(), time.perf_counter()
+        with watch.on(SLICING):
+            widths = hidden_widths(params)
+            subnets = partition_units(widths, [1 / n_nodes] * n_nodes, rng)
+            slices = [extract(params, subnet) for subnet in subnets]
+        merger = Merger(params, subnets)
+        for number, (subnet, slice_) in enumerate(zip(subnets, slices, strict=True)):
+            with watch.on(TRAINING):
+                examples = part_of(number, n_nodes, folder)
+                task = {protocol.ROUND: server_round, protocol.SCALE: 1 / subnet.share(widths)}
+                trained, _ = train_slice(slice_, {}, _always(examples), task, number, config)
+            with watch.on(MERGING):
+                merger.add(subnet, trained, len(examples[1]))
+        with watch.on(MERGING):
+            params = merger.merged()
+        with watch.on(EVALUATION):
+            evaluate(params, *read_examples(folder, "test"))
+        if server_round > 1:
+            rounds.append(watch.take() | {"round": time.perf_counter() - began})
+    return {key: median(each[key] for each in rounds) for key in rounds[0]}
+
+
+def initial_params(config: RunConfig) -> Params:
+    rng = generator(config.seed, "init")
+    width, layers = config.hidden_dim, config.hidden_layers
+    return init_params(EMBED_DIM, width, N_CLASSES, rng, layers, config.norm)
+
+
+def _always(examples: Any) -> Callable[[int], Any]:
+    return lambda _: examples

@@ -1,0 +1,109 @@
+"""`fed-ist bench round`: that its figures are of what they say, and its files."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from typer.testing import CliRunner
+
+from clients.app import create_app
+from fed_ist.cli import cli
+from sims.local_grid import LocalGrid
+from sims.round_bench import Request, bench_app, ratios, render, write_report
+from sims.round_data import DrawnData, part_of, write_examples
+from sims.round_parts import FLOWER, PARTS, Stopwatch, plain_round, timed_rounds
+
+SECONDS = {
+    "flower": dict.fromkeys(PARTS, 0.01) | {"round": 0.3},
+    "empty": {"round": 0.05},
+    "fedavg": {"round": 0.6},
+    "inline": {"round": 0.22},
+    "plain": {"round": 0.2},
+}
+
+
+def test_a_part_within_another_counts_for_itself_alone():
+    watch = Stopwatch()
+    with watch.on("outer"):
+        with watch.on("inner"):
+            time.sleep(0.05)
+        with watch.on("inner"):
+            time.sleep(0.05)
+    seconds = watch.take()
+    assert 0.1 <= seconds["inner"] < 0.2
+    assert seconds["outer"] < 0.05
+    assert watch.take() == {}
+
+
+def test_nodes_have_equal_parts_of_what_was_drawn_and_none_twice(tmp_path):
+    write_examples(tmp_path, 24)
+    parts = [part_of(number, 3, tmp_path) for number in range(3)]
+    assert [len(labels) for _, labels in parts] == [8, 8, 8]
+    assert len({row.tobytes() for values, _ in parts for row in values}) == 24
+
+
+@pytest.fixture
+def drawn(make_config, tmp_path):
+    write_examples(tmp_path, 8 * 16)
+    return make_config(dataset=str(tmp_path), hidden_dim=32, num_rounds=3, local_steps=2)
+
+
+def test_a_round_is_its_parts(drawn, tmp_path):
+    grid = LocalGrid(create_app(DrawnData()), drawn, range(1, 9))
+    found = timed_rounds(grid, drawn, tmp_path, 1)
+    assert all(found[part] > 0 for part in PARTS if part != FLOWER)
+    assert sum(found[part] for part in PARTS) == pytest.approx(found["round"], rel=0.5)
+    assert plain_round(drawn, 8)["round"] < found["round"]
+
+
+def test_ratios_of_a_worked_example():
+    found = ratios(SECONDS)
+    assert list(found.values()) == pytest.approx([0.3 / 0.25, 0.5, 1.1])
+
+
+def test_the_report_shows_milliseconds_and_ratios(tmp_path):
+    case = {"nodes": 4, "cores": 2, "seconds": SECONDS, "ratios": ratios(SECONDS)}
+    assert "| 4 | 300 | 600 | 50 | 220 | 200 | 1.20 | 0.50 | 1.10 |" in render([case])
+    write_report(Request([4], 1, 8, 32, 1, 1, str(tmp_path)), [case])
+    report = json.loads((tmp_path / "round.json").read_text())
+    assert report["cases"] == [case]
+    assert report["settings"]["n_nodes"] == [4]
+
+
+@pytest.mark.parametrize("nodes", ["0", "two", "2,,4", "2000"])
+def test_numbers_of_nodes_that_are_not_possible_are_one_sentence(nodes, tmp_path):
+    done = CliRunner().invoke(cli, ["bench", "round", "--nodes", nodes, "--out", str(tmp_path)])
+    assert done.exit_code != 0
+    assert f"--nodes '{nodes}' is not possible" in str(done.exception)
+
+
+def test_the_bench_app_has_the_settings_of_a_run():
+    with bench_app(ROOT) as app:
+        assert "mask-ratio" in (app / "pyproject.toml").read_text()
+
+
+@pytest.mark.flower
+def test_the_command_measures_rounds_on_flower_and_beside_it(tmp_path):
+    options = [
+        "--nodes",
+        "2",
+        "--rounds",
+        "2",
+        "--images",
+        "8",
+        "--hidden-dim",
+        "32",
+        "--local-steps",
+        "2",
+    ]
+    command = ["bench", "round", *options.split(" "), "--app", str(ROOT), "--out", str(tmp_path)]
+    done = CliRunner().invoke(cli, command)
+    assert done.exit_code == 0
+    (case,) = json.loads((tmp_path / "round.json").read_text())["cases"]
+    assert case["nodes"] == 2
+    rounds = {way: seconds["round"] for way, seconds in case["seconds"].items()}
+    assert set(rounds) == {"flower", "empty", "fedavg", "inline", "plain"}
+    assert all(np.isfinite(seconds) and seconds > 0 for seconds in rounds.values())
+    assert rounds["plain"] < rounds["inline"] < rounds["flower"]
