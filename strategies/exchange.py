@@ -38,15 +38,16 @@ def exchange(
     """Send messages, one a node, and yield the nodes' replies as they come.
 
     On a link that loses much, heartbeats fail for a minute while a node is at work. So one that
-    seems to be away is waited for as long again, for `PATIENCE_S` and within `timeout_s` at most.
+    seems to be away is waited for as long again as until then, though for `PATIENCE_S` and within
+    `timeout_s` at most; and if it is heard of meanwhile, like any other.
     """
     begun_s = time.monotonic()
     asked, waiting, left_s = _push(grid, messages)
     until_s = min(begun_s + timeout_s, time.monotonic() + left_s) - LAST_POLL_S
     answered: set[int] = set()
-    away_ids: set[str] = set()
-    is_patient = False
+    patient_until_s: dict[str, float] = {}  # by the messages to nodes that seem to be away
     while waiting:
+        away_ids = set()
         for reply in _pull(grid, list(waiting)):
             message_id = reply.metadata.reply_to_message_id
             code = reply.error.code if reply.has_error() else None
@@ -58,17 +59,18 @@ def exchange(
                 answered.add(reply.metadata.src_node_id)
                 yield reply
         now_s = time.monotonic()
-        if not is_patient and waiting.keys() <= away_ids:
-            is_patient = True
-            until_s = min(until_s, now_s + min(now_s - begun_s, PATIENCE_S))
-        if not waiting or now_s >= until_s:
+        last_s = now_s + min(now_s - begun_s, PATIENCE_S)
+        patient_until_s = {i: patient_until_s.get(i, last_s) for i in away_ids}
+        left_s = max((patient_until_s.get(i, until_s) for i in waiting), default=now_s) - now_s
+        left_s = min(left_s, until_s - now_s)
+        if left_s <= 0:
             break
         pause_s = min(MOST_POLL_S, max(LEAST_POLL_S, (now_s - begun_s) / POLLS))
-        time.sleep(min(pause_s, until_s - now_s))
+        time.sleep(min(pause_s, left_s))
     missing = {i: node_id for i, node_id in asked.items() if node_id not in answered}
     return Missing(
-        away=[node_id for i, node_id in missing.items() if i in away_ids],
-        silent=[node_id for i, node_id in missing.items() if i not in away_ids],
+        away=[node_id for i, node_id in missing.items() if i in patient_until_s],
+        silent=[node_id for i, node_id in missing.items() if i not in patient_until_s],
     )
 
 

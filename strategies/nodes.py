@@ -200,7 +200,16 @@ class NodeStrategy(CountingStrategy):
                 f"min-nodes = {wanted}, but only {len(list(grid.get_node_ids()))} nodes are "
                 "connected. Start more (fed-ist run --nodes N in a simulation) or lower min-nodes."
             )
+        deadline = time.monotonic() + self.config.prepare_timeout_s
+        seen = set(grid.get_node_ids())
         self.prepare(grid, server_round)
+        # One that was away when it was asked may return, as over a link that loses much.
+        while len(self.prepared) < wanted and time.monotonic() < deadline:
+            seen |= set(grid.get_node_ids())
+            if not seen - self._passed_over - set(self.prepared):
+                break
+            time.sleep(POLL_S)
+            self.prepare(grid, server_round)
         if len(self.prepared) < wanted:
             raise InputError(
                 f"min-nodes = {wanted}, but only {len(self.prepared)} nodes could prepare their "

@@ -57,6 +57,20 @@ def test_a_node_that_seems_to_be_away_while_it_works_is_waited_for(federate):
     assert counts(federation) == (3, 3, 0)
 
 
+def test_a_run_that_needs_a_node_that_is_away_waits_until_it_returns(federate):
+    federation = federate(min_nodes=3)
+    times_away = 2
+
+    def at_first(reply, asked):
+        nonlocal times_away
+        times_away -= 1
+        return away(reply, asked) if times_away >= 0 else reply
+
+    federation.grid.faulty_type, federation.grid.faults[NODE] = "query", at_first
+    federation.prepare()
+    assert len(federation.strategy.prepared) == 3
+
+
 def test_a_node_that_was_away_when_asked_to_prepare_is_asked_again(federate, caplog):
     federation = federate()
     federation.grid.faulty_type, federation.grid.faults[NODE] = "query", away
