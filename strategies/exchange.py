@@ -1,7 +1,7 @@
 """Messages to nodes, and what comes back: replies, and which nodes were not heard of.
 
-For a node that is away, Flower's SuperLink answers itself. That has crossed no link, and is no
-reply of the node's.
+For a node that is away, and for a message that has expired, Flower's SuperLink answers itself. That
+has crossed no link, and is no reply of the node's.
 """
 
 import math
@@ -45,32 +45,33 @@ def exchange(
     asked, waiting, left_s = _push(grid, messages)
     until_s = min(begun_s + timeout_s, time.monotonic() + left_s) - LAST_POLL_S
     answered: set[int] = set()
-    patient_until_s: dict[str, float] = {}  # by the messages to nodes that seem to be away
+    away: dict[str, float] = {}  # until when nodes that seem to be away are waited for
     while waiting:
-        away_ids = set()
-        for reply in _pull(grid, list(waiting)):
+        connected = set(grid.get_node_ids())
+        # Asked about a node that is away, the SuperLink would drop the message and the reply to it.
+        for reply in _pull(grid, [i for i in waiting if asked[i] in connected]):
             message_id = reply.metadata.reply_to_message_id
-            code = reply.error.code if reply.has_error() else None
-            if code == ErrorCode.NODE_UNAVAILABLE:
-                away_ids.add(message_id)
-                continue
             waiting.pop(message_id, None)
-            if code not in UNAVAILABLE:
+            code = reply.error.code if reply.has_error() else None
+            if code == ErrorCode.NODE_UNAVAILABLE:  # it has left in this very moment
+                away[message_id] = 0.0
+            elif code not in UNAVAILABLE:
                 answered.add(reply.metadata.src_node_id)
                 yield reply
         now_s = time.monotonic()
-        last_s = now_s + min(now_s - begun_s, PATIENCE_S)
-        patient_until_s = {i: patient_until_s.get(i, last_s) for i in away_ids}
-        left_s = max((patient_until_s.get(i, until_s) for i in waiting), default=now_s) - now_s
-        left_s = min(left_s, until_s - now_s)
-        if left_s <= 0:
+        for message_id in list(waiting):
+            if asked[message_id] in connected:
+                away.pop(message_id, None)
+            elif now_s >= away.setdefault(message_id, now_s + min(now_s - begun_s, PATIENCE_S)):
+                waiting.pop(message_id)
+        if not waiting or now_s >= until_s:
             break
         pause_s = min(MOST_POLL_S, max(LEAST_POLL_S, (now_s - begun_s) / POLLS))
-        time.sleep(min(pause_s, left_s))
+        time.sleep(min(pause_s, until_s - now_s))
     missing = {i: node_id for i, node_id in asked.items() if node_id not in answered}
     return Missing(
-        away=[node_id for i, node_id in missing.items() if i in patient_until_s],
-        silent=[node_id for i, node_id in missing.items() if i not in patient_until_s],
+        away=[node_id for i, node_id in missing.items() if i in away],
+        silent=[node_id for i, node_id in missing.items() if i not in away],
     )
 
 

@@ -34,10 +34,16 @@ class FaultyGrid(LocalGrid):
                 context.node_config = node_config
         self.faults: dict[int, Fault] = {}
         self.faulty_type = "train"
-        self.late: list[Message] = []
-        self.absent: dict[str, Message] = {}  # what is said of nodes that seem to be away
+        self.absent: dict[int, int] = {}  # how often nodes that answer then seem to be away
         self.sent: list[Message] = []
         self.received: list[Message] = []
+
+    def get_node_ids(self) -> Iterable[int]:
+        """Without those in `absent`, as often as it says, once they have been asked something."""
+        asked = {message.metadata.dst_node_id for message in self._asked.values()}
+        gone = {i for i, times in self.absent.items() if times and i in asked}
+        self.absent.update({i: self.absent[i] - 1 for i in gone})
+        return [i for i in super().get_node_ids() if i not in gone]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         messages = list(messages)
@@ -45,20 +51,13 @@ class FaultyGrid(LocalGrid):
         return super().push_messages(messages)
 
     def pull_messages(self, message_ids: Iterable[str]) -> Iterable[Message]:
-        """The replies, and after all others those in `late`."""
-        message_ids = list(message_ids)
         asked = {i: self._asked[i] for i in message_ids if i in self._asked}
-        if not asked:
-            found, self.late = self.late, []
-            yield from found or [self.absent[i] for i in message_ids if i in self.absent]
         for honest in super().pull_messages(asked):
             reply: Message | None = honest
             message = asked[honest.metadata.reply_to_message_id]
             node_id = message.metadata.dst_node_id
             if node_id in self.faults and message.metadata.message_type == self.faulty_type:
                 reply = self.faults[node_id](honest, message)
-            if reply is not None and reply.has_error():
-                self.absent[message.metadata.message_id] = reply
             if reply is None:
                 yield in_place_of(message, ErrorCode.MESSAGE_UNAVAILABLE)
             else:

@@ -46,15 +46,17 @@ def test_the_round_goes_on_without_a_node_that_is_not_heard_of(federate, caplog,
 
 def test_a_node_that_seems_to_be_away_while_it_works_is_waited_for(federate):
     federation = federate().prepare()
-
-    def late(reply, asked):
-        gone = away(reply, asked)
-        federation.grid.late.append(reply)
-        return gone
-
-    federation.grid.faults[NODE] = late
+    federation.grid.absent[NODE] = 1  # in the first look for replies; the others take a while
     federation.round(1)
     assert counts(federation) == (3, 3, 0)
+
+
+def test_a_node_that_stays_away_is_not_waited_for_until_the_time_is_up(federate, caplog):
+    federation = federate().prepare()
+    federation.grid.absent[NODE] = 10**6
+    federation.round(1)
+    assert counts(federation) == (3, 2, 0)
+    assert "Node 1 is away" in caplog.text
 
 
 def test_a_run_that_needs_a_node_that_is_away_waits_until_it_returns(federate):
