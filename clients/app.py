@@ -13,9 +13,10 @@ from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import Mod
 from numpy.typing import NDArray
 
-from clients.coding import array_record, arrays_of, coded, decoded
+from clients.coding import answer, array_record, decoded
 from clients.data import NodeData, OwnImages, texts
 from clients.device import declared_device, measured_device, require_known_keys
+from clients.mods import within
 from clients.node import identify
 from clients.privacy import private
 from clients.refusal import refusal
@@ -94,20 +95,20 @@ def create_app(data: NodeData, mods: Sequence[Mod] = ()) -> ClientApp:
 
         return _answer(message, work)
 
-    @app.train(mods=[coded, *mods, private])
+    @app.train()
     def train(message: Message, context: Context) -> Message:
-        """Train the slice in the message, plain arrays by now, on this node's embeddings."""
+        """Train the slice in the message on this node's embeddings."""
 
         def work() -> RecordDict:
             config, node = parse_config(context.run_config), identify(context)
-            task = _task(message)
-            sent = arrays_of(message)
-            fixed = _fixed(context, task, config)
-            passes = data.passes(context, node, config)
-            trained, scalars = train_slice(sent, fixed, passes, task, node.number, config)
-            return RecordDict(
-                {protocol.ARRAYS: array_record(trained), protocol.REPLY: ConfigRecord({**scalars})}
-            )
+
+            def learn(sent: Params, task: dict[str, Any]) -> tuple[Params, dict[str, Any]]:
+                fixed = _fixed(context, task, config)
+                passes = data.passes(context, node, config)
+                return train_slice(sent, fixed, passes, task, node.number, config)
+
+            around = [*mods, private] if config.dp_clip_norm else mods
+            return answer(message, context, config, within(around, learn, message, context))
 
         return _answer(message, work)
 

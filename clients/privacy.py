@@ -19,10 +19,8 @@ from fed_ist.rng import generator
 
 
 def private(message: Message, context: Context, call_next: ClientAppCallable) -> Message:
-    """A Flower mod for slices that are plain arrays; without `dp-clip-norm` it does nothing."""
+    """A Flower mod for slices that are plain arrays, of runs with a `dp-clip-norm`."""
     config = parse_config(context.run_config)
-    if not config.dp_clip_norm:
-        return call_next(message, context)
     server_round = int(message.content.config_records[protocol.TASK][protocol.ROUND])  # type: ignore[arg-type]
 
     def trained(message: Message, context: Context) -> Message:

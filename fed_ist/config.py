@@ -10,7 +10,7 @@ import json
 import tomllib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from fed_ist.anchors import ANCHORS
@@ -402,6 +402,18 @@ def parse_config(values: Mapping[str, object]) -> RunConfig:
     Raises `InputError` for an unknown or missing key, a value of the wrong type, or one that is not
     possible.
     """
+    # For each message nodes parse the same again. 1, 1.0 and True are equal, and not the same here.
+    if all(isinstance(value, str | int | float) for value in values.values()):
+        return _parse_once(tuple((key, type(value), value) for key, value in values.items()))
+    return _parse(values)
+
+
+@lru_cache(maxsize=8)
+def _parse_once(items: tuple[tuple[str, type, object], ...]) -> RunConfig:
+    return _parse({key: value for key, _, value in items})
+
+
+def _parse(values: Mapping[str, object]) -> RunConfig:
     kinds = {kebab(field.name): field.type for field in fields(RunConfig)}
     for key in values:
         if key not in kinds:

@@ -3,7 +3,8 @@
 from flwr.app import Context, Message
 from flwr.clientapp.typing import ClientAppCallable, Mod
 
-from clients.coding import array_record, arrays_of
+from clients.coding import array_record
+from clients.mods import slice_in
 from clients.node import identify
 from fed_ist import protocol
 
@@ -20,7 +21,7 @@ def flipping(n_attackers: int) -> Mod:
         reply = call_next(message, context)
         if identify(context).number >= n_attackers or reply.has_error():
             return reply
-        sent, learnt = arrays_of(message), arrays_of(reply)
+        sent, learnt = slice_in(message), slice_in(reply)
         harmful = {name: sent[name] - FACTOR * (learnt[name] - sent[name]) for name in sent}
         reply.content[protocol.ARRAYS] = array_record(harmful)
         return reply

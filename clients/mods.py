@@ -1,0 +1,47 @@
+"""Flower's mods around training: within them slice and answer are an `ArrayRecord` each."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from flwr.app import ConfigRecord, Context, Message, RecordDict
+from flwr.client.mod import make_ffn
+from flwr.clientapp.typing import Mod
+
+from clients.coding import Train, array_record, arrays_of
+from fed_ist import protocol
+from fed_ist.errors import InputError
+from fed_ist.heads import Params
+
+
+def within(mods: Sequence[Mod], train: Train, message: Message, context: Context) -> Train:
+    """Training as it comes out through mods, the first of which is the outermost.
+
+    message: with the metadata that they see. Without mods, nothing is made into records.
+    """
+    if not mods:
+        return train
+
+    def learn(plain: Message, context: Context) -> Message:
+        task = dict(plain.content.config_records[protocol.TASK])
+        trained, scalars = train(slice_in(plain), task)
+        content = RecordDict(
+            {protocol.ARRAYS: array_record(trained), protocol.REPLY: ConfigRecord({**scalars})}
+        )
+        return Message(content, reply_to=plain)
+
+    def through(sent: Params, task: dict[str, Any]) -> tuple[Params, dict[str, Any]]:
+        content = RecordDict(
+            {protocol.TASK: ConfigRecord(task), protocol.ARRAYS: array_record(sent)}
+        )
+        plain = Message(content=content, metadata=message.metadata)  # type: ignore[call-overload]
+        reply = make_ffn(learn, list(mods))(plain, context)
+        if reply.has_error():
+            raise InputError(reply.error.reason)
+        return slice_in(reply), dict(reply.content.config_records[protocol.REPLY])
+
+    return through
+
+
+def slice_in(message: Message) -> Params:
+    """The plain arrays in a message, as mods have it."""
+    return arrays_of(message.content.array_records[protocol.ARRAYS])
