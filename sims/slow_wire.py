@@ -16,7 +16,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ from sims.namespaces import MTU_BYTES, Wires, bring_up
 
 # What waits at each end, as in a modem: some seconds on a slow link.
 QUEUE_BYTES = 128_000
+WAYS = ("down", "up")
 # include/uapi/linux/if_tun.h and sched.h
 TUNSETIFF, IFF_TUN, IFF_NO_PI, CLONE_NEWNET = 0x400454CA, 0x0001, 0x1000, 0x40000000
 
@@ -53,8 +54,11 @@ class Lane:
 
 
 @contextmanager
-def slow(wires: Wires, link: Link) -> Iterator[None]:
-    """Join the namespaces of `wires` by wires like `link`, until the end."""
+def slow(wires: Wires, link: Link, spoiled: Sequence[str] = WAYS) -> Iterator[None]:
+    """Join the namespaces of `wires` by wires like `link`, until the end.
+
+    spoiled: the ways, of "down" and "up", on which there are latency and loss.
+    """
     if not Path("/dev/net/tun").exists():
         raise InputError("Shaping a link needs /dev/net/tun: load the kernel's module 'tun'.")
     request = {
@@ -63,8 +67,8 @@ def slow(wires: Wires, link: Link) -> Iterator[None]:
         "nodes": wires.nodes,
         "down_bps": link.down_bps,
         "up_bps": link.up_bps,
-        "latency_s": link.latency_s,
-        "loss": link.loss,
+        "latency_s": {way: link.latency_s * (way in spoiled) for way in WAYS},
+        "loss": {way: link.loss * (way in spoiled) for way in WAYS},
     }
     command = [sys.executable, "-m", "sims.slow_wire", json.dumps(request)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True) as process:
@@ -96,8 +100,7 @@ def main() -> None:
     latency_s, loss = request["latency_s"], request["loss"]
     for name, namespace in zip(request["names"], request["nodes"], strict=True):
         server, node = _open_tun(request["server"], name), _open_tun(namespace, name)
-        down = Lane(request["down_bps"], latency_s, loss)
-        up = Lane(request["up_bps"], latency_s, loss)
+        down, up = (Lane(request[f"{way}_bps"], latency_s[way], loss[way]) for way in WAYS)
         watch.register(server, selectors.EVENT_READ, (node, down))
         watch.register(node, selectors.EVENT_READ, (server, up))
     print("ready", flush=True)

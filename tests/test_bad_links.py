@@ -7,18 +7,18 @@ from test_wire_bench import needs_namespaces
 
 from fed_ist.links import Link
 from sims.namespaces import wired
-from sims.slow_wire import slow
+from sims.slow_wire import WAYS, slow
 from sims.wire_hosts import running, start_run
 
 pytestmark = [pytest.mark.flower, pytest.mark.slow, needs_namespaces]
 
 
 @pytest.mark.parametrize(
-    "loss, latency_s, tls, timeout_s",
-    [(0.05, 0.5, True, 300.0), (0.3, 2.0, False, 1200.0)],
-    ids=["TLS, 5% lost, 0.5 s", "as in a VPN, 30% lost, 2 s"],
+    "loss, latency_s, spoiled, tls, timeout_s",
+    [(0.05, 0.5, WAYS, True, 300.0), (0.3, 2.0, ("up",), False, 1200.0)],
+    ids=["TLS, 5% lost, 0.5 s each way", "as in a VPN, tc netem delay 2s loss 30%"],
 )
-def test_a_run_completes(tmp_path, loss, latency_s, tls, timeout_s):
+def test_a_run_completes(tmp_path, loss, latency_s, spoiled, tls, timeout_s):
     draw_field(tmp_path)
     n_nodes = 2
     configs = [{"name": str(i), "data-path": str(tmp_path / f"node{i}")} for i in range(n_nodes)]
@@ -35,7 +35,7 @@ def test_a_run_completes(tmp_path, loss, latency_s, tls, timeout_s):
     }
     with (
         wired(n_nodes, tun=True) as wires,
-        slow(wires, link),
+        slow(wires, link, spoiled),
         running(
             wires,
             tmp_path,
