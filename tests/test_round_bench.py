@@ -86,19 +86,8 @@ def test_the_bench_app_has_the_settings_of_a_run():
 
 @pytest.mark.flower
 def test_the_command_measures_rounds_on_flower_and_beside_it(tmp_path):
-    options = [
-        "--nodes",
-        "2",
-        "--rounds",
-        "2",
-        "--images",
-        "8",
-        "--hidden-dim",
-        "32",
-        "--local-steps",
-        "2",
-    ]
-    command = ["bench", "round", *options.split(" "), "--app", str(ROOT), "--out", str(tmp_path)]
+    options = ["--nodes=2", "--rounds=2", "--images=8", "--hidden-dim=32", "--local-steps=2"]
+    command = ["bench", "round", *options, "--app", str(ROOT), "--out", str(tmp_path)]
     done = CliRunner().invoke(cli, command)
     assert done.exit_code == 0
     (case,) = json.loads((tmp_path / "round.json").read_text())["cases"]
