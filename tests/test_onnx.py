@@ -2,7 +2,9 @@
 
 import json
 import re
+import shutil
 import sys
+from functools import cache
 
 import numpy as np
 import pytest
@@ -32,23 +34,33 @@ def run(path, patches, visible):
     return open_session(path).run(None, {"patches": patches, "visible": np.array(index)})[0]
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """Gives an encoder and its exported file; each is exported once, which takes long."""
+
+    @cache
+    def export(name):
+        encoder = create_encoder(SPECS[name])
+        path = tmp_path_factory.mktemp("onnx") / "encoder.onnx"
+        export_onnx(encoder.module, encoder.patch_bytes, path, False, encoder.facts)
+        return encoder, path
+
+    return export
+
+
 @pytest.mark.parametrize("name", SPECS)
-def test_onnx_runtime_gives_what_torch_gives_at_any_size(name, tmp_path):
-    encoder = create_encoder(SPECS[name])
-    path = tmp_path / "e.onnx"
-    export_onnx(encoder.module, encoder.patch_bytes, path, False, encoder.facts)
+def test_onnx_runtime_gives_what_torch_gives_at_any_size(name, exported):
+    encoder, path = exported(name)
     rng = np.random.default_rng(0)
     for n, k in ((1, 1), (3, 5), (2, 16)):
         patches = rng.integers(0, 256, (n, k, encoder.patch_bytes), dtype=np.uint8)
         visible = np.stack([np.sort(rng.permutation(16)[:k]) for _ in range(n)])
         assert np.abs(run(path, patches, visible) - encoder.encode(patches, visible)).max() < 2e-3
-    assert [file.name for file in tmp_path.iterdir()] == ["e.onnx"]
+    assert [file.name for file in path.parent.iterdir()] == ["encoder.onnx"]
 
 
-def test_the_file_says_how_images_become_patches(tmp_path):
-    encoder = create_encoder(EncoderSpec())
-    path = tmp_path / "e.onnx"
-    export_onnx(encoder.module, encoder.patch_bytes, path, False, encoder.facts)
+def test_the_file_says_how_images_become_patches(exported):
+    _, path = exported("bundled")
     facts = {p.key: p.value for p in onnx.load(str(path)).metadata_props}
     told = json.loads(facts["fed-ist"])
     assert "normalisation is inside" in told.pop("layout")
@@ -64,10 +76,9 @@ def test_the_file_says_how_images_become_patches(tmp_path):
     }
 
 
-def test_the_readmes_program_gives_the_encoders_embedding(tmp_path, monkeypatch, images):
-    encoder = create_encoder(EncoderSpec())
-    path = tmp_path / "encoder.onnx"
-    export_onnx(encoder.module, encoder.patch_bytes, path, False, encoder.facts)
+def test_the_readmes_program_gives_the_encoders_embedding(tmp_path, monkeypatch, images, exported):
+    encoder, path = exported("bundled")
+    shutil.copy(path, tmp_path)
     Image.fromarray(images[0]).save(tmp_path / "image.png")
     program = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
     monkeypatch.chdir(tmp_path)
@@ -78,10 +89,8 @@ def test_the_readmes_program_gives_the_encoders_embedding(tmp_path, monkeypatch,
     assert np.abs(names["embedding"] - expected).max() < 2e-3
 
 
-def test_int8_is_a_third_of_the_size_and_exported_once(tmp_path, monkeypatch):
-    encoder = create_encoder(EncoderSpec())
-    plain = tmp_path / "plain.onnx"
-    export_onnx(encoder.module, encoder.patch_bytes, plain, False, {})
+def test_int8_is_a_third_of_the_size_and_exported_once(tmp_path, monkeypatch, exported):
+    encoder, plain = exported("bundled")
     small = cached(tmp_path, "digest", encoder.module, encoder.patch_bytes, {})
     assert small.stat().st_size < plain.stat().st_size / 3
     monkeypatch.setattr("fed_ist.onnx_model.export_onnx", lambda *_: pytest.fail("again"))
