@@ -29,7 +29,7 @@ def slim_app(app: Path) -> Iterator[Path]:
             text = f"import {source}\n\napp = {source}.app\n"
             (folder / f"{module}.py").write_text(text)
         parts = {
-            "project": {key: project[key] for key in ("name", "version", "license")},
+            "project": {key: project[key] for key in ("name", "version", "description", "license")},
             "tool.flwr.app": {"publisher": flower["publisher"]},
             "tool.flwr.app.components": {"serverapp": f"{server}:app", "clientapp": f"{node}:app"},
             "tool.flwr.app.config": flower["config"],

@@ -100,7 +100,7 @@ def run(
     """
     from fed_ist.bundle import slim_app
     from fed_ist.config import parse_config, parse_setting, read_defaults, require_used
-    from fed_ist.launch import find_app, flwr_run, own_environment
+    from fed_ist.launch import find_app, flwr_run, own_environment, require_connection
     from fed_ist.paths import require_writable, results_dir
 
     folder = find_app(app)
@@ -116,6 +116,7 @@ def run(
     if on and engine is not Engine.FLOWER:
         raise InputError(f"--engine {engine} simulates nodes, and --on {on} has real ones.")
     if on:
+        require_connection(on)
         with slim_app(folder) as bundled:
             code = flwr_run(bundled, overrides, own_environment(), superlink=on, n_nodes=None)
         if not target.exists():
@@ -133,7 +134,10 @@ def run(
         require_writable(Path(config.cache_dir), "cache-dir")
         code = _simulate(folder, overrides, nodes, engine)
         if code == INTERRUPTED:
-            typer.echo(f"Interrupted; what the run wrote is in {target}", err=True)
+            wrote = (
+                f"what the run wrote is in {target}" if target.exists() else "nothing was written"
+            )
+            typer.echo(f"Interrupted; {wrote}", err=True)
             _say_how_to_resume(target)
             raise typer.Exit(code)
     _print_outcome(target, code)

@@ -75,7 +75,8 @@ def train(
 
     One loop has the embeddings in memory, in torch's usual number of threads or in one; the other
     reads each from a .pt file of its own, as the paper's notebooks do. "difference" is how far
-    weights after an epoch of the same batches are from ours, at most.
+    weights after an epoch of the same batches are from ours, at most; "against torch" compares with
+    the faster of the loops in memory.
     """
     import tempfile
 
@@ -99,6 +100,7 @@ def train(
                 f"{row.against_torch:12.2f}x  {difference:>10}"
             )
     keep_figures(out, "train", settings, found)
+    typer.echo(f"figures  {(out / 'train.json').resolve()}")
 
 
 @round_commands.command()

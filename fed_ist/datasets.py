@@ -165,8 +165,13 @@ def _open(
 
 
 def _part(source: ImageSource, split: str, seed: int, test_share: float) -> ImageSource:
-    rng = generator(seed, "hold-out")
-    return source.subset(hold_out(source.labels, rng, test_share)[split])
+    rows = hold_out(source.labels, generator(seed, "hold-out"), test_share)[split]
+    if not len(rows):  # of the test part, as each class keeps an image to train on
+        raise InputError(
+            "No class has more than one image, so none can be held out for the test. Use more "
+            "images, or name test images with test-dataset."
+        )
+    return source.subset(rows)
 
 
 def _split_paths(root: Path) -> dict[str, Path]:

@@ -57,6 +57,22 @@ def _is_app(folder: Path) -> bool:
     return "mask-ratio" in defaults
 
 
+def require_connection(name: str) -> None:
+    """Raise `InputError` where Flower's config has no connection of this name."""
+    home = Path(os.environ.get("FLWR_HOME") or Path.home() / ".flwr")
+    path = home / "config.toml"
+    try:
+        known = tomllib.loads(path.read_text()).get("superlink", {})
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise InputError(f"Flower's config '{path}' cannot be read: {error}.") from None
+    names = [key for key, value in known.items() if isinstance(value, dict)]
+    if name not in names:
+        raise InputError(
+            f"Flower's config '{path}' has no [superlink.{name}]. It has: "
+            f"{', '.join(names) or 'none'}. Add one with its address, or name another with --on."
+        )
+
+
 def own_environment() -> dict[str, str]:
     """This process's environment, with Flower as it should be, and the commands of its own Python
     found first.

@@ -122,6 +122,11 @@ def split_indices(
         ),
         "column": lambda: NaturalIdPartitioner(partition_by="by"),
     }
+    what = f"{len(labels)} images of {len(np.unique(labels))} classes"
+    if n_nodes > len(labels) and partitioner != "column":
+        raise InputError(
+            f"{what} cannot be parted among {n_nodes} nodes: use {len(labels)} nodes at most."
+        )
     try:
         parts = makers[partitioner]()
         # Images may come sorted by class; the IID partitioner takes every n-th of them as they lie.
@@ -129,8 +134,7 @@ def split_indices(
         found = [np.sort(np.array(parts.load_partition(i)["index"])) for i in range(n_nodes)]
     except Exception as error:  # the partitioners raise several kinds for impossible requests
         raise InputError(
-            f"{len(labels)} images of {len(np.unique(labels))} classes cannot be parted among "
-            f"{n_nodes} nodes by '{partitioner}': {root_cause(error)}"
+            f"{what} cannot be parted among {n_nodes} nodes by '{partitioner}': {root_cause(error)}"
         ) from error
     n_classes = len(np.unique(labels))
     n_given = len(np.unique(labels[np.concatenate(found)]))

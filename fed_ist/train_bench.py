@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from threadpoolctl import threadpool_limits
 from torch import nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
@@ -24,7 +25,7 @@ from fed_ist.training import Examples, LocalTraining, train
 EMBED_DIM, N_CLASSES = 192, 30
 ROUNDS = 3
 FILES_AT_MOST = 2048
-OURS = "fed-ist"
+OURS, OURS_1 = "fed-ist", "fed-ist, 1 thread"
 PLAIN, PLAIN_1, FILES = "torch loop", "torch loop, 1 thread", "torch, a file an item"
 
 
@@ -61,7 +62,8 @@ def training_pace(
     for n_layers in layers:
         params = init_params(EMBED_DIM, width, N_CLASSES, rng, n_layers)
         ways: Mapping[str, tuple[int, Callable[[], Params]]] = {
-            OURS: (n_examples, partial(ours, params, (mapped, y), how)),
+            OURS: (n_examples, partial(ours, params, (mapped, y), how, None)),
+            OURS_1: (n_examples, partial(ours, params, (mapped, y), how, 1)),
             PLAIN: (n_examples, partial(plain_loop, params, (x, y), how, usual)),
             PLAIN_1: (n_examples, partial(plain_loop, params, (x, y), how, 1)),
             FILES: (len(items), partial(from_files, params, items, how, usual)),
@@ -107,8 +109,10 @@ def _difference(one: Params, other: Params) -> float:
     return max(float(np.abs(one[name] - other[name]).max()) for name in one)
 
 
-def ours(params: Params, examples: Examples, how: LocalTraining) -> Params:
-    trained, _ = train(params, lambda _: examples, how, 1.0, generator(0, "order"))
+def ours(params: Params, examples: Examples, how: LocalTraining, n_threads: int | None) -> Params:
+    """As a node does it; in numpy's usual number of threads for None."""
+    with threadpool_limits(n_threads):
+        trained, _ = train(params, lambda _: examples, how, 1.0, generator(0, "order"))
     return trained
 
 

@@ -105,7 +105,9 @@ def train(
         n_classes = params[f"fc{count_layers(params)}.bias"].size
         shift, weights = _skew(examples(0)[1], n_classes, how.label_skew)
     losses = []
-    with np.errstate(over="ignore", invalid="ignore"):  # who asked for it sees what diverged
+    # Who asked for it sees what diverged. And of matmul, which divides nothing, numpy says on some
+    # ARM processors that it has divided by zero.
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for x, y, offset in _batches(examples, how, rng, fixed or {}):
             level = levels[int(rng.integers(len(levels)))] if len(levels) > 1 else levels[0]
             used, into = trained, gradients

@@ -97,7 +97,12 @@ def bench_app(checkout: Path) -> Iterator[Path]:
             text = f"import sims.round_app\n\napp = sims.round_app.{component}\n"
             (folder / f"{module}.py").write_text(text)
         tables: dict[str, Mapping[str, Value]] = {
-            "project": {"name": "fed-ist-round", "version": "1.0.0", "license": "Apache-2.0"},
+            "project": {
+                "name": "fed-ist-round",
+                "version": "1.0.0",
+                "description": "Rounds to be measured",
+                "license": "Apache-2.0",
+            },
             "tool.flwr.app": {"publisher": "fed-ist"},
             "tool.flwr.app.components": {
                 "serverapp": "round_server:app",
@@ -151,6 +156,7 @@ def main() -> int:
     finally:
         if found:
             write_report(request, found)
+            print(f"figures  {Path(request.out, 'round.json')}")
     return 0
 
 
