@@ -88,13 +88,13 @@ def open_images(node: Node, config: RunConfig) -> ImageSource:
             "This node has no images. Start its SuperNode with "
             "--node-config \"data-path='/absolute/path'\" to a folder of <class>/<image>."
         )
-    # Only a node that reads a table or draws a partition pays for these imports.
-    from fed_ist.datasets import open_split
+    # Only a node that draws a partition pays for this import.
     from fed_ist.partitions import partition
 
-    source = open_split(config, "train")
+    path = Path(config.dataset)
+    is_table = path.suffix == ".parquet" and path.is_file()
     return partition(
-        source,
+        _open_once(config, path.stat().st_mtime_ns) if is_table else _open(config),
         config.partitioner,
         node.n_nodes,
         node.number,
@@ -103,6 +103,21 @@ def open_images(node: Node, config: RunConfig) -> ImageSource:
         column=config.partition_column,
         seed=config.seed,
     )
+
+
+def _open(config: RunConfig) -> ImageSource:
+    from fed_ist.datasets import open_split
+
+    return open_split(config, "train")
+
+
+@lru_cache(maxsize=1)
+def _open_once(config: RunConfig, changed_ns: int) -> ImageSource:
+    """A table that many simulated nodes read: to open a large one takes a second.
+
+    changed_ns: when its file was changed, lest it be read as it was before.
+    """
+    return _open(config)
 
 
 def embed_images(
