@@ -13,7 +13,7 @@ from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import Mod
 from numpy.typing import NDArray
 
-from clients.coding import answer, array_record, decoded
+from clients.coding import answer, array_record, decoded, task_of
 from clients.data import NodeData, OwnImages, texts
 from clients.device import declared_device, measured_device, require_known_keys
 from clients.mods import within
@@ -45,7 +45,7 @@ def create_app(data: NodeData, mods: Sequence[Mod] = ()) -> ClientApp:
 
         def work() -> RecordDict:
             config, node = parse_config(context.run_config), identify(context)
-            task = _task(message)
+            task = task_of(message)
             _require_same_protocol(task)
             names = texts(task[protocol.CLASS_NAMES])
             require_known_keys(context.node_config)
@@ -76,7 +76,7 @@ def create_app(data: NodeData, mods: Sequence[Mod] = ()) -> ClientApp:
 
         def work() -> RecordDict:
             config, node = parse_config(context.run_config), identify(context)
-            task = _task(message)
+            task = task_of(message)
             kind = str(task[protocol.STATISTICS])
             # Noise that the server could draw again would hide nothing; a simulation hides nothing.
             noise = np.random.default_rng()
@@ -180,7 +180,3 @@ def _capacity(value: object) -> float:
     if not isinstance(value, int | float) or not 0 < value <= 1:
         raise InputError(f"capacity = {value!r} is not possible: give a number in (0, 1].")
     return float(value)
-
-
-def _task(message: Message) -> dict[str, Any]:
-    return dict(message.content.config_records[protocol.TASK])

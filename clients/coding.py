@@ -24,7 +24,7 @@ def answer(message: Message, context: Context, config: RunConfig, train: Train) 
 
     Raises `InputError` for a slice that cannot be read, or an answer that cannot be sent.
     """
-    task: dict[str, Any] = dict(message.content.config_records[protocol.TASK])
+    task = task_of(message)
     data = task.pop(protocol.SLICE)
     shapes = param_shapes([int(width) for width in task[protocol.WIDTHS]], config.norm)
     sent = decoded({protocol.SLICE: data}, protocol.SLICE, config.down_codec, shapes)
@@ -60,6 +60,10 @@ def decoded(record: Mapping[str, Any], name: str, codec: str, shapes: Shapes) ->
         return decode(record[name], codec, shapes)
     except ValueError as error:
         raise InputError(f"The {name} that came cannot be read: {error}.") from None
+
+
+def task_of(message: Message) -> dict[str, Any]:
+    return dict(message.content.config_records[protocol.TASK])
 
 
 def array_record(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:

@@ -7,7 +7,7 @@ from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.client.mod import make_ffn
 from flwr.clientapp.typing import Mod
 
-from clients.coding import Train, array_record, arrays_of
+from clients.coding import Train, array_record, arrays_of, task_of
 from fed_ist import protocol
 from fed_ist.errors import InputError
 from fed_ist.heads import Params
@@ -22,8 +22,7 @@ def within(mods: Sequence[Mod], train: Train, message: Message, context: Context
         return train
 
     def learn(plain: Message, context: Context) -> Message:
-        task = dict(plain.content.config_records[protocol.TASK])
-        trained, scalars = train(slice_in(plain), task)
+        trained, scalars = train(slice_in(plain), task_of(plain))
         content = RecordDict(
             {protocol.ARRAYS: array_record(trained), protocol.REPLY: ConfigRecord({**scalars})}
         )

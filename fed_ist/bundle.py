@@ -6,27 +6,29 @@ than many a run sends in slices; yet each device has them installed, with the en
 
 import tempfile
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 from fed_ist.config import write_toml
 
-COMPONENTS = {"fed_ist_server": "sims.server_app", "fed_ist_node": "clients.app"}
+# Modules of the bundle, of the server and of nodes -> where their app is.
+COMPONENTS = {"fed_ist_server": "sims.server_app:app", "fed_ist_node": "clients.app:app"}
 
 
 @contextmanager
-def slim_app(app: Path) -> Iterator[Path]:
+def slim_app(app: Path, components: Mapping[str, str] = COMPONENTS) -> Iterator[Path]:
     """A folder that `flwr run` takes for the app; its two modules import the installed one."""
     with (app / "pyproject.toml").open("rb") as file:
         settings = tomllib.load(file)
     project, flower = settings["project"], settings["tool"]["flwr"]["app"]
-    server, node = COMPONENTS
+    server, node = components
     with tempfile.TemporaryDirectory(prefix="fed-ist-bundle-") as name:
         folder = Path(name)
-        for module, source in COMPONENTS.items():
+        for module, place in components.items():
+            source, name = place.split(":")
             # Flower looks for the assignment in the text.
-            text = f"import {source}\n\napp = {source}.app\n"
+            text = f"import {source}\n\napp = {source}.{name}\n"
             (folder / f"{module}.py").write_text(text)
         parts = {
             "project": {key: project[key] for key in ("name", "version", "description", "license")},

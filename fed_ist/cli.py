@@ -11,7 +11,7 @@ import typer
 
 from fed_ist.cli_deploy import deployment
 from fed_ist.cli_encoders import BandRange, Bands, bench, encoders
-from fed_ist.cli_experiments import experiments
+from fed_ist.cli_experiments import App, experiments
 from fed_ist.cli_plan import plans
 from fed_ist.cli_reports import reports
 from fed_ist.cli_rounds import round_commands
@@ -68,9 +68,7 @@ def run(
     name: Annotated[
         str, typer.Option(help="The run's folder in results/; a timestamp and the preset if empty.")
     ] = "",
-    app: Annotated[
-        Path | None, typer.Option(help="The fed-ist checkout, if not the current folder.")
-    ] = None,
+    app: App = None,
     on: Annotated[
         str, typer.Option(help="A SuperLink of your Flower config, instead of a simulation.")
     ] = "",

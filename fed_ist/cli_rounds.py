@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from fed_ist.cli_experiments import App
 from fed_ist.cli_numbers import whole_numbers
 from fed_ist.errors import InputError
 
@@ -15,7 +16,6 @@ round_commands = typer.Typer()
 
 OUT = Path("results/bench")
 Out = Annotated[Path, typer.Option(help="Folder for the figures as JSON, and of history.jsonl.")]
-App = Annotated[Path | None, typer.Option(help="The fed-ist checkout, if not the current folder.")]
 
 
 @round_commands.command("round")

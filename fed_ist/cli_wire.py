@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fed_ist.cli_encoders import bench
+from fed_ist.cli_experiments import App
 from fed_ist.errors import InputError
 
 wire_commands = typer.Typer()
@@ -95,9 +96,7 @@ def wire(
         float, typer.Option(min=0, help="Seconds for which waiting nodes are watched first.")
     ] = 60.0,
     out: Annotated[Path | None, typer.Option(help="A CSV file, by round and node.")] = None,
-    app: Annotated[
-        Path | None, typer.Option(help="The fed-ist checkout, if not the current folder.")
-    ] = None,
+    app: App = None,
 ) -> None:
     """What really crosses the network in a run, against what the ledger says. Linux, as root.
 

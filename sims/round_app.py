@@ -26,9 +26,10 @@ from fed_ist.config import RunConfig, parse_config
 from fed_ist.durable import write_atomic
 from fed_ist.training import evaluate
 from sims.local_grid import LocalGrid
-from sims.round_data import DrawnData, part_of, read_examples
-from sims.round_parts import initial_params, plain_round, timed_rounds
+from sims.round_data import EMBED_DIM, N_CLASSES, DrawnData, part_of, read_examples
+from sims.round_parts import plain_round, timed_rounds
 from strategies.exchange import exchange
+from strategies.rounds import draw_classifier
 from strategies.wire import from_record, to_record
 
 EMPTY = "query.empty"
@@ -113,7 +114,7 @@ def flower_fedavg(grid: Grid, n_nodes: int, config: RunConfig) -> float:
     strategy = FedAvg(fraction_evaluate=0.0, min_train_nodes=n_nodes, min_available_nodes=n_nodes)
     strategy.start(
         grid,
-        to_record(initial_params(config)),
+        to_record(draw_classifier(config, EMBED_DIM, N_CLASSES)),
         num_rounds=num_rounds,
         timeout=config.round_timeout_s,
         train_config=ConfigRecord(),

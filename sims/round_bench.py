@@ -9,7 +9,6 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,15 @@ from typing import Any
 from tqdm import tqdm
 
 from fed_ist.bench_history import keep_figures
-from fed_ist.config import Value, read_defaults, write_toml
+from fed_ist.bundle import slim_app
+from fed_ist.config import Value
 from fed_ist.errors import InputError
 from fed_ist.launch import flwr_run, simulation_superlink
 from sims.round_data import write_examples
 from sims.round_parts import PARTS
 
 TIMEOUT_S = 3600.0
+COMPONENTS = {"round_server": "sims.round_app:app", "round_node": "sims.round_app:node"}
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ def measure(request: Request) -> Iterator[dict[str, Any]]:
     for n_nodes in request.n_nodes:
         with (
             tempfile.TemporaryDirectory(prefix="fed-ist-round-data-") as name,
-            bench_app(Path.cwd()) as app,
+            slim_app(Path.cwd(), COMPONENTS) as app,
             simulation_superlink() as environment,
         ):
             folder = Path(name)
@@ -84,35 +85,6 @@ def ratios(seconds: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
         "flower / fedavg": whole / seconds["fedavg"]["round"],
         "inline / plain": seconds["inline"]["round"] / plain,
     }
-
-
-@contextmanager
-def bench_app(checkout: Path) -> Iterator[Path]:
-    """A folder that `flwr run` takes for an app: `sims.round_app` with a run's settings."""
-    settings = read_defaults(checkout / "pyproject.toml")
-    with tempfile.TemporaryDirectory(prefix="fed-ist-round-app-") as name:
-        folder = Path(name)
-        for module, component in (("round_server", "app"), ("round_node", "node")):
-            # Flower looks for the assignment in the text.
-            text = f"import sims.round_app\n\napp = sims.round_app.{component}\n"
-            (folder / f"{module}.py").write_text(text)
-        tables: dict[str, Mapping[str, Value]] = {
-            "project": {
-                "name": "fed-ist-round",
-                "version": "1.0.0",
-                "description": "Rounds to be measured",
-                "license": "Apache-2.0",
-            },
-            "tool.flwr.app": {"publisher": "fed-ist"},
-            "tool.flwr.app.components": {
-                "serverapp": "round_server:app",
-                "clientapp": "round_node:app",
-            },
-            "tool.flwr.app.config": settings,
-        }
-        text = "\n".join(f"[{table}]\n{write_toml(values)}" for table, values in tables.items())
-        (folder / "pyproject.toml").write_text(text)
-        yield folder
 
 
 def render(found: Sequence[Mapping[str, Any]]) -> str:

@@ -16,13 +16,14 @@ from clients.work import train_slice
 from fed_ist import protocol
 from fed_ist.config import RunConfig
 from fed_ist.dealing import partition_units
-from fed_ist.heads import Params, hidden_widths, init_params
+from fed_ist.heads import Params, hidden_widths
 from fed_ist.ist import Merger, Subnet, extract
 from fed_ist.ledger import Ledger
 from fed_ist.rng import generator
 from fed_ist.training import evaluate
 from sims.round_data import CLASS_NAMES, EMBED_DIM, N_CLASSES, part_of, read_examples
 from strategies.ist import IstStrategy
+from strategies.rounds import draw_classifier
 from strategies.slices import Errand
 
 SLICING, SERIALISING, TRAINING = "slicing", "serialising", "training"
@@ -140,7 +141,7 @@ def timed_rounds(grid: Grid, config: RunConfig, folder: Path, n_cores: int) -> S
 def plain_round(config: RunConfig, n_nodes: int) -> Seconds:
     """The same sums in this process, one client after the other, without messages: the limit."""
     folder, rng = Path(config.dataset), generator(config.seed, "round", 0)
-    params = initial_params(config)
+    params = draw_classifier(config, EMBED_DIM, N_CLASSES)
     rounds: list[Seconds] = []
     for server_round in range(1, config.num_rounds + 1):
         watch, began = Stopwatch(), time.perf_counter()
@@ -163,12 +164,6 @@ def plain_round(config: RunConfig, n_nodes: int) -> Seconds:
         if server_round > 1:
             rounds.append(watch.take() | {"round": time.perf_counter() - began})
     return {key: median(each[key] for each in rounds) for key in rounds[0]}
-
-
-def initial_params(config: RunConfig) -> Params:
-    rng = generator(config.seed, "init")
-    width, layers = config.hidden_dim, config.hidden_layers
-    return init_params(EMBED_DIM, width, N_CLASSES, rng, layers, config.norm)
 
 
 def _always(examples: Any) -> Callable[[int], Any]:

@@ -86,9 +86,11 @@ def _push(grid: Grid, messages: Iterable[Message]) -> tuple[dict[str, int], dict
     while part := list(islice(left, AT_ONCE)):
         ids = set(grid.push_messages(part))
         for message in part:
-            asked[message.metadata.message_id] = message.metadata.dst_node_id
-            expires_s = min(expires_s, message.metadata.created_at + message.metadata.ttl)
-        taken |= {message_id: None for message_id in asked if message_id in ids}
+            metadata = message.metadata
+            asked[metadata.message_id] = metadata.dst_node_id
+            expires_s = min(expires_s, metadata.created_at + metadata.ttl)
+            if metadata.message_id in ids:
+                taken[metadata.message_id] = None
     return asked, taken, expires_s - time.time()
 
 

@@ -10,6 +10,7 @@ from flwr.serverapp import Grid
 
 from fed_ist import protocol
 from fed_ist.checkpoint import Checkpoint
+from fed_ist.config import RunConfig
 from fed_ist.heads import Params, init_params
 from fed_ist.rng import generator
 from strategies.nodes import NodeStrategy
@@ -18,6 +19,18 @@ from strategies.wire import from_record, to_record
 
 class AllowanceSpent(Exception):  # noqa: N818 - it ends a run as it should end
     """Too few nodes may receive and send another slice."""
+
+
+def draw_classifier(config: RunConfig, embed_dim: int, num_classes: int) -> Params:
+    """What a run starts from, drawn from its seed."""
+    return init_params(
+        embed_dim,
+        config.hidden_dim,
+        num_classes,
+        generator(config.seed, "init"),
+        config.hidden_layers,
+        config.norm,
+    )
 
 
 @dataclass
@@ -50,7 +63,8 @@ class RoundStrategy(NodeStrategy):
         """
         try:
             if resumed is None:
-                params = self.initial(self._drawn(), grid)
+                drawn = draw_classifier(self.config, self.embed_dim, len(self.class_names))
+                params = self.initial(drawn, grid)
                 evaluate_fn(0, params)
             else:
                 params = resumed.params
@@ -62,18 +76,6 @@ class RoundStrategy(NodeStrategy):
         except AllowanceSpent as reason:
             self.ended_early = str(reason)
             log(WARNING, "The run ends here: %s", reason)
-
-    def _drawn(self) -> Params:
-        """A classifier drawn from the run's seed."""
-        config = self.config
-        return init_params(
-            self.embed_dim,
-            config.hidden_dim,
-            len(self.class_names),
-            generator(config.seed, "init"),
-            config.hidden_layers,
-            config.norm,
-        )
 
     def _one_round(self, server_round: int, params: Params, grid: Grid) -> Params:
         """The classifier after a round; Flower's own loop cannot begin but with the first."""

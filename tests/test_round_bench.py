@@ -9,9 +9,10 @@ from conftest import ROOT
 from typer.testing import CliRunner
 
 from clients.app import create_app
+from fed_ist.bundle import slim_app
 from fed_ist.cli import cli
 from sims.local_grid import LocalGrid
-from sims.round_bench import Request, bench_app, ratios, render, write_report
+from sims.round_bench import COMPONENTS, Request, ratios, render, write_report
 from sims.round_data import DrawnData, part_of, write_examples
 from sims.round_parts import FLOWER, PARTS, Stopwatch, plain_round, timed_rounds
 
@@ -80,7 +81,7 @@ def test_numbers_of_nodes_that_are_not_possible_are_one_sentence(nodes, tmp_path
 
 
 def test_the_bench_app_has_the_settings_of_a_run():
-    with bench_app(ROOT) as app:
+    with slim_app(ROOT, COMPONENTS) as app:
         assert "mask-ratio" in (app / "pyproject.toml").read_text()
 
 
