@@ -365,7 +365,7 @@ def test_data_that_cannot_be_probed_is_one_sentence(command, image_folder, tmp_p
         (image_folder / "beach" / "00.jpg").read_bytes()
     )
     code, _, error = command(tmp_path / "one")
-    assert (code, "There is no test image in" in error) == (2, True)
+    assert (code, "No class has more than one image" in error) == (2, True)
     (tmp_path / "one" / "beach" / "b.jpg").write_bytes(
         (image_folder / "beach" / "01.jpg").read_bytes()
     )
