@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from fed_ist.cli_experiments import App
-from fed_ist.cli_numbers import whole_numbers
+from fed_ist.cli_numbers import parts_of_one, whole_numbers
 from fed_ist.errors import InputError
 
 round_commands = typer.Typer()
@@ -101,6 +101,42 @@ def train(
             )
     keep_figures(out, "train", settings, found)
     typer.echo(f"figures  {(out / 'train.json').resolve()}")
+
+
+@round_commands.command()
+def message(
+    cores: Annotated[
+        str, typer.Option(help="Shares of a core of this machine, separated by commas, a run each.")
+    ] = "1,0.5,0.2",
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each run, after a first.")] = 5,
+    images: Annotated[int, typer.Option(min=4, help="Images of the node.")] = 400,
+    hidden_dim: Annotated[int, typer.Option(min=1, help="Neurons of the slice.")] = 256,
+    out: Out = OUT,
+    app: App = None,
+) -> None:
+    """Where a device's seconds go, from a message to its reply. Linux, as root.
+
+    A SuperLink and a SuperNode run on this machine; the node and its ClientApps share so much of a
+    core, which makes them as slow as a device's. "Flower" and "app" are what their imports take,
+    "coding" is to read the slice and to write the answer. Of the processor, "process" is the
+    ClientApp's whole life, "node" what the SuperNode takes beside it. Medians over the rounds.
+
+    Example:
+
+      sudo fed-ist bench message --cores 1,0.2
+    """
+    from fed_ist.launch import find_app, run_experiment
+    from fed_ist.paths import require_writable
+
+    require_writable(out.absolute(), "--out")
+    request = {
+        "cores": parts_of_one("--cores", cores),
+        "n_rounds": rounds,
+        "images": images,
+        "hidden_dim": hidden_dim,
+        "out": str(out.absolute()),
+    }
+    raise typer.Exit(run_experiment(find_app(app), "sims.message_bench", request))
 
 
 @round_commands.command()

@@ -10,7 +10,7 @@ import typer
 
 from fed_ist.cli_encoders import bench
 from fed_ist.cli_experiments import App
-from fed_ist.errors import InputError
+from fed_ist.cli_numbers import whole_numbers
 
 wire_commands = typer.Typer()
 
@@ -117,7 +117,7 @@ def wire(
         require_writable(out.absolute().parent, "--out")
     request = {
         "n_nodes": nodes,
-        "slice_bytes": _sizes(slice_bytes),
+        "slice_bytes": whole_numbers("--slice-bytes", slice_bytes, 1000),
         "n_rounds": rounds,
         "tls": tls,
         "link": link,
@@ -126,13 +126,3 @@ def wire(
         "out": str(out.absolute()) if out else "",
     }
     raise typer.Exit(run_experiment(find_app(app), "sims.wire_bench", request))
-
-
-def _sizes(text: str) -> list[int]:
-    words = [word.strip() for word in text.split(",")]
-    if not all(word.isdigit() and int(word) >= 1000 for word in words):
-        raise InputError(
-            f"--slice-bytes '{text}' is not possible: give numbers of 1000 or more, as in 10000,"
-            "1000000."
-        )
-    return [int(word) for word in words]

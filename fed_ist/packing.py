@@ -15,15 +15,18 @@ import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
 from fed_ist.durable import part_of, put_in_place
 from fed_ist.errors import InputError, require_choice
 from fed_ist.masks import Grid, Images, Indices
+
+if TYPE_CHECKING:  # a round over cached embeddings must not load it: a device waits for that
+    import pyarrow as pa
 
 FORMAT = "fed-ist packed images 1"
 QUALITY = 90
@@ -135,6 +138,8 @@ def write_packed(
     packed; the file is there once all are taken. A mask shared by all images is taken from
     `layout`, not from the batches. Raises `InputError` where there is no batch at all.
     """
+    import pyarrow as pa
+
     part = part_of(path)
     n_images = 0
     try:
@@ -142,7 +147,7 @@ def write_packed(
             for images, visible, labels, file_bytes in batches:
                 patches = take_visible(images, layout.patch_px, visible)
                 column = _encode_column(patches, layout)
-                rows: list[pa.Array] = [
+                rows = [
                     column,
                     pa.array(labels, pa.int32()),
                     pa.array(file_bytes, pa.int64()),
@@ -160,7 +165,9 @@ def write_packed(
         part.unlink(missing_ok=True)
 
 
-def _schema(layout: PackLayout) -> pa.Schema:
+def _schema(layout: PackLayout) -> "pa.Schema":
+    import pyarrow as pa
+
     fields = [
         pa.field("patches", pa.binary()),
         pa.field("label", pa.int32()),
@@ -176,6 +183,8 @@ class PackedImages:
 
     def __init__(self, path: Path) -> None:
         """Raises `InputError` where the file is absent, cut short, or not ours."""
+        import pyarrow as pa
+
         self.path = path
         try:
             self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
@@ -238,8 +247,10 @@ class PackedImages:
             yield PackedBatch(patches, visible, labels)
 
 
-def _encode_column(patches: NDArray[np.uint8], layout: PackLayout) -> pa.Array:
+def _encode_column(patches: NDArray[np.uint8], layout: PackLayout) -> "pa.Array":
     """uint8 (N, K, P) as the `patches` column; raw patches are taken as they lie, not copied."""
+    import pyarrow as pa
+
     if layout.codec != "raw":
         return pa.array([compress(p, layout.patch_px, layout.codec) for p in patches], pa.binary())
     n, row_bytes = len(patches), patches[0].nbytes
@@ -248,7 +259,7 @@ def _encode_column(patches: NDArray[np.uint8], layout: PackLayout) -> pa.Array:
     return pa.Array.from_buffers(pa.binary(), n, buffers)
 
 
-def _decode_column(column: pa.Array, layout: PackLayout) -> NDArray[np.uint8]:
+def _decode_column(column: "pa.Array", layout: PackLayout) -> NDArray[np.uint8]:
     """The `patches` column as uint8 (N, K, P); raw patches are viewed in place, not copied."""
     if layout.codec == "raw":
         _, offsets, data = column.buffers()

@@ -1,9 +1,7 @@
 """Where the seconds of a round go: on Flower, and in one plain process that only does the sums."""
 
 import time
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
@@ -22,6 +20,7 @@ from fed_ist.ledger import Ledger
 from fed_ist.rng import generator
 from fed_ist.training import evaluate
 from sims.round_data import CLASS_NAMES, EMBED_DIM, N_CLASSES, part_of, read_examples
+from sims.stopwatch import Seconds, Stopwatch
 from strategies.ist import IstStrategy
 from strategies.rounds import draw_classifier
 from strategies.slices import Errand
@@ -29,38 +28,6 @@ from strategies.slices import Errand
 SLICING, SERIALISING, TRAINING = "slicing", "serialising", "training"
 MERGING, EVALUATION, FLOWER = "merging", "evaluation", "flower"
 PARTS = (SLICING, SERIALISING, TRAINING, MERGING, EVALUATION, FLOWER)
-
-Seconds = dict[str, float]
-
-
-class Stopwatch:
-    """Seconds by part. A part within another counts for itself alone."""
-
-    def __init__(self) -> None:
-        self.seconds: Seconds = defaultdict(float)
-        self._running: list[tuple[str, float]] = []
-
-    @contextmanager
-    def on(self, part: str) -> Iterator[None]:
-        self._stop()
-        self._running.append((part, time.perf_counter()))
-        try:
-            yield
-        finally:
-            self._stop()
-            self._running.pop()
-            if self._running:
-                self._running[-1] = (self._running[-1][0], time.perf_counter())
-
-    def _stop(self) -> None:
-        if self._running:
-            part, since = self._running[-1]
-            self.seconds[part] += time.perf_counter() - since
-
-    def take(self) -> Seconds:
-        """What was measured so far; from then on it starts anew."""
-        seconds, self.seconds = dict(self.seconds), defaultdict(float)
-        return seconds
 
 
 @dataclass

@@ -117,11 +117,11 @@ def describe(request: Request, link: Link | None) -> str:
     return f"{request.n_nodes} nodes, {'with' if request.tls else 'without'} TLS, on {on}"
 
 
-def draw_images(folder: Path, node: int) -> Path:
-    """A few images of a few classes, each node its own."""
+def draw_images(folder: Path, node: int, n_images: int = N_IMAGES) -> Path:
+    """`n_images` of each of a few classes, each node its own."""
     for name in list(SCENES)[:N_CLASSES]:
         (folder / name).mkdir(parents=True)
-        for i in range(N_IMAGES):
+        for i in range(n_images):
             pixels = draw_scene(name, generator(node, name, i))
             Image.fromarray(pixels).save(folder / name / f"{i:02}.png")
     return folder

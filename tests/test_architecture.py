@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import ROOT
 
+from sims.message_app import HEAVY
+
 FORBIDDEN = {
     "fed_ist": {"flwr", "strategies", "clients", "sims"},
     "strategies": {"clients", "sims"},
@@ -68,8 +70,7 @@ def test_a_training_round_loads_no_torch_and_no_vision_library():
         "examples = np.eye(3, dtype=np.float32), np.array([0, 1, 1])\n"
         "train(params, lambda _: examples, LocalTraining(1, 0, 2, 'adam', 0.1), 1.0, rng)"
     )
-    heavy = {"torch", "timm", "torchvision", "datasets", "flwr_datasets", "matplotlib"}
-    assert not loaded & heavy
+    assert not loaded & set(HEAVY)
 
 
 def test_help_loads_nothing_heavy():

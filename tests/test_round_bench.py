@@ -14,7 +14,8 @@ from fed_ist.cli import cli
 from sims.local_grid import LocalGrid
 from sims.round_bench import COMPONENTS, Request, ratios, render, write_report
 from sims.round_data import DrawnData, part_of, write_examples
-from sims.round_parts import FLOWER, PARTS, Stopwatch, plain_round, timed_rounds
+from sims.round_parts import FLOWER, PARTS, plain_round, timed_rounds
+from sims.stopwatch import Stopwatch
 
 SECONDS = {
     "flower": dict.fromkeys(PARTS, 0.01) | {"round": 0.3},

@@ -1,0 +1,54 @@
+"""Processes held to a share of a processor core, by Linux' control groups: a slow device."""
+
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from fed_ist.errors import InputError
+
+GROUPS = Path("/sys/fs/cgroup")
+PERIOD_US = 20_000  # short, so that a process is slow and not halted for long
+
+
+@contextmanager
+def cpu_limit(cores: float, groups: Path = GROUPS) -> Iterator[Path]:
+    """A control group whose processes have `cores` of a core between them.
+
+    Yields the file that takes in a process, and what it starts from then on, by its number. What is
+    still in the group at the end goes back. Raises `InputError` where groups cannot be made.
+    """
+    unified = (groups / "cgroup.controllers").is_file()
+    home = groups if unified else groups / "cpu"
+    try:
+        group = Path(tempfile.mkdtemp(prefix="fed-ist-", dir=home))
+    except OSError as error:
+        raise InputError(
+            f"A slow processor cannot be imitated here: a control group in '{home}' cannot be "
+            f"made ({error.strerror}). Run this as root on Linux, outside of containers."
+        ) from None
+    try:
+        if unified:
+            # Where the controller is on already, as under systemd, this changes nothing.
+            with suppress(OSError):
+                (home / "cgroup.subtree_control").write_text("+cpu")
+        for name, text in limits(cores, unified=unified).items():
+            (group / name).write_text(text)
+        yield group / "cgroup.procs"
+    finally:
+        _remove(group, home)
+
+
+def limits(cores: float, *, unified: bool) -> dict[str, str]:
+    """The files of a group that hold it back, of the one hierarchy or of cgroup v1."""
+    quota = str(round(PERIOD_US * cores))
+    if unified:
+        return {"cpu.max": f"{quota} {PERIOD_US}"}
+    return {"cpu.cfs_period_us": str(PERIOD_US), "cpu.cfs_quota_us": quota}
+
+
+def _remove(group: Path, home: Path) -> None:
+    for process in (group / "cgroup.procs").read_text().split():
+        with suppress(OSError):  # it ended
+            (home / "cgroup.procs").write_text(process)
+    group.rmdir()
