@@ -140,6 +140,39 @@ def message(
 
 
 @round_commands.command()
+def superlink(
+    nodes: Annotated[
+        str, typer.Option(help="SuperNodes of each run, separated by commas; 0.2 GB each.")
+    ] = "4,16",
+    rounds: Annotated[int, typer.Option(min=1, help="Rounds of each run, after a first.")] = 5,
+    idle_s: Annotated[
+        float, typer.Option(min=1, help="Seconds for which waiting nodes are watched first.")
+    ] = 60.0,
+    out: Out = OUT,
+    app: App = None,
+) -> None:
+    """What each node costs the server, waiting and in a round: processor, memory, disk.
+
+    A SuperLink with its database on disk and SuperNodes run on this machine.
+
+    Example:
+
+      fed-ist bench superlink --nodes 4,16
+    """
+    from fed_ist.launch import find_app, run_experiment
+    from fed_ist.paths import require_writable
+
+    require_writable(out.absolute(), "--out")
+    request = {
+        "n_nodes": whole_numbers("--nodes", nodes, 2),
+        "n_rounds": rounds,
+        "idle_s": idle_s,
+        "out": str(out.absolute()),
+    }
+    raise typer.Exit(run_experiment(find_app(app), "sims.superlink_bench", request))
+
+
+@round_commands.command()
 def soak(
     nodes: Annotated[int, typer.Option(min=2, max=200, help="SuperNodes.")] = 8,
     rounds: Annotated[int, typer.Option(min=5, help="Rounds of the run.")] = 500,

@@ -10,20 +10,19 @@ import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 from threading import Event, Thread
 from typing import Any
 
 import psutil
-from tqdm import tqdm
 
-from fed_ist.bench_history import keep_figures
 from fed_ist.bundle import slim_app
 from fed_ist.config import Value
 from fed_ist.errors import InputError
 from fed_ist.launch import flwr_run
+from sims.bench_cases import run_cases
 from sims.cpu_limit import cpu_limit
 from sims.loopback import SUPERLINK, on_loopback
 from sims.message_app import CACHE, STAMPS, TRAINING
@@ -208,23 +207,7 @@ def render(found: Sequence[Mapping[str, Any]]) -> str:
 
 def main() -> int:
     request = Request(**json.loads(sys.argv[1]))
-    found: list[dict[str, Any]] = []
-    try:
-        for case in tqdm(measure(request), total=len(request.cores), unit="run"):
-            found.append(case)
-            print(render(found), flush=True)
-    except InputError as error:
-        print(f"fed-ist: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
-    finally:
-        if found:
-            settings = {key: value for key, value in asdict(request).items() if key != "out"}
-            keep_figures(Path(request.out), "message", settings, found)
-            print(f"figures  {Path(request.out, 'message.json')}")
-    return 0
+    return run_cases("message", request, measure(request), len(request.cores), render)
 
 
 if __name__ == "__main__":

@@ -9,17 +9,15 @@ import json
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
-from fed_ist.bench_history import keep_figures
 from fed_ist.bundle import slim_app
 from fed_ist.config import Value
 from fed_ist.errors import InputError
 from fed_ist.launch import flwr_run, simulation_superlink
+from sims.bench_cases import run_cases
 from sims.round_data import write_examples
 from sims.round_parts import PARTS
 
@@ -106,30 +104,9 @@ def render(found: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def write_report(request: Request, found: Sequence[Mapping[str, Any]]) -> None:
-    """round.json anew, and a line more in history.jsonl."""
-    settings = {key: value for key, value in asdict(request).items() if key != "out"}
-    keep_figures(Path(request.out), "round", settings, found)
-
-
 def main() -> int:
     request = Request(**json.loads(sys.argv[1]))
-    found: list[dict[str, Any]] = []
-    try:
-        for case in tqdm(measure(request), total=len(request.n_nodes), unit="run"):
-            found.append(case)
-            print(render(found), flush=True)
-    except InputError as error:
-        print(f"fed-ist: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
-    finally:
-        if found:
-            write_report(request, found)
-            print(f"figures  {Path(request.out, 'round.json')}")
-    return 0
+    return run_cases("round", request, measure(request), len(request.n_nodes), render)
 
 
 if __name__ == "__main__":

@@ -54,11 +54,11 @@ def take_sample(round_: int, at_s: float, hosts: Loopback, results: Path) -> Sam
     zombies = 0
     families = {"server": hosts.server, **{f"node {i}": n for i, n in enumerate(hosts.nodes)}}
     for place, process in families.items():
-        for member in _family(process):
+        for member in family(process):
             with suppress(psutil.NoSuchProcess):  # it ended while we looked
                 if member.status() == psutil.STATUS_ZOMBIE:
                     zombies += 1
-                elif role := _role(member):
+                elif role := role_of(member):
                     processes[f"{place}: {role}"] = _usage(member)
     return Sample(
         round_,
@@ -76,13 +76,14 @@ def take_sample(round_: int, at_s: float, hosts: Loopback, results: Path) -> Sam
     )
 
 
-def _family(process: "subprocess.Popen[bytes]") -> Iterator[psutil.Process]:
+def family(process: "subprocess.Popen[bytes]") -> Iterator[psutil.Process]:
+    """A process, and all that it has started."""
     with suppress(psutil.NoSuchProcess):
         parent = psutil.Process(process.pid)
         yield from [parent, *parent.children(recursive=True)]
 
 
-def _role(process: psutil.Process) -> str:
+def role_of(process: psutil.Process) -> str:
     """What a process is to Flower; "" for those that are not to last."""
     names = [Path(word).name for word in process.cmdline()[:2]]  # a script's is after Python's
     return next((LASTING[name] for name in names if name in LASTING), "")

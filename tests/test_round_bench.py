@@ -12,7 +12,7 @@ from clients.app import create_app
 from fed_ist.bundle import slim_app
 from fed_ist.cli import cli
 from sims.local_grid import LocalGrid
-from sims.round_bench import COMPONENTS, Request, ratios, render, write_report
+from sims.round_bench import COMPONENTS, ratios, render
 from sims.round_data import DrawnData, part_of, write_examples
 from sims.round_parts import FLOWER, PARTS, plain_round, timed_rounds
 from sims.stopwatch import Stopwatch
@@ -65,13 +65,9 @@ def test_ratios_of_a_worked_example():
     assert list(found.values()) == pytest.approx([0.3 / 0.25, 0.5, 1.1])
 
 
-def test_the_report_shows_milliseconds_and_ratios(tmp_path):
+def test_the_report_shows_milliseconds_and_ratios():
     case = {"nodes": 4, "cores": 2, "seconds": SECONDS, "ratios": ratios(SECONDS)}
     assert "| 4 | 300 | 600 | 50 | 220 | 200 | 1.20 | 0.50 | 1.10 |" in render([case])
-    write_report(Request([4], 1, 8, 32, 1, 1, str(tmp_path)), [case])
-    report = json.loads((tmp_path / "round.json").read_text())
-    assert report["cases"] == [case]
-    assert report["settings"]["n_nodes"] == [4]
 
 
 @pytest.mark.parametrize("nodes", ["0", "two", "2,,4", "2000"])

@@ -1,0 +1,162 @@
+"""`fed-ist bench superlink`: what each node costs the server, waiting and in a round.
+
+A SuperLink with its database on disk and SuperNodes run on loopback: first they wait, then a run of
+the app has rounds with all of them. Called by the `fed-ist` command with its options as one JSON
+object.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+
+from fed_ist.errors import InputError
+from sims.bench_cases import run_cases
+from sims.loopback import Loopback, on_loopback
+from sims.soak import Request as SoakRequest
+from sims.soak import last_round, running_app
+from sims.soak_samples import count_bytes, family, role_of
+from sims.wire_bench import draw_images
+
+RUN = "soak"
+CONNECT_TIMEOUT_S = 600.0
+SETTLE_S = 10.0
+ACTIVATED = "Activated node_id"  # in the SuperLink's log, once a node
+FIGURES = {
+    "idle CPU ms": "of the SuperLink, by node and minute of waiting",
+    "round CPU ms": "of SuperLink and ServerApp, by node and round",
+    "server MB": "of memory that SuperLink and ServerApp take, shared pages divided",
+    "node MB": "of memory that a waiting SuperNode takes",
+    "log bytes": "of the SuperLink, by node and round",
+    "waiting log bytes": "of the SuperLink, by node and minute of waiting",
+    "database kB": "after the rounds",
+    "round s": "from the second round on",
+}
+
+
+@dataclass(frozen=True)
+class Request:
+    """n_nodes: of each run. n_rounds: that are measured. idle_s: for which nodes wait. out: a
+    folder for superlink.json and history.jsonl.
+    """
+
+    n_nodes: list[int]
+    n_rounds: int
+    idle_s: float
+    out: str
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was taken until now: seconds, CPU seconds of the server's processes, log bytes."""
+
+    at: float
+    cpu_s: dict[str, float]
+    log_bytes: int
+
+    def since(self, before: "Reading", roles: Sequence[str]) -> tuple[float, float, int]:
+        """(seconds, CPU seconds of these processes, log bytes) between two readings."""
+        cpu_s = sum(self.cpu_s.get(role, 0.0) - before.cpu_s.get(role, 0.0) for role in roles)
+        return self.at - before.at, cpu_s, self.log_bytes - before.log_bytes
+
+
+def measure(request: Request) -> Iterator[dict[str, float]]:
+    """The figures of each number of nodes; raises `InputError` where nodes do not come, or a run
+    fails.
+    """
+    for n_nodes in request.n_nodes:
+        with tempfile.TemporaryDirectory(prefix="fed-ist-superlink-") as name:
+            folder = Path(name)
+            images = [draw_images(folder / f"images{i}", i, 2) for i in range(n_nodes)]
+            with on_loopback(folder, images) as hosts:
+                wait_for_nodes(hosts, n_nodes)
+                time.sleep(SETTLE_S)
+                found: dict[str, float] = {"nodes": n_nodes}
+                begun = read(hosts)
+                time.sleep(request.idle_s)
+                seconds, cpu_s, log_bytes = read(hosts).since(begun, ["SuperLink"])
+                found["idle CPU ms"] = 1000 * cpu_s / n_nodes / (seconds / 60)
+                found["waiting log bytes"] = log_bytes / n_nodes / (seconds / 60)
+                found["node MB"] = memory_mb(hosts.nodes[0].pid)
+                yield found | rounds(request, hosts, folder, n_nodes)
+
+
+def rounds(request: Request, hosts: Loopback, folder: Path, n_nodes: int) -> dict[str, float]:
+    """The figures of rounds with all nodes, but for the first."""
+    soak = SoakRequest(n_nodes, request.n_rounds + 2, 0.0, "")
+    results = folder / "results" / RUN
+    with running_app(soak, Path.cwd(), hosts, folder) as run:
+
+        def until(n_rounds: int) -> Reading:
+            while last_round(results) < n_rounds:
+                if run.poll() is not None:
+                    tail = "\n".join((folder / "run.log").read_text().strip().splitlines()[-5:])
+                    raise InputError(f"The run failed. The end of its log:\n{tail}")
+                time.sleep(0.1)
+            return read(hosts)
+
+        begun = until(1)
+        ended = until(1 + request.n_rounds)
+        seconds, cpu_s, log_bytes = ended.since(begun, ["SuperLink", "ServerApp"])
+        server_mb = memory_mb(hosts.server.pid)
+    n_pairs = n_nodes * request.n_rounds
+    return {
+        "round CPU ms": 1000 * cpu_s / n_pairs,
+        "log bytes": log_bytes / n_pairs,
+        "server MB": server_mb,
+        "database kB": count_bytes(hosts.database) / 1000,
+        "round s": seconds / request.n_rounds,
+    }
+
+
+def wait_for_nodes(hosts: Loopback, n_nodes: int) -> None:
+    deadline = time.monotonic() + CONNECT_TIMEOUT_S
+    log = hosts.logs / "superlink.log"
+    while (n := log.read_text(errors="replace").count(ACTIVATED)) < n_nodes:
+        if time.monotonic() > deadline:
+            raise InputError(f"{n} of {n_nodes} nodes have come in {CONNECT_TIMEOUT_S:.0f} s.")
+        time.sleep(0.5)
+
+
+def read(hosts: Loopback) -> Reading:
+    cpu_s: dict[str, float] = {}
+    for member in family(hosts.server):
+        with suppress(psutil.NoSuchProcess):
+            cpu_s[role_of(member)] = sum(member.cpu_times()[:2])
+    log = hosts.logs / "superlink.log"
+    return Reading(time.monotonic(), cpu_s, log.stat().st_size)
+
+
+def memory_mb(pid: int) -> float:
+    """Proportional set size of a process and all that it has started."""
+    try:
+        parent = psutil.Process(pid)
+        members = [parent, *parent.children(recursive=True)]
+        return float(sum(member.memory_full_info().pss for member in members) / 1e6)
+    except psutil.NoSuchProcess:  # a ClientApp ended while we looked
+        return memory_mb(pid)
+
+
+def render(found: Sequence[Mapping[str, float]]) -> str:
+    """A table in markdown, with a line on each of its columns."""
+    lines = ["| nodes | " + " | ".join(FIGURES) + " |", "|---" * (len(FIGURES) + 1) + "|"]
+    for case in found:
+        cells = " | ".join(f"{case[key]:.1f}" for key in FIGURES)
+        lines.append(f"| {case['nodes']:.0f} | {cells} |")
+    lines += ["", *(f"{key}: {meaning}" for key, meaning in FIGURES.items())]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    request = Request(**json.loads(sys.argv[1]))
+    return run_cases("superlink", request, measure(request), len(request.n_nodes), render)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
