@@ -15,12 +15,13 @@ from fed_ist.embeddings import Embeddings, embed, mask_spec
 from fed_ist.encoder_spec import EncoderSpec
 from fed_ist.errors import InputError
 from fed_ist.images import ImageSource, folder_source
+from fed_ist.known_encoder import AnyEncoder, open_encoder
 from fed_ist.masks import MASKS
 from fed_ist.paths import cache_dir
 from fed_ist.protocol import NAME_PATTERN
 
 if TYPE_CHECKING:  # a round over cached embeddings must not import timm
-    from fed_ist.encoder import Encoder
+    pass
 
 
 @dataclass(frozen=True)
@@ -67,10 +68,8 @@ def device(node_id: int, name: str, data_path: str) -> Node:
 
 
 @lru_cache(maxsize=1)
-def _encoder(spec: EncoderSpec, cache: Path) -> "Encoder":
-    from fed_ist.encoder import create_encoder
-
-    return create_encoder(spec, cache)
+def _encoder(spec: EncoderSpec, cache: Path) -> AnyEncoder:
+    return open_encoder(spec, cache)
 
 
 def open_images(node: Node, config: RunConfig) -> ImageSource:

@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fed_ist.bundled import package_file
-from fed_ist.encoder_spec import BUNDLED_ENCODER
+from fed_ist.encoder_spec import BUNDLED_ENCODER, BUNDLED_ENCODERS
 from fed_ist.errors import InputError
 
 VIT_MEAN = (0.485, 0.456, 0.406)
@@ -38,11 +38,6 @@ class VitShape:
     depth: int = 8
     num_heads: int = 6
     in_chans: int = 3
-
-
-BUNDLED_ENCODERS = {
-    BUNDLED_ENCODER: "fed_ist/weights/vit_mae_patch8_64.aid.safetensors",
-}
 
 
 @dataclass(frozen=True)

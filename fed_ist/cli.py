@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from contextlib import ExitStack
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -143,13 +144,19 @@ def run(
 
 def _simulate(app: Path, overrides: "Mapping[str, Value]", n_nodes: int, engine: Engine) -> int:
     """A run on simulated nodes; returns its exit code."""
+    from fed_ist.bundle import slim_app
+    from fed_ist.bundled import checkout
     from fed_ist.launch import flwr_run, run_experiment, simulation_superlink
 
     if engine is Engine.INLINE:
         request = {"overrides": overrides, "n_nodes": n_nodes}
         return run_experiment(app, "sims.inline", request)
     try:
-        with simulation_superlink() as environment:
+        with ExitStack() as stack:
+            # Flower would look at each file of a checkout, the virtual environment's and all.
+            if (installed := checkout()) and app == installed.resolve():
+                app = stack.enter_context(slim_app(app))
+            environment = stack.enter_context(simulation_superlink())
             return flwr_run(app, overrides, environment, superlink="local", n_nodes=n_nodes)
     except KeyboardInterrupt:
         return INTERRUPTED

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fed_ist.cli_numbers import whole_numbers
-from fed_ist.encoder_spec import BUNDLED_ENCODER
+from fed_ist.encoder_spec import BUNDLED_ENCODER, BUNDLED_ENCODERS
 from fed_ist.errors import InputError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ def pretrain(
 def _init_weights(init: str, shape: "VitShape") -> str:
     from dataclasses import replace
 
-    from fed_ist.backbone import BUNDLED_ENCODERS, read_shape
+    from fed_ist.backbone import read_shape
     from fed_ist.bundled import package_file
 
     if init == "pretrained":

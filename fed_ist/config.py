@@ -363,9 +363,10 @@ class RunConfig:
         """
         usual = EncoderSpec(pooling="cls", seed=self.seed, in_chans=self.n_channels)
         if self.encoder_spec != usual:
-            from fed_ist.encoder import create_encoder
+            from fed_ist.known_encoder import open_encoder
+            from fed_ist.paths import cache_dir
 
-            return create_encoder(self.encoder_spec).note
+            return open_encoder(self.encoder_spec, cache_dir(self.cache_dir)).note
         return ""
 
     def require_same(self, began: "RunConfig") -> None:

@@ -21,6 +21,7 @@ from fed_ist.ahead import ahead
 from fed_ist.durable import part_of, put_in_place, sweep
 from fed_ist.errors import InputError
 from fed_ist.images import ImageSource, squares
+from fed_ist.known_encoder import AnyEncoder, KnownEncoder
 from fed_ist.masks import Grid, Images, Indices, count_visible, visible_patches
 from fed_ist.packing import PackedBatch, PackedImages, PackLayout, write_packed
 from fed_ist.paths import require_writable
@@ -28,7 +29,6 @@ from fed_ist.rng import generator
 
 if TYPE_CHECKING:  # reading the cache must not cost the import of torch
     from fed_ist.config import RunConfig
-    from fed_ist.encoder import Encoder
 
 BATCH_SIZE = 256
 
@@ -58,7 +58,7 @@ class MaskSpec:
         return self.img_px // self.patch_px, self.img_px // self.patch_px
 
 
-def mask_spec(config: "RunConfig", encoder: "Encoder", coordinates: tuple[int, ...]) -> MaskSpec:
+def mask_spec(config: "RunConfig", encoder: AnyEncoder, coordinates: tuple[int, ...]) -> MaskSpec:
     """What a run's configuration and its encoder make of the images."""
     return MaskSpec(
         mask=config.mask,
@@ -179,7 +179,7 @@ def store(folder: Path, embeddings: Embeddings) -> None:
 def embed(
     source: ImageSource,
     spec: MaskSpec,
-    encoder: "Encoder",
+    encoder: AnyEncoder,
     cache: Path,
     on_skip: Callable[[str], None],
     *,
@@ -195,14 +195,15 @@ def embed(
     require_writable(cache, "cache-dir")
     sweep(cache)
     packed_path = cache / f"{pack_key}.arrow"
+    whole = encoder.whole if isinstance(encoder, KnownEncoder) else encoder
     try:
         packed = PackedImages(packed_path)
-        encoder.check_fits(packed)
+        whole.check_fits(packed)
         batches = packed.batches()
     except InputError:
         batches = packing(source, spec, packed_path, on_skip)
     values, labels = [], []
-    for part, part_labels in encoder.encode_all(ahead(batches)):
+    for part, part_labels in whole.encode_all(ahead(batches)):
         values.append(part)
         labels.append(part_labels)
     packed = PackedImages(packed_path)

@@ -5,6 +5,9 @@ from dataclasses import dataclass
 from fed_ist.errors import InputError, require_choice
 
 BUNDLED_ENCODER = "vit_mae_patch8_64.aid"
+BUNDLED_ENCODERS = {
+    BUNDLED_ENCODER: "fed_ist/weights/vit_mae_patch8_64.aid.safetensors",
+}
 POOLINGS = ("cls", "avg", "map", "both")
 PRECISIONS = ("fp32", "bf16", "int8")
 

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from fed_ist.config import GROUPED, Value, read_defaults
 from fed_ist.curves_report import write_report
-from fed_ist.encoder import create_encoder
 from fed_ist.errors import InputError, require_choice
+from fed_ist.known_encoder import open_encoder
 from fed_ist.paths import cache_dir
 from sims.cases import Case, answer, configure, require_same, run_cases
 from sims.shared import embed_shared
@@ -144,7 +144,7 @@ def compare(request: Request, app: Path) -> list[str]:
     for key in ("name", "results-dir", "cache-dir"):  # where things lie changes no result
         del settings[key]
     require_same(out, settings)
-    encoder = create_encoder(config.encoder_spec, cache_dir(config.cache_dir))
+    encoder = open_encoder(config.encoder_spec, cache_dir(config.cache_dir))
     shared = embed_shared(config, encoder, request.limit)
     n_workers = request.n_workers or os.cpu_count() or 1
     found, failures = run_cases(cases, lambda _: shared, out, n_workers)

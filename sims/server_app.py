@@ -17,9 +17,9 @@ from fed_ist.config import GROUPED, RunConfig, Value, parse_config, read_preset
 from fed_ist.datasets import open_split
 from fed_ist.durable import write_atomic
 from fed_ist.embeddings import Embeddings, embed, mask_spec
-from fed_ist.encoder import Encoder, create_encoder
 from fed_ist.errors import InputError, file_trouble
 from fed_ist.heads import Params
+from fed_ist.known_encoder import AnyEncoder, open_encoder
 from fed_ist.ledger import Ledger
 from fed_ist.paths import cache_dir, results_dir
 from fed_ist.privacy import epsilon_after
@@ -46,7 +46,7 @@ def conduct(settings: Mapping[str, Value], open_grid: Callable[[RunConfig], Grid
     try:
         config = parse_config(settings)
         config.check_datasets()
-        encoder = create_encoder(config.encoder_spec, cache_dir(config.cache_dir))
+        encoder = open_encoder(config.encoder_spec, cache_dir(config.cache_dir))
         if encoder.note:
             log(WARNING, "%s", encoder.note)
         folder, resumed = open_folder(config)
@@ -88,7 +88,7 @@ def open_folder(config: RunConfig) -> tuple[RunFolder, Checkpoint | None]:
 def run(
     grid: Grid,
     config: RunConfig,
-    encoder: Encoder,
+    encoder: AnyEncoder,
     folder: RunFolder,
     resumed: Checkpoint | None,
 ) -> None:
@@ -133,7 +133,7 @@ def describe_privacy(config: RunConfig) -> str:
     )
 
 
-def embed_test_images(config: RunConfig, encoder: Encoder) -> tuple[Embeddings, tuple[str, ...]]:
+def embed_test_images(config: RunConfig, encoder: AnyEncoder) -> tuple[Embeddings, tuple[str, ...]]:
     """The server's test images under the run's mask (one draw), and the class names."""
     source = open_split(config, "test")
     config.count_features(len(source.class_names))  # too few anchor-bytes show before the encoding
@@ -155,7 +155,7 @@ class Recorder:
         config: RunConfig,
         folder: RunFolder,
         strategy: RoundStrategy,
-        encoder: Encoder,
+        encoder: AnyEncoder,
         test: Embeddings,
         started: float,
     ) -> None:

@@ -16,9 +16,9 @@ from fed_ist import protocol
 from fed_ist.config import RunConfig
 from fed_ist.datasets import open_split
 from fed_ist.embeddings import Embeddings, embed, load_cached, mask_spec
-from fed_ist.encoder import Encoder
 from fed_ist.errors import InputError
 from fed_ist.images import ImageSource
+from fed_ist.known_encoder import AnyEncoder
 from fed_ist.masks import MASKS
 from fed_ist.partitions import split_indices
 from fed_ist.paths import cache_dir
@@ -73,7 +73,7 @@ def open_shared(config: RunConfig, limit: int) -> tuple[ImageSource, ImageSource
     return train, test
 
 
-def embed_shared(config: RunConfig, encoder: Encoder, limit: int) -> SharedFiles:
+def embed_shared(config: RunConfig, encoder: AnyEncoder, limit: int) -> SharedFiles:
     """Embed both parts of the configuration's data set, unless they are in its cache.
 
     A mask that is drawn at each pass is drawn N_PASSES times for the training images: to encode

@@ -17,10 +17,10 @@ import numpy as np
 
 from fed_ist.config import RunConfig, Value, read_defaults
 from fed_ist.curves import Curve
-from fed_ist.encoder import Encoder, create_encoder
 from fed_ist.errors import InputError
 from fed_ist.images import ImageSource
 from fed_ist.ist import slice_bytes
+from fed_ist.known_encoder import AnyEncoder, open_encoder
 from fed_ist.paths import cache_dir
 from fed_ist.probe_table import NO_MASK, list_cells
 from fed_ist.sweep_report import write_report
@@ -117,7 +117,7 @@ def sweep(request: Request, app: Path) -> list[str]:
         )
     dataset = Path(config.dataset).stem.removesuffix("-train")
     cases = list_cases(request, base, dataset, n_images)
-    encoder = create_encoder(config.encoder_spec, cache_dir(config.cache_dir))
+    encoder = open_encoder(config.encoder_spec, cache_dir(config.cache_dir))
     if encoder.note:
         print(encoder.note, file=sys.stderr)
     settings = config.to_mapping() | {
@@ -149,7 +149,7 @@ def sweep(request: Request, app: Path) -> list[str]:
 
 
 def _row(
-    case: Case, curve: Curve, encoder: Encoder, train: ImageSource, test: ImageSource
+    case: Case, curve: Curve, encoder: AnyEncoder, train: ImageSource, test: ImageSource
 ) -> SweepRun:
     config, n_between = case.config, len(curve.bytes) - 1
     # Before the first evaluation other messages went too; a single round has nothing better.

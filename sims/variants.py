@@ -7,8 +7,8 @@ from pathlib import Path
 from fed_ist.config import Value, read_defaults
 from fed_ist.curves import Curve
 from fed_ist.durable import write_atomic
-from fed_ist.encoder import create_encoder
 from fed_ist.errors import InputError
+from fed_ist.known_encoder import open_encoder
 from fed_ist.paths import cache_dir
 from sims.cases import Case, configure, require_same, run_cases
 from sims.compare import USUAL
@@ -38,7 +38,7 @@ def run_variants(
     try:
         config.check_datasets()
         require_same(out, USUAL)
-        encoder = create_encoder(config.encoder_spec, cache_dir(config.cache_dir))
+        encoder = open_encoder(config.encoder_spec, cache_dir(config.cache_dir))
         files = embed_shared(config, encoder, 0)
         found, failures = run_cases(list_cases(base), lambda _: files, out, 2)
     except InputError as error:

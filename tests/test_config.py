@@ -5,7 +5,6 @@ import tomllib
 import pytest
 from conftest import ROOT
 
-from fed_ist.backbone import BUNDLED_ENCODERS
 from fed_ist.config import (
     CLOSED_FORMS,
     GROUPED,
@@ -17,7 +16,7 @@ from fed_ist.config import (
     read_defaults,
     require_used,
 )
-from fed_ist.encoder_spec import BUNDLED_ENCODER
+from fed_ist.encoder_spec import BUNDLED_ENCODER, BUNDLED_ENCODERS
 from fed_ist.errors import InputError
 
 BAD = {
