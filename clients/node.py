@@ -17,6 +17,7 @@ from fed_ist.errors import InputError
 from fed_ist.images import ImageSource, folder_source
 from fed_ist.known_encoder import AnyEncoder, open_encoder
 from fed_ist.masks import MASKS
+from fed_ist.partitions import partition
 from fed_ist.paths import cache_dir
 from fed_ist.protocol import NAME_PATTERN
 
@@ -87,9 +88,6 @@ def open_images(node: Node, config: RunConfig) -> ImageSource:
             "This node has no images. Start its SuperNode with "
             "--node-config \"data-path='/absolute/path'\" to a folder of <class>/<image>."
         )
-    # Only a node that draws a partition pays for this import.
-    from fed_ist.partitions import partition
-
     path = Path(config.dataset)
     is_table = path.suffix == ".parquet" and path.is_file()
     return partition(
@@ -101,6 +99,7 @@ def open_images(node: Node, config: RunConfig) -> ImageSource:
         classes_per_node=config.classes_per_node,
         column=config.partition_column,
         seed=config.seed,
+        cache=cache_dir(config.cache_dir),
     )
 
 

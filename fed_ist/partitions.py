@@ -1,18 +1,30 @@
-"""Which images a simulated node has: flwr-datasets' partitioners, on indices alone."""
+"""Which images a simulated node has: flwr-datasets' partitioners, on indices alone.
 
+Once drawn, a partition lies in the cache: to import flwr-datasets takes each process seconds.
+"""
+
+import hashlib
+import io
+import json
+import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from functools import lru_cache
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fed_ist.datasets import root_cause
+from fed_ist.durable import write_atomic
 from fed_ist.errors import InputError
 from fed_ist.images import ImageSource
 from fed_ist.rng import torch_seed
 
 PARTITIONERS = ("iid", "dirichlet", "pathological", "column")
+FOLDER = "partitions"  # in the cache
 
 
 def partition(
@@ -25,6 +37,7 @@ def partition(
     classes_per_node: int,
     column: str,
     seed: int,
+    cache: Path,
 ) -> ImageSource:
     """The images of one simulated node, by flwr-datasets' partitioners.
 
@@ -32,9 +45,8 @@ def partition(
         "pathological" (`classes_per_node` each); "column" (one node per value of `column`).
     Raises `InputError` where the images cannot be parted so.
     """
-    indices = _partitions(
-        _Table(source), partitioner, n_nodes, alpha, classes_per_node, column, seed
-    )[node]
+    how = (partitioner, n_nodes, alpha, classes_per_node, column, seed)
+    indices = _partitions(_Table(source), *how, cache)[node]
     return source.subset(indices)
 
 
@@ -60,9 +72,16 @@ def _partitions(
     classes_per_node: int,
     column: str,
     seed: int,
+    cache: Path,
 ) -> list[NDArray[np.int64]]:
     """Indices of every node's images, each ascending."""
     source = table.source
+    key = [source.signature, partitioner, n_nodes, alpha, classes_per_node, column, seed]
+    key += [version(package) for package in ("flwr-datasets", "datasets", "numpy")]
+    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
+    path = cache / FOLDER / f"{digest[:32]}.npz"
+    if (known := _read(path)) is not None:
+        return known
     by = None
     if partitioner == "column":
         if column not in source.columns:
@@ -75,7 +94,7 @@ def _partitions(
                 f"Column '{column}' has {n_values} values, so it parts the images for {n_values} "
                 f"nodes, not {n_nodes}."
             )
-    return split_indices(
+    found = split_indices(
         source.labels,
         partitioner,
         n_nodes,
@@ -84,6 +103,25 @@ def _partitions(
         by=by,
         seed=seed,
     )
+    with suppress(OSError):  # who writes embeddings there says what is wrong with the folder
+        _write(path, found)
+    return found
+
+
+def _read(path: Path) -> list[NDArray[np.int64]] | None:
+    try:
+        with np.load(path) as file:
+            return np.split(file["indices"], file["ends"][:-1])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+def _write(path: Path, parts: list[NDArray[np.int64]]) -> None:
+    data = io.BytesIO()
+    ends = np.cumsum([len(part) for part in parts])
+    np.savez_compressed(data, indices=np.concatenate(parts), ends=ends)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(path, data.getvalue())
 
 
 def split_indices(

@@ -2,6 +2,8 @@
 
 import io
 import shutil
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,7 +16,7 @@ from fed_ist.config import PARTITIONERS
 from fed_ist.datasets import hold_out, open_all, open_dataset
 from fed_ist.errors import InputError
 from fed_ist.images import UnreadableImageError, folder_source, squares
-from fed_ist.partitions import partition
+from fed_ist.partitions import _partitions, partition
 from fed_ist.scenes import N_TEST, N_TRAIN, SCENES, scenes_source
 
 
@@ -22,6 +24,9 @@ def png(colour: int) -> bytes:
     out = io.BytesIO()
     Image.new("RGB", (20, 10), (colour, 0, 0)).save(out, "PNG")
     return out.getvalue()
+
+
+NONE = Path("/proc/none")
 
 
 @pytest.fixture
@@ -36,8 +41,9 @@ def parquet(tmp_path):
     return path
 
 
-def split(source, kind, n_nodes, **changes):
-    options = {"alpha": 0.3, "classes_per_node": 2, "column": "station", "seed": 0}
+def split(source, kind, n_nodes, cache=NONE, **changes):
+    """What each node gets; without a cache, where nothing can be written."""
+    options = {"alpha": 0.3, "classes_per_node": 2, "column": "station", "seed": 0, "cache": cache}
     return [partition(source, kind, n_nodes, i, **(options | changes)) for i in range(n_nodes)]
 
 
@@ -234,3 +240,23 @@ def test_a_link_to_nothing_and_a_file_that_is_gone_are_passed_over(image_folder,
     assert len(read) == len(source) - 2
     assert [str(path) in " ".join(skipped) for path in (broken, gone)] == [True, True]
     assert folder_source(folder).signature != source.signature
+
+
+def test_a_partition_is_drawn_once_and_then_read_from_the_cache(parquet, tmp_path, monkeypatch):
+    source = open_all(str(parquet))
+    drawn = split(source, "dirichlet", 3)
+    first = split(source, "dirichlet", 3, tmp_path)
+    _partitions.cache_clear()
+    with monkeypatch.context() as absent:
+        absent.setitem(sys.modules, "flwr_datasets.partitioner", None)
+        again = split(source, "dirichlet", 3, tmp_path)
+        with pytest.raises(ImportError):
+            split(source, "dirichlet", 3, tmp_path, seed=1)
+    assert [p.labels.tolist() for p in first] == [p.labels.tolist() for p in drawn]
+    assert [p.signature for p in again] == [p.signature for p in drawn]
+    (entry,) = (tmp_path / "partitions").iterdir()
+    entry.write_bytes(entry.read_bytes()[:100])
+    _partitions.cache_clear()
+    assert [p.signature for p in split(source, "dirichlet", 3, tmp_path)] == [
+        p.signature for p in drawn
+    ]
