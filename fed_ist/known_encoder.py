@@ -21,7 +21,6 @@ from fed_ist.errors import InputError
 if TYPE_CHECKING:
     from fed_ist.encoder import Encoder
 
-FOLDER = "encoders"  # in the cache
 RECIPE = 1  # counts the ways of making encoders that there have been: what is known of older is not
 
 
@@ -108,5 +107,5 @@ def _path(spec: EncoderSpec, cache: Path) -> Path | None:
                 parts["weights"] = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError:
             return None
-    name = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
-    return cache / FOLDER / f"{name}.json"
+    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
+    return cache / f"encoder-{digest}.json"

@@ -24,7 +24,6 @@ from fed_ist.images import ImageSource
 from fed_ist.rng import torch_seed
 
 PARTITIONERS = ("iid", "dirichlet", "pathological", "column")
-FOLDER = "partitions"  # in the cache
 
 
 def partition(
@@ -79,7 +78,7 @@ def _partitions(
     key = [source.signature, partitioner, n_nodes, alpha, classes_per_node, column, seed]
     key += [version(package) for package in ("flwr-datasets", "datasets", "numpy")]
     digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
-    path = cache / FOLDER / f"{digest[:32]}.npz"
+    path = cache / f"partition-{digest[:32]}.npz"
     if (known := _read(path)) is not None:
         return known
     by = None
