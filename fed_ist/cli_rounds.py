@@ -34,8 +34,8 @@ def round_(
     """What a round costs: seconds by part, against the same sums in one plain process.
 
     Beside them, in the same run: empty rounds, rounds of Flower's own FedAvg on the same
-    classifier, and rounds of `--engine inline`. Embeddings are drawn at random. Figures are medians
-    over the rounds; history.jsonl gets a line from each call.
+    classifier (up to 256 nodes), and rounds of `--engine inline`. Embeddings are drawn at random.
+    Figures are medians over the rounds; history.jsonl gets a line from each call.
 
     Example:
 

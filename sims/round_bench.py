@@ -75,12 +75,14 @@ def measure(request: Request) -> Iterator[dict[str, Any]]:
             yield found | {"ratios": ratios(found["seconds"])}
 
 
-def ratios(seconds: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
-    """Of rounds on Flower and without it, to what they must take, and to FedAvg's."""
+def ratios(seconds: Mapping[str, Mapping[str, float]]) -> dict[str, float | None]:
+    """Of rounds on Flower and without it, to what they must take, and to FedAvg's if those were
+    measured.
+    """
     whole, plain = seconds["flower"]["round"], seconds["plain"]["round"]
     return {
         "flower / (plain + empty)": whole / (plain + seconds["empty"]["round"]),
-        "flower / fedavg": whole / seconds["fedavg"]["round"],
+        "flower / fedavg": whole / seconds["fedavg"]["round"] if "fedavg" in seconds else None,
         "inline / plain": seconds["inline"]["round"] / plain,
     }
 
@@ -98,8 +100,10 @@ def render(found: Sequence[Mapping[str, Any]]) -> str:
     lines += ["", "| nodes | " + " | ".join([*(f"{way} ms" for way in ways), *shares]) + " |"]
     lines.append("|---" * (len(ways) + len(shares) + 1) + "|")
     for case in found:
-        cells = [f"{1000 * case['seconds'][way]['round']:.0f}" for way in ways]
-        cells += [f"{case['ratios'][share]:.2f}" for share in shares]
+        measured = case["seconds"]
+        cells = [f"{1000 * measured[w]['round']:.0f}" if w in measured else "-" for w in ways]
+        found_shares = [case["ratios"][share] for share in shares]
+        cells += ["-" if share is None else f"{share:.2f}" for share in found_shares]
         lines.append(f"| {case['nodes']} | " + " | ".join(cells) + " |")
     return "\n".join(lines) + "\n"
 

@@ -65,6 +65,12 @@ def test_ratios_of_a_worked_example():
     assert list(found.values()) == pytest.approx([0.3 / 0.25, 0.5, 1.1])
 
 
+def test_where_fedavg_takes_too_long_the_report_has_a_dash():
+    seconds = {way: parts for way, parts in SECONDS.items() if way != "fedavg"}
+    case = {"nodes": 1024, "cores": 2, "seconds": seconds, "ratios": ratios(seconds)}
+    assert "| 1024 | 300 | - | 50 | 220 | 200 | 1.20 | - | 1.10 |" in render([case])
+
+
 def test_the_report_shows_milliseconds_and_ratios():
     case = {"nodes": 4, "cores": 2, "seconds": SECONDS, "ratios": ratios(SECONDS)}
     assert "| 4 | 300 | 600 | 50 | 220 | 200 | 1.20 | 0.50 | 1.10 |" in render([case])
