@@ -103,8 +103,8 @@ def supernode_unit(superlink: str, authority: Path, key: Path, data_path: Path, 
         "--node-config",
         " ".join(f"{key}='{value}'" for key, value in settings.items() if value),
     ]
-    # A slice's matrices are small: several threads take longer, and many times so beside other work.
-    # Encoding has a thread for each core by itself.
+    # A slice's matrices are small: several threads take longer, beside other work many times as
+    # long. Encoding has a thread for each core all the same.
     return _unit("Flower SuperNode of fed-ist", command, ['Environment="OMP_NUM_THREADS=1"'])
 
 

@@ -1,5 +1,6 @@
 """What starts at boot: units that systemd accepts, and a gate that nginx accepts."""
 
+import re
 import shlex
 import shutil
 import subprocess
@@ -7,6 +8,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -47,6 +49,20 @@ def read_unit(text: str) -> tuple[list[str], dict[str, str]]:
     environment = dict(word.partition("=")[::2] for (word,) in assigned)
     words = [word.replace("$$", "$").replace("%%", "%") for word in shlex.split(command)]
     return words, environment
+
+
+@pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs Debian's systemd")
+def test_systemd_accepts_the_visits_of_the_plan_for_many_devices(device, tmp_path):
+    blocks = re.findall(r"```ini\n(.*?)```", (ROOT / "SCALE.md").read_text(), re.DOTALL)
+    timer, visit = (re.sub(r"^#.*\n", "", block) for block in blocks)
+    name = "fed-ist-supernode"
+    (tmp_path / f"{name}.timer").write_text(timer)
+    (tmp_path / f"{name}.service").write_text(supernode_unit(**device))
+    (tmp_path / f"{name}.service.d").mkdir()
+    (tmp_path / f"{name}.service.d" / "visit.conf").write_text(visit)
+    words = ["systemd-analyze", "verify", str(tmp_path / f"{name}.timer")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert (done.returncode, [line for line in done.stderr.splitlines() if name in line]) == (0, [])
 
 
 def test_systemd_accepts_the_units_and_finds_them_well_shut_in(keys, device, tmp_path):
