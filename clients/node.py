@@ -6,7 +6,6 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from flwr.app import Context
 
@@ -20,9 +19,6 @@ from fed_ist.masks import MASKS
 from fed_ist.partitions import partition
 from fed_ist.paths import cache_dir
 from fed_ist.protocol import NAME_PATTERN
-
-if TYPE_CHECKING:  # a round over cached embeddings must not import timm
-    pass
 
 
 @dataclass(frozen=True)

@@ -117,8 +117,9 @@ def message(
     """Where a device's seconds go, from a message to its reply. Linux, as root.
 
     A SuperLink and a SuperNode run on this machine; the node and its ClientApps share so much of a
-    core, which makes them as slow as a device's. "Flower" and "app" are what their imports take,
-    "coding" is to read the slice and to write the answer. Of the processor, "process" is the
+    core, which makes them as slow as a device's. "waking" ends with the start of the ClientApp's
+    process; "Flower" and "app" are what loading them takes, and fetching the slice; "coding" is to
+    read it and to write the answer. Of the processor, "process" is the
     ClientApp's whole life, "node" what the SuperNode takes beside it. Medians over the rounds.
 
     Example:

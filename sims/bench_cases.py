@@ -14,7 +14,7 @@ from fed_ist.errors import InputError
 Case = Mapping[str, Any]
 
 
-def run_cases(
+def measure_cases(
     name: str,
     request: Any,
     cases: Iterable[Case],

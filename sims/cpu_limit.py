@@ -9,6 +9,7 @@ from fed_ist.errors import InputError
 
 GROUPS = Path("/sys/fs/cgroup")
 PERIOD_US = 20_000  # short, so that a process is slow and not halted for long
+LEAST_QUOTA_US = 1000  # of Linux
 
 
 @contextmanager
@@ -20,20 +21,23 @@ def cpu_limit(cores: float, groups: Path = GROUPS) -> Iterator[Path]:
     """
     unified = (groups / "cgroup.controllers").is_file()
     home = groups if unified else groups / "cpu"
+    group = None
     try:
         group = Path(tempfile.mkdtemp(prefix="fed-ist-", dir=home))
-    except OSError as error:
-        raise InputError(
-            f"A slow processor cannot be imitated here: a control group in '{home}' cannot be "
-            f"made ({error.strerror}). Run this as root on Linux, outside of containers."
-        ) from None
-    try:
         if unified:
             # Where the controller is on already, as under systemd, this changes nothing.
             with suppress(OSError):
                 (home / "cgroup.subtree_control").write_text("+cpu")
         for name, text in limits(cores, unified=unified).items():
             (group / name).write_text(text)
+    except OSError as error:
+        if group:
+            group.rmdir()
+        raise InputError(
+            f"A slow processor cannot be imitated here: a control group in '{home}' cannot be "
+            f"made ({error.strerror}). Run this as root on Linux, outside of containers."
+        ) from None
+    try:
         yield group / "cgroup.procs"
     finally:
         _remove(group, home)
@@ -41,10 +45,11 @@ def cpu_limit(cores: float, groups: Path = GROUPS) -> Iterator[Path]:
 
 def limits(cores: float, *, unified: bool) -> dict[str, str]:
     """The files of a group that hold it back, of the one hierarchy or of cgroup v1."""
-    quota = str(round(PERIOD_US * cores))
+    period_us = max(PERIOD_US, round(LEAST_QUOTA_US / cores))
+    quota_us = round(period_us * cores)
     if unified:
-        return {"cpu.max": f"{quota} {PERIOD_US}"}
-    return {"cpu.cfs_period_us": str(PERIOD_US), "cpu.cfs_quota_us": quota}
+        return {"cpu.max": f"{quota_us} {period_us}"}
+    return {"cpu.cfs_period_us": str(period_us), "cpu.cfs_quota_us": str(quota_us)}
 
 
 def _remove(group: Path, home: Path) -> None:

@@ -22,7 +22,7 @@ from fed_ist.bundle import slim_app
 from fed_ist.config import Value
 from fed_ist.errors import InputError
 from fed_ist.launch import flwr_run
-from sims.bench_cases import run_cases
+from sims.bench_cases import measure_cases
 from sims.cpu_limit import cpu_limit
 from sims.loopback import SUPERLINK, on_loopback
 from sims.message_app import CACHE, STAMPS, TRAINING
@@ -207,7 +207,7 @@ def render(found: Sequence[Mapping[str, Any]]) -> str:
 
 def main() -> int:
     request = Request(**json.loads(sys.argv[1]))
-    return run_cases("message", request, measure(request), len(request.cores), render)
+    return measure_cases("message", request, measure(request), len(request.cores), render)
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from fed_ist.bundle import slim_app
 from fed_ist.config import Value
 from fed_ist.errors import InputError
 from fed_ist.launch import flwr_run, simulation_superlink
-from sims.bench_cases import run_cases
+from sims.bench_cases import measure_cases
 from sims.round_data import write_examples
 from sims.round_parts import PARTS
 
@@ -110,7 +110,7 @@ def render(found: Sequence[Mapping[str, Any]]) -> str:
 
 def main() -> int:
     request = Request(**json.loads(sys.argv[1]))
-    return run_cases("round", request, measure(request), len(request.n_nodes), render)
+    return measure_cases("round", request, measure(request), len(request.n_nodes), render)
 
 
 if __name__ == "__main__":

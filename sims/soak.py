@@ -56,7 +56,7 @@ def soak(request: Request, app: Path) -> list[Sample]:
         images = [draw_images(folder / f"images{i}", i) for i in range(request.n_nodes)]
         with (
             on_loopback(folder, images) as hosts,
-            running_app(request, app, hosts, folder) as run,
+            running_app(request.n_nodes, request.n_rounds, app, hosts, folder) as run,
             tqdm(total=request.n_rounds, unit="round") as bar,
         ):
             try:
@@ -78,16 +78,16 @@ def soak(request: Request, app: Path) -> list[Sample]:
 
 @contextmanager
 def running_app(
-    request: Request, app: Path, hosts: Loopback, folder: Path
+    n_nodes: int, n_rounds: int, app: Path, hosts: Loopback, folder: Path
 ) -> Iterator["subprocess.Popen[bytes]"]:
     """A run of the real app, with all nodes in each round; it is ended if it has not ended."""
     settings = {
         "dataset": folder / "images0",
         "results-dir": folder / "results",
         "hidden-dim": 16,
-        "num-rounds": request.n_rounds,
+        "num-rounds": n_rounds,
         "local-steps": 1,
-        "min-nodes": request.n_nodes,
+        "min-nodes": n_nodes,
     }
     command = [sys.executable, "-c", "from fed_ist.cli import main; main()"]
     command += ["run", "--on", SUPERLINK, "--name", RUN, "--app", str(app)]

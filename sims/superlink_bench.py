@@ -17,14 +17,12 @@ from pathlib import Path
 import psutil
 
 from fed_ist.errors import InputError
-from sims.bench_cases import run_cases
+from sims.bench_cases import measure_cases
 from sims.loopback import Loopback, on_loopback
-from sims.soak import Request as SoakRequest
-from sims.soak import last_round, running_app
+from sims.soak import RUN, last_round, running_app
 from sims.soak_samples import count_bytes, family, role_of
 from sims.wire_bench import draw_images
 
-RUN = "soak"
 CONNECT_TIMEOUT_S = 600.0
 SETTLE_S = 10.0
 ACTIVATED = "Activated node_id"  # in the SuperLink's log, once a node
@@ -89,9 +87,9 @@ def measure(request: Request) -> Iterator[dict[str, float]]:
 
 def rounds(request: Request, hosts: Loopback, folder: Path, n_nodes: int) -> dict[str, float]:
     """The figures of rounds with all nodes, but for the first."""
-    soak = SoakRequest(n_nodes, request.n_rounds + 2, 0.0, "")
+    n_rounds = request.n_rounds + 2  # in the last it draws its report
     results = folder / "results" / RUN
-    with running_app(soak, Path.cwd(), hosts, folder) as run:
+    with running_app(n_nodes, n_rounds, Path.cwd(), hosts, folder) as run:
 
         def until(n_rounds: int) -> Reading:
             while last_round(results) < n_rounds:
@@ -155,7 +153,7 @@ def render(found: Sequence[Mapping[str, float]]) -> str:
 
 def main() -> int:
     request = Request(**json.loads(sys.argv[1]))
-    return run_cases("superlink", request, measure(request), len(request.n_nodes), render)
+    return measure_cases("superlink", request, measure(request), len(request.n_nodes), render)
 
 
 if __name__ == "__main__":

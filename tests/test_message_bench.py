@@ -94,6 +94,7 @@ def test_what_still_runs_at_the_end_is_free_again():
 def test_both_kinds_of_control_groups_are_told_the_share():
     assert limits(0.25, unified=True) == {"cpu.max": "5000 20000"}
     assert limits(0.25, unified=False)["cpu.cfs_quota_us"] == "5000"
+    assert limits(0.01, unified=True) == {"cpu.max": "1000 100000"}
 
 
 def test_without_groups_one_sentence_says_what_is_needed(tmp_path):

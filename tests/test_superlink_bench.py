@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 
 from fed_ist.cli import cli
 from fed_ist.errors import InputError
-from sims.bench_cases import run_cases
+from sims.bench_cases import measure_cases
 from sims.superlink_bench import FIGURES, Reading, Request, measure, render
 
 CASE = {"nodes": 4, **dict.fromkeys(FIGURES, 1.5)}
@@ -25,7 +25,7 @@ def until_it_fails(error):
 )
 def test_what_was_measured_before_a_failure_is_kept(error, code, told, tmp_path, capsys):
     request = Request([4, 16], 1, 1.0, str(tmp_path))
-    assert run_cases("superlink", request, until_it_fails(error), 2, render) == code
+    assert measure_cases("superlink", request, until_it_fails(error), 2, render) == code
     printed = capsys.readouterr()
     assert "| 4 | 1.5 | 1.5 |" in printed.out
     assert told in printed.err
