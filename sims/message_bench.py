@@ -25,7 +25,7 @@ from fed_ist.launch import flwr_run
 from sims.bench_cases import measure_cases
 from sims.cpu_limit import cpu_limit
 from sims.loopback import SUPERLINK, on_loopback
-from sims.message_app import CACHE, STAMPS, TRAINING
+from sims.message_app import CACHE, HEAVY, STAMPS, TRAINING
 from sims.wire_bench import N_CLASSES, draw_images
 
 TIMEOUT_S = 600.0
@@ -196,13 +196,15 @@ def render(found: Sequence[Mapping[str, Any]]) -> str:
         ("seconds", "seconds", (*PARTS, "whole")),
         ("CPU seconds", "cpu", ("Flower", "app", "training", "process", "node")),
     ):
-        lines += [f"| cores | {' | '.join(f'{part}' for part in parts)} | ({title})"]
+        lines += [f"{title}, by share of a core:", "", f"| cores | {' | '.join(parts)} |"]
         lines += ["|---" * (len(parts) + 1) + "|"]
         for case in found:
             cells = " | ".join(f"{case[key][part]:.2f}" for part in parts)
             lines.append(f"| {case['cores']:g} | {cells} |")
         lines.append("")
-    return "\n".join(lines)
+    loaded = sorted({name for case in found for name in case["loaded"]})
+    lines.append(f"Loaded in a round, of {', '.join(HEAVY)}: {', '.join(loaded) or 'none'}.")
+    return "\n".join(lines) + "\n"
 
 
 def main() -> int:

@@ -31,6 +31,8 @@ FIGURES = {
     "round CPU ms": "of SuperLink and ServerApp, by node and round",
     "server MB": "of memory that SuperLink and ServerApp take, shared pages divided",
     "node MB": "of memory that a waiting SuperNode takes",
+    "node start CPU s": "of a SuperNode until it is known to the SuperLink",
+    "node idle CPU ms": "of a SuperNode, by minute of waiting",
     "log bytes": "of the SuperLink, by node and round",
     "waiting log bytes": "of the SuperLink, by node and minute of waiting",
     "database kB": "after the rounds",
@@ -76,9 +78,12 @@ def measure(request: Request) -> Iterator[dict[str, float]]:
                 wait_for_nodes(hosts, n_nodes)
                 time.sleep(SETTLE_S)
                 found: dict[str, float] = {"nodes": n_nodes}
-                begun = read(hosts)
+                begun, started_s = read(hosts), nodes_cpu_s(hosts)
                 time.sleep(request.idle_s)
                 seconds, cpu_s, log_bytes = read(hosts).since(begun, ["SuperLink"])
+                waited_s = nodes_cpu_s(hosts) - started_s
+                found["node start CPU s"] = started_s / n_nodes
+                found["node idle CPU ms"] = 1000 * waited_s / n_nodes / (seconds / 60)
                 found["idle CPU ms"] = 1000 * cpu_s / n_nodes / (seconds / 60)
                 found["waiting log bytes"] = log_bytes / n_nodes / (seconds / 60)
                 found["node MB"] = memory_mb(hosts.nodes[0].pid)
@@ -129,6 +134,12 @@ def read(hosts: Loopback) -> Reading:
             cpu_s[role_of(member)] = sum(member.cpu_times()[:2])
     log = hosts.logs / "superlink.log"
     return Reading(time.monotonic(), cpu_s, log.stat().st_size)
+
+
+def nodes_cpu_s(hosts: Loopback) -> float:
+    """CPU seconds of all SuperNodes and their SuperExecs, since they were started."""
+    members = [member for node in hosts.nodes for member in family(node)]
+    return float(sum(sum(member.cpu_times()[:2]) for member in members))
 
 
 def memory_mb(pid: int) -> float:

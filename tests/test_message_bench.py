@@ -119,4 +119,5 @@ def test_a_round_on_cached_embeddings_loads_nothing_heavy_and_its_parts_are_all_
     assert 0 < outside < found["seconds"]["whole"]
     assert json.loads(json.dumps(found))["cores"] == 1.0
     assert "| 1 |" in render([found])
+    assert render([found]).endswith("pyarrow: none.\n")
     assert not list(Path(GROUPS).glob("*/fed-ist-*"))
