@@ -151,14 +151,24 @@ def end_family(process: "subprocess.Popen[Any]") -> None:
 
 
 def run_experiment(app: Path, module: str, request: Mapping[str, object]) -> int:
-    """`python -m MODULE` of the app, in this environment; returns its exit code."""
+    """`python -m MODULE` of the app, in this environment; returns its exit code.
+
+    Signals that end this process are passed on, and the experiment waited for: it ends once what it
+    has is kept.
+    """
     command = [sys.executable, "-m", module, json.dumps(request)]
-    with subprocess.Popen(command, env=own_environment(), cwd=app) as process:
+    # In a session of its own, or a terminal would tell it of Ctrl-C beside us.
+    process = subprocess.Popen(command, env=own_environment(), cwd=app, start_new_session=True)
+    previous = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+    try:
         while True:
             try:
-                return process.wait()
+                code = process.wait()
+                return code if code >= 0 else 128 - code  # as shells have it
             except KeyboardInterrupt:
-                pass  # the experiment was told too, and ends once the runs under way are kept
+                process.send_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def flwr_run(

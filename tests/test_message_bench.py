@@ -49,7 +49,7 @@ def test_only_training_messages_are_read_from_a_nodes_log():
     assert [(met.at, sent.at) for met, sent in messages_in(log)] == [(2, 5), (7, 8)]
 
 
-@pytest.mark.parametrize("cores", ["0", "half", "1,,1", "2"])
+@pytest.mark.parametrize("cores", ["0", "0.04", "half", "1,,1", "2"])
 def test_shares_that_are_not_possible_are_one_sentence(cores, tmp_path):
     done = CliRunner().invoke(cli, ["bench", "message", "--cores", cores, "--out", str(tmp_path)])
     assert done.exit_code != 0

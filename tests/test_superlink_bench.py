@@ -1,7 +1,11 @@
 """`fed-ist bench superlink`, and what all benchmarks of cases keep of theirs."""
 
 import json
+import signal
+import subprocess
+import sys
 
+import psutil
 import pytest
 from conftest import ROOT
 from typer.testing import CliRunner
@@ -41,10 +45,32 @@ def test_only_the_named_processes_count_between_two_readings():
     assert after.since(before, ["SuperLink", "ServerApp"]) == (60.0, 2.5, 60)
 
 
-def test_too_few_nodes_are_one_sentence(tmp_path):
-    done = CliRunner().invoke(cli, ["bench", "superlink", "--nodes", "1", "--out", str(tmp_path)])
+@pytest.mark.parametrize("nodes", ["1", "4,5000"])
+def test_too_few_and_too_many_nodes_are_one_sentence(nodes, tmp_path):
+    done = CliRunner().invoke(cli, ["bench", "superlink", "--nodes", nodes, "--out", str(tmp_path)])
     assert done.exit_code != 0
-    assert "--nodes '1' is not possible" in str(done.exception)
+    assert f"--nodes '{nodes}' is not possible" in str(done.exception)
+
+
+@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_experiment_is_told_to_end_and_its_command_ends_with_it(how, code, tmp_path):
+    """Whoever is told, a terminal's whole group or the command alone."""
+    (tmp_path / "endless.py").write_text(
+        "import sys, time\n"
+        "print('began', flush=True)\n"
+        "try:\n    time.sleep(600)\n"
+        "except KeyboardInterrupt:\n    sys.exit(130)\n"
+    )
+    call = f"run_experiment(Path({str(tmp_path)!r}), 'endless', {{}})"
+    words = "import sys; from pathlib import Path; from fed_ist.launch import run_experiment; "
+    command = [sys.executable, "-c", words + f"sys.exit({call})"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stdout.readline() == "began\n"
+    (child,) = psutil.Process(process.pid).children()
+    process.send_signal(how)
+    assert process.wait(30) == code
+    assert not child.is_running()
 
 
 @pytest.mark.flower
