@@ -34,7 +34,6 @@ FIGURES = {
     "node start CPU s": "of a SuperNode until it is known to the SuperLink",
     "node idle CPU ms": "of a SuperNode, by minute of waiting",
     "log bytes": "of the SuperLink, by node and round",
-    "waiting log bytes": "of the SuperLink, by node and minute of waiting",
     "database kB": "after the rounds",
     "round s": "from the second round on",
 }
@@ -80,12 +79,11 @@ def measure(request: Request) -> Iterator[dict[str, float]]:
                 found: dict[str, float] = {"nodes": n_nodes}
                 begun, started_s = read(hosts), nodes_cpu_s(hosts)
                 time.sleep(request.idle_s)
-                seconds, cpu_s, log_bytes = read(hosts).since(begun, ["SuperLink"])
+                seconds, cpu_s, _ = read(hosts).since(begun, ["SuperLink"])
                 waited_s = nodes_cpu_s(hosts) - started_s
                 found["node start CPU s"] = started_s / n_nodes
                 found["node idle CPU ms"] = 1000 * waited_s / n_nodes / (seconds / 60)
                 found["idle CPU ms"] = 1000 * cpu_s / n_nodes / (seconds / 60)
-                found["waiting log bytes"] = log_bytes / n_nodes / (seconds / 60)
                 found["node MB"] = memory_mb(hosts.nodes[0].pid)
                 yield found | rounds(request, hosts, folder, n_nodes)
 
