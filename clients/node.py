@@ -11,10 +11,9 @@ from flwr.app import Context
 
 from fed_ist.config import RunConfig
 from fed_ist.embeddings import Embeddings, embed, mask_spec
-from fed_ist.encoder_spec import EncoderSpec
 from fed_ist.errors import InputError
 from fed_ist.images import ImageSource, folder_source
-from fed_ist.known_encoder import AnyEncoder, open_encoder
+from fed_ist.known_encoder import open_encoder
 from fed_ist.masks import MASKS
 from fed_ist.partitions import partition
 from fed_ist.paths import cache_dir
@@ -64,9 +63,7 @@ def device(node_id: int, name: str, data_path: str) -> Node:
     return Node(int.from_bytes(digest[:8], "big"), 0, data_path, name)
 
 
-@lru_cache(maxsize=1)
-def _encoder(spec: EncoderSpec, cache: Path) -> AnyEncoder:
-    return open_encoder(spec, cache)
+_encoder = lru_cache(maxsize=1)(open_encoder)
 
 
 def open_images(node: Node, config: RunConfig) -> ImageSource:

@@ -5,7 +5,6 @@ The keys are digests of everything that the content depends on, so a stale entry
 Entries are built beside their place and renamed into it: a cut leaves none half-written.
 """
 
-import hashlib
 import itertools
 import json
 import shutil
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_ist.ahead import ahead
+from fed_ist.cache_files import digest
 from fed_ist.durable import part_of, put_in_place, sweep
 from fed_ist.errors import InputError
 from fed_ist.images import ImageSource, squares
@@ -91,10 +91,6 @@ class Embeddings:
     values: NDArray[np.float32]
     labels: NDArray[np.int64]
     counts: Counts
-
-
-def _digest(*parts: object) -> str:
-    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:32]
 
 
 def pack(
@@ -187,8 +183,8 @@ def embed(
 ) -> tuple[Embeddings, Path]:
     """The embeddings of a source and their cache folder, encoding only what was never encoded."""
     # The number counts ways of decoding that there have been: entries of an older one are stale.
-    pack_key = _digest("pack 2", source.signature, asdict(spec))
-    folder = cache / _digest("embed", pack_key, encoder.digest)
+    pack_key = digest("pack 2", source.signature, asdict(spec))
+    folder = cache / digest("embed", pack_key, encoder.digest)
     found = load_cached(folder)
     if found is not None:
         return found, folder

@@ -6,7 +6,6 @@ model; to import torch and to build one takes each process seconds.
 
 import hashlib
 import json
-from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from functools import cached_property
 from importlib.metadata import version
@@ -14,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from fed_ist.bundled import package_file
-from fed_ist.durable import write_atomic
+from fed_ist.cache_files import digest, keep
 from fed_ist.encoder_spec import BUNDLED_ENCODERS, EncoderSpec
 from fed_ist.errors import InputError
 
@@ -50,7 +49,7 @@ class KnownEncoder(Traits):
 
         encoder = create_encoder(self.spec, self.cache)
         if encoder.digest != self.digest:
-            _remember(encoder, self.cache)
+            _remember(encoder, _path(self.spec, self.cache))
             raise InputError(
                 f"Encoder '{self.spec.name}' is not the one that the cache '{self.cache}' knew, "
                 "which it has put right: run this again."
@@ -63,19 +62,18 @@ AnyEncoder: TypeAlias = "Encoder | KnownEncoder"
 
 def open_encoder(spec: EncoderSpec, cache: Path) -> AnyEncoder:
     """What the cache knows of an encoder, or else the encoder; raises as `create_encoder` does."""
-    known = _recall(spec, cache)
+    path = _path(spec, cache)
+    known = _recall(path, spec, cache)
     if known is not None:
         return known
     from fed_ist.encoder import create_encoder
 
     encoder = create_encoder(spec, cache)
-    with suppress(OSError):  # who writes embeddings there says what is wrong with the folder
-        _remember(encoder, cache)
+    _remember(encoder, path)
     return encoder
 
 
-def _recall(spec: EncoderSpec, cache: Path) -> KnownEncoder | None:
-    path = _path(spec, cache)
+def _recall(path: Path | None, spec: EncoderSpec, cache: Path) -> KnownEncoder | None:
     if path is None:
         return None
     try:
@@ -84,12 +82,10 @@ def _recall(spec: EncoderSpec, cache: Path) -> KnownEncoder | None:
         return None
 
 
-def _remember(encoder: "Encoder", cache: Path) -> None:
-    path = _path(encoder.spec, cache)
+def _remember(encoder: "Encoder", path: Path | None) -> None:
     if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         traits = {field.name: getattr(encoder, field.name) for field in fields(Traits)}
-        write_atomic(path, json.dumps(traits).encode())
+        keep(path, json.dumps(traits).encode())
 
 
 def _path(spec: EncoderSpec, cache: Path) -> Path | None:
@@ -107,5 +103,4 @@ def _path(spec: EncoderSpec, cache: Path) -> Path | None:
                 parts["weights"] = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError:
             return None
-    digest = hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:32]
-    return cache / f"encoder-{digest}.json"
+    return cache / f"encoder-{digest(parts)}.json"

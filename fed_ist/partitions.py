@@ -3,12 +3,9 @@
 Once drawn, a partition lies in the cache: to import flwr-datasets takes each process seconds.
 """
 
-import hashlib
 import io
-import json
 import zipfile
 from collections.abc import Callable
-from contextlib import suppress
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -17,8 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fed_ist.cache_files import digest, keep
 from fed_ist.datasets import root_cause
-from fed_ist.durable import write_atomic
 from fed_ist.errors import InputError
 from fed_ist.images import ImageSource
 from fed_ist.rng import torch_seed
@@ -77,8 +74,7 @@ def _partitions(
     source = table.source
     key = [source.signature, partitioner, n_nodes, alpha, classes_per_node, column, seed]
     key += [version(package) for package in ("flwr-datasets", "datasets", "numpy")]
-    digest = hashlib.sha256(json.dumps(key).encode()).hexdigest()
-    path = cache / f"partition-{digest[:32]}.npz"
+    path = cache / f"partition-{digest(*key)}.npz"
     if (known := _read(path)) is not None:
         return known
     by = None
@@ -102,8 +98,7 @@ def _partitions(
         by=by,
         seed=seed,
     )
-    with suppress(OSError):  # who writes embeddings there says what is wrong with the folder
-        _write(path, found)
+    keep(path, _packed(found))
     return found
 
 
@@ -115,12 +110,12 @@ def _read(path: Path) -> list[NDArray[np.int64]] | None:
         return None
 
 
-def _write(path: Path, parts: list[NDArray[np.int64]]) -> None:
+def _packed(parts: list[NDArray[np.int64]]) -> bytes:
+    """The bytes that `_read` reads."""
     data = io.BytesIO()
     ends = np.cumsum([len(part) for part in parts])
     np.savez_compressed(data, indices=np.concatenate(parts), ends=ends)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_atomic(path, data.getvalue())
+    return data.getvalue()
 
 
 def split_indices(

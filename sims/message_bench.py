@@ -26,6 +26,7 @@ from sims.bench_cases import measure_cases
 from sims.cpu_limit import cpu_limit
 from sims.loopback import SUPERLINK, on_loopback
 from sims.message_app import CACHE, HEAVY, STAMPS, TRAINING
+from sims.soak_samples import lasting_cpu_s
 from sims.wire_bench import N_CLASSES, draw_images
 
 TIMEOUT_S = 600.0
@@ -121,15 +122,6 @@ def followed(path: Path, process: psutil.Process) -> Iterator[list[LogLine]]:
     finally:
         is_over.set()
         thread.join()
-
-
-def lasting_cpu_s(process: psutil.Process) -> float:
-    """CPU seconds of a SuperNode and its SuperExec, without those of ClientApps."""
-    try:
-        members = [process, *process.children()]
-        return sum(sum(member.cpu_times()[:2]) for member in members)
-    except psutil.NoSuchProcess:
-        return 0.0
 
 
 def summarise(stamps: Sequence[Mapping[str, Any]], log: Sequence[LogLine]) -> dict[str, Any]:

@@ -83,6 +83,15 @@ def family(process: "subprocess.Popen[bytes]") -> Iterator[psutil.Process]:
         yield from [parent, *parent.children(recursive=True)]
 
 
+def lasting_cpu_s(process: psutil.Process) -> float:
+    """CPU seconds of a SuperNode and its SuperExec, without those of ClientApps."""
+    try:
+        members = [process, *process.children()]
+        return sum(sum(member.cpu_times()[:2]) for member in members)
+    except psutil.NoSuchProcess:
+        return 0.0
+
+
 def role_of(process: psutil.Process) -> str:
     """What a process is to Flower; "" for those that are not to last."""
     names = [Path(word).name for word in process.cmdline()[:2]]  # a script's is after Python's

@@ -6,6 +6,7 @@ object.
 """
 
 import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,7 +21,7 @@ from fed_ist.errors import InputError
 from sims.bench_cases import measure_cases
 from sims.loopback import Loopback, on_loopback
 from sims.soak import RUN, last_round, running_app
-from sims.soak_samples import count_bytes, family, role_of
+from sims.soak_samples import count_bytes, family, lasting_cpu_s, role_of
 from sims.wire_bench import draw_images
 
 CONNECT_TIMEOUT_S = 600.0
@@ -84,7 +85,7 @@ def measure(request: Request) -> Iterator[dict[str, float]]:
                 found["node start CPU s"] = started_s / n_nodes
                 found["node idle CPU ms"] = 1000 * waited_s / n_nodes / (seconds / 60)
                 found["idle CPU ms"] = 1000 * cpu_s / n_nodes / (seconds / 60)
-                found["node MB"] = memory_mb(hosts.nodes[0].pid)
+                found["node MB"] = memory_mb(hosts.nodes[0])
                 yield found | rounds(request, hosts, folder, n_nodes)
 
 
@@ -105,7 +106,7 @@ def rounds(request: Request, hosts: Loopback, folder: Path, n_nodes: int) -> dic
         begun = until(1)
         ended = until(1 + request.n_rounds)
         seconds, cpu_s, log_bytes = ended.since(begun, ["SuperLink", "ServerApp"])
-        server_mb = memory_mb(hosts.server.pid)
+        server_mb = memory_mb(hosts.server)
     n_pairs = n_nodes * request.n_rounds
     return {
         "round CPU ms": 1000 * cpu_s / n_pairs,
@@ -136,18 +137,16 @@ def read(hosts: Loopback) -> Reading:
 
 def nodes_cpu_s(hosts: Loopback) -> float:
     """CPU seconds of all SuperNodes and their SuperExecs, since they were started."""
-    members = [member for node in hosts.nodes for member in family(node)]
-    return float(sum(sum(member.cpu_times()[:2]) for member in members))
+    return sum(lasting_cpu_s(psutil.Process(node.pid)) for node in hosts.nodes)
 
 
-def memory_mb(pid: int) -> float:
+def memory_mb(process: "subprocess.Popen[bytes]") -> float:
     """Proportional set size of a process and all that it has started."""
-    try:
-        parent = psutil.Process(pid)
-        members = [parent, *parent.children(recursive=True)]
-        return float(sum(member.memory_full_info().pss for member in members) / 1e6)
-    except psutil.NoSuchProcess:  # a ClientApp ended while we looked
-        return memory_mb(pid)
+    found = 0.0
+    for member in family(process):
+        with suppress(psutil.NoSuchProcess):  # a ClientApp ended while we looked
+            found += member.memory_full_info().pss / 1e6
+    return found
 
 
 def render(found: Sequence[Mapping[str, float]]) -> str:
