@@ -3,8 +3,9 @@
 Everything heavy is imported where it is used.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
@@ -42,16 +43,12 @@ def round_(
 
       fed-ist bench round --nodes 16,64 --rounds 5
     """
-    from fed_ist.launch import find_app, run_experiment
-    from fed_ist.paths import require_writable
-
     counts = whole_numbers("--nodes", nodes)
     if max(counts) > hidden_dim:
         raise InputError(
             f"--nodes '{nodes}' is not possible with --hidden-dim {hidden_dim}: each node needs a "
             "neuron. Give fewer nodes, or a larger --hidden-dim."
         )
-    require_writable(out.absolute(), "--out")
     request = {
         "n_nodes": counts,
         "n_rounds": rounds,
@@ -59,9 +56,8 @@ def round_(
         "hidden_dim": hidden_dim,
         "hidden_layers": hidden_layers,
         "local_steps": local_steps,
-        "out": str(out.absolute()),
     }
-    raise typer.Exit(run_experiment(find_app(app), "sims.round_bench", request))
+    _measure("sims.round_bench", request, out, app)
 
 
 @round_commands.command()
@@ -128,18 +124,13 @@ def message(
 
       sudo fed-ist bench message --cores 1,0.2
     """
-    from fed_ist.launch import find_app, run_experiment
-    from fed_ist.paths import require_writable
-
-    require_writable(out.absolute(), "--out")
     request = {
         "cores": parts_of_one("--cores", cores, LEAST_SHARE),
         "n_rounds": rounds,
         "images": images,
         "hidden_dim": hidden_dim,
-        "out": str(out.absolute()),
     }
-    raise typer.Exit(run_experiment(find_app(app), "sims.message_bench", request))
+    _measure("sims.message_bench", request, out, app)
 
 
 @round_commands.command()
@@ -163,17 +154,12 @@ def superlink(
 
       fed-ist bench superlink --nodes 4,16
     """
-    from fed_ist.launch import find_app, run_experiment
-    from fed_ist.paths import require_writable
-
-    require_writable(out.absolute(), "--out")
     request = {
         "n_nodes": whole_numbers("--nodes", nodes, 2, 200),
         "n_rounds": rounds,
         "idle_s": idle_s,
-        "out": str(out.absolute()),
     }
-    raise typer.Exit(run_experiment(find_app(app), "sims.superlink_bench", request))
+    _measure("sims.superlink_bench", request, out, app)
 
 
 @round_commands.command()
@@ -196,14 +182,19 @@ def soak(
 
       fed-ist bench soak --nodes 8 --rounds 500 --out soak
     """
-    from fed_ist.launch import find_app, run_experiment
-    from fed_ist.paths import require_writable
-
-    require_writable(out.absolute(), "--out")
     request = {
         "n_nodes": nodes,
         "n_rounds": rounds,
         "minutes": minutes,
-        "out": str(out.absolute()),
     }
-    raise typer.Exit(run_experiment(find_app(app), "sims.soak", request))
+    _measure("sims.soak", request, out, app)
+
+
+def _measure(module: str, request: Mapping[str, object], out: Path, app: Path | None) -> NoReturn:
+    """Run a benchmark of the app, which leaves its figures in `out`, and end with its exit code."""
+    from fed_ist.launch import find_app, run_experiment
+    from fed_ist.paths import require_writable
+
+    out = out.absolute()
+    require_writable(out, "--out")
+    raise typer.Exit(run_experiment(find_app(app), module, {**request, "out": str(out)}))
