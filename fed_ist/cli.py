@@ -117,7 +117,7 @@ def run(
     if on:
         require_connection(on)
         with slim_app(folder) as bundled:
-            code = flwr_run(bundled, overrides, own_environment(), superlink=on, n_nodes=None)
+            code = flwr_run(bundled, overrides, own_environment(), on)
         if not target.exists():
             typer.echo(f"The results are in {config.name}/ of results-dir on the SuperLink's host.")
             raise typer.Exit(code)
@@ -146,7 +146,8 @@ def _simulate(app: Path, overrides: "Mapping[str, Value]", n_nodes: int, engine:
     """A run on simulated nodes; returns its exit code."""
     from fed_ist.bundle import slim_app
     from fed_ist.bundled import checkout
-    from fed_ist.launch import flwr_run, run_experiment, simulation_superlink
+    from fed_ist.launch import run_experiment
+    from fed_ist.simulation import simulate
 
     if engine is Engine.INLINE:
         request = {"overrides": overrides, "n_nodes": n_nodes}
@@ -156,8 +157,7 @@ def _simulate(app: Path, overrides: "Mapping[str, Value]", n_nodes: int, engine:
             # Flower would look at each file of a checkout, the virtual environment's and all.
             if (installed := checkout()) and app == installed.resolve():
                 app = stack.enter_context(slim_app(app))
-            environment = stack.enter_context(simulation_superlink())
-            return flwr_run(app, overrides, environment, superlink="local", n_nodes=n_nodes)
+            return simulate(app, overrides, n_nodes)
     except KeyboardInterrupt:
         return INTERRUPTED
 

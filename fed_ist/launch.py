@@ -1,9 +1,4 @@
-"""Start `flwr run` so that it just works: a SuperLink of its own for each simulation.
-
-A local SuperLink that Flower starts by itself outlives the run, keeps the environment and the
-Python of its first start, and installs the app's dependencies (torch again) for each run. Ours
-lives as long as the run, in this very environment, on a free port.
-"""
+"""Start Flower's processes so that they just work, wait for them, and end them."""
 
 import json
 import os
@@ -15,7 +10,7 @@ import sysconfig
 import tempfile
 import time
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -27,6 +22,8 @@ import psutil
 from fed_ist.bundled import checkout
 from fed_ist.config import Value, read_defaults, write_toml
 from fed_ist.errors import InputError
+
+Process = subprocess.Popen[Any]
 
 START_TIMEOUT_S = 60.0
 FLOWER_SETTINGS = {
@@ -82,38 +79,6 @@ def own_environment() -> dict[str, str]:
     return {**os.environ, **FLOWER_SETTINGS, "PATH": path}
 
 
-@contextmanager
-def simulation_superlink() -> Iterator[dict[str, str]]:
-    """A private simulation SuperLink; yields the environment in which `flwr` finds it."""
-    with tempfile.TemporaryDirectory(prefix="fed-ist-flwr-") as home:
-        port = free_port()
-        environment = {
-            **own_environment(),
-            "FLWR_HOME": home,
-            # Ray would hide the accelerators from a node that asks for none, and warns of it.
-            "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-        }
-        Path(home, "config.toml").write_text(
-            '[superlink]\ndefault = "local"\n'
-            f'[superlink.local]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
-        )
-        log = Path(home, "superlink.log")
-        command = ["flower-superlink", "--insecure", "--simulation", "--isolation", "subprocess"]
-        command += ["--host", "127.0.0.1", "--port", str(port)]
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                command, env=environment, stdout=output, stderr=output, start_new_session=True
-            )
-        # Without this, a terminated command would leave its SuperLink behind.
-        previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-        try:
-            wait_until_ready(process, port, log)
-            yield environment
-        finally:
-            end_family(process)
-            signal.signal(signal.SIGTERM, previous)
-
-
 def free_port() -> int:
     """A TCP port of this machine on which nothing listens."""
     with socket.socket() as probe:
@@ -121,20 +86,40 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def wait_until_ready(process: "subprocess.Popen[bytes]", port: int, log: Path) -> None:
+def wait_until_ready(process: Process, port: int, log: Path) -> None:
     """Wait for a SuperLink; raises `InputError` with the end of its log if it does not start."""
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline and process.poll() is None:
+
+    def is_ready() -> bool:
         try:
             with urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
-                return
+                return True
         except (URLError, OSError):
-            time.sleep(0.2)
+            return False
+
+    _wait_until(is_ready, process, "Flower's SuperLink", log)
+
+
+def wait_until_listening(process: Process, port: int, name: str, log: Path) -> None:
+    """Wait until a port answers; raises `InputError` with the end of the log if it does not."""
+
+    def is_listening() -> bool:
+        with socket.socket() as probe:
+            return probe.connect_ex(("127.0.0.1", port)) == 0
+
+    _wait_until(is_listening, process, name, log)
+
+
+def _wait_until(is_ready: Callable[[], bool], process: Process, name: str, log: Path) -> None:
+    deadline = time.monotonic() + START_TIMEOUT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        if is_ready():
+            return
+        time.sleep(0.1)
     tail = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
-    raise InputError(f"Flower's SuperLink did not start. The end of its log:\n{tail}")
+    raise InputError(f"{name} did not start. The end of its log:\n{tail}")
 
 
-def end_family(process: "subprocess.Popen[Any]") -> None:
+def end_family(process: Process) -> None:
     """End a process and all that it has started: apps, simulation and Ray would outlive it."""
     try:
         family = [parent := psutil.Process(process.pid), *parent.children(recursive=True)]
@@ -172,21 +157,25 @@ def run_experiment(app: Path, module: str, request: Mapping[str, object]) -> int
 
 
 def flwr_run(
-    app: Path,
-    overrides: Mapping[str, Value],
-    environment: Mapping[str, str],
-    *,
-    superlink: str,
-    n_nodes: int | None,
+    app: Path, overrides: Mapping[str, Value], environment: Mapping[str, str], superlink: str
 ) -> int:
     """`flwr run APP SUPERLINK --stream` with overrides of the run config; returns its exit code."""
+    with flwr_arguments(app, overrides, superlink) as arguments:
+        return subprocess.run(["flwr", *arguments], env=environment, check=False).returncode
+
+
+@contextmanager
+def flwr_arguments(
+    app: Path, overrides: Mapping[str, Value], superlink: str, n_nodes: int | None = None
+) -> Iterator[list[str]]:
+    """The arguments of `flwr run`, on `n_nodes` simulated nodes or else on those that there are."""
     with tempfile.TemporaryDirectory(prefix="fed-ist-run-") as folder:
         settings = Path(folder, "run-config.toml")
         settings.write_text(write_toml(overrides))
-        command = ["flwr", "run", str(app), superlink, "--stream", "--run-config", str(settings)]
+        arguments = ["run", str(app), superlink, "--stream", "--run-config", str(settings)]
         if n_nodes is not None:
-            command += [
+            arguments += [
                 "--federation-config",
                 f"num-supernodes={n_nodes} client-resources-num-cpus=1",
             ]
-        return subprocess.run(command, env=environment, check=False).returncode
+        yield arguments

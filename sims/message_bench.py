@@ -87,7 +87,7 @@ def measure(request: Request) -> Iterator[dict[str, Any]]:
                 }
                 with followed(hosts.logs / "node0.log", psutil.Process(node.pid)) as log:
                     environment = hosts.environment
-                    flwr_run(app, settings, environment, superlink=SUPERLINK, n_nodes=None)
+                    flwr_run(app, settings, environment, SUPERLINK)
             try:
                 stamps = [json.loads(text) for text in (folder / STAMPS).open()]
             except FileNotFoundError:

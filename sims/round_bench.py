@@ -16,7 +16,7 @@ from typing import Any
 from fed_ist.bundle import slim_app
 from fed_ist.config import Value
 from fed_ist.errors import InputError
-from fed_ist.launch import flwr_run, simulation_superlink
+from fed_ist.simulation import simulate
 from sims.bench_cases import measure_cases
 from sims.round_data import write_examples
 from sims.round_parts import PARTS
@@ -49,7 +49,6 @@ def measure(request: Request) -> Iterator[dict[str, Any]]:
         with (
             tempfile.TemporaryDirectory(prefix="fed-ist-round-data-") as name,
             slim_app(Path.cwd(), COMPONENTS) as app,
-            simulation_superlink() as environment,
         ):
             folder = Path(name)
             write_examples(folder, n_nodes * request.images)
@@ -65,7 +64,7 @@ def measure(request: Request) -> Iterator[dict[str, Any]]:
                 "round-timeout-s": TIMEOUT_S,
                 "prepare-timeout-s": TIMEOUT_S,
             }
-            flwr_run(app, settings, environment, superlink="local", n_nodes=n_nodes)
+            simulate(app, settings, n_nodes)
             try:
                 found: dict[str, Any] = json.loads((folder / "round.json").read_text())
             except FileNotFoundError:
