@@ -1,0 +1,108 @@
+"""A run on simulated nodes: a SuperLink of its own, Ray and `flwr run`, started side by side.
+
+A local SuperLink that Flower starts by itself outlives the run, keeps the environment and the
+Python of its first start, and installs the app's dependencies (torch again) for each run. Ours
+lives as long as the run, in this very environment, on a free port. Ray, with which it simulates,
+takes longer to start than all else: Flower would start it last.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+
+from fed_ist.config import Value
+from fed_ist.launch import (
+    Process,
+    end_family,
+    flwr_arguments,
+    free_port,
+    own_environment,
+    wait_until_listening,
+    wait_until_ready,
+)
+
+CLUSTER = "RAY_ADDRESS"  # of a Ray that runs already
+RAY_SETTINGS = {
+    # Ray would hide the accelerators from a node that asks for none, and warns of it.
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    # Flower asks for workers with an environment of their own: of those started ahead it uses none.
+    "RAY_prestart_worker_first_driver": "0",
+}
+RAY_END_S = 10.0
+
+
+def simulate(app: Path, overrides: Mapping[str, Value], n_nodes: int) -> int:
+    """`flwr run` of an app on simulated nodes; returns its exit code.
+
+    They are simulated on the Ray that the environment names, or on one of this run's own. Raises
+    `InputError` with the end of a log where Ray or the SuperLink does not start.
+    """
+    # Without this, a terminated command would leave behind what it has started.
+    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        with (
+            tempfile.TemporaryDirectory(prefix="fed-ist-flwr-") as home,
+            flwr_arguments(app, overrides, superlink="local", n_nodes=n_nodes) as arguments,
+        ):
+            return _run(app, arguments, Path(home))
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def _run(app: Path, arguments: list[str], home: Path) -> int:
+    """Start Ray, a SuperLink and `flwr` at once, let `flwr` begin when it can, and end them all."""
+    port, ray_port = free_port(), free_port()
+    (home / "config.toml").write_text(
+        '[superlink]\ndefault = "local"\n'
+        f'[superlink.local]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
+    )
+    log, ray_log = home / "superlink.log", home / "ray.log"
+    environment = {**own_environment(), **RAY_SETTINGS, "FLWR_HOME": str(home)}
+    with ExitStack() as stack:
+        ray = None
+        if not os.environ.get(CLUSTER):
+            ray = stack.enter_context(_ray(app, ray_port, environment, ray_log))
+            environment[CLUSTER] = f"127.0.0.1:{ray_port}"
+        command = ["flower-superlink", "--insecure", "--simulation", "--isolation", "subprocess"]
+        command += ["--host", "127.0.0.1", "--port", str(port)]
+        with log.open("wb") as output:
+            superlink = subprocess.Popen(
+                command, env=environment, stdout=output, stderr=output, start_new_session=True
+            )
+        stack.callback(end_family, superlink)
+        # In our own session, so that a terminal's Ctrl-C reaches it.
+        flwr = subprocess.Popen(
+            [sys.executable, "-m", "sims.flower_command", *arguments],
+            env=environment, cwd=app, stdin=subprocess.PIPE,
+        )  # fmt: skip
+        stack.callback(end_family, flwr)
+        wait_until_ready(superlink, port, log)
+        if ray:
+            wait_until_listening(ray, ray_port, "Ray", ray_log)
+        flwr.communicate(b"begin\n")
+        if ray and ray.stdin:
+            ray.stdin.close()  # it takes as long to end as the SuperLink, which is next
+        return flwr.returncode
+
+
+@contextmanager
+def _ray(app: Path, port: int, environment: Mapping[str, str], log: Path) -> Iterator[Process]:
+    """A Ray that starts while the caller goes on; it ends when its standard input is closed."""
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sims.ray_head"],
+            env={**environment, "RAY_GCS_SERVER_PORT": str(port)}, cwd=app,
+            stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True,
+        )  # fmt: skip
+    try:
+        yield process
+    finally:
+        # At a signal, Ray waits for parts of it that the signal has ended.
+        with suppress(subprocess.TimeoutExpired):
+            process.communicate(timeout=RAY_END_S)
+        end_family(process)
