@@ -27,7 +27,9 @@ from fed_ist.launch import (
 )
 
 CLUSTER = "RAY_ADDRESS"  # of a Ray that runs already
-RAY_SETTINGS = {
+SETTINGS = {
+    # Flower would look for the run that is to start, which is soon, once a second.
+    "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.05",
     # Ray would hide the accelerators from a node that asks for none, and warns of it.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
     # Flower asks for workers with an environment of their own: of those started ahead it uses none.
@@ -62,7 +64,7 @@ def _run(app: Path, arguments: list[str], home: Path) -> int:
         f'[superlink.local]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
     )
     log, ray_log = home / "superlink.log", home / "ray.log"
-    environment = {**own_environment(), **RAY_SETTINGS, "FLWR_HOME": str(home)}
+    environment = {**own_environment(), **SETTINGS, "FLWR_HOME": str(home)}
     with ExitStack() as stack:
         ray = None
         if not os.environ.get(CLUSTER):
@@ -75,19 +77,13 @@ def _run(app: Path, arguments: list[str], home: Path) -> int:
                 command, env=environment, stdout=output, stderr=output, start_new_session=True
             )
         stack.callback(end_family, superlink)
-        # In our own session, so that a terminal's Ctrl-C reaches it.
-        flwr = subprocess.Popen(
-            [sys.executable, "-m", "sims.flower_command", *arguments],
-            env=environment, cwd=app, stdin=subprocess.PIPE,
-        )  # fmt: skip
-        stack.callback(end_family, flwr)
         wait_until_ready(superlink, port, log)
         if ray:
             wait_until_listening(ray, ray_port, "Ray", ray_log)
-        flwr.communicate(b"begin\n")
+        code = subprocess.run(["flwr", *arguments], env=environment, check=False).returncode
         if ray and ray.stdin:
             ray.stdin.close()  # it takes as long to end as the SuperLink, which is next
-        return flwr.returncode
+        return code
 
 
 @contextmanager
