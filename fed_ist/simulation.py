@@ -1,9 +1,9 @@
-"""A run on simulated nodes: a SuperLink of its own, Ray and `flwr run`, started side by side.
+"""A run on simulated nodes: `flwr run` with a SuperLink and a Ray of its own.
 
 A local SuperLink that Flower starts by itself outlives the run, keeps the environment and the
 Python of its first start, and installs the app's dependencies (torch again) for each run. Ours
 lives as long as the run, in this very environment, on a free port. Ray, with which it simulates,
-takes longer to start than all else: Flower would start it last.
+takes longer to start than all else, and Flower would start it last: it starts beside the SuperLink.
 """
 
 import os
@@ -57,7 +57,7 @@ def simulate(app: Path, overrides: Mapping[str, Value], n_nodes: int) -> int:
 
 
 def _run(app: Path, arguments: list[str], home: Path) -> int:
-    """Start Ray, a SuperLink and `flwr` at once, let `flwr` begin when it can, and end them all."""
+    """Start Ray beside the SuperLink, and `flwr` once both answer; end them all after it."""
     port, ray_port = free_port(), free_port()
     (home / "config.toml").write_text(
         '[superlink]\ndefault = "local"\n'
@@ -81,8 +81,8 @@ def _run(app: Path, arguments: list[str], home: Path) -> int:
         if ray:
             wait_until_listening(ray, ray_port, "Ray", ray_log)
         code = subprocess.run(["flwr", *arguments], env=environment, check=False).returncode
-        if ray and ray.stdin:
-            ray.stdin.close()  # it takes as long to end as the SuperLink, which is next
+        if ray:
+            _close_input(ray)  # it takes as long to end as the SuperLink, which is next
         return code
 
 
@@ -98,7 +98,13 @@ def _ray(app: Path, port: int, environment: Mapping[str, str], log: Path) -> Ite
     try:
         yield process
     finally:
-        # At a signal, Ray waits for parts of it that the signal has ended.
+        # Told by a signal, Ray would wait for parts of it that the signal has ended.
+        _close_input(process)
         with suppress(subprocess.TimeoutExpired):
-            process.communicate(timeout=RAY_END_S)
+            process.wait(RAY_END_S)
         end_family(process)
+
+
+def _close_input(process: Process) -> None:
+    if process.stdin:
+        process.stdin.close()
