@@ -61,6 +61,24 @@ def round_(
 
 
 @round_commands.command()
+def start(
+    runs: Annotated[int, typer.Option(min=1, help="Starts of each kind.")] = 5,
+    out: Out = OUT,
+    app: App = None,
+) -> None:
+    """What passes from `fed-ist run` to the first round of a simulation, its images encoded.
+
+    Beside it, in turns: Ray's own start, and plain `flwr run` of an empty app. Half a minute or
+    more a turn.
+
+    Example:
+
+      fed-ist bench start --runs 5
+    """
+    _measure("sims.start_bench", {"n_runs": runs}, out, app)
+
+
+@round_commands.command()
 def train(
     width: Annotated[int, typer.Option(min=1, help="Neurons of a slice's hidden layer.")] = 256,
     layers: Annotated[str, typer.Option(help="Hidden layers, separated by commas.")] = "1,2",

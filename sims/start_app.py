@@ -1,0 +1,34 @@
+"""The empty Flower app of `fed-ist bench start`: all nodes answer one message, and it ends."""
+
+from pathlib import Path
+
+from flwr.app import Context, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+
+from fed_ist.errors import InputError
+
+N_NODES = 2
+
+node = ClientApp()
+app = ServerApp()
+
+
+@node.train()
+def answer(message: Message, context: Context) -> Message:
+    return Message(RecordDict(), reply_to=message)
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    """Its run config is a run's, with this meaning: a folder `name` in `results-dir` says that all
+    nodes have answered.
+    """
+    nodes: list[int] = []
+    while len(nodes) < N_NODES:
+        nodes = list(grid.get_node_ids())
+    asked = [Message(RecordDict(), dst_node_id=name, message_type="train") for name in nodes]
+    replies = list(grid.send_and_receive(asked))
+    if any(reply.has_error() for reply in replies) or len(replies) < N_NODES:
+        raise InputError("A node has not answered.")
+    Path(str(context.run_config["results-dir"]), str(context.run_config["name"])).mkdir()
