@@ -6,7 +6,7 @@ which is the same in and out of a run, for a normal and for an editable installa
 """
 
 import json
-from importlib.metadata import PackageNotFoundError, distribution
+from importlib.metadata import PackageNotFoundError, distribution, distributions
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -15,14 +15,13 @@ from fed_ist.errors import InputError
 
 def checkout() -> Path | None:
     """The source checkout, where fed-ist was installed from one with `pip install -e`."""
-    try:
-        origin = distribution("fed-ist").read_text("direct_url.json")
-    except PackageNotFoundError:
-        return None
-    url = json.loads(origin) if origin else {}
-    if not url.get("dir_info", {}).get("editable"):
-        return None
-    return Path(unquote(urlparse(url["url"]).path))
+    # To a process that starts in a checkout, what building left there is a distribution as well.
+    for found in distributions(name="fed-ist"):
+        origin = found.read_text("direct_url.json")
+        url = json.loads(origin) if origin else {}
+        if url.get("dir_info", {}).get("editable"):
+            return Path(unquote(urlparse(url["url"]).path))
+    return None
 
 
 def package_file(relative: str) -> Path:

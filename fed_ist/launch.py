@@ -10,7 +10,7 @@ import sysconfig
 import tempfile
 import time
 import tomllib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -121,10 +121,17 @@ def _wait_until(is_ready: Callable[[], bool], process: Process, name: str, log: 
 
 def end_family(process: Process) -> None:
     """End a process and all that it has started: apps, simulation and Ray would outlive it."""
-    try:
-        family = [parent := psutil.Process(process.pid), *parent.children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return
+    end_families([process.pid])
+    process.wait()
+
+
+def end_families(pids: Iterable[int]) -> None:
+    """As `end_family`, of several processes at once, which need not be ours."""
+    family = []
+    for pid in pids:
+        with suppress(psutil.NoSuchProcess):
+            parent = psutil.Process(pid)
+            family += [parent, *parent.children(recursive=True)]
     for member in family:
         with suppress(psutil.NoSuchProcess):
             member.terminate()
@@ -132,7 +139,6 @@ def end_family(process: Process) -> None:
     for member in alive:
         with suppress(psutil.NoSuchProcess):
             member.kill()
-    process.wait()
 
 
 def run_experiment(app: Path, module: str, request: Mapping[str, object]) -> int:

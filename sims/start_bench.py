@@ -19,7 +19,7 @@ import psutil
 
 from fed_ist.bundle import slim_app
 from fed_ist.errors import InputError
-from fed_ist.launch import end_family, flwr_arguments, free_port, own_environment
+from fed_ist.launch import end_families, end_family, flwr_arguments, free_port, own_environment
 from sims.bench_cases import measure_cases
 from sims.start_app import N_NODES
 from sims.wire_bench import draw_images
@@ -141,11 +141,13 @@ def timed(
 
 def end_superlink(port: int) -> None:
     """End the SuperLink that `flwr run` has left on a port."""
+    found = []
     for process in psutil.process_iter():
         with suppress(psutil.NoSuchProcess, psutil.AccessDenied):
             words = process.cmdline()
             if str(port) in words and any("flower-superlink" in word for word in words):
-                process.terminate()
+                found.append(process.pid)
+    end_families(found)
 
 
 def render(found: Sequence[Mapping[str, float]]) -> str:

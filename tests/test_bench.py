@@ -12,7 +12,7 @@ from fed_ist.cli import cli
 from fed_ist.datasets import open_all
 from fed_ist.encoder import create_encoder, images_in_step
 from fed_ist.encoder_spec import EncoderSpec
-from fed_ist.train_bench import FILES, OURS, OURS_1, PLAIN, PLAIN_1
+from fed_ist.train_bench import FILES, OURS, OURS_1, PLAIN, PLAIN_1, PRODUCTS
 
 
 def test_every_case_is_measured_beside_timms_forward(tmp_path, monkeypatch):
@@ -78,11 +78,13 @@ def test_training_is_paced_against_torch_on_the_same_batches(tmp_path):
     report = json.loads((tmp_path / "train.json").read_text())
     assert json.loads((tmp_path / "history.jsonl").read_text()) == report
     assert [(case["hidden_layers"], case["way"]) for case in report["cases"]] == [
-        (layers, way) for layers in (1, 2) for way in (OURS, OURS_1, PLAIN, PLAIN_1, FILES)
+        (layers, way)
+        for layers in (1, 2)
+        for way in (OURS, OURS_1, PRODUCTS, PLAIN, PLAIN_1, FILES)
     ]
     for case in report["cases"]:
         assert case["epoch_s"] == pytest.approx(4 / case["steps_s"])
-        assert (case["difference"] is None) == (case["way"] == FILES)
+        assert (case["difference"] is None) == (case["way"] in (FILES, PRODUCTS))
         assert (case["difference"] or 0) < 1e-5
     fastest = max(case["against_torch"] for case in report["cases"] if "torch loop" in case["way"])
     assert fastest == 1
