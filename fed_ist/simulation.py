@@ -51,12 +51,12 @@ def simulate(app: Path, overrides: Mapping[str, Value], n_nodes: int) -> int:
             tempfile.TemporaryDirectory(prefix="fed-ist-flwr-") as home,
             flwr_arguments(app, overrides, superlink="local", n_nodes=n_nodes) as arguments,
         ):
-            return _run(app, arguments, Path(home))
+            return _run(arguments, Path(home))
     finally:
         signal.signal(signal.SIGTERM, previous)
 
 
-def _run(app: Path, arguments: list[str], home: Path) -> int:
+def _run(arguments: list[str], home: Path) -> int:
     """Start Ray beside the SuperLink, and `flwr` once both answer; end them all after it."""
     port, ray_port = free_port(), free_port()
     (home / "config.toml").write_text(
@@ -68,7 +68,7 @@ def _run(app: Path, arguments: list[str], home: Path) -> int:
     with ExitStack() as stack:
         ray = None
         if not os.environ.get(CLUSTER):
-            ray = stack.enter_context(_ray(app, ray_port, environment, ray_log))
+            ray = stack.enter_context(_ray(ray_port, environment, ray_log))
             environment[CLUSTER] = f"127.0.0.1:{ray_port}"
         command = ["flower-superlink", "--insecure", "--simulation", "--isolation", "subprocess"]
         command += ["--host", "127.0.0.1", "--port", str(port)]
@@ -87,12 +87,13 @@ def _run(app: Path, arguments: list[str], home: Path) -> int:
 
 
 @contextmanager
-def _ray(app: Path, port: int, environment: Mapping[str, str], log: Path) -> Iterator[Process]:
+def _ray(port: int, environment: Mapping[str, str], log: Path) -> Iterator[Process]:
     """A Ray that starts while the caller goes on; it ends when its standard input is closed."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "sims.ray_head"],
-            env={**environment, "RAY_GCS_SERVER_PORT": str(port)}, cwd=app,
+            # -P: the installed one, whatever lies where the command is started.
+            [sys.executable, "-P", "-m", "sims.ray_head"],
+            env={**environment, "RAY_GCS_SERVER_PORT": str(port)},
             stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True,
         )  # fmt: skip
     try:
