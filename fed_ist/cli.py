@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from fed_ist.config import RunConfig, Value
 
 USUAL_NODES = 4
-INTERRUPTED = 130  # the exit code, as shells have it
+INTERRUPTED, TERMINATED = 130, 143  # exit codes, as shells have them
 
 
 class Engine(StrEnum):
@@ -132,11 +132,12 @@ def run(
         require_writable(target.parent, "results-dir")
         require_writable(Path(config.cache_dir), "cache-dir")
         code = _simulate(folder, overrides, nodes, engine)
-        if code == INTERRUPTED:
+        if code in (INTERRUPTED, TERMINATED):
             wrote = (
                 f"what the run wrote is in {target}" if target.exists() else "nothing was written"
             )
-            typer.echo(f"Interrupted; {wrote}", err=True)
+            how = "Interrupted" if code == INTERRUPTED else "Terminated"
+            typer.echo(f"{how}; {wrote}", err=True)
             _say_how_to_resume(target)
             raise typer.Exit(code)
     _print_outcome(target, code)
@@ -160,6 +161,8 @@ def _simulate(app: Path, overrides: "Mapping[str, Value]", n_nodes: int, engine:
             return simulate(app, overrides, n_nodes)
     except KeyboardInterrupt:
         return INTERRUPTED
+    except SystemExit:  # at SIGTERM
+        return TERMINATED
 
 
 def _settings_of(

@@ -20,7 +20,10 @@ Setting = Annotated[
 Limit = Annotated[int, typer.Option(min=0, help="Images of each split; 0: all.")]
 Out = Annotated[Path, typer.Option(help="Folder of the runs and the report.")]
 Workers = Annotated[int, typer.Option(min=0, help="Runs at a time; 0: one for each core.")]
-App = Annotated[Path | None, typer.Option(help="The fed-ist checkout, if not the current folder.")]
+App = Annotated[
+    Path | None,
+    typer.Option(help="A fed-ist checkout other than the current folder or the installed one."),
+]
 
 
 @experiments.command()

@@ -8,14 +8,17 @@ takes longer to start than all else, and Flower would start it last: it starts b
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from fed_ist.config import Value
+from fed_ist.errors import InputError
 from fed_ist.launch import (
     Process,
     end_family,
@@ -35,15 +38,18 @@ SETTINGS = {
     # Flower asks for workers with an environment of their own: of those started ahead it uses none.
     "RAY_prestart_worker_first_driver": "0",
 }
-RAY_END_S = 10.0
+ANSWER_S, RAY_END_S = 5.0, 10.0
 
 
 def simulate(app: Path, overrides: Mapping[str, Value], n_nodes: int) -> int:
     """`flwr run` of an app on simulated nodes; returns its exit code.
 
     They are simulated on the Ray that the environment names, or on one of this run's own. Raises
-    `InputError` with the end of a log where Ray or the SuperLink does not start.
+    `InputError` where that does not answer, or with the end of a log where Ray or the SuperLink
+    does not start, and `SystemExit` at SIGTERM.
     """
+    if address := os.environ.get(CLUSTER):
+        _require_cluster(address)
     # Without this, a terminated command would leave behind what it has started.
     previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
@@ -80,10 +86,28 @@ def _run(arguments: list[str], home: Path) -> int:
         wait_until_ready(superlink, port, log)
         if ray:
             wait_until_listening(ray, ray_port, "Ray", ray_log)
-        code = subprocess.run(["flwr", *arguments], env=environment, check=False).returncode
+        # In a session of its own: at a terminal's Ctrl-C it would print a traceback while it loads.
+        code = subprocess.run(
+            ["flwr", *arguments], env=environment, start_new_session=True, check=False
+        ).returncode
         if ray:
             _close_input(ray)  # it takes as long to end as the SuperLink, which is next
         return code
+
+
+def _require_cluster(address: str) -> None:
+    """Raise `InputError` where nothing answers at an address, as Flower would wait for ever."""
+    try:
+        place = urlsplit(f"//{address.removeprefix('ray://')}")
+        if not place.port:
+            return  # a word of Ray's, such as auto
+        with socket.create_connection((place.hostname, place.port), timeout=ANSWER_S):
+            return
+    except (OSError, ValueError):
+        raise InputError(
+            f"No Ray answers at {CLUSTER} '{address}'. Start it there with 'ray start --head "
+            f"--port PORT', or unset {CLUSTER} for a Ray of this run's own."
+        ) from None
 
 
 @contextmanager

@@ -84,7 +84,9 @@ def _compare(
 ) -> list[Pace]:
     trained = {way: once() for way, (_, once) in ways.items()}  # which also warms up
     seconds: dict[str, list[float]] = {way: [] for way in ways}
-    for _ in tqdm(range(ROUNDS), desc=f"{width} wide, {n_layers} hidden", leave=False):
+    for _ in tqdm(
+        range(ROUNDS), desc=f"{width} wide, {n_layers} hidden", leave=False, disable=None
+    ):
         for way, (_, once) in ways.items():
             time.sleep(SETTLE_S)
             began = time.perf_counter()

@@ -30,7 +30,7 @@ def measure_cases(
     out = Path(settings.pop("out"))
     found: list[Case] = []
     try:
-        for case in tqdm(cases, total=n_cases, unit="run"):
+        for case in tqdm(cases, total=n_cases, unit="run", disable=None):
             found.append(case)
             print(render(found), flush=True)
     except InputError as error:

@@ -38,7 +38,7 @@ print("answered", flush=True)
 TIMEOUT_S = 300.0
 FIGURES = {
     "Ray s": "until an actor of a Ray started for it has answered",
-    "flwr s": "until the nodes of an empty app have answered to `flwr run`, its SuperLink's first",
+    "flwr s": "until the nodes of an empty app have answered to `flwr run`, SuperLink and all",
     "fed-ist s": "until the first round of `fed-ist run`, with all images encoded already",
     "whole s": "until that command has ended, after two rounds",
 }
@@ -160,6 +160,7 @@ def render(found: Sequence[Mapping[str, float]]) -> str:
         cells = [case[key] for key in FIGURES] + [case["fed-ist s"] - case["Ray s"]]
         lines.append(f"| {name} | " + " | ".join(f"{cell:.1f}" for cell in cells) + " |")
     lines += ["", *(f"{key}: {meaning}" for key, meaning in FIGURES.items())]
+    lines.append("after Ray s: fed-ist s less Ray s")
     return "\n".join(lines) + "\n"
 
 

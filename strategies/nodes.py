@@ -90,7 +90,7 @@ class NodeStrategy(CountingStrategy):
         new = sorted(connected - set(self.prepared) - self._passed_over)
         if not new:
             return
-        log(INFO, "Preparing %d nodes: they mask, pack and encode their images", len(new))
+        log(INFO, "Preparing %d nodes: they mask, pack and encode what they have not yet", len(new))
         timeout_s = self.config.prepare_timeout_s
         asked = {protocol.PROTOCOL: protocol.VERSION}
         queries = self._queries(MessageType.QUERY, asked, new, server_round, timeout_s)

@@ -18,6 +18,7 @@ from test_cli import fed_ist
 from fed_ist.codecs import HEADER_BYTES
 from fed_ist.config import parse_config
 from fed_ist.ist import slice_bytes
+from fed_ist.launch import free_port
 
 pytestmark = pytest.mark.flower
 NODES = 4
@@ -220,13 +221,18 @@ def test_a_terminated_run_keeps_what_it_had_and_leaves_no_process(first, place, 
     config = place / "results" / "first" / "config.toml"
     command += ["--preset", str(config), "--name", "cut", "--set", "num-rounds=5000"]
     environment = os.environ | {"MARK": str(tmp_path)}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
     deadline = time.monotonic() + 120
     while not rounds.exists() or len(rounds.read_text().splitlines()) < 5:
         assert time.monotonic() < deadline
         time.sleep(0.2)
     process.terminate()
-    assert process.wait(60) != 0
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 143
+    assert f"Terminated; what the run wrote is in {rounds.parent}" in told
+    assert f"fed-ist run --resume {rounds.parent}" in told
     while left := processes_with(f"MARK={tmp_path}"):
         assert time.monotonic() < deadline, left
         time.sleep(0.2)
@@ -245,6 +251,15 @@ def test_a_run_whose_ray_does_not_start_says_so_at_once(place, monkeypatch):
     assert str(nowhere) in done.stderr
     assert "Traceback" not in done.stderr
     assert not (place / "results" / "rayless").exists()
+
+
+def test_a_ray_cluster_that_does_not_answer_is_told_at_once(place, monkeypatch):
+    address = f"127.0.0.1:{free_port()}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    done = run(place, "clusterless")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"fed-ist: No Ray answers at RAY_ADDRESS '{address}'. ")
+    assert not (place / "results" / "clusterless").exists()
 
 
 def test_flwr_run_works_by_itself(place):
