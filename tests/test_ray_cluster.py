@@ -20,6 +20,14 @@ pytestmark = [pytest.mark.flower, pytest.mark.slow]
 RAY = Path(sys.executable).parent / "ray"
 ADDRESSES = ("127.0.0.1", "127.0.0.2")
 SETTINGS = ("num-rounds=20", "hidden-dim=64")
+JOINED = """
+import os, ray, time
+ray.init(address=os.environ["AT"])
+deadline = time.monotonic() + 60
+while sum(node["Alive"] for node in ray.nodes()) < 2:
+    assert time.monotonic() < deadline
+    time.sleep(0.2)
+"""
 
 
 @pytest.fixture
@@ -37,6 +45,8 @@ def cluster():
             process = subprocess.Popen(command, start_new_session=True)
             stack.callback(end_family, process)
             wait_for(ADDRESSES[0], int(port))
+        # Flower counts the cores once, as a run starts.
+        subprocess.run([sys.executable, "-c", JOINED], check=True, env=os.environ | {"AT": address})
         yield address
 
 
