@@ -121,8 +121,9 @@ def _wait_until(is_ready: Callable[[], bool], process: Process, name: str, log: 
 
 def end_family(process: Process) -> None:
     """End a process and all that it has started: apps, simulation and Ray would outlive it."""
-    end_families([process.pid])
-    process.wait()
+    if process.poll() is None:  # else its number may be another's by now
+        end_families([process.pid])
+        process.wait()
 
 
 def end_families(pids: Iterable[int]) -> None:

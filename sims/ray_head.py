@@ -11,7 +11,7 @@ import ray
 
 def main() -> None:
     """Hold a Ray of this machine alone; its port is the environment's RAY_GCS_SERVER_PORT."""
-    # On loopback: whoever reaches Ray's ports could have it run anything.
+    # By this address the simulation is told of it, which has to be the node's own.
     ray.init(include_dashboard=False, log_to_driver=False, _node_ip_address="127.0.0.1")
     sys.stdin.read()
 
