@@ -96,7 +96,7 @@ def wait_until_ready(process: Process, port: int, log: Path) -> None:
         except (URLError, OSError):
             return False
 
-    _wait_until(is_ready, process, "Flower's SuperLink", log)
+    wait_until(is_ready, process, "Flower's SuperLink", log)
 
 
 def wait_until_listening(process: Process, port: int, name: str, log: Path) -> None:
@@ -106,17 +106,39 @@ def wait_until_listening(process: Process, port: int, name: str, log: Path) -> N
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
-    _wait_until(is_listening, process, name, log)
+    wait_until(is_listening, process, name, log)
 
 
-def _wait_until(is_ready: Callable[[], bool], process: Process, name: str, log: Path) -> None:
-    deadline = time.monotonic() + START_TIMEOUT_S
+def wait_until(
+    is_ready: Callable[[], bool],
+    process: Process,
+    name: str,
+    log: Path,
+    timeout_s: float = START_TIMEOUT_S,
+) -> None:
+    """Wait for a process; raises `InputError` with the end of its log if it does not start."""
+    deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline and process.poll() is None:
         if is_ready():
             return
         time.sleep(0.1)
-    tail = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
-    raise InputError(f"{name} did not start. The end of its log:\n{tail}")
+    raise failure(f"{name} did not start", log)
+
+
+def failure(what: str, log: Path) -> InputError:
+    """What to raise where a process failed: what did, with the end of its log."""
+    tail = "\n".join(log.read_text(errors="replace").rstrip().splitlines()[-5:])
+    return InputError(f"{what}. The end of its log:\n{tail}")
+
+
+@contextmanager
+def exit_at_sigterm() -> Iterator[None]:
+    """Have SIGTERM raise `SystemExit`, lest a terminated command leave behind what it started."""
+    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
 
 
 def end_family(process: Process) -> None:

@@ -7,7 +7,6 @@ takes longer to start than all else, and Flower would start it last: it starts b
 """
 
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from fed_ist.errors import InputError
 from fed_ist.launch import (
     Process,
     end_family,
+    exit_at_sigterm,
     flwr_arguments,
     free_port,
     own_environment,
@@ -48,18 +48,12 @@ def simulate(app: Path, overrides: Mapping[str, Value], n_nodes: int) -> int:
     `InputError` where that does not answer, or with the end of a log where Ray or the SuperLink
     does not start, and `SystemExit` at SIGTERM.
     """
-    if address := os.environ.get(CLUSTER):
-        _require_cluster(address)
-    # Without this, a terminated command would leave behind what it has started.
-    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        with (
-            tempfile.TemporaryDirectory(prefix="fed-ist-flwr-") as home,
-            flwr_arguments(app, overrides, superlink="local", n_nodes=n_nodes) as arguments,
-        ):
-            return _run(arguments, Path(home))
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+    with (
+        exit_at_sigterm(),
+        tempfile.TemporaryDirectory(prefix="fed-ist-flwr-") as home,
+        flwr_arguments(app, overrides, superlink="local", n_nodes=n_nodes) as arguments,
+    ):
+        return _run(arguments, Path(home))
 
 
 def _run(arguments: list[str], home: Path) -> int:
@@ -73,7 +67,9 @@ def _run(arguments: list[str], home: Path) -> int:
     environment = {**own_environment(), **SETTINGS, "FLWR_HOME": str(home)}
     with ExitStack() as stack:
         ray = None
-        if not os.environ.get(CLUSTER):
+        if address := os.environ.get(CLUSTER):
+            _require_cluster(address)
+        else:
             ray = stack.enter_context(_ray(ray_port, environment, ray_log))
             environment[CLUSTER] = f"127.0.0.1:{ray_port}"
         command = ["flower-superlink", "--insecure", "--simulation", "--isolation", "subprocess"]

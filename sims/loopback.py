@@ -1,14 +1,18 @@
 """A SuperLink with its database on disk, and SuperNodes, as processes on this machine."""
 
-import signal
 import subprocess
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from fed_ist.launch import end_family, free_port, own_environment, wait_until_ready
+from fed_ist.launch import (
+    end_family,
+    exit_at_sigterm,
+    free_port,
+    own_environment,
+    wait_until_ready,
+)
 
 SUPERLINK = "loopback"
 
@@ -49,27 +53,23 @@ def on_loopback(folder: Path, images: Sequence[Path]) -> Iterator[Loopback]:
         # All nodes are on this machine, and small matrices are slower in several threads.
         "OMP_NUM_THREADS": "1",
     }
-    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        with ExitStack() as stack:
+    with exit_at_sigterm(), ExitStack() as stack:
 
-            def start(name: str, *command: str) -> "subprocess.Popen[bytes]":
-                output = stack.enter_context((logs / f"{name}.log").open("wb"))
-                process = subprocess.Popen(
-                    command, env=environment, stdout=output, stderr=output, start_new_session=True
-                )
-                stack.callback(end_family, process)
-                return process
+        def start(name: str, *command: str) -> "subprocess.Popen[bytes]":
+            output = stack.enter_context((logs / f"{name}.log").open("wb"))
+            process = subprocess.Popen(
+                command, env=environment, stdout=output, stderr=output, start_new_session=True
+            )
+            stack.callback(end_family, process)
+            return process
 
-            where = ["--insecure", "--host", "127.0.0.1", "--port", str(port)]
-            server = start("superlink", "flower-superlink", *where, "--database", str(database))
-            wait_until_ready(server, port, logs / "superlink.log")
-            nodes = []
-            for node, path in enumerate(images):
-                # Each serves its own ClientApps on a port, which on one host must differ.
-                where = ["--superlink", f"127.0.0.1:{port}", "--port", str(free_port())]
-                own = ["--insecure", "--node-config", f"data-path='{path}'"]
-                nodes.append(start(f"node{node}", "flower-supernode", *where, *own))
-            yield Loopback(server, nodes, environment, database, home, cache, logs)
-    finally:
-        signal.signal(signal.SIGTERM, previous)
+        where = ["--insecure", "--host", "127.0.0.1", "--port", str(port)]
+        server = start("superlink", "flower-superlink", *where, "--database", str(database))
+        wait_until_ready(server, port, logs / "superlink.log")
+        nodes = []
+        for node, path in enumerate(images):
+            # Each serves its own ClientApps on a port, which on one host must differ.
+            where = ["--superlink", f"127.0.0.1:{port}", "--port", str(free_port())]
+            own = ["--insecure", "--node-config", f"data-path='{path}'"]
+            nodes.append(start(f"node{node}", "flower-supernode", *where, *own))
+        yield Loopback(server, nodes, environment, database, home, cache, logs)

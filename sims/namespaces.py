@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fed_ist.errors import InputError
+from fed_ist.launch import exit_at_sigterm
 
 MTU_BYTES = 1500
 ETHERNET_BYTES = 14  # a veth counts the header of each frame, which no modem's quota does
@@ -109,21 +109,20 @@ def wired(n_nodes: int, *, tun: bool) -> Iterator[Wires]:
         tuple(f"{prefix}-node{i}" for i in range(n_nodes)),
         0 if tun else ETHERNET_BYTES,
     )
-    previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    try:
-        for name in (wires.server, *wires.nodes):
-            _do("ip", "netns", "add", name)
-            for setting in ("all", "default"):  # a link without it has no such packets
-                inside(name, "sysctl", "-qw", f"net.ipv6.conf.{setting}.disable_ipv6=1")
-            _do("ip", "-n", name, "link", "set", "lo", "up")
-        if not tun:
-            for node in range(n_nodes):
-                _join(wires, node)
-        yield wires
-    finally:
-        for name in (wires.server, *wires.nodes):
-            subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
-        signal.signal(signal.SIGTERM, previous)
+    with exit_at_sigterm():
+        try:
+            for name in (wires.server, *wires.nodes):
+                _do("ip", "netns", "add", name)
+                for setting in ("all", "default"):  # a link without it has no such packets
+                    inside(name, "sysctl", "-qw", f"net.ipv6.conf.{setting}.disable_ipv6=1")
+                _do("ip", "-n", name, "link", "set", "lo", "up")
+            if not tun:
+                for node in range(n_nodes):
+                    _join(wires, node)
+            yield wires
+        finally:
+            for name in (wires.server, *wires.nodes):
+                subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
 
 
 def _join(wires: Wires, node: int) -> None:

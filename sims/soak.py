@@ -18,7 +18,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fed_ist.errors import InputError
-from fed_ist.launch import end_family
+from fed_ist.launch import end_family, failure
 from sims.loopback import SUPERLINK, Loopback, on_loopback
 from sims.soak_report import write_report
 from sims.soak_samples import Sample, take_sample
@@ -69,8 +69,7 @@ def soak(request: Request, app: Path) -> list[Sample]:
                 raise
             if run.poll():
                 report("The run failed.")
-                tail = "\n".join((folder / "run.log").read_text().strip().splitlines()[-5:])
-                raise InputError(f"The run failed. The end of its log:\n{tail}")
+                raise failure("The run failed", folder / "run.log")
             is_complete = run.returncode == 0  # not what it says once it was ended
     report("All rounds were run." if is_complete else "The time was up before all rounds.")
     return samples

@@ -1,5 +1,6 @@
 """The empty Flower app of `fed-ist bench start`: all nodes answer one message, and it ends."""
 
+import time
 from pathlib import Path
 
 from flwr.app import Context, Message, RecordDict
@@ -26,6 +27,7 @@ def main(grid: Grid, context: Context) -> None:
     """
     nodes: list[int] = []
     while len(nodes) < N_NODES:
+        time.sleep(0.05)
         nodes = list(grid.get_node_ids())
     asked = [Message(RecordDict(), dst_node_id=name, message_type="train") for name in nodes]
     replies = list(grid.send_and_receive(asked))

@@ -18,8 +18,14 @@ from pathlib import Path
 import psutil
 
 from fed_ist.bundle import slim_app
-from fed_ist.errors import InputError
-from fed_ist.launch import end_families, end_family, flwr_arguments, free_port, own_environment
+from fed_ist.launch import (
+    end_families,
+    end_family,
+    failure,
+    flwr_arguments,
+    free_port,
+    own_environment,
+)
 from sims.bench_cases import measure_cases
 from sims.start_app import N_NODES
 from sims.wire_bench import draw_images
@@ -134,8 +140,7 @@ def timed(
     finally:
         end_family(process)
     if found is None or process.returncode:
-        tail = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
-        raise InputError(f"'{command[0]}' failed. The end of its log:\n{tail}")
+        raise failure(f"'{command[0]}' failed", log)
     return found, time.monotonic() - began
 
 

@@ -18,6 +18,7 @@ from pathlib import Path
 import psutil
 
 from fed_ist.errors import InputError
+from fed_ist.launch import failure
 from sims.bench_cases import measure_cases
 from sims.loopback import Loopback, on_loopback
 from sims.soak import RUN, last_round, running_app
@@ -98,8 +99,7 @@ def rounds(request: Request, hosts: Loopback, folder: Path, n_nodes: int) -> dic
         def until(n_rounds: int) -> Reading:
             while last_round(results) < n_rounds:
                 if run.poll() is not None:
-                    tail = "\n".join((folder / "run.log").read_text().strip().splitlines()[-5:])
-                    raise InputError(f"The run failed. The end of its log:\n{tail}")
+                    raise failure("The run failed", folder / "run.log")
                 time.sleep(0.1)
             return read(hosts)
 

@@ -3,7 +3,6 @@
 import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
@@ -14,7 +13,7 @@ from urllib.parse import urlunsplit
 from fed_ist.config import Value
 from fed_ist.credentials import Certificates, write_certificates
 from fed_ist.errors import InputError
-from fed_ist.launch import end_family, own_environment
+from fed_ist.launch import end_family, own_environment, wait_until
 from fed_ist.node_keys import write_node_key
 from sims.namespaces import Wires, within
 from sims.wire_nodes import START_TIMEOUT_S, SuperNode
@@ -168,11 +167,9 @@ def _wait_until_ready(
     ask = f"import ssl, urllib.request as r; r.urlopen({url!r}, timeout=2"
     if certificates:
         ask += f", context=ssl.create_default_context(cafile={str(certificates.authority)!r})"
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline and server.poll() is None:
-        command = within(wires.server, [sys.executable, "-c", ask + ")"])
-        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
-            return
-        time.sleep(0.5)
-    tail = "\n".join(log.read_text(errors="replace").splitlines()[-5:])
-    raise InputError(f"Flower's SuperLink did not start. The end of its log:\n{tail}")
+    command = within(wires.server, [sys.executable, "-c", ask + ")"])
+
+    def is_ready() -> bool:
+        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+
+    wait_until(is_ready, server, "Flower's SuperLink", log, START_TIMEOUT_S)
