@@ -3,21 +3,23 @@
 import hashlib
 from collections import Counter
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
 from flwr.app import Context
 
 from fed_ist.config import RunConfig
+from fed_ist.datasets import open_own
 from fed_ist.embeddings import Embeddings, embed, mask_spec
 from fed_ist.errors import InputError
-from fed_ist.images import ImageSource, folder_source
+from fed_ist.images import ImageSource
 from fed_ist.known_encoder import open_encoder
 from fed_ist.masks import MASKS
 from fed_ist.partitions import partition
 from fed_ist.paths import cache_dir
 from fed_ist.protocol import NAME_PATTERN
+from fed_ist.walk import left_at
 
 
 @dataclass(frozen=True)
@@ -70,21 +72,20 @@ def open_images(node: Node, config: RunConfig) -> ImageSource:
     """The node's images, labelled by the names that their classes have there."""
     if node.data_path:
         path = Path(node.data_path)
-        if not path.is_dir():
+        if not path.exists():
             raise InputError(
-                f"data-path = '{path}' is not a folder on this node. Start its SuperNode with "
+                f"data-path = '{path}' is not a folder on this node, nor a table. Start its SuperNode with "
                 "--node-config \"data-path='/absolute/path'\" to a folder of <class>/<image>."
             )
-        return folder_source(path, config.band_choice)
+        # A run's name says nothing of when this device last looked at its folder.
+        return open_own(str(path), replace(config.reading, run=""))
     if node.n_nodes == 0:
         raise InputError(
             "This node has no images. Start its SuperNode with "
             "--node-config \"data-path='/absolute/path'\" to a folder of <class>/<image>."
         )
-    path = Path(config.dataset)
-    is_table = path.suffix == ".parquet" and path.is_file()
     return partition(
-        _open_once(config, path.stat().st_mtime_ns) if is_table else _open(config),
+        _training_images(config),
         config.partitioner,
         node.n_nodes,
         node.number,
@@ -96,19 +97,19 @@ def open_images(node: Node, config: RunConfig) -> ImageSource:
     )
 
 
-def _open(config: RunConfig) -> ImageSource:
-    from fed_ist.datasets import open_split
-
-    return open_split(config, "train")
+def _training_images(config: RunConfig) -> ImageSource:
+    """What all simulated nodes share, opened once a run in each process."""
+    path = Path(config.dataset)
+    known = left_at(path, cache_dir(config.cache_dir), config.name)
+    if not known and path.is_file():
+        known = path.stat().st_mtime_ns
+    return _open_once(config, known) if known else config.open_data().part("train")
 
 
 @lru_cache(maxsize=1)
-def _open_once(config: RunConfig, changed_ns: int) -> ImageSource:
-    """A table that many simulated nodes read: to open a large one takes a second.
-
-    changed_ns: when its file was changed, lest it be read as it was before.
-    """
-    return _open(config)
+def _open_once(config: RunConfig, known_ns: int) -> ImageSource:
+    """known_ns: when the data set was looked at, or changed, lest it be read as it was before."""
+    return config.open_data().part("train")
 
 
 def embed_images(
@@ -122,8 +123,7 @@ def embed_images(
     cache = cache_dir(config.cache_dir)
     encoder = _encoder(config.encoder_spec, cache)
     redrawn = MASKS[config.mask].per_pass
-    coordinates = (node.number, number_of_pass) if redrawn else (node.number,)
-    spec = mask_spec(config, encoder, coordinates)
+    spec = mask_spec(config, encoder, (number_of_pass,) if redrawn else ())
     # A mask that is drawn anew needs the images again, so its packed files serve just once.
     return embed(source, spec, encoder, cache, on_skip, keep_packed=not redrawn)
 

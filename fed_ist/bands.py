@@ -59,17 +59,23 @@ def parse_bands(bands: str, band_range: str) -> BandChoice | None:
             f"bands = '{bands}' is not possible: give names or numbers of bands with a comma "
             "between them, for example 'B04,B03,B02,B08' or '4,3,2,8'."
         )
-    return BandChoice(names, _parse_range(band_range) if band_range.strip() else None)
+    return BandChoice(names, parse_range("band-range", band_range))
 
 
-def _parse_range(text: str) -> tuple[float, float]:
+def parse_range(key: str, text: str) -> tuple[float, float] | None:
+    """The values that become 0 and 255, such as "0:10000"; None for an empty text.
+
+    Raises `InputError`, which names the key, for anything else.
+    """
+    if not text.strip():
+        return None
     try:
         low, high = (float(part) for part in text.split(":"))
     except ValueError:
         low = high = math.nan
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise InputError(
-            f"band-range = '{text}' is not possible: give the values that become 0 and 255, "
+            f"{key} = '{text}' is not possible: give the values that become 0 and 255, "
             "the smaller one first, for example '0:10000'."
         )
     return low, high
@@ -87,7 +93,7 @@ def require_rasterio() -> Any:
 
 
 @contextmanager
-def _open(file: Path | bytes) -> Iterator[Any]:
+def open_raster(file: Path | bytes) -> Iterator[Any]:
     """A GeoTIFF, on disk or in memory, as a rasterio dataset."""
     require_rasterio()
     from rasterio.errors import NotGeoreferencedWarning
@@ -110,11 +116,13 @@ def read_bands(file: Path | bytes, name: str, choice: BandChoice) -> NDArray[np.
     name: what messages call the file. Raises `InputError` where it has not the bands or where
     their values need a range; rasterio's and GDAL's own errors where it cannot be read.
     """
-    with _open(file) as dataset:
+    with open_raster(file) as dataset:
         numbers = _band_numbers(dataset, name, choice)
         _require_range(dataset, name, choice, numbers)
         channels = [_as_bytes(dataset, number, choice.value_range) for number in numbers]
-    return np.stack(channels).transpose(1, 2, 0)
+        outside = _outside(dataset, numbers)
+    pixels = np.stack(channels).transpose(1, 2, 0)
+    return pixels if outside is None else np.where(outside[..., None], np.uint8(0), pixels)
 
 
 def check_first(files: Iterable[tuple[str, Path | bytes]], place: str, choice: BandChoice) -> None:
@@ -126,7 +134,7 @@ def check_first(files: Iterable[tuple[str, Path | bytes]], place: str, choice: B
     reason = ""
     for name, file in islice(files, N_PROBED):
         try:
-            with _open(file) as dataset:
+            with open_raster(file) as dataset:
                 _require_range(dataset, name, choice, _band_numbers(dataset, name, choice))
             return
         except InputError:
@@ -188,6 +196,23 @@ def _no_data(values: NDArray[Any], marker: float | None) -> NDArray[np.bool_]:
     # Not GDAL's own masks: it takes the fourth of four 8-bit bands for transparency.
     absent = ~np.isfinite(values) if values.dtype.kind == "f" else np.zeros(values.shape, bool)
     return absent if marker is None else absent | (values == marker)
+
+
+def _outside(dataset: Any, numbers: list[int]) -> NDArray[np.bool_] | None:
+    """Where the file's mask, or its band of transparency, says that there is no data: (H, W).
+
+    None where it has neither. A band that is chosen is data, whatever the file calls it: many write
+    near infrared as the fourth of four bands, which GDAL then takes for transparency.
+    """
+    from rasterio.enums import ColorInterp, MaskFlags
+
+    flags = dataset.mask_flag_enums[0]
+    if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
+        return np.asarray(dataset.read_masks(1) == 0)
+    alphas = [i for i, kind in enumerate(dataset.colorinterp, 1) if kind == ColorInterp.alpha]
+    if alphas and alphas[0] not in numbers:
+        return np.asarray(dataset.read(alphas[0]) == 0)
+    return None
 
 
 def _as_bytes(

@@ -11,8 +11,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fed_ist.cli_deploy import deployment
-from fed_ist.cli_encoders import BandRange, Bands, bench, encoders
+from fed_ist.cli_encoders import (
+    BandRange,
+    Bands,
+    ImageColumn,
+    ValueRange,
+    bench,
+    encoders,
+    reading_of,
+)
 from fed_ist.cli_experiments import App, experiments
+from fed_ist.cli_inspect import inspections
 from fed_ist.cli_plan import plans
 from fed_ist.cli_reports import reports
 from fed_ist.cli_rounds import round_commands
@@ -47,6 +56,7 @@ cli = typer.Typer(
 )
 cli.add_typer(experiments)
 cli.add_typer(encoders)
+cli.add_typer(inspections)
 cli.add_typer(wire_commands)
 bench.add_typer(round_commands)
 cli.add_typer(plans)
@@ -122,7 +132,7 @@ def run(
             typer.echo(f"The results are in {config.name}/ of results-dir on the SuperLink's host.")
             raise typer.Exit(code)
     else:
-        config.check_datasets()
+        _look_at_images(config)
         note = config.check_encoder()
         if note:
             typer.echo(note, err=True)
@@ -130,7 +140,6 @@ def run(
         if resume is None:
             _check_free(target)
         require_writable(target.parent, "results-dir")
-        require_writable(Path(config.cache_dir), "cache-dir")
         code = _simulate(folder, overrides, nodes, engine)
         if code in (INTERRUPTED, TERMINATED):
             wrote = (
@@ -141,6 +150,19 @@ def run(
             _say_how_to_resume(target)
             raise typer.Exit(code)
     _print_outcome(target, code)
+
+
+def _look_at_images(config: "RunConfig") -> None:
+    """Say what the run's images are; its other processes take what was found from the cache."""
+    from fed_ist.inspection import inspect
+    from fed_ist.paths import require_writable
+    from fed_ist.walk import forget_walks
+
+    cache = Path(config.cache_dir)
+    require_writable(cache, "cache-dir")
+    forget_walks(cache, config.name, map(Path, (config.dataset, config.test_dataset)))
+    for line in inspect(config.open_data(), config.reading).first_lines():
+        typer.echo(line)
 
 
 def _simulate(app: Path, overrides: "Mapping[str, Value]", n_nodes: int, engine: Engine) -> int:
@@ -304,10 +326,11 @@ def pack(
     patch_px: Annotated[int, typer.Option(min=1, help="Side of a patch.")] = 8,
     bands: Bands = "",
     band_range: BandRange = "",
+    value_range: ValueRange = "",
+    image_column: ImageColumn = "",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the masks.")] = 0,
 ) -> None:
     """Pack masked images into one file and print what that saves."""
-    from fed_ist.bands import parse_bands
     from fed_ist.datasets import open_all
     from fed_ist.embeddings import MaskSpec
     from fed_ist.embeddings import pack as pack_images
@@ -317,7 +340,7 @@ def pack(
 
     if img_px % patch_px:
         raise InputError(f"--img-px {img_px} is no multiple of --patch-px {patch_px}.")
-    source = open_all(images, parse_bands(bands, band_range))
+    source = open_all(images, reading_of(bands, band_range, value_range, image_column))
     check_codec(codec, source.channels)
     spec = MaskSpec(mask, mask_ratio, codec, img_px, patch_px, seed, (), source.channels)
     _check_free(out)

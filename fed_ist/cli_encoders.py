@@ -14,6 +14,7 @@ from fed_ist.errors import InputError
 
 if TYPE_CHECKING:
     from fed_ist.backbone import VitShape
+    from fed_ist.images import Reading
     from fed_ist.probe_table import Settings, Subject
 
 encoders = typer.Typer()
@@ -23,6 +24,32 @@ Bands = Annotated[
     str, typer.Option(help="Bands of GeoTIFFs, by name or number: 4,3,2,8; RGB if empty.")
 ]
 BandRange = Annotated[str, typer.Option(help="The values that become 0 and 255, such as 0:10000.")]
+ValueRange = Annotated[
+    str, typer.Option(help="The values that become 0 and 255 in images of 16 bits: 0:4095.")
+]
+ImageColumn = Annotated[str, typer.Option(help="The column of a table that holds the images.")]
+LabelColumn = Annotated[str, typer.Option(help="The column of a table that holds the classes.")]
+
+
+def reading_of(
+    bands: str = "",
+    band_range: str = "",
+    value_range: str = "",
+    image_column: str = "",
+    label_column: str = "",
+) -> "Reading":
+    """How images are read, of the options; what can be found once is kept in the user's cache."""
+    from fed_ist.bands import parse_bands, parse_range
+    from fed_ist.images import Reading
+    from fed_ist.paths import cache_dir
+
+    return Reading(
+        bands=parse_bands(bands, band_range),
+        value_range=parse_range("value-range", value_range),
+        image_column=image_column,
+        label_column=label_column,
+        cache=cache_dir(""),
+    )
 
 
 @encoders.command()
@@ -52,6 +79,8 @@ def pretrain(
     tune_learning_rate: Annotated[float, typer.Option(help="Its peak, in contrast.")] = 1e-3,
     bands: Bands = "",
     band_range: BandRange = "",
+    value_range: ValueRange = "",
+    image_column: ImageColumn = "",
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
     device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
 ) -> None:
@@ -61,7 +90,6 @@ def pretrain(
     own images: fed-ist pretrain IMAGES --out FOLDER --init pretrained --epochs 0
     """
     from fed_ist.backbone import VitShape
-    from fed_ist.bands import parse_bands
     from fed_ist.datasets import open_all
     from fed_ist.masks import count_visible
     from fed_ist.paths import require_writable
@@ -77,7 +105,7 @@ def pretrain(
         raise InputError("--epochs 0 and --tune-epochs 0 leave nothing to train: raise one.")
     count_visible(1, mask_ratio)
     check_device(device)
-    source = open_all(images, parse_bands(bands, band_range))
+    source = open_all(images, reading_of(bands, band_range, value_range, image_column))
     shape = VitShape(img_px, patch_px, embed_dim, depth, num_heads, source.channels)
     init = _init_weights(init, shape)
     require_writable(out, "--out")
@@ -136,6 +164,9 @@ def probe(
     img_px: Annotated[int, typer.Option(min=0, help="Side of the images; 0: the model's.")] = 0,
     bands: Bands = "",
     band_range: BandRange = "",
+    value_range: ValueRange = "",
+    image_column: ImageColumn = "",
+    label_column: LabelColumn = "",
     limit: Annotated[
         int, typer.Option(min=0, help="Training and test images, each at most; 0: all.")
     ] = 0,
@@ -151,8 +182,9 @@ def probe(
 
       fed-ist probe images --mask all --mask-ratio 0,0.25,0.5,0.75,0.9 --out probe
     """
+    from dataclasses import replace
+
     from fed_ist.backbone import check_encoder_name
-    from fed_ist.bands import parse_bands
     from fed_ist.encoder import create_encoder
     from fed_ist.encoder_spec import EncoderSpec
     from fed_ist.paths import cache_dir, require_writable
@@ -168,15 +200,14 @@ def probe(
 
     require_scikit_learn()
     cells = list_cells(parse_masks(mask), parse_ratios(mask_ratio))
-    chosen = parse_bands(bands, band_range)
-    spec = EncoderSpec(
-        encoder, weights, pooling, seed, chosen.n_channels if chosen else 3, img_px, precision
-    )
+    reading = reading_of(bands, band_range, value_range, image_column, label_column)
+    spec = EncoderSpec(encoder, weights, pooling, seed, reading.n_channels, img_px, precision)
     check_encoder_name(encoder)
     if out:
         require_writable(out, "--out")
-    train = open_images(dataset, test_dataset, "train", limit, seed, chosen)
-    test = open_images(dataset, test_dataset, "test", limit, seed, chosen)
+    reading = replace(reading, seed=seed)
+    train = open_images(dataset, test_dataset, "train", limit, seed, reading)
+    test = open_images(dataset, test_dataset, "test", limit, seed, reading)
     model = create_encoder(spec)
     if model.note:
         typer.echo(model.note, err=True)
@@ -193,6 +224,7 @@ def probe(
             "img_px": img_px,
             "bands": bands,
             "band_range": band_range,
+            "value_range": value_range,
             "limit": limit,
         },
     )

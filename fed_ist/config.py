@@ -14,16 +14,18 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 
 from fed_ist.anchors import ANCHORS
-from fed_ist.bands import BandChoice, parse_bands
+from fed_ist.bands import BandChoice, parse_bands, parse_range
 from fed_ist.capacity import PROFILES
 from fed_ist.codecs import CODECS, NUMBER_BYTES
-from fed_ist.datasets import check_dataset_name
+from fed_ist.datasets import DataSet, open_data
 from fed_ist.encoder_spec import EncoderSpec
 from fed_ist.errors import InputError, require_choice
 from fed_ist.heads import NORMS
+from fed_ist.images import Reading
 from fed_ist.masks import MASKS, count_visible
 from fed_ist.packing import check_codec
 from fed_ist.partitions import PARTITIONERS
+from fed_ist.paths import cache_dir
 from fed_ist.privacy import noise_deviation
 from fed_ist.statistics import feature_dim_for_budget
 
@@ -82,6 +84,9 @@ class RunConfig:
     partition_column: str
     bands: str
     band_range: str
+    value_range: str
+    image_column: str
+    label_column: str
     mask: str
     mask_ratio: float
     codec: str
@@ -143,6 +148,7 @@ class RunConfig:
         require_choice("partitioner", self.partitioner, PARTITIONERS)
         require_choice("mask", self.mask, MASKS)
         check_codec(self.codec, self.n_channels)
+        parse_range("value-range", self.value_range)
         require_choice("strategy", self.strategy, STRATEGIES)
         require_choice("optimizer", self.optimizer, OPTIMIZERS)
         _ = self.encoder_spec  # which looks at its own values
@@ -283,6 +289,11 @@ class RunConfig:
             )
         if self.partitioner == "column" and not self.partition_column:
             raise InputError("partitioner = 'column' needs partition-column, a column's name.")
+        if self.value_range and self.bands:
+            raise InputError(
+                f"value-range = '{self.value_range}' is for images without bands. Say with "
+                "band-range which values of the bands become 0 and 255."
+            )
 
     def _require(self, key: str, holds: bool, allowed: str) -> None:
         if not holds:
@@ -334,14 +345,28 @@ class RunConfig:
         """Channels of each image."""
         return self.band_choice.n_channels if self.band_choice else 3
 
-    def check_datasets(self) -> None:
-        """Look at the data sets that the configuration names, without reading an image.
+    @cached_property
+    def reading(self) -> Reading:
+        """How the images are read."""
+        return Reading(
+            bands=self.band_choice,
+            value_range=parse_range("value-range", self.value_range),
+            image_column=self.image_column,
+            label_column=self.label_column,
+            columns=(self.partition_column,) if self.partition_column else (),
+            cache=cache_dir(self.cache_dir),
+            run=self.name,
+            seed=self.seed,
+        )
 
-        Where bands are chosen, the first image of each is looked into.
+    def open_data(self, *, is_simulated: bool = True) -> DataSet:
+        """The training and the test images of the run.
+
+        is_simulated: else nodes have images of their own, and all that are here may be for the
+        test. Raises `InputError` where the configuration names none that can be learnt from.
         """
-        check_dataset_name(self.dataset, bands=self.band_choice)
-        if self.test_dataset:
-            check_dataset_name(self.test_dataset, "test-dataset", self.band_choice)
+        share = self.test_share if is_simulated else None
+        return open_data(self.dataset, self.test_dataset, self.reading, share)
 
     @cached_property
     def encoder_spec(self) -> EncoderSpec:

@@ -1,244 +1,304 @@
 """Data sets by name or path, and their train and test images.
 
-A data set is `scenes`, a Hub name such as `uoft-cs/cifar10`, a parquet file in the Hugging Face
-image layout, or a folder. A folder holds `<class>/<image>`, or `train/` and `test/` with that
-inside, or parquet files with "train" and "test" in their names. Where there is no test part, a
-stratified share of the images is held out.
+A data set is `scenes`, a Hub name such as `uoft-cs/cifar10`, a parquet file, or a folder. A folder
+holds `<class>/<image>`, or folders `train` and `test` with that inside, or parquet files, those of
+splits by the words of their names. Where there is no test part, each image's content decides
+whether it is held out.
 """
 
-import hashlib
-from collections.abc import Iterator
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from logging import getLogger
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from fed_ist.bands import BandChoice, check_first
 from fed_ist.errors import InputError
-from fed_ist.images import (
-    ImageSource,
-    Picture,
-    bands_signature,
-    decode,
-    decode_bands,
-    files_signature,
-    files_source,
-    folder_source,
-    image_files,
-    load_file,
-)
-from fed_ist.rng import generator
+from fed_ist.folders import Opened, all_images, learnt_part, open_folder
+from fed_ist.hold_out import TEST_SHARE, hold_out
+from fed_ist.images import ImageSource, Reading
+from fed_ist.left_out import NO_LABEL, UNUSED_SPLIT, LeftOut
+from fed_ist.printable import printable
+from fed_ist.scan import require_range, scan
 from fed_ist.scenes import scenes_source
+from fed_ist.splits import TEST, TRAIN, VALIDATION, WHOLE, choose_test, split_of_table
+from fed_ist.tables import Table, missing_shards, open_files, table_source
+from fed_ist.walk import Walk, walk
 
-if TYPE_CHECKING:
-    from fed_ist.config import RunConfig
-
-TEST_SHARE = 0.15
-SPLITS = {"train": ("train",), "test": ("test", "validation", "valid", "val")}
+HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+PARQUET = ".parquet"
 
 
-def check_dataset_name(dataset: str, key: str = "dataset", bands: BandChoice | None = None) -> None:
-    """Raise `InputError` unless `dataset` can be one: no image is read.
+@dataclass(frozen=True)
+class DataSet:
+    """The two parts of a data set that a run needs, and what is to be told of it.
 
-    Where bands are chosen, the first image is looked into, unless it is on the Hub.
+    kind: what the path or name turned out to be, in words. train, test: every image has a class.
+    train is None where all images are for the test. is_held_out: whether the test images are some
+    of what is there, chosen by content. notes: sentences. left_out: what is in neither part.
     """
-    if dataset == "scenes":
-        if bands is not None:
-            raise InputError(
-                f"bands = '{bands}' does not go with {key} = 'scenes', whose images are RGB. "
-                "Leave bands empty, or give a folder of GeoTIFFs."
-            )
-        return
-    path = Path(dataset)
-    if path.is_absolute() or path.exists():
-        if not path.exists():
-            raise InputError(f"{key} = '{dataset}' does not exist. Check the path.")
-        if path.is_file() and path.suffix != ".parquet":
-            raise InputError(
-                f"{key} = '{dataset}' is a file, but not a .parquet one. Give a parquet file or "
-                "a folder of <class>/<image>."
-            )
-        parts = _split_paths(path) if path.is_dir() else {}
-        if path.is_file():
-            _check_parquet(path)
-        if path.is_dir() and not parts:
-            folder_source(path, bands)  # says what is wrong with the folder
-        elif bands is not None:
-            for part in parts.values() or [path]:
-                _open_path(part, bands)
-        return
-    if dataset.count("/") != 1 or dataset.startswith((".", "~")) or path.suffix == ".parquet":
-        raise InputError(
-            f"{key} = '{dataset}' is unknown. Choose scenes, the path of an existing parquet file "
-            "or image folder, or a Hub name such as uoft-cs/cifar10."
-        )
+
+    kind: str
+    train: ImageSource | None
+    test: ImageSource
+    is_held_out: bool
+    notes: tuple[str, ...]
+    left_out: LeftOut
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.test.class_names
+
+    def part(self, split: str) -> ImageSource:
+        """The images of "train" or "test"; raises `InputError` where there are none to train on."""
+        if split == TEST:
+            return self.test
+        if self.train is None:
+            raise InputError("All images of this data set are for the test, none for training.")
+        return self.train
 
 
-def _check_parquet(path: Path) -> None:
-    from pyarrow import ArrowException, parquet
+def open_data(
+    dataset: str, test_dataset: str, reading: Reading, test_share: float | None = TEST_SHARE
+) -> DataSet:
+    """Find out what the names are, and what is trained and tested on.
 
-    try:
-        parquet.read_schema(path)
-    except (ArrowException, OSError) as error:
-        raise InputError(f"'{path}' cannot be read as parquet: {error}") from None
+    test_dataset: where the test images are; empty where `dataset` itself holds them.
+    test_share: of each class, held out where `dataset` has no test part and there is no other; None
+        for a server whose nodes have their own images: then all images are for the test.
+    Raises `InputError` where there is no such data set, or nothing in it to learn.
+    """
+    # The test images first, lest the Hub be asked before a wrong path is told.
+    tests = _open_test(test_dataset, reading) if test_dataset else None
+    opened = open_name(dataset, reading)
+    notes, left_out = list(opened.notes), LeftOut()
+    left_out.update(opened.left_out)
+    labelled = {part: _labelled(source) for part, source in opened.parts.items()}
+    used = {TRAIN, WHOLE}
+    is_held_out = False
+    train: ImageSource | None
+    if tests:
+        train = _learnt(opened, labelled, dataset)
+        test, more = tests
+        notes += more.notes
+        left_out.update(more.left_out)
+        test = _relabelled(train, test, f"test-dataset = '{test_dataset}'")
+    elif found := choose_test({part: len(source) for part, source in labelled.items()}):
+        used.add(found)
+        has_train = TRAIN in labelled or test_share is not None
+        train = _learnt(opened, labelled, dataset) if has_train else None
+        test = labelled[found]
+        if TEST in opened.parts and found != TEST:
+            notes.append(f"The test part of '{dataset}' has no labels: {found} is tested on.")
+        if train is not None:
+            test = _relabelled(train, test, f"The {found} part of '{dataset}'")
+    elif test_share is None:
+        train, test = None, _learnt(opened, labelled, dataset)
+    else:
+        whole = _learnt(opened, labelled, dataset)
+        if TEST in opened.parts:
+            notes.append(f"The test part of '{dataset}' has no labels: {TRAIN} gives some images.")
+        train, test = _part_by_content(whole, test_share, reading)
+        is_held_out = True
+    for part, source in labelled.items():
+        if part not in used:
+            left_out.add(UNUSED_SPLIT, part, len(source))
+    _require_classes(train or test, dataset)
+    if train is not None:
+        notes += _note_one_sided(train, test)
+    return DataSet(opened.kind, train, test, is_held_out, tuple(notes), left_out)
 
 
 def open_dataset(
     dataset: str,
     test_dataset: str,
     split: str,
-    seed: int,
-    bands: BandChoice | None = None,
+    reading: Reading | None = None,
     test_share: float = TEST_SHARE,
 ) -> ImageSource:
-    """The images of one split, "train" or "test", labelled with the train images' class names.
+    """The images of one split, "train" or "test", as `open_data` finds them."""
+    return open_data(dataset, test_dataset, reading or Reading(), test_share).part(split)
 
-    test_dataset: where the test images are; empty where `dataset` itself holds them.
-    bands: what is read of each image, a GeoTIFF then; None for RGB.
-    test_share: of each class, held out where `dataset` has no test part and there is no other.
-    Raises `InputError` where there is no such data set or nothing in it.
+
+def open_all(path: str, reading: Reading | None = None) -> ImageSource:
+    """Every image of a table, or under a folder with or without classes.
+
+    A folder's images all get one label. Raises `InputError` where there is no image.
     """
-    check_dataset_name(dataset, bands=bands)
-    if test_dataset:
-        check_dataset_name(test_dataset, "test-dataset", bands)
-        train = _open(dataset, "train", seed, bands, test_share=0)
-        if split == "train":
-            return train
-        test = _open(test_dataset, "test", seed, bands, test_share=0)
-        unknown = sorted(set(test.class_names) - set(train.class_names))
-        if unknown:
-            raise InputError(
-                f"test-dataset = '{test_dataset}' has classes that the training images have not: "
-                f"{', '.join(unknown)}."
-            )
-        return test.relabel(train.class_names)
-    return _open(dataset, split, seed, bands, test_share)
-
-
-def open_split(config: "RunConfig", split: str) -> ImageSource:
-    """The images of one split as a run's configuration has them; see `open_dataset`."""
-    return open_dataset(
-        config.dataset,
-        config.test_dataset,
-        split,
-        config.seed,
-        config.band_choice,
-        config.test_share,
-    )
-
-
-def open_all(path: str, bands: BandChoice | None = None) -> ImageSource:
-    """Every image of a parquet file, or under a folder with or without classes.
-
-    A folder's images all get one label. For `bands` see `open_dataset`. Raises `InputError` where
-    there is no image.
-    """
-    root = Path(path)
+    reading = reading or Reading()
+    root = Path(path).expanduser()
     if not root.exists():
-        raise InputError(f"'{path}' does not exist. Give a folder of images or a parquet file.")
-    if root.is_file():
-        check_dataset_name(path, "images")
-        return _parquet_source(root, bands)
-    files = image_files(root)
-    if not files:
-        raise InputError(f"No images in '{path}'.")
-    return files_source(files, root, ("image",), np.zeros(len(files), dtype=np.int64), bands)
-
-
-def _open(
-    dataset: str, split: str, seed: int, bands: BandChoice | None, test_share: float
-) -> ImageSource:
-    """test_share: 0 for all images, whatever the split."""
-    if dataset == "scenes":
-        return scenes_source(split, seed)
-    path = Path(dataset)
-    if not path.exists():
-        return _hub_source(dataset, split, seed, bands, test_share)
-    parts = _split_paths(path) if path.is_dir() else {}
-    if split in parts:
-        # The classes are those of the train part, whichever part is read.
-        classes = _open_path(parts.get("train", parts[split]), bands).class_names
-        return _open_path(parts[split], bands).relabel(classes)
-    source = _open_path(parts.get("train", path), bands)
-    return _part(source, split, seed, test_share) if test_share else source
-
-
-def _part(source: ImageSource, split: str, seed: int, test_share: float) -> ImageSource:
-    rows = hold_out(source.labels, generator(seed, "hold-out"), test_share)[split]
-    if not len(rows):  # of the test part, as each class keeps an image to train on
         raise InputError(
-            "No class has more than one image, so none can be held out for the test. Use more "
-            "images, or name test images with test-dataset."
+            f"'{printable(path)}' does not exist. Give a folder of images or a parquet file."
         )
-    return source.subset(rows)
-
-
-def _split_paths(root: Path) -> dict[str, Path]:
-    """The parts of a folder that are named after a split: folders or parquet files."""
-    found = {}
-    for split, names in SPLITS.items():
-        folders = [root / name for name in names if (root / name).is_dir()]
-        tables = [p for p in sorted(root.glob("*.parquet")) if any(n in p.stem for n in names)]
-        if folders or tables:
-            found[split] = (folders + tables)[0]
-    return found if "train" in found else {}
-
-
-def _open_path(path: Path, bands: BandChoice | None) -> ImageSource:
-    return folder_source(path, bands) if path.is_dir() else _parquet_source(path, bands)
-
-
-def hold_out(
-    labels: NDArray[np.int64], rng: np.random.Generator, test_share: float = TEST_SHARE
-) -> dict[str, NDArray[np.int64]]:
-    """Split indices so that each class gives the same share (and at least one) to the test.
-
-    A class always keeps an image to train on.
-    """
-    test = np.zeros(len(labels), dtype=bool)
-    for label in np.unique(labels):
-        rows = rng.permutation(np.flatnonzero(labels == label))
-        test[rows[: min(len(rows) - 1, max(1, round(len(rows) * test_share)))]] = True
-    return {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
-
-
-def _parquet_source(path: Path, bands: BandChoice | None) -> ImageSource:
-    signature = files_signature([path], path)
-    table = _load_table("parquet", data_files=str(path))["train"]
-    return _table_source(table, str(path), signature, bands)
-
-
-def _hub_source(
-    name: str, split: str, seed: int, bands: BandChoice | None, test_share: float
-) -> ImageSource:
-    parts = _load_table(name)
-    available = next((part for part in SPLITS[split] if part in parts), None)
-    if available:
-        return _table_source(parts[available], name, f"{name} {available}", bands)
-    source = _table_source(parts["train"], name, f"{name} train", bands)
-    if not any(part in parts for part in SPLITS["test"]) or split == "test":
-        return _part(source, split, seed, test_share or TEST_SHARE)
+    found = walk(root, reading.cache, reading.run)
+    if found.tables and not found.images:
+        parts = _table_parts(found, replace(reading, columns=()), is_label_needed=False).parts
+        source = next(parts[part] for part in (WHOLE, TRAIN, TEST, VALIDATION) if part in parts)
+        labels = np.maximum(source.labels, 0)  # those without a class are images all the same
+        source = replace(source, labels=labels)
+    else:
+        source = all_images(found, reading)
+    if note := require_range(source, reading.value_range):
+        getLogger(__name__).warning("%s", note)
     return source
 
 
-def _load_table(name: str, **options: Any) -> Any:
+def open_own(path: str, reading: Reading) -> ImageSource:
+    """A device's own images: all that have a class, or those of the training part.
+
+    Raises `InputError` where there are none, or images of 16 bits whose range nobody said.
+    """
+    source = learnt_part(open_name(path, reading), printable(path))
+    require_range(source, reading.value_range)
+    return source
+
+
+def open_name(dataset: str, reading: Reading, key: str = "dataset") -> Opened:
+    """What a path or a name is, with all its parts.
+
+    key: how sentences call it. Raises `InputError` where it is nothing, or nothing that has images.
+    """
+    if dataset == "scenes":
+        return _scenes(reading, key)
+    path = Path(dataset).expanduser()
+    if not path.exists():
+        _require_hub_name(dataset, path, key)
+        return _hub(dataset, reading)
+    found = walk(path, reading.cache, reading.run)
+    if found.tables and _are_meant(found):
+        return _table_parts(found, reading)
+    if path.is_file():
+        raise InputError(
+            f"{key} = '{printable(dataset)}' is a file, but not a .parquet one. Give a parquet "
+            "file or a folder of <class>/<image>."
+        )
+    return open_folder(found, reading)
+
+
+def _scenes(reading: Reading, key: str) -> Opened:
+    if reading.bands is not None or reading.value_range is not None:
+        said = "bands" if reading.bands else "value-range"
+        raise InputError(
+            f"{said} = '{reading.bands or reading.value_range}' does not go with {key} = 'scenes', "
+            f"whose images are RGB of 8 bits. Leave {said} empty, or give a folder of images."
+        )
+    parts = {split: scenes_source(split, reading.seed) for split in (TRAIN, TEST)}
+    return Opened("scenes, drawn as they are needed", parts, (), LeftOut())
+
+
+def _require_hub_name(dataset: str, path: Path, key: str) -> None:
+    """Raise `InputError` for what is meant for a path, before anything asks the Hub."""
+    is_name = HUB_NAME.fullmatch(dataset) and not dataset.startswith((".", "~"))
+    if path.is_absolute() or dataset.startswith((".", "~")) or (is_name and path.parent.exists()):
+        raise InputError(
+            f"{key} = '{printable(dataset)}' does not exist. Check the path: give a parquet file, "
+            "or a folder of <class>/<image>."
+        )
+    if not is_name or path.suffix.lower() == PARQUET:
+        raise InputError(
+            f"{key} = '{printable(dataset)}' is unknown. Choose scenes, the path of an existing "
+            "parquet file or image folder, or a Hub name such as uoft-cs/cifar10."
+        )
+
+
+def _are_meant(found: Walk) -> bool:
+    """Whether tables are the data set rather than something beside its images."""
+    if not found.images:
+        return True
+    from pyarrow import ArrowException, parquet
+
+    # Tables of a data set lie on top or in a folder, and its images are in them.
+    if any(len(parts) > 2 for parts in found.images):
+        return False
+    try:
+        schema = parquet.read_schema(found.root.joinpath(*found.tables[0]))
+    except (ArrowException, OSError):
+        return False
+    return any("image" in name.casefold() for name in schema.names)
+
+
+def _table_parts(found: Walk, reading: Reading, *, is_label_needed: bool = True) -> Opened:
+    """All tables under a folder, or the one given, by their splits."""
+    groups: dict[str, list[tuple[str, ...]]] = {}
+    for parts in found.tables:
+        own = parts or (found.root.name,)
+        groups.setdefault(split_of_table(own) if parts else WHOLE, []).append(parts)
+    left_out = LeftOut()
+    left_out.update(found.left_out)
+    if found.images:
+        left_out.add("image beside the tables", found.root, len(found.images))
+    notes: list[str] = []
+    if TRAIN not in groups:  # nothing says which are for training
+        everything = [parts for group in groups.values() for parts in group]
+        groups = {WHOLE: everything}
+    elif unnamed := groups.pop("", []):
+        notes.append(
+            f"{len(unnamed)} tables that name no split are left out, such as "
+            f"'{printable('/'.join(unnamed[0]))}'."
+        )
+        left_out.add("table that names no split", "/".join(unnamed[0]), len(unnamed))
+    opened: dict[str, ImageSource] = {}
+    for part, files in groups.items():
+        paths = [found.root.joinpath(*parts) for parts in files]
+        name = paths[0] if len(paths) == 1 else found.root
+        if lacking := missing_shards(paths):
+            notes.append(lacking)
+        table = open_files(paths, printable(name), found.signature(tuple(files)))
+        # A competition's test part may lack the column of the labels.
+        needed = is_label_needed and part in (TRAIN, WHOLE)
+        source, said, left = table_source(table, reading, is_label_needed=needed)
+        if is_label_needed and not needed and source.class_names == ("image",):
+            left_out.add(NO_LABEL, printable(name), len(source))
+            continue
+        opened[part] = source
+        notes += [sentence for sentence in said if sentence not in notes]
+        left_out.update(left)
+    kind = "tables of splits" if TRAIN in groups else _count("table", len(found.tables))
+    return Opened(kind, opened, tuple(notes), left_out)
+
+
+def _count(what: str, n: int) -> str:
+    return what if n == 1 else f"{n} {what}s"
+
+
+def _hub(name: str, reading: Reading) -> Opened:
+    parts: dict[str, ImageSource] = {}
+    notes: list[str] = []
+    left_out = LeftOut()
+    loaded = _load_hub(name)
+    for key, rows in loaded.items():
+        part = split_of_table((key,)) or (WHOLE if len(loaded) == 1 else "")
+        if not part or part in parts:
+            notes.append(f"The split '{key}' of '{name}' is not used.")
+            continue
+        whole = rows.data.table
+        columns = {column: whole.column(column) for column in whole.column_names}
+        schema = rows.features.arrow_schema
+        table = Table(f"{name}, {key}", schema, Path(), f"{name} {key} {rows._fingerprint}")
+        source, said, left = table_source(replace(table, columns=columns), reading)
+        parts[part] = source
+        notes += [sentence for sentence in said if sentence not in notes]
+        left_out.update(left)
+    return Opened(f"data set of the Hub, {name}", parts, tuple(notes), left_out)
+
+
+def _load_hub(name: str) -> Mapping[str, Any]:
     """A Hugging Face `DatasetDict`."""
     import datasets
 
     datasets.disable_progress_bars()
     try:
-        return datasets.load_dataset(name, **options)
+        found: Mapping[str, Any] = datasets.load_dataset(name)
     except Exception as error:  # the reader and the hub client raise many kinds
-        if options:
-            raise InputError(
-                f"'{options['data_files']}' cannot be read as parquet: {root_cause(error)}"
-            ) from error
         raise InputError(
             f"Data set '{name}' is no path here, and could not be fetched from the Hub "
             f"({root_cause(error)}). Check the name and the network, or give the path of a parquet "
             "file or an image folder."
         ) from error
+    return found
 
 
 def root_cause(error: BaseException) -> str:
@@ -248,48 +308,83 @@ def root_cause(error: BaseException) -> str:
     return str(error).strip().split("\n")[0] or type(error).__name__
 
 
-def _table_source(table: Any, name: str, signature: str, bands: BandChoice | None) -> ImageSource:
-    """A Hugging Face table with one image column and one class column."""
-    from datasets import ClassLabel
-    from datasets import Image as ImageFeature
-
-    images = [key for key, kind in table.features.items() if isinstance(kind, ImageFeature)]
-    classes = [key for key, kind in table.features.items() if isinstance(kind, ClassLabel)]
-    if not classes and "label" in table.features:
-        table, classes = table.class_encode_column("label"), ["label"]
-    if not images or not classes:
+def _learnt(opened: Opened, labelled: Mapping[str, ImageSource], name: str) -> ImageSource:
+    learnt_part(opened, printable(name))  # says what is wrong where there is none
+    source = labelled[WHOLE if WHOLE in labelled else TRAIN]
+    if not len(source):
         raise InputError(
-            f"'{name}' has the columns {', '.join(table.features)}; an image column and a class "
-            "column ('label') are needed, in the Hugging Face image-classification layout."
+            f"No image of '{printable(name)}' has a class, so there is nothing to learn. Put "
+            "images into folders named after their classes, or name a column with label-column."
         )
-    column, label = images[0], "label" if "label" in classes else classes[0]
-    plain = [key for key in table.features if key != column]
-    # Arrow's own column: a row of `datasets` takes longer to make than one of these cells.
-    encoded = table.flatten_indices().data.column(column)
+    return source
 
-    def cells() -> Iterator[tuple[str, Path | bytes]]:
-        for i in range(len(table)):
-            cell = encoded[i].as_py()
-            yield f"{name}, row {i}", Path(cell["path"]) if cell["bytes"] is None else cell["bytes"]
 
-    if bands is not None:
-        check_first(cells(), name, bands)
+def _labelled(source: ImageSource) -> ImageSource:
+    rows = np.flatnonzero(source.labels >= 0)
+    return source if len(rows) == len(source) else source.subset(rows)
 
-    def load(i: int, min_px: int | None = None) -> tuple[Picture, int]:
-        cell, row = encoded[i].as_py(), f"{name}, row {i}"
-        data = cell["bytes"]
-        if data is None:
-            return load_file(Path(cell["path"]), min_px, bands)
-        if bands is not None:
-            return decode_bands(data, row, bands), len(data)
-        return decode(data, row, min_px), len(data)
 
-    digest = hashlib.sha256(f"{signature} {column} {label}".encode()).hexdigest()
-    return ImageSource(
-        class_names=tuple(table.features[label].names),
-        labels=np.array(table[label], dtype=np.int64),
-        load=load,
-        signature=bands_signature(digest, bands),
-        columns={key: np.array(table[key]) for key in plain},
-        channels=3 if bands is None else bands.n_channels,
-    )
+def _open_test(name: str, reading: Reading) -> tuple[ImageSource, Opened]:
+    opened = open_name(name, replace(reading, columns=()), "test-dataset")
+    labelled = {part: _labelled(source) for part, source in opened.parts.items()}
+    counts = {part: len(source) for part, source in labelled.items()}
+    part = WHOLE if counts.get(WHOLE) else choose_test(counts) or TRAIN
+    if not counts.get(part):
+        raise InputError(f"No image of test-dataset = '{printable(name)}' has a class.")
+    return labelled[part], opened
+
+
+def _relabelled(train: ImageSource, test: ImageSource, what: str) -> ImageSource:
+    """The test images with the training images' classes; what: how sentences call them."""
+    present = [test.class_names[label] for label in np.unique(test.labels)]
+    unknown = [name for name in present if name not in train.class_names]
+    if unknown:
+        close = {name.casefold(): name for name in train.class_names}
+        alike = [f"'{close[n.casefold()]}'" for n in unknown if n.casefold() in close]
+        hint = f" Is it meant for {', '.join(alike)}?" if alike else ""
+        raise InputError(
+            f"{what} has classes that the training images have not: {', '.join(unknown)}.{hint} "
+            "Rename them as in training, or leave them out."
+        )
+    return test.relabel(train.class_names)
+
+
+def _part_by_content(
+    source: ImageSource, test_share: float, reading: Reading
+) -> tuple[ImageSource, ImageSource]:
+    parts = hold_out(source.labels, scan(source, reading.cache).contents, test_share)
+    if not len(parts[TEST]):  # as each class keeps an image to train on
+        require_range(source, reading.value_range)  # lest that be asked for next
+        raise InputError(
+            "No class has more than one unlike image, so none can be held out for the test. Use "
+            "more images, or name test images with test-dataset."
+        )
+    return source.subset(parts[TRAIN]), source.subset(parts[TEST])
+
+
+def _require_classes(source: ImageSource, name: str) -> None:
+    present = np.unique(source.labels)
+    if len(present) < 2:
+        only = source.class_names[present[0]] if len(present) else ""
+        inner = f" If it holds folders of classes, give {name}/{only}." if only else ""
+        raise InputError(
+            f"All images of '{printable(name)}' are of one class, '{only}', so there is nothing to "
+            f"learn. Give a folder with a folder for each class, two or more.{inner}"
+        )
+
+
+def _note_one_sided(train: ImageSource, test: ImageSource) -> list[str]:
+    sides = {
+        "test": set(train.labels) - set(test.labels),
+        "training": set(test.labels) - set(train.labels),
+    }
+    return [
+        f"No {side} image is of the classes {_named(labels, train.class_names)}."
+        for side, labels in sides.items()
+        if labels
+    ]
+
+
+def _named(labels: Sequence[int] | set[Any], names: tuple[str, ...], most: int = 5) -> str:
+    found = [names[label] for label in sorted(labels)]
+    return ", ".join(found[:most]) + (f" and {len(found) - most} more" if len(found) > most else "")

@@ -15,11 +15,14 @@ import psutil
 from tqdm import tqdm
 
 from fed_ist.ahead import mapped
+from fed_ist.datasets import open_name
+from fed_ist.decoding import UnreadableImageError
 from fed_ist.diagnosis import FAILURE, OK, WARNING, Diagnosis
 from fed_ist.doctor_server import check_authority, check_key, check_server
 from fed_ist.errors import InputError
+from fed_ist.folders import Opened, learnt_part
 from fed_ist.gate import versions
-from fed_ist.images import ImageSource, UnreadableImageError, folder_source
+from fed_ist.images import ImageSource, Reading
 from fed_ist.paths import cache_dir, require_writable
 
 # An image of 64 px takes 12.3 kB packed with nothing dropped, and its embedding 0.8 kB.
@@ -124,7 +127,8 @@ def check_images(
     classes: the server's, none if they are not known. on_image: called after each.
     """
     try:
-        source = folder_source(root)
+        opened = open_name(str(root), Reading())
+        source = learnt_part(opened, str(root))
     except (InputError, OSError) as error:
         return [Diagnosis("images", FAILURE, str(error))], 0
     unreadable = []
@@ -132,7 +136,7 @@ def check_images(
         on_image()
         if reason:
             unreadable.append(reason)
-    found = [_judge_images(source, unreadable)]
+    found = [_judge_images(source, unreadable), *_judge_rest(opened)]
     if classes:
         found.append(_judge_classes(source, classes))
     return found, len(source)
@@ -160,6 +164,15 @@ def _judge_images(source: ImageSource, unreadable: Sequence[str]) -> Diagnosis:
     text = f"{len(unreadable)} of {n} images cannot be read, and are left out: {named}. "
     level = FAILURE if len(unreadable) == n else WARNING
     return Diagnosis("images", level, text + "Delete them, or copy them here again.")
+
+
+def _judge_rest(opened: Opened) -> Iterator[Diagnosis]:
+    """What is not learnt from, and what is to be known of the folder."""
+    if left := opened.left_out.counts:
+        text = "; ".join(f"{n} {reason}" for reason, n in left.most_common())
+        yield Diagnosis("left out", OK, text)
+    for note in opened.notes:
+        yield Diagnosis("images", WARNING, note)
 
 
 def _judge_classes(source: ImageSource, classes: Sequence[str]) -> Diagnosis:

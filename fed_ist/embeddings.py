@@ -8,7 +8,7 @@ Entries are built beside their place and renamed into it: a cut leaves none half
 import itertools
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,9 +20,9 @@ from fed_ist.ahead import ahead
 from fed_ist.cache_files import digest
 from fed_ist.durable import part_of, put_in_place, sweep
 from fed_ist.errors import InputError
-from fed_ist.images import ImageSource, squares
+from fed_ist.images import CONTENT_BYTES, ImageSource, squares
 from fed_ist.known_encoder import AnyEncoder, KnownEncoder
-from fed_ist.masks import Grid, Images, Indices, count_visible, visible_patches
+from fed_ist.masks import MASKS, Grid, Images, Indices, count_visible, visible_patches
 from fed_ist.packing import PackedBatch, PackedImages, PackLayout, write_packed
 from fed_ist.paths import require_writable
 from fed_ist.rng import generator
@@ -39,8 +39,8 @@ class MaskSpec:
 
     channels: of each image.
     interpolation: by which images are scaled.
-    coordinates: what the mask's random stream depends on beside the seed: the node and, for a mask
-        that is drawn at each pass over the images, the pass.
+    coordinates: what a mask's random stream depends on beside the seed and the image's content: for
+        one that is drawn at each pass over the images, the pass.
     """
 
     mask: str
@@ -109,19 +109,16 @@ def packing(
     assert source.channels == spec.channels, (source.channels, spec.channels)
     n_visible = count_visible(spec.grid[0] * spec.grid[1], spec.mask_ratio)
 
-    def choose(images: Images, first: int) -> Indices:
-        rng = generator(spec.seed, "mask", *spec.coordinates, first)
-        return visible_patches(spec.mask, images, spec.grid, spec.mask_ratio, rng)
-
     blank = np.zeros((1, spec.img_px, spec.img_px, spec.channels), dtype=np.uint8)
-    probe = choose(blank, 0)
+    probe = choose_patches(blank, [bytes(CONTENT_BYTES)], spec)
     common = tuple(int(i) for i in probe) if probe.ndim == 1 else None
     labelled = source.subset(np.flatnonzero(source.labels >= 0))
 
     def batches() -> Iterator[tuple[Images, Indices, NDArray[np.int64], NDArray[np.int64]]]:
-        for first, rows in _in_blocks(squares(labelled, spec.img_px, on_skip, spec.interpolation)):
+        for rows in _in_blocks(squares(labelled, spec.img_px, on_skip, spec.interpolation)):
             images = np.stack([pixels for _, pixels, _ in rows])
-            visible = probe if common else choose(images, first)
+            contents = [labelled.content(i) for i, _, _ in rows]
+            visible = probe if common else choose_patches(images, contents, spec)
             labels = labelled.labels[[i for i, _, _ in rows]]
             yield images, visible, labels, np.array([n for _, _, n in rows], dtype=np.int64)
 
@@ -135,10 +132,33 @@ def packing(
 Square = tuple[int, NDArray[np.uint8], int]  # of `squares`: index, pixels, bytes of the file
 
 
-def _in_blocks(found: Iterator[Square]) -> Iterator[tuple[int, list[Square]]]:
-    """(first index, images) of each block of BATCH_SIZE indices that has any image."""
-    for block, rows in itertools.groupby(found, key=lambda row: row[0] // BATCH_SIZE):
-        yield block * BATCH_SIZE, list(rows)
+def _in_blocks(found: Iterator[Square]) -> Iterator[list[Square]]:
+    """The images of each block of BATCH_SIZE indices that has any."""
+    for _, rows in itertools.groupby(found, key=lambda row: row[0] // BATCH_SIZE):
+        yield list(rows)
+
+
+def choose_patches(images: Images, contents: Sequence[bytes], spec: MaskSpec) -> Indices:
+    """The patches that stay of each image: int64 (N, K), or (K,) where all images keep the same.
+
+    contents: a digest of each image. They alone decide, with the seed, what a random mask hides: an
+    image is masked the same wherever it lies and whatever lies beside it.
+    """
+    if MASKS[spec.mask].is_common:
+        rng = generator(spec.seed, "mask", *spec.coordinates)
+        return visible_patches(spec.mask, images, spec.grid, spec.mask_ratio, rng)
+    return np.concatenate(
+        [
+            visible_patches(
+                spec.mask,
+                images[i : i + 1],
+                spec.grid,
+                spec.mask_ratio,
+                generator(spec.seed, "mask", *spec.coordinates, int.from_bytes(content, "big")),
+            )
+            for i, content in enumerate(contents)
+        ]
+    )
 
 
 def load_cached(folder: Path) -> Embeddings | None:
@@ -183,7 +203,7 @@ def embed(
 ) -> tuple[Embeddings, Path]:
     """The embeddings of a source and their cache folder, encoding only what was never encoded."""
     # The number counts ways of decoding that there have been: entries of an older one are stale.
-    pack_key = digest("pack 2", source.signature, asdict(spec))
+    pack_key = digest("pack 3", source.signature, asdict(spec))
     folder = cache / digest("embed", pack_key, encoder.digest)
     found = load_cached(folder)
     if found is not None:

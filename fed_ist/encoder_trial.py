@@ -38,6 +38,8 @@ def try_encoder() -> dict[str, str | float]:
         labels=np.zeros(N_IMAGES, dtype=np.int64),
         load=lambda i, min_px=None: (blank, 0),
         signature="blank",
+        read=lambda i, n_bytes=-1: str(i).encode(),
+        name=str,
     )
     spec = MaskSpec("fixed", 0.5, "raw", encoder.img_px, encoder.patch_px, 0, ())
     with tempfile.TemporaryDirectory() as folder:

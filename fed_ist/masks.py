@@ -95,18 +95,20 @@ def saliency(images: Images, grid: Grid, n_visible: int, rng: np.random.Generato
 class Mask:
     """A mask function and when it is drawn.
 
-    per_pass: drawn anew each time the images are seen, rather than once for good.
+    per_pass: drawn anew each time the images are seen, rather than once for good. is_common: all
+    images keep the same patches, whatever they show.
     """
 
     choose: MaskFn
     per_pass: bool = False
+    is_common: bool = False
 
 
 MASKS: dict[str, Mask] = {
     "random": Mask(uniform, per_pass=True),
     "fixed": Mask(uniform),
-    "shared": Mask(shared),
-    "grid": Mask(evenly),
+    "shared": Mask(shared, is_common=True),
+    "grid": Mask(evenly, is_common=True),
     "block": Mask(block),
     "saliency": Mask(saliency),
 }

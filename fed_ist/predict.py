@@ -5,19 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from fed_ist.bands import parse_bands, require_rasterio
+from fed_ist.bands import require_rasterio
+from fed_ist.datasets import open_all
+from fed_ist.decoding import UnreadableImageError
+from fed_ist.embeddings import MaskSpec, choose_patches
 from fed_ist.encoder import Encoder, create_encoder
 from fed_ist.errors import InputError
-from fed_ist.images import (
-    UnreadableImageError,
-    image_files,
-    load_file,
-    square,
-)
-from fed_ist.masks import visible_patches
+from fed_ist.images import square
 from fed_ist.packing import take_visible
 from fed_ist.results import Model
-from fed_ist.rng import generator
 from fed_ist.training import log_softmax, predict
 
 
@@ -34,29 +30,40 @@ def open_encoder(model: Model) -> Encoder:
 
 def classify(
     model: Model, paths: Sequence[Path], on_skip: Callable[[str], None]
-) -> Iterator[tuple[Path, str, float]]:
-    """(image, class, probability) for each image file, and each in the folders, named.
+) -> Iterator[tuple[str, str, float]]:
+    """(image, class, probability) for each image file, and each in the folders and tables, named.
 
     The images are masked as in training. What cannot be read is passed to `on_skip` and left out.
     """
-    bands = parse_bands(model.bands, model.band_range)
-    if bands is not None:
+    if model.reading.bands is not None:
         require_rasterio()
     encoder = open_encoder(model)
+    spec = MaskSpec(
+        mask=model.mask,
+        mask_ratio=model.mask_ratio,
+        codec="raw",
+        img_px=encoder.img_px,
+        patch_px=encoder.patch_px,
+        seed=model.seed,
+        coordinates=(),
+        channels=model.reading.n_channels,
+        interpolation=encoder.interpolation,
+    )
     for path in paths:
-        files = image_files(path) if path.exists() else []
-        if not files:
-            on_skip(f"{path}: there is no such file, or no image in the folder")
-        for file in files:
+        try:
+            source = open_all(str(path), model.reading)
+        except InputError as reason:
+            on_skip(str(reason))
+            continue
+        for i in range(len(source)):
             try:
-                picture, _ = load_file(file, encoder.img_px, bands)
+                picture, _ = source.load(i, encoder.img_px)
             except UnreadableImageError as reason:
                 on_skip(str(reason))
                 continue
             images = square(picture, encoder.img_px, encoder.interpolation)[None]
-            rng = generator(model.seed, "mask", 0)
-            visible = visible_patches(model.mask, images, encoder.grid, model.mask_ratio, rng)
+            visible = choose_patches(images, [source.content(i)], spec)
             embedding = encoder.encode(take_visible(images, encoder.patch_px, visible), visible)
             probability = np.exp(log_softmax(predict(model.params, embedding)))[0]
             best = int(np.argmax(probability))
-            yield file, model.class_names[best], float(probability[best])
+            yield source.name(i), model.class_names[best], float(probability[best])

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fed_ist.datasets import hold_out
 from fed_ist.errors import InputError
 from fed_ist.heads import init_params
 from fed_ist.rng import generator
@@ -23,6 +22,7 @@ Labels = NDArray[np.int64]
 # Inverse strengths of the linear probe's L2 penalty.
 C_VALUES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 MAX_ITERATIONS = 1000
+HELD_OUT = 0.15  # of the training images, to choose C by
 
 HIDDEN_DIM = 1024
 MLP_TRAINING = LocalTraining(
@@ -59,7 +59,7 @@ def choose_c(passes: Sequence[Floats], labels: Labels, seed: int) -> float:
 
     An image is held out of all passes: under another mask it would still give its label away.
     """
-    part = hold_out(labels, generator(seed, "probe-hold-out"))
+    part = _hold_out(labels, generator(seed, "probe-hold-out"))
     if len(part["test"]) == 0:  # one image a class: nothing to choose by
         return C_VALUES[len(C_VALUES) // 2]
     fit = np.concatenate([values[part["train"]] for values in passes])
@@ -70,6 +70,18 @@ def choose_c(passes: Sequence[Floats], labels: Labels, seed: int) -> float:
         (_fitted(fit, fit_labels, c).predict(held_out) == held_out_labels).mean() for c in C_VALUES
     ]
     return C_VALUES[int(np.argmax(accuracies))]
+
+
+def _hold_out(labels: Labels, rng: np.random.Generator) -> dict[str, Labels]:
+    """Random indices so that each class gives the same share (and at least one) to the test.
+
+    A class always keeps an image to train on.
+    """
+    test = np.zeros(len(labels), dtype=bool)
+    for label in np.unique(labels):
+        rows = rng.permutation(np.flatnonzero(labels == label))
+        test[rows[: min(len(rows) - 1, max(1, round(len(rows) * HELD_OUT)))]] = True
+    return {"train": np.flatnonzero(~test), "test": np.flatnonzero(test)}
 
 
 def _fitted(values: Floats, labels: Labels, c: float) -> Any:

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fed_ist.bands import BandChoice
 from fed_ist.datasets import open_dataset
 from fed_ist.durable import write_atomic
 from fed_ist.embeddings import Embeddings, MaskSpec, embed
 from fed_ist.errors import InputError, require_choice
-from fed_ist.images import ImageSource
+from fed_ist.images import ImageSource, Reading
 from fed_ist.masks import MASKS, count_visible
 from fed_ist.paths import require_writable
 from fed_ist.probe import (
@@ -32,6 +31,7 @@ from fed_ist.probe import (
     mlp_probe,
 )
 from fed_ist.rng import generator
+from fed_ist.scan import require_range
 
 if TYPE_CHECKING:
     from fed_ist.encoder import Encoder
@@ -112,10 +112,11 @@ def open_images(
     split: str,
     limit: int,
     seed: int,
-    bands: BandChoice | None = None,
+    reading: Reading,
 ) -> ImageSource:
     """One split of a data set, `limited`."""
-    source = open_dataset(dataset, test_dataset, split, seed, bands)
+    source = open_dataset(dataset, test_dataset, split, reading)
+    require_range(source, reading.value_range)
     return limited(source, dataset, split, limit, seed)
 
 

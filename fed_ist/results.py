@@ -11,13 +11,14 @@ from pathlib import Path
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from fed_ist.bands import parse_bands
+from fed_ist.bands import parse_bands, parse_range
 from fed_ist.config import RunConfig
 from fed_ist.durable import write_atomic
 from fed_ist.encoder_spec import EncoderSpec
 from fed_ist.errors import InputError
 from fed_ist.growing_table import GrowingTable
 from fed_ist.heads import Params
+from fed_ist.images import Reading
 from fed_ist.paths import require_writable
 
 
@@ -61,17 +62,25 @@ class Model:
     band_range: str = ""
     img_px: int = 0
     precision: str = "fp32"
+    value_range: str = ""
+
+    @property
+    def reading(self) -> Reading:
+        """How images are read, as in training."""
+        return Reading(
+            bands=parse_bands(self.bands, self.band_range),
+            value_range=parse_range("value-range", self.value_range),
+        )
 
     @property
     def encoder_spec(self) -> EncoderSpec:
         """The encoder that the classifier was trained on."""
-        bands = parse_bands(self.bands, self.band_range)
         return EncoderSpec(
             name=self.encoder,
             weights=self.encoder_weights,
             pooling=self.pooling,
             seed=self.seed,
-            in_chans=bands.n_channels if bands else 3,
+            in_chans=self.reading.n_channels,
             img_px=self.img_px,
             precision=self.precision,
         )
@@ -137,6 +146,10 @@ class RunFolder:
         self._table.add({name: line[name] for name in ROUND_COLUMNS})
         self._table.settle()
         self.rounds.append(row)
+
+    def write_images(self, images: Mapping[str, object]) -> None:
+        """images.json: what was found of the data set (see `fed_ist.inspection`)."""
+        write_atomic(self.path / "images.json", (json.dumps(images, indent=2) + "\n").encode())
 
     def write_summary(self, summary: Mapping[str, object]) -> None:
         write_atomic(self.path / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())

@@ -7,9 +7,10 @@ Columns that this version does not know are kept.
 import csv
 import json
 import tomllib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from fed_ist.errors import InputError
 
@@ -27,7 +28,8 @@ TEXT_COLUMNS = ("node", "direction", "kind")
 class RunFiles:
     """What a run's folder holds.
 
-    rounds, ledger: the rows of the two tables, each round with its seconds. summary: summary.json,
+    images: images.json, what was found of the data set (see `fed_ist.inspection`); empty where there
+    is none. rounds, ledger: the rows of the two tables, each round with its seconds. summary: summary.json,
     empty where there is none. settings: config.toml. command: what repeats the run. error:
     error.txt. All of these may be empty. notes: sentences on what is missing or cut.
     """
@@ -40,6 +42,7 @@ class RunFiles:
     command: str
     error: str
     notes: tuple[str, ...]
+    images: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def num_rounds(self) -> int | None:
@@ -84,6 +87,7 @@ def read_run(path: Path) -> RunFiles:
         command=command,
         error=_read_text(error).strip() if error.is_file() else "",
         notes=tuple(notes),
+        images=_read_object(path / "images.json"),
     )
 
 
@@ -160,6 +164,14 @@ def _read_text(path: Path) -> str:
 
 def _read_summary(path: Path) -> Row:
     """summary.json, its nested values as text; empty where the run has none yet."""
+    return {
+        key: finite(value) if value is None or isinstance(value, Value) else json.dumps(value)
+        for key, value in _read_object(path).items()
+    }
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    """A JSON object; empty where there is no such file."""
     if not path.is_file():
         return {}
     try:
@@ -168,10 +180,7 @@ def _read_summary(path: Path) -> Row:
         raise InputError(f"'{path}' is damaged: {error}. Restore or remove the file.") from None
     if not isinstance(found, dict):
         raise InputError(f"'{path}' is damaged: it is no JSON object. Restore or remove the file.")
-    return {
-        key: finite(value) if value is None or isinstance(value, Value) else json.dumps(value)
-        for key, value in found.items()
-    }
+    return found
 
 
 def _read_settings(path: Path, notes: list[str]) -> tuple[Row, str]:

@@ -45,6 +45,8 @@ def build_parts(data: Data) -> list[Part]:
         rounds_table(data),
         kinds_table(data),
         nodes_table(data),
+        images_table(data),
+        left_out_table(data),
         figures_table(data),
         settings_table(data),
     ]
@@ -302,6 +304,50 @@ def _long_table(data: Data, title: str, lead: str, name: str) -> Part:
             rows.append((*first, *cells))
     header = (*(("run",) if several else ()), *(label(column) for column in columns))
     return Part(title, lead=lead if rows else "", header=header, rows=tuple(rows))
+
+
+def images_table(data: Data) -> Part:
+    """What each run's data set holds, as its server saw it: a row for each class."""
+    title, runs = "Images", data["runs"]
+    several = len(runs) > 1
+    rows: list[tuple[Cell, ...]] = []
+    notes: list[str] = []
+    for i, run in enumerate(runs):
+        found = run["images"]
+        if not found:
+            continue
+        first = (_name(data, i),) if several else ()
+        for name in found["counts"]:
+            at = ("runs", i, "images", "counts", name)
+            rows.append(
+                (*first, Cell(name, name), cell(data, *at, "train"), cell(data, *at, "test"))
+            )
+        formats = ", ".join(f"{words} ({n:,})" for words, n in found["formats"].items())
+        said = [f"{found['kind'].capitalize()}. {formats}.", *found["notes"]]
+        notes += [f"{run['name']}: {note}" if several else note for note in said]
+    header = (*(("run",) if several else ()), "class", "to train on", "to test on")
+    lead = "As the server found them; on devices, each node has images of its own."
+    return Part(
+        title, lead=lead if rows else "", header=header, rows=tuple(rows), notes=tuple(notes)
+    )
+
+
+def left_out_table(data: Data) -> Part:
+    """What is not learnt from, and identical images, each counted with an example."""
+    runs = data["runs"]
+    several = len(runs) > 1
+    rows = []
+    for i, run in enumerate(runs):
+        first = (_name(data, i),) if several else ()
+        for kind in ("left_out", "identical"):
+            for reason in run["images"].get(kind, {}):
+                n = cell(data, "runs", i, "images", kind, reason)
+                example = cell(data, "runs", i, "images", "examples", reason)
+                rows.append(
+                    (*first, Cell(label(kind), label(kind)), Cell(reason, reason), n, example)
+                )
+    header = (*(("run",) if several else ()), "what", "why", "images", "example")
+    return Part("Images left out, and identical ones", header=header, rows=tuple(rows))
 
 
 def figures_table(data: Data) -> Part:

@@ -73,8 +73,8 @@ def write_report(
 def collect(runs: Sequence[RunFiles]) -> Data:
     """What report.json holds.
 
-    runs: for each its name, path, is_finished, notes, command, figures, settings, rounds, bytes by
-    kind, by node and on links. waiting: what a node takes on its link in an hour without messages.
+    runs: for each its name, path, is_finished, notes, command, figures, settings, images, rounds,
+    bytes by kind, by node and on links. waiting: what a node takes on its link in an hour without messages.
     differing: the settings in which the runs differ, `PLACES` left out.
     """
     hour = bytes_of_waiting(3600)
@@ -105,6 +105,7 @@ def collect_run(run: RunFiles, name: str) -> Data:
         "command": run.command,
         "figures": _figures(run, len(nodes)),
         "settings": run.settings,
+        "images": run.images,
         "rounds": _with_bytes_so_far(run.rounds, len(nodes) or _clients(run)),
         "bytes_by_kind": bytes_by_kind(run.ledger),
         "bytes_by_node": nodes,

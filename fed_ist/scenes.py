@@ -258,4 +258,10 @@ def scenes_source(split: str, seed: int) -> ImageSource:
 
     code = Path(__file__).read_bytes()  # another drawing program draws other images
     signature = hashlib.sha256(f"scenes {split} {seed} ".encode() + code).hexdigest()
-    return ImageSource(names, labels.astype(np.int64), load, signature)
+
+    def read(i: int, n_bytes: int = -1) -> bytes:
+        return f"scenes {split} {seed} {i}".encode()[: n_bytes if n_bytes >= 0 else None]
+
+    return ImageSource(
+        names, labels.astype(np.int64), load, signature, read, lambda i: f"scenes, {split} {i}"
+    )

@@ -20,7 +20,7 @@ from fed_ist.durable import write_atomic
 from fed_ist.encoder import create_encoder
 from fed_ist.paths import cache_dir
 from sims.experiment import run_case
-from sims.shared import Shared, embed_shared, load_shared
+from sims.shared import Shared, embed_shared, load_shared, open_shared
 
 NODES, ROUNDS, SEEDS = 8, 20, 3
 DEADLINE_S = 1.5
@@ -75,7 +75,7 @@ def main() -> int:
     }
     config = parse_config(base)
     encoder = create_encoder(config.encoder_spec, cache_dir(""))
-    shared = load_shared(embed_shared(config, encoder, 0))
+    shared = load_shared(embed_shared(config, encoder, open_shared(config, 0)))
     budget_s = ROUNDS * DEADLINE_S
     lines = [
         f"| slices | neurons, {BOARDS[0]} | {BOARDS[1]} | seconds a round | accuracy after "

@@ -16,7 +16,7 @@ from fed_ist.errors import InputError, require_choice
 from fed_ist.known_encoder import open_encoder
 from fed_ist.paths import cache_dir
 from sims.cases import Case, answer, configure, require_same, run_cases
-from sims.shared import embed_shared
+from sims.shared import embed_shared, open_shared
 
 # One hidden layer: of a second one, whose weights lie between two dealt layers, a round of IST
 # trains but one part in `groups`. FedAvg may have the second one too, or be as small as a slice.
@@ -136,7 +136,6 @@ def compare(request: Request, app: Path) -> list[str]:
         require_choice("partition", partition, PARTITIONS)
     base = read_defaults(app / "pyproject.toml") | USUAL | request.overrides
     config = configure(base)
-    config.check_datasets()
     dataset = Path(config.dataset).stem.removesuffix("-train")
     cases = list_cases(request, base, dataset)
     out = Path(request.out)
@@ -145,7 +144,7 @@ def compare(request: Request, app: Path) -> list[str]:
         del settings[key]
     require_same(out, settings)
     encoder = open_encoder(config.encoder_spec, cache_dir(config.cache_dir))
-    shared = embed_shared(config, encoder, request.limit)
+    shared = embed_shared(config, encoder, open_shared(config, request.limit))
     n_workers = request.n_workers or os.cpu_count() or 1
     found, failures = run_cases(cases, lambda _: shared, out, n_workers)
     if not found and failures:

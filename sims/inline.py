@@ -28,7 +28,11 @@ def main() -> int:
     node_ids = range(1, request.n_nodes + 1)
     settings = read_defaults(Path("pyproject.toml")) | request.overrides
     try:
-        conduct(settings, lambda config: LocalGrid(client_app, config, node_ids))
+        conduct(
+            settings,
+            lambda config: LocalGrid(client_app, config, node_ids),
+            is_simulated=True,
+        )
     except KeyboardInterrupt:
         return 130
     return 0

@@ -10,15 +10,18 @@ from typing import NoReturn
 from flwr.app import Context
 from flwr.common import log
 from flwr.serverapp import Grid, ServerApp
+from flwr.superlink.grid import InMemoryGrid
 
 from fed_ist import protocol
 from fed_ist.checkpoint import Checkpoint, read_checkpoint, remove_checkpoint, write_checkpoint
 from fed_ist.config import GROUPED, RunConfig, Value, parse_config, read_preset
-from fed_ist.datasets import open_split
+from fed_ist.datasets import DataSet
 from fed_ist.durable import write_atomic
 from fed_ist.embeddings import Embeddings, embed, mask_spec
 from fed_ist.errors import InputError, file_trouble
 from fed_ist.heads import Params
+from fed_ist.images import ImageSource
+from fed_ist.inspection import inspect
 from fed_ist.known_encoder import AnyEncoder, open_encoder
 from fed_ist.ledger import Ledger
 from fed_ist.paths import cache_dir, results_dir
@@ -34,23 +37,33 @@ app = ServerApp()
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    conduct(context.run_config, lambda _: grid)
+    conduct(context.run_config, lambda _: grid, is_simulated=isinstance(grid, InMemoryGrid))
 
 
-def conduct(settings: Mapping[str, Value], open_grid: Callable[[RunConfig], Grid]) -> None:
+def conduct(
+    settings: Mapping[str, Value],
+    open_grid: Callable[[RunConfig], Grid],
+    *,
+    is_simulated: bool,
+) -> None:
     """Run the experiment that the run config describes, on the nodes of a grid.
 
+    is_simulated: else nodes have images of their own, and all of the server's are for the test.
     Raises `SystemExit` where it cannot be run; its folder, if there is one, then has the reason.
     """
     folder: RunFolder | None = None
     try:
         config = parse_config(settings)
-        config.check_datasets()
+        data = config.open_data(is_simulated=is_simulated)
+        inspection = inspect(data, config.reading)
+        for line in () if is_simulated else inspection.first_lines():  # who simulates was told
+            log(INFO, "%s", line)
         encoder = open_encoder(config.encoder_spec, cache_dir(config.cache_dir))
         if encoder.note:
             log(WARNING, "%s", encoder.note)
         folder, resumed = open_folder(config)
-        run(open_grid(config), config, encoder, folder, resumed)
+        folder.write_images(inspection.to_json())
+        run(open_grid(config), config, encoder, data, folder, resumed)
     except InputError as error:
         fail(folder, str(error))
     except (ConnectionError, TimeoutError):
@@ -89,12 +102,13 @@ def run(
     grid: Grid,
     config: RunConfig,
     encoder: AnyEncoder,
+    data: DataSet,
     folder: RunFolder,
     resumed: Checkpoint | None,
 ) -> None:
     """Evaluate and record round after round; draw the report at the end."""
     started = time.monotonic() - sum(row.seconds for row in folder.rounds)
-    test, class_names = embed_test_images(config, encoder)
+    test, class_names = embed_test_images(config, encoder, data.test)
     open_ledger = Ledger if resumed is None else Ledger.reopen
     ledger = open_ledger(folder.path / "ledger.csv")
     strategy = STRATEGIES[config.strategy](config, class_names, encoder.embed_dim, ledger)
@@ -133,9 +147,10 @@ def describe_privacy(config: RunConfig) -> str:
     )
 
 
-def embed_test_images(config: RunConfig, encoder: AnyEncoder) -> tuple[Embeddings, tuple[str, ...]]:
+def embed_test_images(
+    config: RunConfig, encoder: AnyEncoder, source: ImageSource
+) -> tuple[Embeddings, tuple[str, ...]]:
     """The server's test images under the run's mask (one draw), and the class names."""
-    source = open_split(config, "test")
     config.count_features(len(source.class_names))  # too few anchor-bytes show before the encoding
     spec = mask_spec(config, encoder, ())
 
@@ -213,6 +228,7 @@ class Recorder:
                 seed=self.config.seed,
                 bands=self.config.bands,
                 band_range=self.config.band_range,
+                value_range=self.config.value_range,
             )
         )
         self.folder.write_summary(self.summary())

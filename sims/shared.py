@@ -1,5 +1,6 @@
 """Embeddings that all simulated nodes of an experiment share: computed once, dealt by index."""
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,10 +15,10 @@ from numpy.typing import NDArray
 from clients.node import Node
 from fed_ist import protocol
 from fed_ist.config import RunConfig
-from fed_ist.datasets import open_split
 from fed_ist.embeddings import Embeddings, embed, load_cached, mask_spec
 from fed_ist.errors import InputError
 from fed_ist.images import ImageSource
+from fed_ist.inspection import inspect
 from fed_ist.known_encoder import AnyEncoder
 from fed_ist.masks import MASKS
 from fed_ist.partitions import split_indices
@@ -65,21 +66,30 @@ def _load(folder: Path) -> Embeddings:
 
 
 def open_shared(config: RunConfig, limit: int) -> tuple[ImageSource, ImageSource]:
-    """The training and the test images of an experiment; for `limit` see `embed_shared`."""
+    """The training and the test images of an experiment.
+
+    limit: a stratified choice of as many training images, and of test images; 0 for all. What is
+    found of them is said. Raises `InputError` where there is nothing to learn from.
+    """
+    data = config.open_data()
+    for line in inspect(data, config.reading).first_lines():
+        print(line, file=sys.stderr)
     train, test = (
-        limited(open_split(config, split), config.dataset, split, limit, config.seed)
+        limited(data.part(split), config.dataset, split, limit, config.seed)
         for split in ("train", "test")
     )
     return train, test
 
 
-def embed_shared(config: RunConfig, encoder: AnyEncoder, limit: int) -> SharedFiles:
-    """Embed both parts of the configuration's data set, unless they are in its cache.
+def embed_shared(
+    config: RunConfig, encoder: AnyEncoder, images: tuple[ImageSource, ImageSource]
+) -> SharedFiles:
+    """Embed the training and the test images of an experiment, unless they are in its cache.
 
     A mask that is drawn at each pass is drawn N_PASSES times for the training images: to encode
     them anew in each of a hundred passes would take longer than all the rest. Test images, and
     those of other masks, keep one draw for the whole experiment.
-    limit: a stratified choice of as many training images, and of test images; 0 for all.
+    images: of `open_shared`.
     """
 
     def place(source: ImageSource, coordinates: tuple[int, ...]) -> Path:
@@ -93,7 +103,7 @@ def embed_shared(config: RunConfig, encoder: AnyEncoder, limit: int) -> SharedFi
         )
         return folder
 
-    train, test = open_shared(config, limit)
+    train, test = images
     config.count_features(len(train.class_names))  # too few anchor-bytes show before the encoding
     draws: list[tuple[int, ...]] = [()]
     if MASKS[config.mask].per_pass:

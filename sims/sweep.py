@@ -107,7 +107,6 @@ def sweep(request: Request, app: Path) -> list[str]:
             raise InputError(f"--set {key} is not possible here, the sweep sets it: {instead}.")
     base = read_defaults(app / "pyproject.toml") | PAPER | request.overrides
     config = configure(base)
-    config.check_datasets()
     train, test = open_shared(config, request.limit)
     n_images = int(np.count_nonzero(train.labels >= 0))
     if max(request.clients) > n_images:
@@ -135,7 +134,7 @@ def sweep(request: Request, app: Path) -> list[str]:
     @cache
     def embedded(mask: str, mask_ratio: float) -> SharedFiles:
         drawn = replace(config, mask=mask, mask_ratio=mask_ratio)
-        return embed_shared(drawn, encoder, request.limit)
+        return embed_shared(drawn, encoder, (train, test))
 
     found, failures = run_cases(
         cases,

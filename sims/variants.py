@@ -12,7 +12,7 @@ from fed_ist.known_encoder import open_encoder
 from fed_ist.paths import cache_dir
 from sims.cases import Case, configure, require_same, run_cases
 from sims.compare import USUAL
-from sims.shared import embed_shared
+from sims.shared import embed_shared, open_shared
 
 
 def run_variants(
@@ -36,10 +36,9 @@ def run_variants(
     base = read_defaults(root / "pyproject.toml") | USUAL | images | dict(common)
     config = configure(base)
     try:
-        config.check_datasets()
         require_same(out, USUAL)
         encoder = open_encoder(config.encoder_spec, cache_dir(config.cache_dir))
-        files = embed_shared(config, encoder, 0)
+        files = embed_shared(config, encoder, open_shared(config, 0))
         found, failures = run_cases(list_cases(base), lambda _: files, out, 2)
     except InputError as error:
         print(error, file=sys.stderr)

@@ -18,12 +18,14 @@ from clients.node import Node, open_images
 from fed_ist.ahead import mapped
 from fed_ist.bands import BandChoice, parse_bands, read_bands
 from fed_ist.datasets import open_all, open_dataset
+from fed_ist.decoding import UnreadableImageError
 from fed_ist.embeddings import pack
 from fed_ist.encoder import create_encoder
 from fed_ist.encoder_spec import EncoderSpec
 from fed_ist.errors import InputError
+from fed_ist.folders import folder_source
 from fed_ist.heads import init_params
-from fed_ist.images import UnreadableImageError, folder_source, square
+from fed_ist.images import Reading, square
 from fed_ist.masks import MASKS
 from fed_ist.packing import PackedImages, take_visible
 from fed_ist.predict import classify
@@ -137,17 +139,17 @@ def test_a_malformed_choice_is_one_sentence(bands, band_range, sentence, make_co
 def test_an_unknown_band_is_answered_with_those_that_there_are(rasters, tmp_path):
     for wanted in ("B13", "14", "0"):
         with pytest.raises(InputError) as caught:
-            folder_source(rasters, parse_bands(f"B04,{wanted}", "0:10000"))
+            folder_source(rasters, Reading(parse_bands(f"B04,{wanted}", "0:10000")))
         assert f"0.tif' has no band '{wanted}': it has 13 bands, named B01, B02" in str(
             caught.value
         )
         assert "B8A" in str(caught.value)
     write_raster(tmp_path / "plain" / "a" / "x.tif", np.zeros((4, 3, 3), np.uint8))
     with pytest.raises(InputError, match=r"has no band 'B04': it has 4 bands, without names"):
-        folder_source(tmp_path / "plain", parse_bands("B04", ""))
+        folder_source(tmp_path / "plain", Reading(parse_bands("B04", "")))
     write_raster(tmp_path / "twice" / "a" / "x.tif", np.zeros((2, 3, 3), np.uint8), ("a", "A"))
     with pytest.raises(InputError, match="has more than one band 'a'"):
-        folder_source(tmp_path / "twice", parse_bands("a", ""))
+        folder_source(tmp_path / "twice", Reading(parse_bands("a", "")))
 
 
 def test_values_that_are_no_bytes_need_a_range_and_the_message_proposes_one(tmp_path):
@@ -155,11 +157,11 @@ def test_values_that_are_no_bytes_need_a_range_and_the_message_proposes_one(tmp_
     write_raster(tmp_path / "d" / "a" / "x.tif", values, nodata=0)
     for bands, seen, proposal in (("1", "12 to 9873", "12:9873"), ("2,1", "5 to 60000", "5:60000")):
         with pytest.raises(InputError) as caught:
-            folder_source(tmp_path / "d", parse_bands(bands, ""))
+            folder_source(tmp_path / "d", Reading(parse_bands(bands, "")))
         assert f"holds uint16 values (here from {seen})" in str(caught.value)
         assert f"band-range = '{proposal}'" in str(caught.value)
     with pytest.raises(InputError, match="band-range = '0:1'"):
-        folder_source(tmp_path / "d", parse_bands("3", ""))
+        folder_source(tmp_path / "d", Reading(parse_bands("3", "")))
 
 
 def test_a_wrong_choice_is_found_before_any_work_wherever_the_rasters_are(
@@ -173,11 +175,12 @@ def test_a_wrong_choice_is_found_before_any_work_wherever_the_rasters_are(
         {"dataset": str(rasters)},
         {"dataset": str(tmp_path / "split")},
         {"dataset": str(table(rasters, tmp_path))},
-        {"dataset": "uoft-cs/cifar10", "test_dataset": str(rasters)},
     ):
         with pytest.raises(InputError, match="has no band 'B99'"):
-            make_config(**changes, **wrong).check_datasets()
-        make_config(**changes, bands="B04,B08", band_range="0:1").check_datasets()
+            make_config(**changes, **wrong).open_data()
+        make_config(**changes, bands="B04,B08", band_range="0:1").open_data()
+    with pytest.raises(InputError, match="has no band 'B99'"):  # before the Hub is asked
+        make_config(dataset="uoft-cs/cifar10", test_dataset=str(rasters), **wrong).open_data()
     node = Node(7, 0, str(rasters))
     with pytest.raises(InputError, match="has no band 'B99'"):
         open_images(node, make_config(**wrong))
@@ -188,7 +191,7 @@ def test_a_wrong_choice_is_found_before_any_work_wherever_the_rasters_are(
 def test_bands_of_images_that_have_none_are_refused(image_folder, make_config):
     for dataset in (str(image_folder), "scenes"):
         with pytest.raises(InputError, match="eave bands empty"):
-            make_config(dataset=dataset, bands="4,3,2").check_datasets()
+            make_config(dataset=dataset, bands="4,3,2").open_data()
 
 
 def test_damaged_files_and_odd_ones_are_skipped_and_counted(rasters, tmp_path):
@@ -198,14 +201,16 @@ def test_damaged_files_and_odd_ones_are_skipped_and_counted(rasters, tmp_path):
     (rasters / "dry" / "cut.tif").write_bytes(whole[: len(whole) // 2])
     write_raster(rasters / "wet" / "odd.tif", np.zeros((3, 9, 9), np.uint16))
     reasons: list[str] = []
-    packed = pack(folder_source(rasters, RGBN), spec(channels=4), tmp_path / "p", reasons.append)
+    packed = pack(
+        folder_source(rasters, Reading(RGBN)), spec(channels=4), tmp_path / "p", reasons.append
+    )
     assert (packed.n_images, packed.n_skipped) == (8, 4)
     assert "has no band 'B04'" in reasons[-1]
 
 
 @pytest.mark.parametrize("mask", MASKS)
 def test_four_bands_are_packed_and_given_back(mask, rasters, tmp_path):
-    source = folder_source(rasters, RGBN)
+    source = folder_source(rasters, Reading(RGBN))
     packed = pack(source, spec(mask=mask, channels=4, img_px=32), tmp_path / "p", pytest.fail)
     assert packed.layout.channels == 4
     assert packed.raw_bytes == 8 * 32 * 32 * 4
@@ -220,10 +225,10 @@ def test_four_bands_are_packed_and_given_back(mask, rasters, tmp_path):
 
 
 def test_a_parquet_file_of_rasters_reads_as_the_folder_does(rasters, tmp_path):
-    from_folder = folder_source(rasters, RGBN)
+    from_folder = folder_source(rasters, Reading(RGBN))
     for source in (
-        open_all(str(table(rasters, tmp_path)), RGBN),
-        open_all(str(rasters), RGBN),
+        open_all(str(table(rasters, tmp_path)), Reading(RGBN)),
+        open_all(str(rasters), Reading(RGBN)),
     ):
         assert source.channels == 4
         for i in range(8):
@@ -246,7 +251,7 @@ def test_other_bands_or_another_range_never_meet_the_same_cache_entry(rasters, t
     choices = [None, RGBN, parse_bands("B03,B04,B02,B08", "0:10000"),
                parse_bands("B04,B03,B02,B08", "0:9000")]  # fmt: skip
     for root in (rasters, table(rasters, tmp_path)):
-        sources = [open_dataset(str(root), "", "train", 0, choice) for choice in choices]
+        sources = [open_dataset(str(root), "", "train", Reading(choice)) for choice in choices]
         assert len({source.signature for source in sources}) == 4
         assert [source.channels for source in sources] == [3, 4, 4, 4]
 
@@ -269,7 +274,7 @@ def test_jpeg_and_webp_hold_three_bands_only(make_config):
 def test_a_missing_rasterio_is_one_sentence(rasters, monkeypatch):
     monkeypatch.setitem(sys.modules, "rasterio", None)
     with pytest.raises(InputError, match=r"pip install 'fed-ist\[geo\]'"):
-        folder_source(rasters, RGBN)
+        folder_source(rasters, Reading(RGBN))
 
 
 def test_rasterio_is_loaded_only_where_bands_are_chosen():
@@ -286,7 +291,7 @@ def test_a_model_classifies_the_bands_that_it_was_trained_on(tmp_path):
         encoder_weights="random",
         encoder_digest=encoder.digest,
         pooling="cls",
-        mask="fixed",
+        mask="grid",  # a random one follows from the file, and here are two of them
         mask_ratio=0.5,
         seed=0,
     )

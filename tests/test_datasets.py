@@ -10,12 +10,17 @@ import pytest
 from conftest import SHARED_DATA
 from datasets import ClassLabel, Dataset, Features, Value
 from datasets import Image as ImageFeature
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from fed_ist.config import PARTITIONERS
-from fed_ist.datasets import hold_out, open_all, open_dataset
+from fed_ist.datasets import open_all, open_dataset, open_own
+from fed_ist.decoding import UnreadableImageError
 from fed_ist.errors import InputError
-from fed_ist.images import UnreadableImageError, folder_source, squares
+from fed_ist.folders import folder_source
+from fed_ist.hold_out import hold_out
+from fed_ist.images import Reading, content_digest, squares
 from fed_ist.partitions import _partitions, partition
 from fed_ist.scenes import N_TEST, N_TRAIN, SCENES, scenes_source
 
@@ -27,6 +32,7 @@ def png(colour: int) -> bytes:
 
 
 NONE = Path("/proc/none")
+STATIONS = Reading(columns=("station",))
 
 
 @pytest.fixture
@@ -62,6 +68,8 @@ def test_scenes_are_the_same_for_a_seed_and_others_for_another():
 def test_a_parquet_file_brings_images_class_names_and_columns(parquet):
     source = open_all(str(parquet))
     assert source.class_names == ("dry", "wet")
+    assert source.columns == {}
+    source = open_own(str(parquet), STATIONS)
     assert source.load(3)[0].getpixel((0, 0)) == (3, 0, 0)
     assert source.load(3)[1] == len(png(3))
     assert source.columns["station"][:3].tolist() == ["a", "b", "c"]
@@ -69,60 +77,85 @@ def test_a_parquet_file_brings_images_class_names_and_columns(parquet):
         source.load(5)
 
 
-def test_without_a_test_part_a_stratified_share_is_held_out(parquet):
-    train, test = (open_dataset(str(parquet), "", part, 0) for part in ("train", "test"))
-    assert (len(train), len(test)) == (20, 4)
-    assert np.bincount(test.labels).tolist() == [2, 2]
+def test_without_a_test_part_some_of_each_class_is_held_out(parquet):
+    train, test = (open_dataset(str(parquet), "", part) for part in ("train", "test"))
+    assert len(train) + len(test) == 24
+    assert (np.bincount(test.labels) >= 1).all()
+
+
+def contents(n: int) -> np.ndarray:
+    """Digests of n unlike images."""
+    digests = b"".join(content_digest(b"%d" % i) for i in range(n))
+    return np.frombuffer(digests, np.uint8).reshape(n, -1)
 
 
 def test_the_papers_splits_are_a_share_of_each_class():
     """RESISC45 has 45 classes of 700 images: the paper trains on 27,000 and tests on 4,500."""
-    parts = hold_out(np.arange(45).repeat(700), np.random.default_rng(0), 0.1429)
-    assert (len(parts["train"]), len(parts["test"])) == (27_000, 4_500)
+    parts = hold_out(np.arange(45).repeat(700), contents(31_500), 0.1429)
+    assert abs(len(parts["test"]) - 4_500) < 4 * np.sqrt(4_500)
 
 
 @pytest.mark.parametrize("test_share", [0.01, 0.15, 0.99])
 def test_a_class_keeps_an_image_to_train_on_and_gives_one_to_the_test(test_share):
     labels = np.array([0, 1, 1, 2, 2, 2])
-    parts = hold_out(labels, np.random.default_rng(0), test_share)
+    parts = hold_out(labels, contents(6), test_share)
     assert set(labels[parts["train"]]) == {0, 1, 2}
     assert set(labels[parts["test"]]) == {1, 2}
 
 
-def test_a_chosen_share_is_held_out(parquet):
-    train, test = (open_dataset(str(parquet), "", p, 0, None, 0.5) for p in ("train", "test"))
-    assert (len(train), len(test)) == (12, 12)
+def test_a_chosen_share_is_held_out():
+    parts = hold_out(np.zeros(1000, dtype=np.int64), contents(1000), 0.5)
+    assert 400 < len(parts["test"]) < 600
 
 
 def test_held_out_images_are_never_trained_on():
     labels = np.random.default_rng(0).integers(0, 5, 300)
-    parts = hold_out(labels, np.random.default_rng(0))
+    parts = hold_out(labels, contents(300))
     assert sorted(np.concatenate([parts["train"], parts["test"]])) == list(range(300))
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 60)), min_size=1, max_size=80))
+def test_identical_images_are_held_out_together_or_not_at_all(images):
+    labels = np.array([label for label, _ in images])
+    digests = contents(61)[[content for _, content in images]]
+    parts = hold_out(labels, digests)
+    sides = [{images[i][1] for i in parts[part]} for part in ("train", "test")]
+    assert not sides[0] & sides[1]
+
+
+@given(st.permutations(range(90)), st.integers(0, 89))
+def test_an_image_that_comes_or_goes_moves_no_other(order, gone):
+    """Of classes of thirty, which have images below and above the share without any help."""
+    labels, digests = np.arange(90) % 3, contents(90)
+    before = set(hold_out(labels, digests)["test"])
+    rows = np.array([i for i in order if i != gone])
+    after = {int(rows[i]) for i in hold_out(labels[rows], digests[rows])["test"]}
+    assert after == before - {gone}
 
 
 def test_folders_named_train_and_test_are_used_as_such(image_folder, tmp_path):
     (tmp_path / "train").symlink_to(image_folder)
     (tmp_path / "test" / "forest").mkdir(parents=True)
     Image.new("RGB", (9, 9)).save(tmp_path / "test" / "forest" / "x.png")
-    test = open_dataset(str(tmp_path), "", "test", 0)
+    test = open_dataset(str(tmp_path), "", "test")
     assert test.class_names == folder_source(image_folder).class_names
     assert test.labels.tolist() == [test.class_names.index("forest")]
-    assert len(open_dataset(str(tmp_path), "", "train", 0)) == 48
+    assert len(open_dataset(str(tmp_path), "", "train")) == 48
 
 
 def test_a_test_dataset_is_labelled_by_the_training_classes(image_folder, tmp_path):
     (tmp_path / "forest").mkdir()
     Image.new("RGB", (9, 9)).save(tmp_path / "forest" / "x.png")
-    test = open_dataset(str(image_folder), str(tmp_path), "test", 0)
+    test = open_dataset(str(image_folder), str(tmp_path), "test")
     assert test.labels.tolist() == [3]
     (tmp_path / "forest").rename(tmp_path / "moon")
     with pytest.raises(InputError, match="classes that the training images have not: moon"):
-        open_dataset(str(image_folder), str(tmp_path), "test", 0)
+        open_dataset(str(image_folder), str(tmp_path), "test")
 
 
 @pytest.mark.parametrize("kind", PARTITIONERS)
 def test_every_partitioner_gives_each_image_to_one_node(kind, parquet):
-    source = open_all(str(parquet))
+    source = open_own(str(parquet), STATIONS)
     parts = split(source, kind, 3)
     reds = [
         part.load(i)[0].getpixel((0, 0))[0]
@@ -143,7 +176,7 @@ def loads(part, i) -> bool:
 
 
 def test_partition_by_a_column_gives_each_station_to_one_node(parquet):
-    for part in split(open_all(str(parquet)), "column", 3):
+    for part in split(open_own(str(parquet), STATIONS), "column", 3):
         assert len(set(part.columns["station"])) == 1
 
 
@@ -168,7 +201,7 @@ def test_dirichlet_partitions_are_uneven_and_iid_ones_are_not():
 )
 def test_impossible_partitions_are_one_sentence(kind, n_nodes, sentence, parquet):
     with pytest.raises(InputError, match=sentence):
-        split(open_all(str(parquet)), kind, n_nodes, classes_per_node=5)
+        split(open_own(str(parquet), STATIONS), kind, n_nodes, classes_per_node=5)
 
 
 def test_no_class_is_left_to_nobody():
@@ -203,7 +236,7 @@ def test_bad_paths_are_one_sentence(tmp_path):
         str(tmp_path / "a.parquet"): "cannot be read as parquet",
     }.items():
         with pytest.raises(InputError) as caught:
-            open_dataset(dataset, "", "train", 0)
+            open_dataset(dataset, "", "train")
         assert sentence in str(caught.value)
 
 
@@ -211,14 +244,14 @@ def test_a_hub_name_without_network_says_what_to_do(monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", True)
     with pytest.raises(InputError, match=r"'fed-ist/no-such-set' is no path here.*network"):
-        open_dataset("fed-ist/no-such-set", "", "train", 0)
+        open_dataset("fed-ist/no-such-set", "", "train")
 
 
 @pytest.mark.data
 @pytest.mark.skipif(not SHARED_DATA.exists(), reason=f"{SHARED_DATA} is not here")
 def test_the_aerial_image_dataset_is_read():
     files = [str(SHARED_DATA / f"aid-{part}.parquet") for part in ("train", "test")]
-    train, test = (open_dataset(*files, part, 0) for part in ("train", "test"))
+    train, test = (open_dataset(*files, part) for part in ("train", "test"))
     assert (len(train), len(test), len(train.class_names)) == (8498, 1502, 30)
     assert train.class_names[0].lower() == "airport"
     image, n_bytes = test.load(0)

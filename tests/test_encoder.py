@@ -13,7 +13,7 @@ from fed_ist.embeddings import MaskSpec, embed
 from fed_ist.encoder import Encoder, create_encoder, images_in_step
 from fed_ist.encoder_spec import BUNDLED_ENCODER, EncoderSpec
 from fed_ist.errors import InputError
-from fed_ist.images import folder_source
+from fed_ist.folders import folder_source
 from fed_ist.masks import visible_patches
 from fed_ist.packing import PackedBatch, patchify, take_visible
 

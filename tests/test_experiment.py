@@ -18,7 +18,7 @@ from fed_ist.errors import InputError
 from fed_ist.heads import init_params
 from fed_ist.training import local_training
 from sims.experiment import run_case
-from sims.shared import Shared, SharedData, embed_shared, load_shared
+from sims.shared import Shared, SharedData, embed_shared, load_shared, open_shared
 
 EMBED = 12
 
@@ -145,7 +145,9 @@ def test_bytes_are_those_of_a_run_on_images(strategy, anchor, on_images, encoder
     for line in federation.lines():
         sums[int(line["round"])] += int(line["message_bytes"]) / 3
 
-    images = load_shared(embed_shared(federation.config, encoder, 0))
+    images = load_shared(
+        embed_shared(federation.config, encoder, open_shared(federation.config, 0))
+    )
     assert images.class_names == CLASSES
     outcome = run_case(federation.config, images, 3)
     expected = np.cumsum(sums)[-len(outcome.client_bytes) :]
@@ -158,7 +160,9 @@ def test_embeddings_of_the_whole_data_set_are_those_of_its_parts_but_for_their_m
 ):
     """With a mask that is the same everywhere they are those of its parts."""
     federation = on_images(mask="grid").prepare()
-    images = load_shared(embed_shared(federation.config, encoder, 0))
+    images = load_shared(
+        embed_shared(federation.config, encoder, open_shared(federation.config, 0))
+    )
     data = SharedData(images.train, federation.config, 3)
     for i in range(3):
         own = federation.examples(federation.node(i))
@@ -169,7 +173,7 @@ def test_embeddings_of_the_whole_data_set_are_those_of_its_parts_but_for_their_m
 
 def test_a_limit_chooses_as_many_images_of_each_split(on_images, encoder):
     config = on_images().config
-    few = load_shared(embed_shared(config, encoder, 4))
+    few = load_shared(embed_shared(config, encoder, open_shared(config, 4)))
     assert np.bincount(few.train[0].labels).tolist() == [1, 1, 1, 1]
     assert len(few.test.labels) == 4
 

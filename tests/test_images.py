@@ -7,15 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from fed_ist.decoding import UnreadableImageError, decode
 from fed_ist.errors import InputError
-from fed_ist.images import (
-    INTERPOLATIONS,
-    UnreadableImageError,
-    decode,
-    folder_source,
-    square,
-    squares,
-)
+from fed_ist.folders import folder_source
+from fed_ist.images import INTERPOLATIONS, square, squares
 
 ORIENTATION = 0x0112  # the EXIF tag
 

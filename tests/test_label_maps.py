@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from clients.node import unknown_classes
 from fed_ist import protocol
-from fed_ist.images import ImageSource, folder_source
+from fed_ist.folders import folder_source
+from fed_ist.images import ImageSource
 
 NAMES = st.lists(st.text(min_size=1), unique=True, max_size=6).map(tuple)
 
@@ -18,7 +19,8 @@ def source(class_names, labels):
     def load(i, min_px=None):
         pytest.fail("no image is needed for its label")
 
-    return ImageSource(tuple(class_names), np.array(labels, dtype=np.int64), load, "signature")
+    labels = np.array(labels, dtype=np.int64)
+    return ImageSource(tuple(class_names), labels, load, "signature", load, str)
 
 
 @given(st.data(), NAMES)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from fed_ist.embeddings import MaskSpec, pack
 from fed_ist.errors import InputError
-from fed_ist.images import folder_source
+from fed_ist.folders import folder_source
 from fed_ist.masks import MASKS
 from fed_ist.packing import (
     FORMAT,

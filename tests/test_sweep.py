@@ -138,14 +138,15 @@ def test_embeddings_are_shared_by_runs_and_drawn_anew_for_random_alone(
 ):
     """Nothing is encoded here that the sweep has not encoded."""
     from fed_ist.encoder import create_encoder
-    from sims.shared import embed_shared
+    from sims.shared import embed_shared, open_shared
     from sims.sweep import configure
 
     monkeypatch.setattr("fed_ist.encoder.Encoder.encode", lambda *_: pytest.fail("encoded again"))
     base = read_defaults(ROOT / "pyproject.toml") | PAPER | request_for().overrides
     encoder = create_encoder(configure(base).encoder_spec, work / "cache")
+    images = open_shared(configure(base), 0)
     random, fixed, whole = (
-        embed_shared(configure(base, {"mask": mask, "mask-ratio": ratio}), encoder, 0)
+        embed_shared(configure(base, {"mask": mask, "mask-ratio": ratio}), encoder, images)
         for mask, ratio in (("random", 0.5), ("fixed", 0.5), ("fixed", 0.0))
     )
     assert [len(set(files.train)) for files in (random, fixed, whole)] == [4, 1, 1]

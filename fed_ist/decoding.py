@@ -1,0 +1,187 @@
+"""One image file as pixels: upright, RGB or chosen bands, 8 bits a channel.
+
+What a file says beside its pixels is heeded, in training and in `predict` alike: its orientation, a
+palette, transparency (composed on black, as no data is 0 everywhere here), and in TIFFs the value
+or the mask that marks no data.
+"""
+
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from fed_ist.bands import BandChoice, read_bands
+from fed_ist.errors import InputError
+from fed_ist.image_kinds import HEAD_BYTES, image_format, png_depth, why_unreadable
+from fed_ist.printable import printable
+
+Picture = Image.Image | NDArray[np.uint8]  # RGB, or chosen bands (H, W, C)
+Range = tuple[float, float]
+
+FULL_RANGE = (0.0, 65535.0)
+NO_DATA_TAG, KIND_TAG, MASK_PAGE = 42113, 254, 4  # of TIFFs: GDAL's, and NewSubfileType
+
+
+class UnreadableImageError(Exception):
+    """One image that cannot be decoded; callers skip it and count it."""
+
+
+def decode(
+    data: bytes, name: str, min_px: int | None = None, value_range: Range | None = None
+) -> Image.Image:
+    """An upright RGB image from the bytes of a file; raises `UnreadableImageError`.
+
+    min_px: the image may come reduced, but with no side below this. JPEG is then decoded at a half,
+        a quarter or an eighth of its size, which skips most of the work on a large photograph.
+    value_range: what becomes 0 and 255 of an image of 16 bits; None for all that 16 bits hold.
+    """
+    kind = image_format(data[:HEAD_BYTES])
+    try:
+        if not kind:
+            raise UnreadableImageError(f"{name}: it is not an image")
+        if reason := why_unreadable(kind):
+            raise UnreadableImageError(f"{name}: {reason}")
+        if is_deep(data[:HEAD_BYTES]):
+            return _deep(data, value_range or FULL_RANGE)
+        image: Image.Image = Image.open(io.BytesIO(data), formats=[kind])
+        if min_px is not None:
+            image.draft(None, (min_px, min_px))
+        if kind == "TIFF" and image.mode.startswith(("I", "F")):
+            raise UnreadableImageError(f"{name}: {_more_than_rgb('its values are not 8 bits')}")
+        absent = _absent(image) if kind == "TIFF" else None
+        ImageOps.exif_transpose(image, in_place=True)
+        if image.mode.startswith("I"):  # of 16 bits, by formats that say how many of them are used
+            image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+        image = _on_black(image)
+        if absent is not None and absent.shape == image.size[::-1]:
+            image.paste((0, 0, 0), mask=Image.fromarray(absent))
+        return image
+    except UnreadableImageError:
+        raise
+    except UnidentifiedImageError as error:
+        reason = "it is damaged"
+        if kind == "TIFF":
+            reason = _more_than_rgb("it is no RGB image")
+        raise UnreadableImageError(f"{name}: {reason}") from error
+    except Exception as error:  # Pillow's decoders raise many kinds on damaged files
+        raise UnreadableImageError(f"{name}: {error}") from error
+
+
+def _more_than_rgb(problem: str) -> str:
+    return f"{problem}. For a GeoTIFF, set bands, for example bands = '4,3,2'"
+
+
+def _on_black(image: Image.Image) -> Image.Image:
+    """RGB, with what is transparent black: under it, files keep any colour."""
+    if image.has_transparency_data:
+        whole = image.convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", image.size, "black"), whole).convert("RGB")
+    if image.mode == "RGB":
+        image.load()
+        return image
+    return image.convert("RGB")
+
+
+def _absent(image: Any) -> NDArray[np.bool_] | None:
+    """Where a TIFF of 8 bits has no data, by GDAL's tag or by a page that is a mask; None if it
+    says nothing of it.
+    """
+    absent = None
+    marker = image.tag_v2.get(NO_DATA_TAG)
+    if marker is not None and image.mode in ("L", "RGB"):
+        values = np.asarray(image).reshape(image.height, image.width, -1)
+        absent = (values == float(str(marker).strip("\0 "))).all(axis=2)
+    n_pages = getattr(image, "n_frames", 1)
+    size = image.size
+    for page in range(1, n_pages):
+        image.seek(page)
+        if int(image.tag_v2.get(KIND_TAG, 0)) & MASK_PAGE and image.size == size:
+            absent = np.asarray(image.convert("L")) == 0
+            break
+    image.seek(0)
+    return absent
+
+
+def is_deep(head: bytes) -> bool:
+    """Whether a file, by its first bytes, has 16 bits a channel without saying how many of these
+    are used: a PNG of 12 bits has the same header. (Formats that say so are scaled by it.)
+    """
+    return image_format(head) == "PNG" and png_depth(head).bits == 16
+
+
+def deep_values(data: bytes) -> NDArray[np.integer[Any]]:
+    """The values of a PNG of 16 bits, (H, W, channels) with transparency last where it has some."""
+    if png_depth(data[:HEAD_BYTES]).channels == 1:
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            values = np.asarray(image)[..., None]
+            marker = image.info.get("transparency")
+        opaque = np.where(values == marker, 0, 65535) if isinstance(marker, int) else None
+        return values if opaque is None else np.concatenate([values, opaque], axis=2)
+    # Pillow keeps the upper 8 bits of each colour alone.
+    import torch
+    from torchvision.io import ImageReadMode, decode_png
+
+    pixels = decode_png(
+        torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.UNCHANGED
+    )
+    found: NDArray[np.integer[Any]] = pixels.permute(1, 2, 0).numpy()
+    return found
+
+
+def _deep(data: bytes, value_range: Range) -> Image.Image:
+    """An image of 16 bits, with the values of `value_range` as 0 to 255."""
+    values = deep_values(data).astype(np.float64)
+    n_colours = values.shape[2] - (values.shape[2] in (2, 4))
+    low, high = value_range
+    # Rounded down, as by // 257 where the range is all of 16 bits.
+    scaled = ((values[:, :, :n_colours] - low) * 255 / (high - low)).clip(0, 255)
+    colours = np.broadcast_to(np.floor(scaled + 1e-9), (*values.shape[:2], 3)).astype(np.uint8)
+    image = Image.fromarray(colours)
+    if n_colours < values.shape[2]:
+        image.putalpha(Image.fromarray((values[:, :, -1] // 257).astype(np.uint8)))
+    with Image.open(io.BytesIO(data), formats=["PNG"]) as original:
+        orientation = original.getexif().get(0x0112)
+    if orientation:
+        image.getexif()[0x0112] = orientation
+        ImageOps.exif_transpose(image, in_place=True)
+    return _on_black(image)
+
+
+def decode_bands(file: Path | bytes, name: str, bands: BandChoice) -> NDArray[np.uint8]:
+    """Chosen bands of a GeoTIFF: uint8 (H, W, C); raises `UnreadableImageError`."""
+    try:
+        return read_bands(file, name, bands)
+    except InputError as error:  # this one file is unlike the first, which `check_first` let pass
+        raise UnreadableImageError(str(error)) from error
+    except Exception as error:  # GDAL raises several kinds on damaged files
+        raise UnreadableImageError(f"{name}: {error}") from error
+
+
+def read_file(path: Path, n_bytes: int = -1) -> bytes:
+    """The first bytes of a file, all for -1; raises `UnreadableImageError`."""
+    try:
+        with path.open("rb") as file:
+            return file.read(n_bytes)
+    except OSError as error:
+        raise UnreadableImageError(f"{printable(path)}: {error.strerror}") from error
+
+
+def load_file(
+    path: Path,
+    min_px: int | None = None,
+    bands: BandChoice | None = None,
+    value_range: Range | None = None,
+) -> tuple[Picture, int]:
+    """One image file: (picture, bytes on disk), as `ImageSource.load` describes them."""
+    name = printable(path)
+    if bands is not None:
+        try:
+            n_bytes = path.stat().st_size
+        except OSError as error:
+            raise UnreadableImageError(f"{name}: {error.strerror}") from error
+        return decode_bands(path, name, bands), n_bytes
+    data = read_file(path)
+    return decode(data, name, min_px, value_range), len(data)

@@ -1,0 +1,54 @@
+"""Which images are held out for the test: told by their content, so that nothing else moves them.
+
+An image's digest, taken as a number in [0, 1), is below the share or it is not. Adding, removing or
+renaming other images changes nothing of that, and identical images are always on the same side.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+TEST_SHARE = 0.15
+
+Contents = NDArray[np.uint8]  # (n, CONTENT_BYTES), all zeros for what could not be read
+
+
+def hold_out(
+    labels: NDArray[np.int64], contents: Contents, test_share: float = TEST_SHARE
+) -> dict[str, NDArray[np.int64]]:
+    """Indices for training and for the test, ascending, of the images with a class (label >= 0).
+
+    A class that would have no image on one side gives it the nearest, if it has two unlike ones:
+    only in so small a class may another image move when one comes or goes.
+    """
+    n_images = len(labels)
+    kinds, place = np.unique(contents, axis=0, return_inverse=True)
+    place = place.reshape(n_images)
+    draws = draw(kinds)
+    is_test = draws < test_share
+    for label in np.unique(labels[labels >= 0]):
+        own = np.unique(place[labels == label])
+        own = own[np.argsort(draws[own], kind="stable")]
+        readable = own[draws[own] < 1]
+        if len(readable) < 2:
+            # An only image is for training, unless another class has it as well.
+            is_test[readable] &= [_is_shared(k, place, labels, label) for k in readable]
+        elif not is_test[readable].any():
+            is_test[readable[0]] = True
+        elif is_test[readable].all():
+            is_test[readable[-1]] = False
+    tested = is_test[place]
+    labelled = labels >= 0
+    return {
+        "train": np.flatnonzero(labelled & ~tested),
+        "test": np.flatnonzero(labelled & tested),
+    }
+
+
+def draw(contents: Contents) -> NDArray[np.float64]:
+    """A number in [0, 1) of each content; 1 of what could not be read, which is never tested on."""
+    numbers = np.ascontiguousarray(contents[:, :8]).view(">u8")[:, 0] / 2.0**64
+    return np.where(contents.any(axis=1), np.minimum(numbers, np.nextafter(1, 0)), 1.0)
+
+
+def _is_shared(kind: int, place: NDArray[np.int64], labels: NDArray[np.int64], label: int) -> bool:
+    return bool(((place == kind) & (labels >= 0) & (labels != label)).any())

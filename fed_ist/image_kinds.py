@@ -1,0 +1,96 @@
+"""What a file is, told by its first bytes rather than by its name.
+
+Only these formats are ever decoded. Pillow knows others, some of which start programs (PostScript)
+or are previews inside other files; they are no images here.
+"""
+
+import struct
+from contextlib import suppress
+from dataclasses import dataclass
+
+from PIL import Image, features
+
+HEAD_BYTES = 64
+FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "AVIF", "HEIF", "JPEG2000")
+USUAL_SUFFIXES = frozenset(
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".tif", ".tiff", ".gif"),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif", ".jp2"),
+    }
+)
+# TIFFs by their content, but no pictures of their own: raw photographs, of which only a preview
+# could be read, and what GDAL keeps beside a raster.
+OTHER_SUFFIXES = frozenset(
+    {
+        *(".cr2", ".nef", ".nrw", ".dng", ".arw", ".sr2", ".srf", ".orf", ".rw2", ".pef", ".srw"),
+        *(".raf", ".3fr", ".iiq", ".kdc", ".dcr", ".erf", ".mef", ".mos", ".rwl", ".ovr", ".msk"),
+    }
+)
+AVIF_BRANDS = (b"avif", b"avis")
+HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
+TIFF_MARKS = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
+
+
+def image_format(head: bytes) -> str:
+    """The format of which these are the first `HEAD_BYTES`, one of `FORMATS`; empty for none."""
+    if head.startswith(b"\xff\xd8\xff"):
+        return "JPEG"
+    if head.startswith(b"\x89PNG\r\n\x1a\n"):
+        return "PNG"
+    if head.startswith(TIFF_MARKS):
+        return "TIFF"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WEBP"
+    if head.startswith((b"GIF87a", b"GIF89a")):
+        return "GIF"
+    if (
+        head.startswith(b"BM")
+        and len(head) >= 18
+        and struct.unpack("<I", head[14:18])[0] in (BMP_HEADERS)
+    ):
+        return "BMP"
+    if head[:1] == b"P" and head[1:2] in b"123456" and head[2:3].isspace():
+        return "PPM"
+    if head.startswith((b"\0\0\0\x0cjP  \r\n\x87\n", b"\xff\x4f\xff\x51")):
+        return "JPEG2000"
+    if head[4:8] == b"ftyp":
+        brands = [head[8:12], *(head[i : i + 4] for i in range(16, len(head) - 3, 4))]
+        if any(brand in AVIF_BRANDS for brand in brands):
+            return "AVIF"
+        if any(brand in HEIF_BRANDS for brand in brands):
+            return "HEIF"
+    return ""
+
+
+def why_unreadable(kind: str) -> str:
+    """What a format needs that this installation lacks, as a sentence; empty where it is read."""
+    if kind == "HEIF" and not _reads_heif():
+        return "HEIC photographs need another package: pip install pillow-heif"
+    if kind == "AVIF" and not features.check("avif"):
+        return "this Pillow was built without AVIF: pip install --upgrade pillow"
+    return ""
+
+
+def _reads_heif() -> bool:
+    """Whether Pillow reads HEIC, after loading its plugin where that is installed."""
+    if "HEIF" not in Image.OPEN:
+        with suppress(ImportError):
+            from pillow_heif import register_heif_opener
+
+            register_heif_opener()
+    return "HEIF" in Image.OPEN
+
+
+@dataclass(frozen=True)
+class Depth:
+    """bits: of a value, as the file stores it. channels: as it stores them; 0 where unknown."""
+
+    bits: int
+    channels: int = 0
+
+
+def png_depth(head: bytes) -> Depth:
+    """The depth that a PNG's header tells."""
+    bits, colour = head[24:26]
+    return Depth(bits, {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 0))

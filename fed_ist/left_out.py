@@ -1,0 +1,46 @@
+"""What is left out of a data set, counted by reason, with an example of each."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from fed_ist.printable import printable
+
+HIDDEN = "hidden"
+SYSTEM_FOLDER = "in a folder of the system, such as thumbnails"
+LINK_LOOP = "link to a folder that is read already"
+UNREADABLE_FOLDER = "folder that cannot be read"
+NO_FILE = "neither file nor folder"
+NO_CLASS = "beside the class folders, so without a class"
+NO_LABEL = "no label"
+OUT_OF_RANGE = "label out of range"
+NO_IMAGE = "no image in the row"
+UNREADABLE = "unreadable image"
+OUTSIDE_SPLITS = "beside the splits"
+UNUSED_SPLIT = "in a split that is not used"
+
+
+def no_image(suffix: str) -> str:
+    """The reason of a file whose content is no image, by its ending."""
+    return f"no image, ending {suffix}" if suffix else "no image, without an ending"
+
+
+@dataclass
+class LeftOut:
+    """Counts by reason, and the first of each.
+
+    counts: reason -> files, folders or rows. examples: reason -> path or row, printable.
+    """
+
+    counts: Counter[str] = field(default_factory=Counter)
+    examples: dict[str, str] = field(default_factory=dict)
+
+    def add(self, reason: str, example: object, n: int = 1) -> None:
+        """Count `n` more for a reason; the first example of it is kept."""
+        if n:
+            self.counts[reason] += n
+            self.examples.setdefault(reason, printable(example))
+
+    def update(self, other: "LeftOut") -> None:
+        """Add what another part left out."""
+        for reason, n in other.counts.items():
+            self.add(reason, other.examples[reason], n)

@@ -1,0 +1,303 @@
+"""Tables of images: one or several parquet files, or what the Hub gave, as one source.
+
+Only the columns of images, classes and those that were asked for are read. Images stay on the disk
+where they are many: a table of compressed columns becomes an uncompressed file in the cache, once.
+"""
+
+import hashlib
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import reduce
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fed_ist.bands import check_first
+from fed_ist.cache_files import digest
+from fed_ist.columns import Columns, choose_columns, declared_features, read_labels
+from fed_ist.decoding import (
+    Picture,
+    UnreadableImageError,
+    decode,
+    decode_bands,
+    load_file,
+    read_file,
+)
+from fed_ist.durable import part_of, put_in_place
+from fed_ist.errors import InputError
+from fed_ist.folders import reading_signature
+from fed_ist.images import ImageSource, Reading
+from fed_ist.left_out import NO_IMAGE, LeftOut
+from fed_ist.printable import printable
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+MOST_IN_MEMORY = 256_000_000  # bytes of images, uncompressed
+ROWS_AT_A_TIME = 64
+SHARD = re.compile(r"-(\d+)-of-(\d+)")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows with their schema. name: what sentences call it, printable. folder: in which paths that
+    stand in it are looked up. signature: changes whenever the rows do.
+    """
+
+    name: str
+    schema: "pa.Schema"
+    folder: Path
+    signature: str
+    paths: tuple[Path, ...] = ()
+    columns: "Mapping[str, pa.ChunkedArray] | None" = None
+
+    def column(self, name: str) -> "pa.ChunkedArray":
+        """A column in memory; raises `InputError` where the files cannot be read, or disagree."""
+        if self.columns is not None:
+            return self.columns[name]
+        import pyarrow as pa
+        from pyarrow import parquet
+
+        found = [
+            _read(path, lambda p: parquet.read_table(p, columns=[name])) for path in self.paths
+        ]
+        try:
+            whole = pa.concat_tables(
+                [table.replace_schema_metadata(None) for table in found],
+                promote_options="permissive",
+            )
+        except pa.ArrowException as error:
+            raise InputError(
+                f"The tables of '{self.name}' disagree on their column '{name}': {error}."
+            ) from None
+        return whole.column(name)
+
+    def image_column(self, name: str, cache: Path | None) -> "pa.ChunkedArray":
+        """The column of the images: in memory where it is small, else mapped from the cache."""
+        if self.columns is not None:
+            return self.columns[name]
+        if cache is None or _column_bytes(self.paths, name) <= MOST_IN_MEMORY:
+            return self.column(name)
+        return _mapped_column(self, name, cache / f"table-{digest(self.signature, name)}.arrow")
+
+    def first(self, column: str) -> object:
+        """The first value that is not null, None for none."""
+        from pyarrow import parquet
+
+        if self.columns is not None:
+            return _first(self.columns[column])
+        for path in self.paths:
+            for batch in parquet.ParquetFile(path).iter_batches(16, columns=[column]):
+                found = _first(batch.column(0))
+                if found is not None:
+                    return found
+        return None
+
+
+def open_files(paths: Sequence[Path], name: str, signature: str) -> Table:
+    """Parquet files with the same columns; raises `InputError` where one is none."""
+    from pyarrow import parquet
+
+    schemas = [_read(path, parquet.read_schema) for path in paths]
+    for path, schema in zip(paths, schemas, strict=True):
+        if set(schema.names) != set(schemas[0].names):
+            raise InputError(
+                f"'{printable(path)}' has the columns {', '.join(schema.names)}, and "
+                f"'{printable(paths[0])}' {', '.join(schemas[0].names)}: they are no parts of one "
+                "table. Keep them in folders of their own."
+            )
+        if _class_names(schema) != _class_names(schemas[0]):
+            raise InputError(
+                f"'{printable(path)}' names other classes than '{printable(paths[0])}'. Keep them "
+                "in folders of their own, or write both with the same class names."
+            )
+    return Table(name, schemas[0], paths[0].parent, signature, tuple(paths))
+
+
+def _class_names(schema: "pa.Schema") -> dict[str, Any]:
+    return {name: found.get("names") for name, found in declared_features(schema).items()}
+
+
+def missing_shards(paths: Sequence[Path]) -> str:
+    """A sentence on the parts of a table that are not there (`-00001-of-00003`), or nothing."""
+    found = [match for path in paths if (match := SHARD.search(path.name))]
+    total = max((int(match[2]) for match in found), default=0)
+    lacking = sorted(set(range(total)) - {int(match[1]) for match in found})
+    if not lacking:
+        return ""
+    first = paths[0].name
+    return (
+        f"{len(lacking)} of {total} tables like '{printable(first)}' are missing, the first is "
+        f"number {lacking[0]}."
+    )
+
+
+def table_source(
+    table: Table, reading: Reading, *, is_label_needed: bool = True
+) -> tuple[ImageSource, tuple[str, ...], LeftOut]:
+    """(the rows as images, what was chosen among several columns, rows without a class).
+
+    The latter are in the source, with the label -1. is_label_needed: else a table without classes
+    gives all rows one label. Raises `InputError` where a column is missing or holds something else.
+    """
+    how = choose_columns(
+        table.schema,
+        table.first,
+        table.name,
+        reading.image_column,
+        reading.label_column,
+        is_label_needed,
+    )
+    left_out = LeftOut()
+    cells = table.image_column(how.image, reading.cache)
+    absent = _absent(cells)
+    if how.label:
+        key = f"The column '{how.label}'"
+        found = read_labels(table.column(how.label), how.class_names, table.name, key)
+        class_names, labels = found.class_names, found.values
+        for reason, rows in found.left_out.items():
+            here = [row for row in rows if not absent[row]]
+            if here:
+                left_out.add(reason, f"{table.name}, row {here[0]}", len(here))
+    else:
+        class_names, labels = ("image",), np.zeros(len(cells), dtype=np.int64)
+    if absent.any():
+        left_out.add(NO_IMAGE, f"{table.name}, row {absent.argmax()}", int(absent.sum()))
+        labels = np.where(absent, -1, labels)
+    return _Rows(table, how, cells, reading).source(class_names, labels), how.notes, left_out
+
+
+def _absent(cells: "pa.ChunkedArray") -> NDArray[np.bool_]:
+    """Which rows hold no image: (n,)."""
+    import pyarrow as pa
+    from pyarrow import compute
+
+    absent = compute.is_null(cells)
+    if pa.types.is_struct(cells.type):
+        fields = [cells.type.field(i).name for i in range(cells.type.num_fields)]
+        empty = [
+            compute.is_null(compute.struct_field(cells, name))
+            for name in ("bytes", "path")
+            if name in fields
+        ]
+        absent = compute.or_(absent, reduce(compute.and_, empty))
+    found: NDArray[np.bool_] = absent.to_numpy().astype(bool)
+    return found
+
+
+class _Rows:
+    """The images of a table, by row."""
+
+    def __init__(
+        self, table: Table, how: Columns, cells: "pa.ChunkedArray", reading: Reading
+    ) -> None:
+        self.table, self.how, self.cells, self.reading = table, how, cells, reading
+
+    def source(self, class_names: tuple[str, ...], labels: Any) -> ImageSource:
+        if self.reading.bands is not None:
+            some = ((self.name(i), self._file(i)) for i in range(len(self.cells)))
+            check_first(some, self.table.name, self.reading.bands)
+        columns = {name: self._further(name) for name in self.reading.columns}
+        key = f"{self.table.signature} {self.how.image} {self.how.label}"
+        signature = hashlib.sha256(key.encode()).hexdigest()
+        return ImageSource(
+            class_names=class_names,
+            labels=labels,
+            load=self.load,
+            signature=reading_signature(signature, self.reading),
+            read=self.read,
+            name=self.name,
+            columns=columns,
+            channels=self.reading.n_channels,
+        )
+
+    def name(self, i: int) -> str:
+        return f"{self.table.name}, row {i}"
+
+    def _file(self, i: int) -> Path | bytes:
+        """The image of a row: its bytes, or where they are."""
+        cell = self.cells[i].as_py()
+        if isinstance(cell, dict):
+            cell = cell.get("bytes") or cell.get("path")
+        if isinstance(cell, str):
+            path = Path(cell)
+            return path if path.is_absolute() else self.table.folder / path
+        if not isinstance(cell, bytes):
+            raise UnreadableImageError(f"{self.name(i)}: it holds no image")
+        return cell
+
+    def read(self, i: int, n_bytes: int = -1) -> bytes:
+        file = self._file(i)
+        if isinstance(file, Path):
+            return read_file(file, n_bytes)
+        return file if n_bytes < 0 else file[:n_bytes]
+
+    def load(self, i: int, min_px: int | None = None) -> tuple[Picture, int]:
+        file, bands, span = self._file(i), self.reading.bands, self.reading.value_range
+        if isinstance(file, Path):
+            return load_file(file, min_px, bands, span)
+        if bands is not None:
+            return decode_bands(file, self.name(i), bands), len(file)
+        return decode(file, self.name(i), min_px, span), len(file)
+
+    def _further(self, name: str) -> Any:
+        if name not in self.table.schema.names:
+            raise InputError(
+                f"partition-column = '{name}' is not there. Columns of '{self.table.name}': "
+                f"{', '.join(self.table.schema.names)}."
+            )
+        return np.array(self.table.column(name).to_pylist())
+
+
+def _first(column: Any) -> object:
+    return next((value.as_py() for value in column if value.is_valid), None)
+
+
+def _read(path: Path, how: Any) -> Any:
+    from pyarrow import ArrowException
+
+    try:
+        return how(path)
+    except (ArrowException, OSError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise InputError(f"'{printable(path)}' cannot be read as parquet: {reason}") from None
+
+
+def _column_bytes(paths: Sequence[Path], name: str) -> int:
+    """What a column takes uncompressed, as the files themselves say."""
+    from pyarrow import parquet
+
+    total = 0
+    for path in paths:
+        metadata = _read(path, parquet.read_metadata)
+        for group in range(metadata.num_row_groups):
+            row_group = metadata.row_group(group)
+            columns = (row_group.column(i) for i in range(row_group.num_columns))
+            total += sum(
+                c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] == name
+            )
+    return total
+
+
+def _mapped_column(table: Table, name: str, path: Path) -> "pa.ChunkedArray":
+    """A column of all files, written to `path` a few rows at a time unless it is there."""
+    import pyarrow as pa
+    from pyarrow import parquet
+
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part = part_of(path)
+        schema = pa.schema([table.schema.field(name)])
+        try:
+            with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
+                for file in table.paths:
+                    rows = parquet.ParquetFile(file).iter_batches(ROWS_AT_A_TIME, columns=[name])
+                    for batch in rows:
+                        writer.write_batch(batch.cast(schema))
+            put_in_place(part, path)
+        finally:
+            part.unlink(missing_ok=True)
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all().column(name)
