@@ -341,11 +341,9 @@ def left_out_table(data: Data) -> Part:
         first = (_name(data, i),) if several else ()
         for kind in ("left_out", "identical"):
             for reason in run["images"].get(kind, {}):
-                n = cell(data, "runs", i, "images", kind, reason)
-                example = cell(data, "runs", i, "images", "examples", reason)
-                rows.append(
-                    (*first, Cell(label(kind), label(kind)), Cell(reason, reason), n, example)
-                )
+                named = (kind, "examples")
+                cells = (cell(data, "runs", i, "images", name, reason) for name in named)
+                rows.append((*first, Cell(label(kind)), Cell(reason, reason), *cells))
     header = (*(("run",) if several else ()), "what", "why", "images", "example")
     return Part("Images left out, and identical ones", header=header, rows=tuple(rows))
 

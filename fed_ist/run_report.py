@@ -74,7 +74,8 @@ def collect(runs: Sequence[RunFiles]) -> Data:
     """What report.json holds.
 
     runs: for each its name, path, is_finished, notes, command, figures, settings, images, rounds,
-    bytes by kind, by node and on links. waiting: what a node takes on its link in an hour without messages.
+    bytes by kind, by node and on links. waiting: what a node takes on its link in an hour without
+    messages.
     differing: the settings in which the runs differ, `PLACES` left out.
     """
     hour = bytes_of_waiting(3600)
