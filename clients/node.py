@@ -5,9 +5,11 @@ from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from logging import INFO
 from pathlib import Path
 
 from flwr.app import Context
+from flwr.common import log
 
 from fed_ist.config import RunConfig
 from fed_ist.datasets import open_own
@@ -74,11 +76,11 @@ def open_images(node: Node, config: RunConfig) -> ImageSource:
         path = Path(node.data_path)
         if not path.exists():
             raise InputError(
-                f"data-path = '{path}' is not a folder on this node, nor a table. Start its SuperNode with "
+                f"data-path = '{path}' is not a folder on this node. Start its SuperNode with "
                 "--node-config \"data-path='/absolute/path'\" to a folder of <class>/<image>."
             )
         # A run's name says nothing of when this device last looked at its folder.
-        return open_own(str(path), replace(config.reading, run=""))
+        return open_own(str(path), replace(config.reading, run=""), lambda s: log(INFO, "%s", s))
     if node.n_nodes == 0:
         raise InputError(
             "This node has no images. Start its SuperNode with "

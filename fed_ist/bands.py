@@ -125,6 +125,15 @@ def read_bands(file: Path | bytes, name: str, choice: BandChoice) -> NDArray[np.
     return pixels if outside is None else np.where(outside[..., None], np.uint8(0), pixels)
 
 
+def read_mask(file: bytes) -> NDArray[np.bool_] | None:
+    """Where the mask of a GeoTIFF says that there is no data: (H, W); None where it has none.
+
+    Raises `InputError` where rasterio is not installed, and GDAL's errors.
+    """
+    with open_raster(file) as dataset:
+        return _outside(dataset, list(range(1, dataset.count + 1)))
+
+
 def check_first(files: Iterable[tuple[str, Path | bytes]], place: str, choice: BandChoice) -> None:
     """Raise `InputError` unless the first raster among (name, file) has the chosen bands.
 

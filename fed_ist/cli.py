@@ -340,7 +340,8 @@ def pack(
 
     if img_px % patch_px:
         raise InputError(f"--img-px {img_px} is no multiple of --patch-px {patch_px}.")
-    source = open_all(images, reading_of(bands, band_range, value_range, image_column))
+    reading = reading_of(bands, band_range, value_range, image_column)
+    source = open_all(images, reading, lambda text: typer.echo(text, err=True))
     check_codec(codec, source.channels)
     spec = MaskSpec(mask, mask_ratio, codec, img_px, patch_px, seed, (), source.channels)
     _check_free(out)

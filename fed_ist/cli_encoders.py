@@ -105,7 +105,8 @@ def pretrain(
         raise InputError("--epochs 0 and --tune-epochs 0 leave nothing to train: raise one.")
     count_visible(1, mask_ratio)
     check_device(device)
-    source = open_all(images, reading_of(bands, band_range, value_range, image_column))
+    reading = reading_of(bands, band_range, value_range, image_column)
+    source = open_all(images, reading, lambda text: typer.echo(text, err=True))
     shape = VitShape(img_px, patch_px, embed_dim, depth, num_heads, source.channels)
     init = _init_weights(init, shape)
     require_writable(out, "--out")
@@ -185,15 +186,17 @@ def probe(
     from dataclasses import replace
 
     from fed_ist.backbone import check_encoder_name
+    from fed_ist.datasets import open_data
     from fed_ist.encoder import create_encoder
     from fed_ist.encoder_spec import EncoderSpec
+    from fed_ist.inspection import inspect
     from fed_ist.paths import cache_dir, require_writable
     from fed_ist.probe import require_scikit_learn
     from fed_ist.probe_table import (
         Subject,
         describe,
+        limited,
         list_cells,
-        open_images,
         parse_masks,
         parse_ratios,
     )
@@ -206,8 +209,12 @@ def probe(
     if out:
         require_writable(out, "--out")
     reading = replace(reading, seed=seed)
-    train = open_images(dataset, test_dataset, "train", limit, seed, reading)
-    test = open_images(dataset, test_dataset, "test", limit, seed, reading)
+    data = open_data(dataset, test_dataset, reading)
+    for line in inspect(data, reading).first_lines():
+        typer.echo(line, err=True)
+    train, test = (
+        limited(data.part(split), dataset, split, limit, seed) for split in ("train", "test")
+    )
     model = create_encoder(spec)
     if model.note:
         typer.echo(model.note, err=True)

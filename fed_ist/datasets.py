@@ -7,9 +7,8 @@ whether it is held out.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from logging import getLogger
 from pathlib import Path
 from typing import Any
 
@@ -122,10 +121,13 @@ def open_dataset(
     return open_data(dataset, test_dataset, reading or Reading(), test_share).part(split)
 
 
-def open_all(path: str, reading: Reading | None = None) -> ImageSource:
+def open_all(
+    path: str, reading: Reading | None = None, say: Callable[[str], None] = lambda _: None
+) -> ImageSource:
     """Every image of a table, or under a folder with or without classes.
 
-    A folder's images all get one label. Raises `InputError` where there is no image.
+    A folder's images all get one label. say: called with each sentence that the user should read.
+    Raises `InputError` where there is no image.
     """
     reading = reading or Reading()
     root = Path(path).expanduser()
@@ -135,24 +137,33 @@ def open_all(path: str, reading: Reading | None = None) -> ImageSource:
         )
     found = walk(root, reading.cache, reading.run)
     if found.tables and not found.images:
-        parts = _table_parts(found, replace(reading, columns=()), is_label_needed=False).parts
+        opened = _table_parts(found, replace(reading, columns=()), is_label_needed=False)
+        parts, left_out = opened.parts, opened.left_out
         source = next(parts[part] for part in (WHOLE, TRAIN, TEST, VALIDATION) if part in parts)
         labels = np.maximum(source.labels, 0)  # those without a class are images all the same
         source = replace(source, labels=labels)
     else:
-        source = all_images(found, reading)
-    if note := require_range(source, reading.value_range):
-        getLogger(__name__).warning("%s", note)
+        source, left_out = all_images(found, reading), found.left_out
+    for note in [*left_out.sentences(), require_range(source, reading.value_range)]:
+        if note:
+            say(note)
     return source
 
 
-def open_own(path: str, reading: Reading) -> ImageSource:
+def open_own(
+    path: str, reading: Reading, say: Callable[[str], None] = lambda _: None
+) -> ImageSource:
     """A device's own images: all that have a class, or those of the training part.
 
-    Raises `InputError` where there are none, or images of 16 bits whose range nobody said.
+    say: called with each sentence that the device's owner should read. Raises `InputError` where
+    there are none, or images of 16 bits whose range nobody said.
     """
-    source = learnt_part(open_name(path, reading), printable(path))
-    require_range(source, reading.value_range)
+    opened = open_name(path, reading, "data-path")
+    source = learnt_part(opened, printable(path))
+    note = require_range(source, reading.value_range)
+    for sentence in (*opened.notes, *opened.left_out.sentences(), note):
+        if sentence:
+            say(sentence)
     return source
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from fed_ist.bands import BandChoice, read_bands
+from fed_ist.bands import BandChoice, read_bands, read_mask
 from fed_ist.errors import InputError
 from fed_ist.image_kinds import HEAD_BYTES, image_format, png_depth, why_unreadable
 from fed_ist.printable import printable
@@ -22,7 +22,7 @@ Picture = Image.Image | NDArray[np.uint8]  # RGB, or chosen bands (H, W, C)
 Range = tuple[float, float]
 
 FULL_RANGE = (0.0, 65535.0)
-NO_DATA_TAG, KIND_TAG, MASK_PAGE = 42113, 254, 4  # of TIFFs: GDAL's, and NewSubfileType
+NO_DATA_TAG = 42113  # GDAL's, of TIFFs
 
 
 class UnreadableImageError(Exception):
@@ -51,7 +51,7 @@ def decode(
             image.draft(None, (min_px, min_px))
         if kind == "TIFF" and image.mode.startswith(("I", "F")):
             raise UnreadableImageError(f"{name}: {_more_than_rgb('its values are not 8 bits')}")
-        absent = _absent(image) if kind == "TIFF" else None
+        absent = _absent(image, data) if kind == "TIFF" else None
         ImageOps.exif_transpose(image, in_place=True)
         if image.mode.startswith("I"):  # of 16 bits, by formats that say how many of them are used
             image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
@@ -85,24 +85,23 @@ def _on_black(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def _absent(image: Any) -> NDArray[np.bool_] | None:
-    """Where a TIFF of 8 bits has no data, by GDAL's tag or by a page that is a mask; None if it
-    says nothing of it.
+def _absent(image: Any, data: bytes) -> NDArray[np.bool_] | None:
+    """Where a TIFF of 8 bits has no data, by GDAL's tag or by its mask; None if it says nothing.
+
+    Raises `InputError` where it takes rasterio to know, which is not installed.
     """
-    absent = None
+    try:
+        has_mask = image.n_frames == 0  # it looks at all pages for that
+    except SyntaxError:  # a page that Pillow does not know, as a mask is
+        has_mask = True
+        image.seek(0)
+    if has_mask:
+        return read_mask(data)
     marker = image.tag_v2.get(NO_DATA_TAG)
-    if marker is not None and image.mode in ("L", "RGB"):
-        values = np.asarray(image).reshape(image.height, image.width, -1)
-        absent = (values == float(str(marker).strip("\0 "))).all(axis=2)
-    n_pages = getattr(image, "n_frames", 1)
-    size = image.size
-    for page in range(1, n_pages):
-        image.seek(page)
-        if int(image.tag_v2.get(KIND_TAG, 0)) & MASK_PAGE and image.size == size:
-            absent = np.asarray(image.convert("L")) == 0
-            break
-    image.seek(0)
-    return absent
+    if marker is None or image.mode not in ("L", "RGB"):
+        return None
+    values = np.asarray(image).reshape(image.height, image.width, -1)
+    return np.asarray((values == float(str(marker).strip("\0 "))).all(axis=2))
 
 
 def is_deep(head: bytes) -> bool:

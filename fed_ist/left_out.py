@@ -40,6 +40,13 @@ class LeftOut:
             self.counts[reason] += n
             self.examples.setdefault(reason, printable(example))
 
+    def sentences(self) -> list[str]:
+        """What is left out, a sentence for each reason."""
+        return [
+            f"Left out: {n} {reason}, such as '{self.examples[reason]}'."
+            for reason, n in self.counts.most_common()
+        ]
+
     def update(self, other: "LeftOut") -> None:
         """Add what another part left out."""
         for reason, n in other.counts.items():

@@ -15,11 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fed_ist.datasets import open_dataset
 from fed_ist.durable import write_atomic
 from fed_ist.embeddings import Embeddings, MaskSpec, embed
 from fed_ist.errors import InputError, require_choice
-from fed_ist.images import ImageSource, Reading
+from fed_ist.images import ImageSource
 from fed_ist.masks import MASKS, count_visible
 from fed_ist.paths import require_writable
 from fed_ist.probe import (
@@ -31,7 +30,6 @@ from fed_ist.probe import (
     mlp_probe,
 )
 from fed_ist.rng import generator
-from fed_ist.scan import require_range
 
 if TYPE_CHECKING:
     from fed_ist.encoder import Encoder
@@ -104,20 +102,6 @@ def list_cells(masks: Sequence[str], ratios: Sequence[float]) -> list[tuple[str,
     """(mask, mask_ratio) of each row; ratio 0 comes first and once."""
     unmasked = [(NO_MASK, 0.0)] if 0 in ratios else []
     return unmasked + [(mask, ratio) for mask in masks for ratio in ratios if ratio > 0]
-
-
-def open_images(
-    dataset: str,
-    test_dataset: str,
-    split: str,
-    limit: int,
-    seed: int,
-    reading: Reading,
-) -> ImageSource:
-    """One split of a data set, `limited`."""
-    source = open_dataset(dataset, test_dataset, split, reading)
-    require_range(source, reading.value_range)
-    return limited(source, dataset, split, limit, seed)
 
 
 def limited(source: ImageSource, dataset: str, split: str, limit: int, seed: int) -> ImageSource:

@@ -28,10 +28,10 @@ TEXT_COLUMNS = ("node", "direction", "kind")
 class RunFiles:
     """What a run's folder holds.
 
-    images: images.json, what was found of the data set (see `fed_ist.inspection`); empty where there
-    is none. rounds, ledger: the rows of the two tables, each round with its seconds. summary: summary.json,
-    empty where there is none. settings: config.toml. command: what repeats the run. error:
-    error.txt. All of these may be empty. notes: sentences on what is missing or cut.
+    images: images.json, what was found of the data set (see `fed_ist.inspection`). rounds, ledger:
+    the rows of the two tables, each round with its seconds. summary: summary.json. settings:
+    config.toml. command: what repeats the run. error: error.txt. All of these may be empty. notes:
+    sentences on what is missing or cut.
     """
 
     path: Path

@@ -18,7 +18,7 @@ from clients.node import Node, open_images
 from fed_ist.ahead import mapped
 from fed_ist.bands import BandChoice, parse_bands, read_bands
 from fed_ist.datasets import open_all, open_dataset
-from fed_ist.decoding import UnreadableImageError
+from fed_ist.decoding import UnreadableImageError, decode
 from fed_ist.embeddings import pack
 from fed_ist.encoder import create_encoder
 from fed_ist.encoder_spec import EncoderSpec
@@ -333,3 +333,35 @@ def test_run_refuses_a_wrong_band_before_it_starts(rasters):
     chosen = ["--set", "bands=4,14", "--set", "band-range=0:10000"]
     done = fed_ist("run", "--set", f"dataset={rasters}", *chosen)
     assert (done.returncode, "has no band '14'" in done.stderr) == (2, True), done.stderr
+
+
+def test_a_mask_or_a_band_of_transparency_says_where_there_is_no_data(tmp_path):
+    values = np.full((4, 8, 8), 90, dtype=np.uint8)
+    values[3, :4] = 0
+    path = write_raster(tmp_path / "alpha.tif", values)
+    with rasterio.open(path) as file:
+        assert file.colorinterp[3].name == "alpha"
+    shown = read_bands(path, "x", parse_bands("1,2,3", ""))
+    assert ((shown[:4] == 0).all(), (shown[4:] == 90).all()) == (True, True)
+    # Chosen, it is data: many write near infrared as the fourth of four bands.
+    assert (read_bands(path, "x", parse_bands("1,4", ""))[:, :, 0] == 90).all()
+    for inside in ("YES", "NO"):  # in the file itself, or in another one beside it
+        path = write_raster(tmp_path / f"mask-{inside}.tif", values[:3] * np.uint16(10))
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=inside), rasterio.open(path, "r+") as file:
+            file.write_mask(values[3] * 0 + np.repeat([0, 255], 4)[:, None].astype(np.uint8))
+        assert (tmp_path / f"mask-{inside}.tif.msk").exists() == (inside == "NO")
+        shown = read_bands(path, "x", parse_bands("1,2", "0:1800"))
+        assert ((shown[:4] == 0).all(), (shown[4:] > 100).all()) == (True, True)
+
+
+def test_an_rgb_geotiff_has_no_data_as_black_without_bands_too(tmp_path):
+    values = np.full((3, 8, 8), 90, dtype=np.uint8)
+    values[:, :4] = 255
+    path = write_raster(tmp_path / "marked.tif", values, nodata=255)
+    shown = np.asarray(decode(path.read_bytes(), "x"))
+    assert ((shown[:4] == 0).all(), (shown[4:] == 90).all()) == (True, True)
+    path = write_raster(tmp_path / "masked.tif", values)
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK="YES"), rasterio.open(path, "r+") as file:
+        file.write_mask(np.repeat([0, 255], 4)[:, None].repeat(8, axis=1).astype(np.uint8))
+    shown = np.asarray(decode(path.read_bytes(), "x"))
+    assert ((shown[:4] == 0).all(), (shown[4:] == 90).all()) == (True, True)
