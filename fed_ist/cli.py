@@ -311,12 +311,12 @@ def pack(
     from fed_ist.datasets import open_all
     from fed_ist.embeddings import MaskSpec
     from fed_ist.embeddings import pack as pack_images
+    from fed_ist.encoder_spec import require_whole_patches
     from fed_ist.packing import check_codec
     from fed_ist.paths import require_writable
     from fed_ist.report import readable_bytes
 
-    if img_px % patch_px:
-        raise InputError(f"--img-px {img_px} is no multiple of --patch-px {patch_px}.")
+    require_whole_patches(f"--img-px {img_px}", img_px, patch_px, f"--patch-px {patch_px}")
     source = open_all(images, parse_bands(bands, band_range))
     check_codec(codec, source.channels)
     spec = MaskSpec(mask, mask_ratio, codec, img_px, patch_px, seed, (), source.channels)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fed_ist.cli_numbers import whole_numbers
-from fed_ist.encoder_spec import BUNDLED_ENCODER, BUNDLED_ENCODERS
+from fed_ist.encoder_spec import BUNDLED_ENCODER, BUNDLED_ENCODERS, require_whole_patches
 from fed_ist.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,8 +69,7 @@ def pretrain(
     from fed_ist.pretrain import pretrain as pretrain_encoder
     from fed_ist.stages import PretrainConfig, StageConfig
 
-    if img_px % patch_px:
-        raise InputError(f"--img-px {img_px} is no multiple of --patch-px {patch_px}.")
+    require_whole_patches(f"--img-px {img_px}", img_px, patch_px, f"--patch-px {patch_px}")
     if embed_dim % num_heads:
         raise InputError(f"--embed-dim {embed_dim} is no multiple of --num-heads {num_heads}.")
     if epochs + tune_epochs == 0:
@@ -151,9 +150,8 @@ def probe(
 
       fed-ist probe images --mask all --mask-ratio 0,0.25,0.5,0.75,0.9 --out probe
     """
-    from fed_ist.backbone import check_encoder_name
     from fed_ist.bands import parse_bands
-    from fed_ist.encoder import create_encoder
+    from fed_ist.encoder import check_encoder, create_encoder
     from fed_ist.encoder_spec import EncoderSpec
     from fed_ist.paths import cache_dir, require_writable
     from fed_ist.probe import require_scikit_learn
@@ -172,7 +170,7 @@ def probe(
     spec = EncoderSpec(
         encoder, weights, pooling, seed, chosen.n_channels if chosen else 3, img_px, precision
     )
-    check_encoder_name(encoder)
+    check_encoder(spec)
     if out:
         require_writable(out, "--out")
     train = open_images(dataset, test_dataset, "train", limit, seed, chosen)
