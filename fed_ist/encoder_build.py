@@ -8,10 +8,13 @@ from typing import Any, TypeAlias
 
 import torch
 
-from fed_ist.encoder_spec import require_whole_patches
+from fed_ist.encoder_spec import MOST_IMG_PX, require_whole_patches
 from fed_ist.errors import InputError
 
 Options: TypeAlias = dict[str, Any]
+
+STRIDE = 32  # of most models whose layers halve the image: their sides are multiples of it
+TRIES = 4  # in each direction; each takes a part of a second
 
 
 def model_options(in_chans: int, img_px: int) -> Options:
@@ -47,36 +50,44 @@ def check_sides(name: str, in_chans: int, img_px: int) -> None:
     """Raise `InputError` unless a timm model can take images of this side, 0 for its own.
 
     A side has to be whole patches, where the model has patches: timm would leave out what is over,
-    at two edges of the image, or fail.
+    at two edges of the image, or fail. Other models are tried on a sketch.
     """
-    model = sketch(name, model_options(in_chans, img_px))
-    if not img_px:
-        return
+    model = sketch(name, model_options(in_chans, 0))
     own_px = int(model.default_cfg["input_size"][-1])
+    if img_px in (0, own_px):
+        return
     patch_px = getattr(getattr(model, "patch_embed", None), "patch_size", None)
     if patch_px:
         side = int(patch_px[0] if isinstance(patch_px, tuple | list) else patch_px)
         require_whole_patches(
-            f"img-px = {img_px}",
-            img_px,
-            side,
-            f"{side} px, the side of a patch of encoder '{name}'",
+            f"img-px = {img_px}", img_px, side, f"{side} px, the side of a patch of '{name}'"
         )
-    if img_px == own_px:
+    if _takes(name, in_chans, img_px) or not _takes(name, in_chans, own_px):
         return
-    reason = _why_not(model, in_chans, img_px)
-    if reason and not _why_not(sketch(name, model_options(in_chans, 0)), in_chans, own_px):
-        raise InputError(
-            f"img-px = {img_px} does not go with encoder '{name}' ({reason}). Leave img-px at 0 "
-            f"for its own side, {own_px} px."
-        )
+    sides = [f"{side}, " for side in _nearest(name, in_chans, img_px)]
+    raise InputError(
+        f"img-px = {img_px} does not go with encoder '{name}', which fails on images of that side: "
+        f"give {''.join(sides)}or 0 for its own, {own_px} px."
+    )
 
 
-def _why_not(model: Any, in_chans: int, img_px: int) -> str:
-    """Why a sketch fails on an image of this side; empty where it does not."""
+def _takes(name: str, in_chans: int, img_px: int) -> bool:
+    """Whether a model can be built for images of a side, and encode one."""
     try:
         with torch.inference_mode():
-            model(torch.zeros(1, in_chans, img_px, img_px, device="meta"))
-    except Exception as error:  # each model has checks of its own
-        return str(error).strip().split("\n")[0][:120]
-    return ""
+            image = torch.zeros(1, in_chans, img_px, img_px, device="meta")
+            sketch(name, model_options(in_chans, img_px))(image)
+    except Exception:  # each model has checks of its own
+        return False
+    return True
+
+
+def _nearest(name: str, in_chans: int, img_px: int) -> list[int]:
+    """The next multiples of a usual stride, below and above a side, that a model can take."""
+    below = range(img_px // STRIDE * STRIDE, 0, -STRIDE)
+    above = range((img_px // STRIDE + 1) * STRIDE, MOST_IMG_PX + 1, STRIDE)
+    first = (
+        next((side for side in sides[:TRIES] if _takes(name, in_chans, side)), None)
+        for sides in (below, above)
+    )
+    return [side for side in first if side is not None]

@@ -25,7 +25,6 @@ OTHER_PARTS = (
 # Of two encoders in a file, DINO and I-JEPA go on with the slow one, MoCo with the fast one.
 FIRST = ("teacher", "target_encoder")
 LAST = ("ema", "momentum", "encoder_k")
-WRAPPERS = ("module.", "_orig_mod.")  # of torch's data parallel and compile
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,9 @@ def find_weights(
 
     wanted: names of the encoder's weights. classifier: names, or their beginnings up to a dot, of
         what it would have on top; these are left out, and so are `OTHER_PARTS`, unless wanted.
-    Where fewer than half of the names are found, the file is of another layout and its names are
-    left as they are. Raises `InputError` where the file cannot be read, or holds no weights;
-    nothing in it is ever executed.
+    Where fewer than half of the names are found, the file is of another layout: it loses only what
+    all its names begin with. Nothing in the file is ever executed. Raises `InputError` where it
+    cannot be read, or holds no weights.
     """
     states = dict(_states(_read(path), ""))
     if not states:
@@ -149,8 +148,9 @@ def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state without the prefixes that all its names begin with, of wrappers of torch's."""
-    for wrapper in WRAPPERS * 2:
-        if all(name.startswith(wrapper) for name in state):
-            state = _below(state, wrapper)
-    return state
+    """The state without what all its names begin with, such as "module.backbone."."""
+    while True:
+        first = {name.partition(".")[0] for name in state}
+        if len(first) > 1 or any("." not in name for name in state):
+            return state
+        state = _below(state, f"{first.pop()}.")

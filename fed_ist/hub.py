@@ -7,12 +7,14 @@ HF_ENDPOINT, HF_HOME and proxies hold as always; a slow link may raise HF_HUB_ET
 
 import logging
 import os
+import re
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any
 from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 WAIT_S = 6.0
 WAIT_KEY = "HF_HUB_ETAG_TIMEOUT"  # the client's own setting for slow links
@@ -53,13 +55,14 @@ def root_cause(error: BaseException) -> str:
     """What a library complained about at the bottom of it, in one line."""
     while error.__cause__ is not None:
         error = error.__cause__
-    return str(error).strip().split("\n")[0] or type(error).__name__
+    line = str(error).strip().split("\n")[0]
+    return re.sub(r"^\[Errno -?\d+\] ", "", line) or type(error).__name__
 
 
 def why_away(address: str) -> str:
     """Why a server cannot be reached, asked once; empty where it answers, whatever it does."""
     wait_s = float(os.environ.get(WAIT_KEY) or WAIT_S)
-    host = urlsplit(address).netloc or address
+    host = _route(address)
     silence = f"{host} does not answer within {wait_s:g} s"
     answers = [silence]
 
@@ -79,6 +82,15 @@ def why_away(address: str) -> str:
     thread.start()
     thread.join(wait_s)
     return answers[0]
+
+
+def _route(address: str) -> str:
+    """The host of an address, with the proxy on the way to it, if there is one."""
+    scheme, host = urlsplit(address)[:2]
+    proxy = urlsplit(getproxies().get(scheme, "")).hostname
+    if proxy is None or proxy_bypass(host):
+        return host
+    return f"{host} (through the proxy {proxy})"
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from fed_ist.errors import InputError
 if TYPE_CHECKING:
     from fed_ist.encoder import Encoder
 
-RECIPE = 1  # counts the ways of making encoders that there have been: what is known of older is not
+RECIPE = 2  # counts the ways of making encoders that there have been: what is known of older is not
 
 
 @dataclass(frozen=True)
