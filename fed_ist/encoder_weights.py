@@ -47,7 +47,7 @@ class _Place:
     prefix: str
 
     def __str__(self) -> str:
-        return self.keys + self.prefix or "no prefix"
+        return f"'{self.keys}{self.prefix}'" if self.keys or self.prefix else "no prefix"
 
 
 def find_weights(
@@ -134,7 +134,7 @@ def _rank(place: _Place) -> int:
 def _say_others(path: Path, fitting: list[_Place]) -> str:
     if len(fitting) == 1:
         return ""
-    places = [f"'{place}'" for place in fitting]
+    places = [str(place) for place in fitting]
     return (
         f"Checkpoint '{path}' holds the encoder {len(fitting)} times: taken are the weights under "
         f"{places[0]}, not those under {', '.join(places[1:])}."

@@ -44,6 +44,7 @@ def check_embedding(name: str, path: Path) -> None:
     model = timms_own(name)
     torch.save(model.state_dict(), path)
     loaded = create_backbone(name, str(path), 3, 0)
+    path.unlink()  # there are many, of up to half a gigabyte
     images = torch.randn(1, 3, loaded.img_px, loaded.img_px)
     with torch.inference_mode():
         expected = model.forward_head(model.forward_features(images), pre_logits=True)
