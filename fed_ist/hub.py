@@ -16,7 +16,7 @@ from typing import Any
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-WAIT_S = 6.0
+WAIT_S = 5.0
 WAIT_KEY = "HF_HUB_ETAG_TIMEOUT"  # the client's own setting for slow links
 AWAY = (407, 502, 503, 504)  # what proxies answer for servers that they do not reach, or refuse
 QUIET = ("huggingface_hub", "urllib3", "fsspec", "timm")
@@ -63,7 +63,7 @@ def why_away(address: str) -> str:
     """Why a server cannot be reached, asked once; empty where it answers, whatever it does."""
     wait_s = float(os.environ.get(WAIT_KEY) or WAIT_S)
     host = _route(address)
-    silence = f"{host} does not answer within {wait_s:g} s"
+    silence = f"{host} does not answer within {wait_s:g} s; {WAIT_KEY} sets others"
     answers = [silence]
 
     def ask() -> None:
