@@ -1,6 +1,7 @@
 """A checkpoint is loaded by the encoder's own names, whatever is around and beside it."""
 
 import argparse
+import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -161,6 +162,31 @@ def test_the_bundled_weights_given_by_their_path_are_the_bundled_encoder():
     path = Path(__file__).parent.parent / BUNDLED_ENCODERS[BUNDLED_ENCODER]
     by_path = create_encoder(EncoderSpec(weights=str(path)))
     assert by_path.digest == create_encoder(EncoderSpec()).digest
+
+
+# Names of ConvNeXt's authors for timm's, as patterns.
+AUTHORS = {
+    r"head\.fc\.": "head.",
+    r"head\.norm\.": "norm.",
+    r"stem\.": "downsample_layers.0.",
+    r"stages\.(\d+)\.downsample\.": r"downsample_layers.\1.",
+    r"stages\.(\d+)\.blocks\.": r"stages.\1.",
+    r"conv_dw": "dwconv",
+    r"mlp\.fc": "pwconv",
+}
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "teacher.backbone."])
+def test_the_layout_of_others_is_converted_by_timm_under_a_prefix_too(prefix, tmp_path):
+    own = timms_own("convnext_atto").state_dict()
+    theirs = {}
+    for name, value in own.items():
+        for pattern, replacement in AUTHORS.items():
+            name = re.sub(pattern, replacement, name)
+        theirs[prefix + name] = value
+    torch.save(theirs, tmp_path / "w.pth")
+    loaded = create_backbone("convnext_atto", str(tmp_path / "w.pth"), 3, 0).model.state_dict()
+    assert all((value == own[name]).all() for name, value in loaded.items())
 
 
 def test_a_checkpoint_in_half_precision_is_computed_in_full(tmp_path):
