@@ -13,8 +13,11 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fed_ist.bundled import package_file
-from fed_ist.encoder_spec import BUNDLED_ENCODER, BUNDLED_ENCODERS
+from fed_ist.encoder_build import build, check_sides, model_options
+from fed_ist.encoder_spec import BUNDLED_ENCODERS, checkpoint_path
+from fed_ist.encoder_weights import find_weights
 from fed_ist.errors import InputError
+from fed_ist.timm_weights import fetch_model, load_model
 
 VIT_MEAN = (0.485, 0.456, 0.406)
 VIT_STD = (0.229, 0.224, 0.225)
@@ -46,6 +49,7 @@ class Backbone:
 
     mean, std: per channel, of pixels scaled to [0, 1].
     features: `FEATURE_MEAN` and `FEATURE_STD`, where the weights came with them.
+    note: a sentence for the user on the weights that were taken, else empty.
     """
 
     model: Any
@@ -54,6 +58,7 @@ class Backbone:
     std: tuple[float, ...]
     interpolation: str
     features: dict[str, Tensor]
+    note: str = ""
 
 
 def build_vit(shape: VitShape) -> Any:
@@ -81,6 +86,8 @@ def check_encoder_name(name: str) -> None:
     if not timm.is_model(architecture):
         close = difflib.get_close_matches(architecture, timm.list_models(), n=5)
         hint = f" Similar timm names: {', '.join(close)}." if close else ""
+        if Path(name).exists():
+            hint = " It is a path: give an encoder's name, and the path as encoder-weights."
         raise InputError(
             f"Unknown encoder '{name}'. Choose from: {', '.join(BUNDLED_ENCODERS)}, or any timm "
             f"image model (timm.list_models()).{hint}"
@@ -103,6 +110,22 @@ def may_drop_patches(name: str) -> bool:
     return family.removeprefix("timm.models.") in ("vision_transformer", "deit", "eva")
 
 
+def check_img_px(name: str, weights: str, in_chans: int, img_px: int) -> None:
+    """Raise `InputError` unless a known encoder can take images of this side; 0 is its own.
+
+    Nothing is fetched; for the arguments see `create_backbone`.
+    """
+    if name not in BUNDLED_ENCODERS:
+        check_sides(name, in_chans, img_px)
+        return
+    own_px = _bundled_shape(name, checkpoint_path(weights)).img_px
+    if img_px not in (0, own_px):
+        raise InputError(
+            f"img-px = {img_px} does not go with encoder '{name}', which was trained on images of "
+            f"{own_px} px. Leave img-px at 0."
+        )
+
+
 def create_backbone(name: str, weights: str, in_chans: int, img_px: int) -> Backbone:
     """Make any model.
 
@@ -111,35 +134,28 @@ def create_backbone(name: str, weights: str, in_chans: int, img_px: int) -> Back
         seed), or the path of a checkpoint (.safetensors, .pth) of the same architecture.
     in_chans: channels of the images. Where the weights are of another number, timm's
         `adapt_input_conv` repeats or sums the kernels of the patch embedding.
-    img_px: side of the images; 0 for the model's own. Positions are interpolated.
+    img_px: side of the images, which `check_img_px` let pass; 0 for the model's own. Positions are
+        interpolated.
     Raises `InputError` for weights that cannot be had, or a checkpoint that does not fit.
     """
-    path = Path(weights) if weights not in ("pretrained", "random") else None
-    if path is not None and not path.is_file():
-        raise InputError(
-            f"encoder-weights = '{path}' (--weights) is not a file. "
-            "Give 'pretrained', 'random', or the path of a checkpoint."
-        )
+    path = checkpoint_path(weights)
     if name in BUNDLED_ENCODERS:
         if weights == "pretrained":
             path = package_file(BUNDLED_ENCODERS[name])
-        return _bundled(name, path, in_chans, img_px)
+        return _bundled(name, path, in_chans)
     return _timm(name, path, weights == "pretrained", in_chans, img_px)
 
 
-def _bundled(name: str, path: Path | None, in_chans: int, img_px: int) -> Backbone:
-    shape = read_shape(path or package_file(BUNDLED_ENCODERS[name])) or VitShape()
-    if img_px not in (0, shape.img_px):
-        raise InputError(
-            f"img-px = {img_px} does not go with encoder '{name}', which was trained on images of "
-            f"{shape.img_px} px. Leave img-px at 0."
-        )
+def _bundled(name: str, path: Path | None, in_chans: int) -> Backbone:
+    shape = _bundled_shape(name, path)
     model = build_vit(replace(shape, in_chans=in_chans))
-    features = {}
-    if path is not None:
-        features = load_weights(model, path)
+    features, note = load_weights(model, path) if path is not None else ({}, "")
     mean, std = per_channel(VIT_MEAN, in_chans), per_channel(VIT_STD, in_chans)
-    return Backbone(model, shape.img_px, mean, std, "bicubic", features)
+    return Backbone(model, shape.img_px, mean, std, "bicubic", features, note)
+
+
+def _bundled_shape(name: str, path: Path | None) -> VitShape:
+    return read_shape(path or package_file(BUNDLED_ENCODERS[name])) or VitShape()
 
 
 def read_shape(path: Path) -> VitShape | None:
@@ -152,35 +168,17 @@ def read_shape(path: Path) -> VitShape | None:
     return VitShape(**{f.name: shape[f.name] for f in fields(VitShape) if f.name in shape})
 
 
-def read_checkpoint(path: Path) -> dict[str, Tensor]:
-    """The encoder's weights in float32, without classifiers and MAE decoders.
+def load_weights(vit: Any, path: Path) -> tuple[dict[str, Tensor], str]:
+    """Load a checkpoint into a ViT of `build_vit`, adapting its channels.
 
-    Raises `InputError` where the file cannot be read; nothing in it is ever executed.
-    """
-    from timm.models import load_state_dict
-
-    try:
-        found = load_state_dict(str(path), use_ema=False, weights_only=True)
-    except Exception as error:  # torch, pickle and safetensors raise many kinds
-        raise InputError(
-            f"'{path}' cannot be read as a checkpoint ({type(error).__name__}). Give a "
-            ".safetensors file, or a .pth file that holds weights and nothing else."
-        ) from error
-    others: tuple[str, ...] = ("head.", "head_dist.", "decoder", "fc.")
-    if "decoder_embed.weight" in found:  # an MAE's; DINOv2 has a mask token of another use
-        others += ("mask_token",)
-    return {k: v.float() if isinstance(v, Tensor) and v.is_floating_point() else v
-            for k, v in found.items() if not k.startswith(others)}  # fmt: skip
-
-
-def load_weights(vit: Any, path: Path) -> dict[str, Tensor]:
-    """Load a checkpoint into a ViT of `build_vit`, adapting its channels; returns its features.
-
+    Returns its features and what the user should know of it, if anything (see `find_weights`).
     Raises `InputError` naming the first weight that does not fit.
     """
     from timm.models import adapt_input_conv
 
-    found, wanted = read_checkpoint(path), vit.state_dict()
+    wanted = vit.state_dict()
+    encoder = find_weights(path, wanted)
+    found = encoder.weights
     features = {key: found.pop(key) for key in (FEATURE_MEAN, FEATURE_STD) if key in found}
     stem = "patch_embed.proj.weight"
     if stem in found and found[stem].shape[1] == RGB:
@@ -203,25 +201,20 @@ def load_weights(vit: Any, path: Path) -> dict[str, Tensor]:
             f"Checkpoint '{path}' is of another architecture than the encoder's: {problem}."
         )
     vit.load_state_dict(found)
-    return features
+    return features, encoder.note
 
 
 def _timm(name: str, path: Path | None, pretrained: bool, in_chans: int, img_px: int) -> Backbone:
     from timm.data import resolve_model_data_config
 
-    options: dict[str, Any] = {"num_classes": 0, "in_chans": in_chans}
-    if img_px:
-        options["img_size"] = img_px
+    options = model_options(in_chans, img_px)
+    note = ""
     if path is not None:
-        # timm's own loader takes a dict of weights in place of a download, converts the layouts
-        # of other projects, interpolates positions and adapts the channels. Strictly, as long as
-        # the number of classes does not change.
-        options["pretrained_cfg_overlay"] = {
-            "state_dict": read_checkpoint(path),
-            "num_classes": 0,
-            "custom_load": False,
-        }
-    model = _create(name, path, pretrained, options)
+        model, note = load_model(name, path, options)
+    elif pretrained:
+        model = fetch_model(name, options)
+    else:
+        model = build(name, options)
     data = resolve_model_data_config(model)
     return Backbone(
         model=model,
@@ -230,34 +223,8 @@ def _timm(name: str, path: Path | None, pretrained: bool, in_chans: int, img_px:
         std=per_channel(data["std"], in_chans),
         interpolation=data["interpolation"],
         features={},
+        note=note,
     )
-
-
-def _create(name: str, path: Path | None, pretrained: bool, options: dict[str, Any]) -> Any:
-    import timm
-
-    given = pretrained or path is not None
-    try:
-        try:
-            return timm.create_model(name, pretrained=given, **options)
-        except TypeError:  # a convolutional network has no size of its own to be told
-            if "img_size" not in options:
-                raise
-            rest = {key: value for key, value in options.items() if key != "img_size"}
-            return timm.create_model(name, pretrained=given, **rest)
-    except Exception as error:  # the hub client raises many kinds when there is no network
-        reason = " ".join(str(error).split())[:300]
-        if path is not None:
-            raise InputError(
-                f"Checkpoint '{path}' is of another architecture than encoder '{name}': {reason}"
-            ) from error
-        if not pretrained:
-            raise InputError(f"timm cannot build encoder '{name}': {reason}") from error
-        raise InputError(
-            f"The weights of encoder '{name}' could not be fetched ({type(error).__name__}). "
-            "Check the network, or download them elsewhere and give encoder-weights (--weights) "
-            f"the path of the file, or use the bundled encoder {BUNDLED_ENCODER}."
-        ) from error
 
 
 def per_channel(values: Any, in_chans: int) -> tuple[float, ...]:

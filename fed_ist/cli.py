@@ -334,12 +334,12 @@ def pack(
     from fed_ist.datasets import open_all
     from fed_ist.embeddings import MaskSpec
     from fed_ist.embeddings import pack as pack_images
+    from fed_ist.encoder_spec import require_whole_patches
     from fed_ist.packing import check_codec
     from fed_ist.paths import require_writable
     from fed_ist.report import readable_bytes
 
-    if img_px % patch_px:
-        raise InputError(f"--img-px {img_px} is no multiple of --patch-px {patch_px}.")
+    require_whole_patches(f"--img-px {img_px}", img_px, patch_px, f"--patch-px {patch_px}")
     reading = reading_of(bands, band_range, value_range, image_column)
     source = open_all(images, reading, lambda text: typer.echo(text, err=True))
     check_codec(codec, source.channels)

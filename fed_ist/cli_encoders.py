@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fed_ist.cli_numbers import whole_numbers
-from fed_ist.encoder_spec import BUNDLED_ENCODER, BUNDLED_ENCODERS
+from fed_ist.encoder_spec import BUNDLED_ENCODER, BUNDLED_ENCODERS, require_whole_patches
 from fed_ist.errors import InputError
 
 if TYPE_CHECKING:
@@ -97,8 +97,7 @@ def pretrain(
     from fed_ist.pretrain import pretrain as pretrain_encoder
     from fed_ist.stages import PretrainConfig, StageConfig
 
-    if img_px % patch_px:
-        raise InputError(f"--img-px {img_px} is no multiple of --patch-px {patch_px}.")
+    require_whole_patches(f"--img-px {img_px}", img_px, patch_px, f"--patch-px {patch_px}")
     if embed_dim % num_heads:
         raise InputError(f"--embed-dim {embed_dim} is no multiple of --num-heads {num_heads}.")
     if epochs + tune_epochs == 0:
@@ -185,9 +184,8 @@ def probe(
     """
     from dataclasses import replace
 
-    from fed_ist.backbone import check_encoder_name
     from fed_ist.datasets import open_data
-    from fed_ist.encoder import create_encoder
+    from fed_ist.encoder import check_encoder, create_encoder
     from fed_ist.encoder_spec import EncoderSpec
     from fed_ist.inspection import inspect
     from fed_ist.paths import cache_dir, require_writable
@@ -205,7 +203,7 @@ def probe(
     cells = list_cells(parse_masks(mask), parse_ratios(mask_ratio))
     reading = reading_of(bands, band_range, value_range, image_column, label_column)
     spec = EncoderSpec(encoder, weights, pooling, seed, reading.n_channels, img_px, precision)
-    check_encoder_name(encoder)
+    check_encoder(spec)
     if out:
         require_writable(out, "--out")
     reading = replace(reading, seed=seed)

@@ -17,6 +17,7 @@ import numpy as np
 from fed_ist.errors import InputError
 from fed_ist.folders import Opened, all_images, learnt_part, open_folder
 from fed_ist.hold_out import TEST_SHARE, hold_out
+from fed_ist.hub import FetchError, asking
 from fed_ist.images import ImageSource, Reading
 from fed_ist.left_out import NO_LABEL, UNUSED_SPLIT, LeftOut
 from fed_ist.printable import printable
@@ -298,25 +299,18 @@ def _hub(name: str, reading: Reading) -> Opened:
 
 def _load_hub(name: str) -> Mapping[str, Any]:
     """A Hugging Face `DatasetDict`."""
-    import datasets
+    import datasets  # before `asking`, or it believes for good that it is offline
 
     datasets.disable_progress_bars()
     try:
-        found: Mapping[str, Any] = datasets.load_dataset(name)
-    except Exception as error:  # the reader and the hub client raise many kinds
+        with asking():
+            found: Mapping[str, Any] = datasets.load_dataset(name)
+    except FetchError as error:
         raise InputError(
-            f"Data set '{name}' is no path here, and could not be fetched from the Hub "
-            f"({root_cause(error)}). Check the name and the network, or give the path of a parquet "
-            "file or an image folder."
+            f"Data set '{name}' is no path here, and could not be fetched from the Hub ({error}). "
+            "Check the name and the network, or give the path of a parquet file or an image folder."
         ) from error
     return found
-
-
-def root_cause(error: BaseException) -> str:
-    """What a library complained about at the bottom of it, in one line."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    return str(error).strip().split("\n")[0] or type(error).__name__
 
 
 def _learnt(opened: Opened, labelled: Mapping[str, ImageSource], name: str) -> ImageSource:

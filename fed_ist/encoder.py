@@ -18,10 +18,11 @@ from fed_ist.backbone import (
     FEATURE_STD,
     Backbone,
     check_encoder_name,
+    check_img_px,
     create_backbone,
     may_drop_patches,
 )
-from fed_ist.encoder_spec import EncoderSpec
+from fed_ist.encoder_spec import EncoderSpec, checkpoint_path
 from fed_ist.errors import InputError
 from fed_ist.masks import Grid, Indices
 from fed_ist.onnx_model import cached, require_onnx
@@ -41,7 +42,8 @@ class Encoder:
     """A frozen model with its preprocessing.
 
     cache: the folder where the int8 model is kept; the user's cache folder unless given.
-    note: a sentence for the user where the model cannot leave out patches, else empty.
+    note: for the user, where the model cannot leave out patches, or its file held several; else
+        empty.
     Raises `InputError` where model and pooling do not go together.
     """
 
@@ -55,17 +57,18 @@ class Encoder:
             _check_pooling(spec, model)
             self.patch_px = int(model.patch_embed.patch_size[0])
             self.grid: Grid = tuple(model.patch_embed.grid_size)
-            self.note = ""
+            self.note = backbone.note
             module: nn.Module = _visible_vit(spec, backbone)
         else:
             _check_whole(spec)
             self.patch_px = _patch_px(self.img_px)
             self.grid = (self.img_px // self.patch_px, self.img_px // self.patch_px)
-            self.note = (
+            cannot = (
                 f"Encoder '{spec.name}' ({type(model).__name__}) cannot leave out patches: hidden "
                 "ones get the mean colour and the whole image is computed, so masking saves bytes "
                 "but no time."
             )
+            self.note = f"{backbone.note} {cannot}".strip()
             module = FilledImage(model, self.grid, self.patch_px, backbone.mean, backbone.std)
         self.module = module.eval()
         check_precision(module, spec.precision, spec.name)
@@ -235,15 +238,26 @@ def _visible_vit(spec: EncoderSpec, backbone: Backbone) -> VisibleVit:
     )
 
 
+def check_encoder(spec: EncoderSpec) -> None:
+    """Raise `InputError` for what can be told before any weights are fetched or images read.
+
+    That is a checkpoint that is not there, an unknown name, a pooling that goes with no such model,
+    and sides of images that are not whole patches.
+    """
+    checkpoint_path(spec.weights)
+    check_encoder_name(spec.name)
+    if not may_drop_patches(spec.name):
+        _check_whole(spec)
+    check_img_px(spec.name, spec.weights, spec.in_chans, spec.img_px)
+
+
 def create_encoder(spec: EncoderSpec, cache: Path | None = None) -> Encoder:
     """Make any encoder; for `cache` see there.
 
     Raises `InputError` for an unknown name, weights that cannot be had, a checkpoint that does not
-    fit, or a pooling that the model has not.
+    fit, or a pooling or a side of images that the model has not.
     """
-    check_encoder_name(spec.name)
-    if not may_drop_patches(spec.name):
-        _check_whole(spec)  # said before any weights are fetched
+    check_encoder(spec)
     torch.manual_seed(torch_seed(spec.seed, "encoder-weights"))
     backbone = create_backbone(spec.name, spec.weights, spec.in_chans, spec.img_px)
     return Encoder(spec, backbone, cache)

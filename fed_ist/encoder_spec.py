@@ -1,6 +1,7 @@
 """What decides an image's embedding, in a module that costs no import of torch."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from fed_ist.errors import InputError, require_choice
 
@@ -10,6 +11,7 @@ BUNDLED_ENCODERS = {
 }
 POOLINGS = ("cls", "avg", "map", "both")
 PRECISIONS = ("fp32", "bf16", "int8")
+MOST_IMG_PX = 8192  # an image of more is 0.8 GB of numbers before it is encoded
 
 
 @dataclass(frozen=True)
@@ -36,7 +38,37 @@ class EncoderSpec:
     def __post_init__(self) -> None:
         require_choice("pooling", self.pooling, POOLINGS)
         require_choice("precision", self.precision, PRECISIONS)
-        if self.img_px < 0:
+        if not 0 <= self.img_px <= MOST_IMG_PX:
             raise InputError(
-                f"img-px = {self.img_px} is not possible: give a side in pixels, or 0."
+                f"img-px = {self.img_px} is not possible: give a side in pixels, {MOST_IMG_PX} at "
+                "most, or 0 for the encoder's own."
             )
+
+
+def checkpoint_path(weights: str) -> Path | None:
+    """The checkpoint that `EncoderSpec.weights` names; None where it is no path.
+
+    Raises `InputError` where there is no such file.
+    """
+    if weights in ("pretrained", "random"):
+        return None
+    path = Path(weights)
+    if not path.is_file():
+        raise InputError(
+            f"encoder-weights = '{path}' (--weights) is not a file. "
+            "Give 'pretrained', 'random', or the path of a checkpoint."
+        )
+    return path
+
+
+def require_whole_patches(said: str, img_px: int, patch_px: int, patch: str) -> None:
+    """Raise `InputError` unless a side is whole patches, naming the nearest sides that are.
+
+    said, patch: how the sentence calls the two, such as "--img-px 100" and "--patch-px 16".
+    """
+    if img_px > MOST_IMG_PX:
+        raise InputError(f"{said} is not possible: give a side of at most {MOST_IMG_PX} px.")
+    if img_px % patch_px:
+        below = img_px - img_px % patch_px
+        sides = [side for side in (below, below + patch_px) if 0 < side <= MOST_IMG_PX]
+        raise InputError(f"{said} is no multiple of {patch}: give {' or '.join(map(str, sides))}.")

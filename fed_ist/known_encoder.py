@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from fed_ist.bundled import package_file
 from fed_ist.cache_files import digest, keep
-from fed_ist.encoder_spec import BUNDLED_ENCODERS, EncoderSpec
+from fed_ist.encoder_spec import BUNDLED_ENCODERS, EncoderSpec, checkpoint_path
 from fed_ist.errors import InputError
 
 if TYPE_CHECKING:
     from fed_ist.encoder import Encoder
 
-RECIPE = 1  # counts the ways of making encoders that there have been: what is known of older is not
+RECIPE = 2  # counts the ways of making encoders that there have been: what is known of older is not
 
 
 @dataclass(frozen=True)
@@ -62,6 +62,7 @@ AnyEncoder: TypeAlias = "Encoder | KnownEncoder"
 
 def open_encoder(spec: EncoderSpec, cache: Path) -> AnyEncoder:
     """What the cache knows of an encoder, or else the encoder; raises as `create_encoder` does."""
+    checkpoint_path(spec.weights)  # or torch would be loaded to say so
     path = _path(spec, cache)
     known = _recall(path, spec, cache)
     if known is not None:

@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_ist.cache_files import digest, keep
-from fed_ist.datasets import root_cause
 from fed_ist.errors import InputError
+from fed_ist.hub import root_cause
 from fed_ist.images import ImageSource
 from fed_ist.rng import torch_seed
 

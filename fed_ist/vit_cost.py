@@ -47,6 +47,7 @@ def read_vit(settings: Mapping[str, object]) -> Vit | None:
 
     from fed_ist.backbone import (
         check_encoder_name,
+        check_img_px,
         create_backbone,
         may_drop_patches,
     )
@@ -56,12 +57,11 @@ def read_vit(settings: Mapping[str, object]) -> Vit | None:
     if not may_drop_patches(name):
         return None
     bands = parse_bands(str(settings.get("bands", "")), str(settings.get("band-range", "")))
-    model = create_backbone(
-        name,
-        "random" if weights == "pretrained" else weights,  # the shape is the same, and no download
-        bands.n_channels if bands else 3,
-        int(str(settings.get("img-px", 0))),
-    ).model
+    if weights == "pretrained":
+        weights = "random"  # the shape is the same, and no download
+    in_chans, img_px = bands.n_channels if bands else 3, int(str(settings.get("img-px", 0)))
+    check_img_px(name, weights, in_chans, img_px)
+    model = create_backbone(name, weights, in_chans, img_px).model
     kernel = model.patch_embed.proj.weight
     linear = [part for part in model.blocks.modules() if isinstance(part, torch.nn.Linear)]
     return Vit(
