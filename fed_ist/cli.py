@@ -132,7 +132,6 @@ def run(
             typer.echo(f"The results are in {config.name}/ of results-dir on the SuperLink's host.")
             raise typer.Exit(code)
     else:
-        _look_at_images(config)
         note = config.check_encoder()
         if note:
             typer.echo(note, err=True)
@@ -140,6 +139,8 @@ def run(
         if resume is None:
             _check_free(target)
         require_writable(target.parent, "results-dir")
+        require_writable(Path(config.cache_dir), "cache-dir")
+        _look_at_images(config)
         code = _simulate(folder, overrides, nodes, engine)
         if code in (INTERRUPTED, TERMINATED):
             wrote = (
@@ -155,12 +156,12 @@ def run(
 def _look_at_images(config: "RunConfig") -> None:
     """Say what the run's images are; its other processes take what was found from the cache."""
     from fed_ist.inspection import inspect
-    from fed_ist.paths import require_writable
     from fed_ist.walk import forget_walks
 
-    cache = Path(config.cache_dir)
-    require_writable(cache, "cache-dir")
-    forget_walks(cache, config.name, map(Path, (config.dataset, config.test_dataset)))
+    # A run that is resumed has the name of the one that was cut, and perhaps other images.
+    forget_walks(
+        Path(config.cache_dir), config.name, map(Path, (config.dataset, config.test_dataset))
+    )
     for line in inspect(config.open_data(), config.reading).first_lines():
         typer.echo(line)
 

@@ -208,11 +208,11 @@ def probe(
         require_writable(out, "--out")
     reading = replace(reading, seed=seed)
     data = open_data(dataset, test_dataset, reading)
-    for line in inspect(data, reading).first_lines():
-        typer.echo(line, err=True)
     train, test = (
         limited(data.part(split), dataset, split, limit, seed) for split in ("train", "test")
     )
+    for line in inspect(data, reading).first_lines():
+        typer.echo(line, err=True)
     model = create_encoder(spec)
     if model.note:
         typer.echo(model.note, err=True)

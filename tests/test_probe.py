@@ -10,6 +10,7 @@ from PIL import Image
 
 from fed_ist import probe, probe_table
 from fed_ist.cli import main
+from fed_ist.datasets import open_dataset
 from fed_ist.errors import InputError
 from fed_ist.findings import difference_noise
 from fed_ist.masks import MASKS
@@ -280,7 +281,8 @@ def test_a_probe_prints_its_rows_and_leaves_a_report(command, few_epochs, image_
     assert lines[1][-1] == "1.000"
     assert "3/3" in progress
     rows = read_rows(out)
-    assert [(r.n_train, r.n_test, r.n_seeds) for r in rows] == [(24, 8, 2)] * 3
+    n_test = len(open_dataset(str(image_folder), "", "test"))
+    assert [(r.n_train, r.n_test, r.n_seeds) for r in rows] == [(24, n_test, 2)] * 3
     report = (out / "probe.md").read_text()
     for text in ("| fixed |", "| random |", "fixed is", "half the image", f"probe {image_folder}"):
         assert text in report
@@ -365,7 +367,7 @@ def test_data_that_cannot_be_probed_is_one_sentence(command, image_folder, tmp_p
         (image_folder / "beach" / "00.jpg").read_bytes()
     )
     code, _, error = command(tmp_path / "one")
-    assert (code, "No class has more than one image" in error) == (2, True)
+    assert (code, "of one class, 'beach'" in error) == (2, True)
     (tmp_path / "one" / "beach" / "b.jpg").write_bytes(
         (image_folder / "beach" / "01.jpg").read_bytes()
     )
