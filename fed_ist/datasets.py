@@ -8,11 +8,12 @@ whether it is held out.
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from fed_ist.errors import InputError
 from fed_ist.folders import Opened, all_images, learnt_part, open_folder
@@ -21,7 +22,7 @@ from fed_ist.hub import FetchError, asking
 from fed_ist.images import ImageSource, Reading
 from fed_ist.left_out import NO_LABEL, UNUSED_SPLIT, LeftOut
 from fed_ist.printable import printable
-from fed_ist.scan import require_range, scan
+from fed_ist.scan import Scan, require_range, scan
 from fed_ist.scenes import scenes_source
 from fed_ist.splits import TEST, TRAIN, VALIDATION, WHOLE, choose_test, split_of_table
 from fed_ist.tables import Table, missing_shards, open_files, table_source
@@ -36,16 +37,16 @@ class DataSet:
     """The two parts of a data set that a run needs, and what is to be told of it.
 
     kind: what the path or name turned out to be, in words. train, test: every image has a class.
-    train is None where all images are for the test. is_held_out: whether the test images are some
-    of what is there, chosen by content. notes: sentences. left_out: what is in neither part.
+    train is None where all images are for the test. notes: sentences. left_out: what is in neither
+    part. scans: what was seen of each part where one was held out of the other, by content.
     """
 
     kind: str
     train: ImageSource | None
     test: ImageSource
-    is_held_out: bool
     notes: tuple[str, ...]
     left_out: LeftOut
+    scans: Mapping[str, Scan] = field(default_factory=dict)
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -77,7 +78,7 @@ def open_data(
     left_out.update(opened.left_out)
     labelled = {part: _labelled(source) for part, source in opened.parts.items()}
     used = {TRAIN, WHOLE}
-    is_held_out = False
+    scans: dict[str, Scan] = {}
     train: ImageSource | None
     if tests:
         train = _learnt(opened, labelled, dataset)
@@ -100,15 +101,17 @@ def open_data(
         whole = _learnt(opened, labelled, dataset)
         if TEST in opened.parts:
             notes.append(f"The test part of '{dataset}' has no labels: {TRAIN} gives some images.")
-        train, test = _part_by_content(whole, test_share, reading)
-        is_held_out = True
+        seen = scan(whole, reading.cache)
+        rows = _part_by_content(whole, seen, test_share, reading)
+        train, test = (whole.subset(rows[split]) for split in (TRAIN, TEST))
+        scans = {split: seen.subset(rows[split]) for split in (TRAIN, TEST)}
     for part, source in labelled.items():
         if part not in used:
             left_out.add(UNUSED_SPLIT, part, len(source))
     _require_classes(train or test, dataset)
     if train is not None:
         notes += _note_one_sided(train, test)
-    return DataSet(opened.kind, train, test, is_held_out, tuple(notes), left_out)
+    return DataSet(opened.kind, train, test, tuple(notes), left_out, scans)
 
 
 def open_dataset(
@@ -355,16 +358,16 @@ def _relabelled(train: ImageSource, test: ImageSource, what: str) -> ImageSource
 
 
 def _part_by_content(
-    source: ImageSource, test_share: float, reading: Reading
-) -> tuple[ImageSource, ImageSource]:
-    parts = hold_out(source.labels, scan(source, reading.cache).contents, test_share)
+    source: ImageSource, seen: Scan, test_share: float, reading: Reading
+) -> dict[str, NDArray[np.int64]]:
+    parts = hold_out(source.labels, seen.contents, test_share)
     if not len(parts[TEST]):  # as each class keeps an image to train on
         require_range(source, reading.value_range)  # lest that be asked for next
         raise InputError(
             "No class has more than one unlike image, so none can be held out for the test. Use "
             "more images, or name test images with test-dataset."
         )
-    return source.subset(parts[TRAIN]), source.subset(parts[TEST])
+    return parts
 
 
 def _require_classes(source: ImageSource, name: str) -> None:

@@ -90,7 +90,7 @@ def inspect(
     """
     sources = {TRAIN: data.train, TEST: data.test}
     parts = {
-        split: (source, scan(source, reading.cache))
+        split: (source, data.scans.get(split) or scan(source, reading.cache))
         for split, source in sources.items()
         if source is not None
     }
@@ -114,7 +114,7 @@ def inspect(
     return Inspection(
         kind=data.kind,
         counts=_counts(readable, data.class_names),
-        is_held_out=data.is_held_out,
+        is_held_out=bool(data.scans),
         formats=_formats([header for _, found in parts.values() for header in found.headers]),
         sizes=_sizes([header for _, found in parts.values() for header in found.headers]),
         left_out=dict(left_out.counts.most_common()),

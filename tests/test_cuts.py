@@ -37,7 +37,8 @@ def uncut_model(place, make_config) -> bytes:
     for name, context in zip(NODES, grid.contexts.values(), strict=True):
         context.node_config = {"data-path": str(place / name), "name": name}
     folder, _ = open_folder(config)
-    run(grid, config, create_encoder(config.encoder_spec), folder, None)
+    encoder = create_encoder(config.encoder_spec)
+    run(grid, config, encoder, config.open_data(), folder, None)
     return (folder.path / "model.safetensors").read_bytes()
 
 

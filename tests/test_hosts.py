@@ -95,7 +95,8 @@ def simulated(field):
     config = parse_config(read_defaults(ROOT / "pyproject.toml") | changes)
     grid = LocalGrid(client_app, config, [900, 100, 500, 300])
     folder, _ = open_folder(config)
-    run(grid, config, create_encoder(config.encoder_spec), folder, None)
+    encoder = create_encoder(config.encoder_spec)
+    run(grid, config, encoder, config.open_data(), folder, None)
     return Run(folder.path, load_file(folder.path / "model.safetensors"))
 
 

@@ -76,7 +76,8 @@ def serve(make_config, image_folder, embedded):
         grid = grid_class(config, NODES)
         grid.cut_in, grid.cut_late = cut_in, cut_late
         folder, checkpoint = open_folder(config)
-        run(grid, config, create_encoder(config.encoder_spec), folder, checkpoint)
+        encoder = create_encoder(config.encoder_spec)
+        run(grid, config, encoder, config.open_data(), folder, checkpoint)
         return folder.path
 
     return serve
