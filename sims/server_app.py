@@ -10,6 +10,7 @@ from typing import NoReturn
 from flwr.app import Context
 from flwr.common import log
 from flwr.serverapp import Grid, ServerApp
+from threadpoolctl import threadpool_limits
 
 from fed_ist import protocol
 from fed_ist.checkpoint import Checkpoint, read_checkpoint, remove_checkpoint, write_checkpoint
@@ -50,7 +51,10 @@ def conduct(settings: Mapping[str, Value], open_grid: Callable[[RunConfig], Grid
         if encoder.note:
             log(WARNING, "%s", encoder.note)
         folder, resumed = open_folder(config)
-        run(open_grid(config), config, encoder, folder, resumed)
+        # For the reason of `clients.mods.in_one_thread`: what is evaluated or solved here goes into
+        # files that are the same on any number of cores.
+        with threadpool_limits(1, user_api="blas"):
+            run(open_grid(config), config, encoder, folder, resumed)
     except InputError as error:
         fail(folder, str(error))
     except (ConnectionError, TimeoutError):

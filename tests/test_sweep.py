@@ -141,7 +141,7 @@ def test_embeddings_are_shared_by_runs_and_drawn_anew_for_random_alone(
     from sims.shared import embed_shared
     from sims.sweep import configure
 
-    monkeypatch.setattr("fed_ist.encoder.Encoder.encode", lambda *_: pytest.fail("encoded again"))
+    monkeypatch.setattr("fed_ist.encoder.Encoder.encode_all", lambda *_: pytest.fail("encoded again"))
     base = read_defaults(ROOT / "pyproject.toml") | PAPER | request_for().overrides
     encoder = create_encoder(configure(base).encoder_spec, work / "cache")
     random, fixed, whole = (
