@@ -396,7 +396,7 @@ def test_where_nothing_rests_the_groups_are_those_of_a_plain_permutation():
     assert all((a.units["h1"] == b.units["h1"]).all() for a, b in zip(plain, dealt, strict=True))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     seed=st.integers(0, 2**32),
     speeds=st.lists(st.floats(1e4, 1e8), min_size=2, max_size=6),
