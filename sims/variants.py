@@ -10,9 +10,10 @@ from fed_ist.durable import write_atomic
 from fed_ist.errors import InputError
 from fed_ist.known_encoder import open_encoder
 from fed_ist.paths import cache_dir
-from sims.cases import Case, configure, require_same, run_cases
+from sims.case_files import Case, data_digest
+from sims.cases import configure, require_same, run_cases
 from sims.compare import USUAL
-from sims.shared import embed_shared
+from sims.shared import embed_shared, open_shared
 
 
 def run_variants(
@@ -39,8 +40,9 @@ def run_variants(
         config.check_datasets()
         require_same(out, USUAL)
         encoder = open_encoder(config.encoder_spec, cache_dir(config.cache_dir))
+        images_used = data_digest(*open_shared(config, 0), encoder)
         files = embed_shared(config, encoder, 0)
-        found, failures = run_cases(list_cases(base), lambda _: files, out, 2)
+        found, failures = run_cases(list_cases(base), images_used, lambda _: files, out, 2)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
