@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ROOT
+from conftest import HANG_S, ROOT
 
 from fed_ist.config import read_defaults
 from fed_ist.curves import read_curve
@@ -230,16 +230,16 @@ def test_an_interrupted_command_keeps_what_it_had_and_leaves_no_process(request_
     command = [sys.executable, "-m", "sims.compare", json.dumps(vars(request))]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     runs = Path(request.out, "runs")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + HANG_S
     while not list(runs.glob("*.json")) and time.monotonic() < deadline:
         time.sleep(0.1)
     workers = psutil.Process(process.pid).children(recursive=True)
     assert len(workers) >= 2
     process.send_signal(how)
-    _, told = process.communicate(timeout=120)
+    _, told = process.communicate(timeout=HANG_S)
     assert process.returncode == code
     assert "Traceback" not in told
-    _, alive = psutil.wait_procs(workers, timeout=30)
+    _, alive = psutil.wait_procs(workers, timeout=HANG_S)
     assert alive == []
     kept = [read_curve(path) for path in runs.glob("*.json")]
     assert 1 <= len(kept) < 12
