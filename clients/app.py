@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from clients.coding import answer, array_record, decoded, task_of
 from clients.data import NodeData, OwnImages, texts
 from clients.device import declared_device, measured_device, require_known_keys
-from clients.mods import within
+from clients.mods import in_one_thread, within
 from clients.node import identify
 from clients.privacy import private
 from clients.refusal import refusal
@@ -37,7 +37,7 @@ def create_app(data: NodeData, mods: Sequence[Mod] = ()) -> ClientApp:
 
     mods: around its training; they see slices as plain arrays, the answer as it is to be sent.
     """
-    app = ClientApp()
+    app = ClientApp(mods=[in_one_thread])
 
     @app.query()
     def prepare(message: Message, context: Context) -> Message:

@@ -1,16 +1,31 @@
-"""Flower's mods around training: within them slice and answer are an `ArrayRecord` each."""
+"""Flower's mods: around all that a node does, and around training.
+
+Within those around training, slice and answer are an `ArrayRecord` each.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 from flwr.app import ConfigRecord, Context, Message, RecordDict
 from flwr.client.mod import make_ffn
-from flwr.clientapp.typing import Mod
+from flwr.clientapp.typing import ClientAppCallable, Mod
+from threadpoolctl import threadpool_limits
 
 from clients.coding import Train, array_record, arrays_of, task_of
 from fed_ist import protocol
 from fed_ist.errors import InputError
 from fed_ist.heads import Params
+
+
+def in_one_thread(message: Message, context: Context, work: ClientAppCallable) -> Message:
+    """Do a node's work with matrix products in one thread, whatever its environment says.
+
+    OpenBLAS shares a product out by the number of threads, and on most processors adds its terms
+    in another order then: the same seed would give other bits in Ray's workers, on a SuperNode and
+    within one process. One thread is as fast at slices, and leaves the other cores to other nodes.
+    """
+    with threadpool_limits(1, user_api="blas"):
+        return work(message, context)
 
 
 def within(mods: Sequence[Mod], train: Train, message: Message, context: Context) -> Train:

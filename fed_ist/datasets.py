@@ -101,6 +101,7 @@ def open_data(
         whole = _learnt(opened, labelled, dataset)
         if TEST in opened.parts:
             notes.append(f"The test part of '{dataset}' has no labels: {TRAIN} gives some images.")
+        _require_classes(whole, dataset)
         seen = scan(whole, reading.cache)
         rows = _part_by_content(whole, seen, test_share, reading)
         train, test = (whole.subset(rows[split]) for split in (TRAIN, TEST))

@@ -124,8 +124,14 @@ class Encoder:
         """Embeddings of packed images: float32 (N, embed_dim).
 
         patches: uint8 (N, K, patch_px * patch_px * in_chans); visible: int64 (N, K) or (K,).
+        In one thread: of a few images, more threads would give other last bits.
         """
-        return self._run(patches, visible)
+        n_threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            return self._run(patches, visible)
+        finally:
+            torch.set_num_threads(n_threads)
 
     def check_fits(self, packed: "PackedImages") -> None:
         """Raise `InputError` where a file was packed for an encoder of other patches."""
@@ -148,10 +154,10 @@ class Encoder:
         """
 
         def encode(part: "PackedBatch") -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-            return self.encode(part.patches, part.visible), part.labels
+            return run(part.patches, part.visible), part.labels
 
         n_threads = torch.get_num_threads()
-        _ = self._run  # made here, once
+        run = self._run  # made here, once
         try:
             yield from mapped(
                 encode,

@@ -14,7 +14,8 @@ from fed_ist.config import Value
 from fed_ist.curves import Curve
 from fed_ist.pages import show_accuracy, table_line
 from sims.attackers import FACTOR
-from sims.cases import Case, configure
+from sims.case_files import Case
+from sims.cases import configure
 from sims.variants import run_variants
 
 CLIENTS, ATTACKERS, SEEDS = 8, 2, 2

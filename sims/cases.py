@@ -1,19 +1,18 @@
 """Many runs over the same embeddings: in parallel, one file each, and only those not done yet.
 
-A folder holds `settings.json`, what all runs have in common, and `runs/<case>.json`.
+A folder holds `settings.json`, what all runs have in common, and `runs/<case>.json`, for whose name
+see `case_files`.
 """
 
 import json
 import multiprocessing
 import os
-import re
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import dataclass
 from pathlib import Path
 
 from threadpoolctl import threadpool_limits
@@ -24,29 +23,9 @@ from fed_ist.curves import Curve, read_curve
 from fed_ist.durable import write_atomic
 from fed_ist.errors import InputError
 from fed_ist.paths import require_writable
+from sims.case_files import Case, tell_of_others
 from sims.experiment import run_case
 from sims.shared import SharedFiles, load_shared
-
-
-@dataclass(frozen=True)
-class Case:
-    """One run. method: how reports call it. config, attackers: all that it depends on but images.
-
-    attackers: how many of the clients, see `attackers.flipping`.
-    """
-
-    dataset: str
-    partition: str
-    clients: int
-    method: str
-    config: RunConfig
-    attackers: int = 0
-
-    @property
-    def file_name(self) -> str:
-        parts = (self.dataset, self.partition, str(self.clients), self.method)
-        words = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", part) for part in parts)
-        return f"{words}-{self.config.seed}.json"
 
 
 def require_same(folder: Path, settings: Mapping[str, object]) -> None:
@@ -68,17 +47,24 @@ def require_same(folder: Path, settings: Mapping[str, object]) -> None:
 
 
 def run_cases(
-    cases: Sequence[Case], embed: Callable[[Case], SharedFiles], folder: Path, n_workers: int
+    cases: Sequence[Case],
+    data: str,
+    embed: Callable[[Case], SharedFiles],
+    folder: Path,
+    n_workers: int,
 ) -> tuple[list[tuple[Case, Curve]], list[str]]:
     """(each case and its curve, what was wrong with those that have none).
 
+    data: of all cases, see `data_digest`.
     embed: gets the embeddings of a case ready; not called for cases that were run before.
     """
     runs = folder / "runs"
     runs.mkdir(exist_ok=True)
-    left = [case for case in cases if not (runs / case.file_name).exists()]
+    tell_of_others(runs, cases, data)
+    found = [(case, runs / case.file_name(data)) for case in cases]
+    left = [(case, path) for case, path in found if not path.exists()]
     # The slowest first, so that no worker is left with one at the end.
-    left.sort(key=lambda case: (case.config.strategy == "ist", -case.clients))
+    left.sort(key=lambda one: (one[0].config.strategy == "ist", -one[0].clients))
     context = multiprocessing.get_context("spawn")
     with (
         ProcessPoolExecutor(n_workers, context, _start_worker, (os.getpid(),)) as pool,
@@ -86,15 +72,15 @@ def run_cases(
     ):
         asked = {}
         try:
-            for case in left:
+            for case, path in left:
                 # The first cases run while the embeddings of the next are computed.
                 progress.set_description("runs, encoding")
-                done = pool.submit(_work, case, embed(case), runs)
+                done = pool.submit(_work, case, embed(case), path)
                 done.add_done_callback(lambda run: progress.update(not run.cancelled()))
                 asked[done] = case
             progress.set_description("runs")
             failures = [
-                f"{asked[done].file_name}: {done.result()}"
+                f"{asked[done].label}: {done.result()}"
                 for done in as_completed(asked)
                 if done.result()
             ]
@@ -102,7 +88,6 @@ def run_cases(
             progress.set_description("interrupted: the runs under way are finished")
             pool.shutdown(wait=True, cancel_futures=True)
             raise
-    found = [(case, runs / case.file_name) for case in cases]
     return [(case, read_curve(path)) for case, path in found if path.exists()], failures
 
 
@@ -119,7 +104,7 @@ def _start_worker(parent: int) -> None:
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
-def _work(case: Case, files: SharedFiles, runs: Path) -> str:
+def _work(case: Case, files: SharedFiles, path: Path) -> str:
     """Run a case and write its file; returns what is wrong with its settings, if anything is."""
     try:
         outcome = run_case(case.config, load_shared(files), case.clients, case.attackers)
@@ -136,7 +121,7 @@ def _work(case: Case, files: SharedFiles, runs: Path) -> str:
         device_seconds=outcome.compute_s,
         device_flops=outcome.multiply_adds,
     )
-    write_atomic(runs / case.file_name, curve.to_json().encode())
+    write_atomic(path, curve.to_json().encode())
     return ""
 
 

@@ -15,7 +15,8 @@ from fed_ist.curves_report import write_report
 from fed_ist.errors import InputError, require_choice
 from fed_ist.known_encoder import open_encoder
 from fed_ist.paths import cache_dir
-from sims.cases import Case, answer, configure, require_same, run_cases
+from sims.case_files import Case, data_digest
+from sims.cases import answer, configure, require_same, run_cases
 from sims.shared import embed_shared, open_shared
 
 # One hidden layer: of a second one, whose weights lie between two dealt layers, a round of IST
@@ -144,9 +145,11 @@ def compare(request: Request, app: Path) -> list[str]:
         del settings[key]
     require_same(out, settings)
     encoder = open_encoder(config.encoder_spec, cache_dir(config.cache_dir))
-    shared = embed_shared(config, encoder, open_shared(config, request.limit))
+    images = open_shared(config, request.limit)
+    data = data_digest(*images, encoder)
+    shared = embed_shared(config, encoder, images)
     n_workers = request.n_workers or os.cpu_count() or 1
-    found, failures = run_cases(cases, lambda _: shared, out, n_workers)
+    found, failures = run_cases(cases, data, lambda _: shared, out, n_workers)
     if not found and failures:
         raise InputError(f"No run was possible. The first: {failures[0]}")
     write_report(settings, [curve for _, curve in found], CHOSEN, out, VARIANTS)

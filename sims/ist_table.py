@@ -14,7 +14,8 @@ from fed_ist.config import Value
 from fed_ist.curves import Curve
 from fed_ist.pages import show_accuracy, table_line
 from fed_ist.report import readable_bytes
-from sims.cases import Case, configure
+from sims.case_files import Case
+from sims.cases import configure
 from sims.compare import ANCHORED, REMEDY, ROTATING
 from sims.variants import run_variants
 

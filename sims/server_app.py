@@ -11,6 +11,7 @@ from flwr.app import Context
 from flwr.common import log
 from flwr.serverapp import Grid, ServerApp
 from flwr.superlink.grid import InMemoryGrid
+from threadpoolctl import threadpool_limits
 
 from fed_ist import protocol
 from fed_ist.checkpoint import Checkpoint, read_checkpoint, remove_checkpoint, write_checkpoint
@@ -63,7 +64,10 @@ def conduct(
             log(WARNING, "%s", encoder.note)
         folder, resumed = open_folder(config)
         folder.write_images(inspection.to_json())
-        run(open_grid(config), config, encoder, data, folder, resumed)
+        # For the reason of `clients.mods.in_one_thread`: what is evaluated or solved here goes into
+        # files that are the same on any number of cores.
+        with threadpool_limits(1, user_api="blas"):
+            run(open_grid(config), config, encoder, data, folder, resumed)
     except InputError as error:
         fail(folder, str(error))
     except (ConnectionError, TimeoutError):

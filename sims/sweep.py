@@ -26,7 +26,8 @@ from fed_ist.probe_table import NO_MASK, list_cells
 from fed_ist.sweep_report import write_report
 from fed_ist.sweep_runs import N_LATE, SweepRun
 from fed_ist.training import local_training
-from sims.cases import Case, answer, configure, require_same, run_cases
+from sims.case_files import Case, data_digest
+from sims.cases import answer, configure, require_same, run_cases
 from sims.shared import SharedFiles, embed_shared, open_shared
 
 # What the paper trains with; --set may change it.
@@ -138,6 +139,7 @@ def sweep(request: Request, app: Path) -> list[str]:
 
     found, failures = run_cases(
         cases,
+        data_digest(train, test, encoder),
         lambda case: embedded(case.config.mask, case.config.mask_ratio),
         out,
         request.n_workers or os.cpu_count() or 1,

@@ -10,7 +10,8 @@ from fed_ist.durable import write_atomic
 from fed_ist.errors import InputError
 from fed_ist.known_encoder import open_encoder
 from fed_ist.paths import cache_dir
-from sims.cases import Case, configure, require_same, run_cases
+from sims.case_files import Case, data_digest
+from sims.cases import configure, require_same, run_cases
 from sims.compare import USUAL
 from sims.shared import embed_shared, open_shared
 
@@ -38,8 +39,10 @@ def run_variants(
     try:
         require_same(out, USUAL)
         encoder = open_encoder(config.encoder_spec, cache_dir(config.cache_dir))
-        files = embed_shared(config, encoder, open_shared(config, 0))
-        found, failures = run_cases(list_cases(base), lambda _: files, out, 2)
+        images = open_shared(config, 0)
+        data_used = data_digest(*images, encoder)
+        files = embed_shared(config, encoder, images)
+        found, failures = run_cases(list_cases(base), data_used, lambda _: files, out, 2)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from PIL import Image
 
 from fed_ist.config import RunConfig, Value, parse_config, read_defaults
@@ -13,6 +14,12 @@ from fed_ist.scenes import SCENES, draw_scene
 
 ROOT = Path(__file__).parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"
+
+HANG_S = 600.0  # what takes longer has hung: a busy machine may take minutes for seconds' work
+
+# How long an example takes tells how busy the machine is, and nothing of the law.
+settings.register_profile("untimed", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("untimed")
 
 
 @pytest.fixture

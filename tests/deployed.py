@@ -77,7 +77,7 @@ class Deployed:
             end_family(process)
 
 
-def outcome(process: subprocess.Popen[str], timeout_s: float = 240) -> tuple[int, str]:
+def outcome(process: subprocess.Popen[str], timeout_s: float = 600) -> tuple[int, str]:
     """The exit code of a command and what it said."""
     said, _ = process.communicate(timeout=timeout_s)
     return process.returncode, said

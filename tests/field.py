@@ -28,7 +28,7 @@ MIXES = (
     {"beach": 4, "car-park": 4, "farmland": 4, "forest": 4},
 )
 N_TEST = 10  # images of each class
-WAIT_S = 300.0  # for anything that is to happen: the machine may be busy
+WAIT_S = 600.0  # for anything that is to happen: the machine may be busy
 
 
 @dataclass(frozen=True)

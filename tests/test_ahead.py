@@ -4,6 +4,7 @@ import threading
 import time
 
 import pytest
+from conftest import HANG_S
 
 from fed_ist.ahead import ahead, mapped
 
@@ -70,12 +71,27 @@ def test_a_consumer_that_stops_ends_the_producer_and_lets_it_clean_up():
 
 
 def test_the_items_are_made_while_earlier_ones_are_used():
-    def slow():
-        for i in range(10):
-            time.sleep(0.02)
+    made = [threading.Event() for _ in range(10)]
+
+    def items():
+        for i, event in enumerate(made):
+            event.set()
             yield i
 
-    started = time.perf_counter()
-    for _ in ahead(slow()):
-        time.sleep(0.02)
-    assert time.perf_counter() - started < 0.36  # one after the other it is 0.4 s
+    for i in ahead(items()):
+        assert all(event.wait(HANG_S) for event in made[i : i + 2])
+    running, go_on = threading.Event(), threading.Event()
+
+    def work(i: int) -> int:
+        if i == 0:
+            running.set()
+            assert go_on.wait(HANG_S)
+        return i
+
+    def many():
+        yield 0
+        assert running.wait(HANG_S)  # the first is at work, and the caller still hands over more
+        yield 1
+        go_on.set()
+
+    assert list(mapped(work, many())) == [0, 1]

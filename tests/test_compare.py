@@ -1,19 +1,22 @@
 """Many runs over the same embeddings, and the command that compares methods."""
 
 import json
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
 import pytest
-from conftest import ROOT
+from conftest import HANG_S, ROOT
 
 from fed_ist.config import read_defaults
 from fed_ist.curves import read_curve
 from fed_ist.errors import InputError
+from sims.case_files import Case
 from sims.cases import require_same
 from sims.compare import CHOSEN, METHODS, Request, compare, list_cases
 
@@ -49,7 +52,7 @@ def test_every_method_meets_every_setting_with_every_seed(request_for):
         clients=[4, 64], partitions=["iid", "dirichlet(0.3)"], methods=[], n_seeds=3
     )
     cases = list_cases(request, base | request.overrides, "images")
-    assert len(cases) == len({case.file_name for case in cases}) == 2 * 2 * 3 * len(METHODS)
+    assert len(cases) == len({case.file_name("data") for case in cases}) == 2 * 2 * 3 * len(METHODS)
     assert {case.config.seed for case in cases} == {0, 1, 2}
     groups = {case.clients: case.config.groups for case in cases if case.method == "ist"}
     assert groups == {4: 4, 64: 8}
@@ -77,6 +80,88 @@ def test_a_cut_comparison_goes_on_where_it_was_and_repeats_nothing(request_for):
     assert all(f"| {method} | 2 |" in report for method in request.methods)
     with pytest.raises(InputError, match="holds runs with another hidden-dim"):
         compare(request_for(overrides={"hidden-dim": 8}), ROOT)
+
+
+def run_here(request: Request) -> None:
+    """A comparison whose runs are made in this process: to start another one takes seconds."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sims.cases.ProcessPoolExecutor", lambda n, *_: ThreadPoolExecutor(n))
+        assert compare(request, ROOT) == []
+
+
+def files_in(request):
+    return {path.name: path.stat().st_mtime_ns for path in Path(request.out, "runs").iterdir()}
+
+
+def test_a_changed_method_is_run_again_and_the_old_result_left_alone(
+    request_for, monkeypatch, capsys
+):
+    request = request_for(clients=[2], n_seeds=1, methods=["fed3r", "fedncm"])
+    run_here(request)
+    before = files_in(request)
+    assert "older" not in capsys.readouterr().err
+    monkeypatch.setitem(METHODS, "fed3r", {"strategy": "fed3r", "statistics-codec": "fp16"})
+    run_here(request)
+    after = files_in(request)
+    assert len(after) == 3
+    assert {name: after[name] for name in before} == before
+    assert "1 older result in" in capsys.readouterr().err
+    curve, fewer = (
+        read_curve(Path(request.out, "runs", name)).bytes[-1]
+        for names in (before, after.keys() - before.keys())
+        for name in names
+        if "fed3r" in name
+    )
+    assert fewer < curve
+    report = (Path(request.out) / "compare.csv").read_text()
+    assert str(fewer) in report
+    assert str(curve) not in report  # of this request alone
+
+
+def test_images_that_have_changed_are_not_served_old_results(request_for, image_folder, tmp_path):
+    images = shutil.copytree(image_folder, tmp_path / "images")
+    request = request_for(
+        overrides={"dataset": str(images)}, clients=[2], n_seeds=1, methods=["fedncm"]
+    )
+    run_here(request)
+    before = files_in(request)
+    sorted(images.rglob("*.jpg"))[0].unlink()
+    run_here(request)
+    assert len(files_in(request)) == 2
+    assert before.items() <= files_in(request).items()
+
+
+def test_results_of_a_folder_from_before_their_names_told_all_are_not_served(
+    request_for, image_folder, capsys
+):
+    request = request_for(clients=[2], n_seeds=1, methods=["fedncm"])
+    runs = Path(request.out, "runs")
+    runs.mkdir(parents=True)
+    (runs / f"{image_folder.name}-iid-2-fedncm-0.json").write_text("of another time")
+    run_here(request)
+    assert "1 older result in" in capsys.readouterr().err
+    assert len(files_in(request)) == 2
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"hidden_dim": 9}, {"anchor": "ridge"}, {"learning_rate": 2e-3}, {"mask_ratio": 0.4},
+        {"seed": 1}, {"pooling": "avg"}, {"precision": "bf16"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_every_setting_is_in_the_name_of_a_result(make_config, changes):
+    one, other = (Case("a", "iid", 4, "ist", make_config(**c)) for c in ({}, changes))
+    assert one.file_name("data") != other.file_name("data")
+
+
+def test_attackers_and_images_are_in_the_name_of_a_result_and_places_are_not(make_config):
+    case = Case("a", "iid", 4, "ist", make_config())
+    assert case.file_name("data") != case.file_name("other data")
+    assert case.file_name("d") != Case("a", "iid", 4, "ist", make_config(), 1).file_name("d")
+    moved = make_config(results_dir="/r", cache_dir="/c", name="n", dataset="/d", resume=True)
+    assert case.file_name("d") == Case("a", "iid", 4, "ist", moved).file_name("d")
 
 
 def test_ist_sends_less_than_fedavg_and_the_closed_form_least(request_for):
@@ -145,16 +230,16 @@ def test_an_interrupted_command_keeps_what_it_had_and_leaves_no_process(request_
     command = [sys.executable, "-m", "sims.compare", json.dumps(vars(request))]
     process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
     runs = Path(request.out, "runs")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + HANG_S
     while not list(runs.glob("*.json")) and time.monotonic() < deadline:
         time.sleep(0.1)
     workers = psutil.Process(process.pid).children(recursive=True)
     assert len(workers) >= 2
     process.send_signal(how)
-    _, told = process.communicate(timeout=120)
+    _, told = process.communicate(timeout=HANG_S)
     assert process.returncode == code
     assert "Traceback" not in told
-    _, alive = psutil.wait_procs(workers, timeout=30)
+    _, alive = psutil.wait_procs(workers, timeout=HANG_S)
     assert alive == []
     kept = [read_curve(path) for path in runs.glob("*.json")]
     assert 1 <= len(kept) < 12

@@ -95,7 +95,7 @@ def test_a_client_refuses_another_authority_and_an_expired_certificate(tmp_path)
     assert refused == "certificate has expired"
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.lists(st.sampled_from(["north", "south", "a.example.org", "192.0.2.7"]), max_size=4))
 def test_what_is_there_is_used_again(calls):
     with tempfile.TemporaryDirectory() as name:

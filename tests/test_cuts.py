@@ -43,7 +43,7 @@ def uncut_model(place, make_config) -> bytes:
 
 
 def wait_for_rounds(path, n_rounds):
-    deadline = time.monotonic() + 300
+    deadline = time.monotonic() + 600
     while not path.exists() or path.read_bytes().count(b"\n") < 2 + n_rounds:
         assert time.monotonic() < deadline, f"there were not {n_rounds} rounds"
         time.sleep(0.05)

@@ -403,7 +403,7 @@ def test_embeddings_are_cached_and_a_second_run_encodes_nothing(
     encoder = create_encoder(EncoderSpec(weights="random"))
     spec = MaskSpec("fixed", 0.5, codec, 64, 8, 0, (0,))
     first, folder = embed(folder_source(image_folder), spec, encoder, tmp_path, pytest.fail)
-    monkeypatch.setattr(Encoder, "encode", lambda *_: pytest.fail("encoded again"))
+    monkeypatch.setattr(Encoder, "encode_all", lambda *_: pytest.fail("encoded again"))
     second, again = embed(folder_source(image_folder), spec, encoder, tmp_path, pytest.fail)
     assert folder == again
     assert (first.values == second.values).all()

@@ -12,7 +12,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import HANG_S, ROOT
 from test_cli import fed_ist
 
 from fed_ist.codecs import HEADER_BYTES
@@ -224,12 +224,12 @@ def test_a_terminated_run_keeps_what_it_had_and_leaves_no_process(first, place, 
     process = subprocess.Popen(
         command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + HANG_S
     while not rounds.exists() or len(rounds.read_text().splitlines()) < 5:
         assert time.monotonic() < deadline
         time.sleep(0.2)
     process.terminate()
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=HANG_S)
     assert process.returncode == 143
     assert f"Terminated; what the run wrote is in {rounds.parent}" in told
     assert f"fed-ist run --resume {rounds.parent}" in told

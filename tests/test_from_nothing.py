@@ -26,7 +26,7 @@ from fed_ist.launch import end_family, free_port
 
 pytestmark = [pytest.mark.flower, pytest.mark.slow]
 
-START_TIMEOUT_S = 90.0
+START_TIMEOUT_S = 600.0
 NGINX = """\
 daemon off;
 user root;

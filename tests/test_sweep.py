@@ -104,7 +104,7 @@ def test_every_mask_meets_every_ratio_and_number_of_clients_and_ratio_0_comes_on
     base = read_defaults(ROOT / "pyproject.toml") | PAPER
     request = request_for(mask_ratios=[0, 0.1, 0.9], clients=[1, 4], epochs=30, n_seeds=2)
     cases = list_cases(request, base, "aid", 8500)
-    assert len({case.file_name for case in cases}) == len(cases) == (1 + 2 * 2) * 2 * 2
+    assert len({case.file_name("data") for case in cases}) == len(cases) == (1 + 2 * 2) * 2 * 2
     found = {(c.method, c.clients, c.config.seed) for c in cases}
     names = {NO_MASK, "random 0.1", "random 0.9", "fixed 0.1", "fixed 0.9"}
     assert found == {(m, n, seed) for m in names for n in (1, 4) for seed in (0, 1)}
@@ -141,7 +141,9 @@ def test_embeddings_are_shared_by_runs_and_drawn_anew_for_random_alone(
     from sims.shared import embed_shared, open_shared
     from sims.sweep import configure
 
-    monkeypatch.setattr("fed_ist.encoder.Encoder.encode", lambda *_: pytest.fail("encoded again"))
+    monkeypatch.setattr(
+        "fed_ist.encoder.Encoder.encode_all", lambda *_: pytest.fail("encoded again")
+    )
     base = read_defaults(ROOT / "pyproject.toml") | PAPER | request_for().overrides
     encoder = create_encoder(configure(base).encoder_spec, work / "cache")
     images = open_shared(configure(base), 0)
@@ -209,7 +211,7 @@ def test_the_command_gives_the_same_runs_and_a_report(finished, image_folder, wo
     # 40 training images, 3 epochs of one step, or 6 of one by each of two clients.
     assert [row["rounds"] for row in rows[:2]] == ["2", "3"]
     assert (rows[0]["n_train"], rows[0]["n_test"]) == ("40", "8")
-    (whole,) = (out / "runs").glob("*-iid-1-none-0.json")
+    (whole,) = (out / "runs").glob("*-iid-1-none-0-*.json")
     accuracy = json.loads(whole.read_text())["accuracy"]
     assert float(rows[0]["late_deviation"]) == pytest.approx(np.std(accuracy, ddof=1))
     for row in rows:

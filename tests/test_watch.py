@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from conftest import ROOT
+from conftest import HANG_S, ROOT
 from run_folders import make_run
 
 from fed_ist.errors import InputError
@@ -46,7 +46,7 @@ def test_rounds_are_told_as_they_come(tmp_path, make_config):
             file.write(half)
             file.flush()
             time.sleep(0.6)
-    watcher.join(10)
+    watcher.join(HANG_S)
     assert said[3].split()[:2] == ["2/2", "55.00%"]
     assert said[3].split()[-2:] == ["0.7", "0:00:00"]
     assert said[4] == f"finished  {path}"
@@ -54,11 +54,11 @@ def test_rounds_are_told_as_they_come(tmp_path, make_config):
 
 def test_a_folder_that_comes_later_is_waited_for(tmp_path, make_config):
     said: list[str] = []
-    watcher = threading.Thread(target=follow, args=(tmp_path / "run", 20, said.append))
+    watcher = threading.Thread(target=follow, args=(tmp_path / "run", HANG_S, said.append))
     watcher.start()
     time.sleep(0.2)
     make_run(tmp_path, "run", make_config(num_rounds=2))
-    watcher.join(10)
+    watcher.join(HANG_S)
     assert said[-1] == f"finished  {tmp_path / 'run'}"
 
 
@@ -97,7 +97,7 @@ def test_the_commands_print_plain_lines_where_there_is_no_terminal(tmp_path, mak
 
 
 def wait_until(holds) -> None:
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + HANG_S
     while not holds():
         assert time.monotonic() < deadline
         time.sleep(0.05)
