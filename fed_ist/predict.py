@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from fed_ist.bands import require_rasterio
 from fed_ist.datasets import open_all
@@ -64,6 +65,7 @@ def classify(
             images = square(picture, encoder.img_px, encoder.interpolation)[None]
             visible = choose_patches(images, [source.content(i)], spec)
             embedding = encoder.encode(take_visible(images, encoder.patch_px, visible), visible)
-            probability = np.exp(log_softmax(predict(model.params, embedding)))[0]
+            with threadpool_limits(1, user_api="blas"):  # as where the run was evaluated
+                probability = np.exp(log_softmax(predict(model.params, embedding)))[0]
             best = int(np.argmax(probability))
             yield source.name(i), model.class_names[best], float(probability[best])

@@ -39,9 +39,9 @@ def run_variants(
     try:
         require_same(out, USUAL)
         encoder = open_encoder(config.encoder_spec, cache_dir(config.cache_dir))
-        images = open_shared(config, 0)
-        data_used = data_digest(*images, encoder)
-        files = embed_shared(config, encoder, images)
+        parts = open_shared(config, 0)
+        data_used = data_digest(*parts, encoder)
+        files = embed_shared(config, encoder, parts)
         found, failures = run_cases(list_cases(base), data_used, lambda _: files, out, 2)
     except InputError as error:
         print(error, file=sys.stderr)
