@@ -146,7 +146,8 @@ def compare(request: Request, app: Path) -> list[str]:
     require_same(out, settings)
     encoder = open_encoder(config.encoder_spec, cache_dir(config.cache_dir))
     images = open_shared(config, request.limit)
-    data = data_digest(*images, encoder)
+    print(*images.lines, sep="\n", file=sys.stderr)
+    data = data_digest(images.train, images.test, encoder)
     shared = embed_shared(config, encoder, images)
     n_workers = request.n_workers or os.cpu_count() or 1
     found, failures = run_cases(cases, data, lambda _: shared, out, n_workers)

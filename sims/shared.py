@@ -1,6 +1,5 @@
 """Embeddings that all simulated nodes of an experiment share: computed once, dealt by index."""
 
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -65,31 +64,35 @@ def _load(folder: Path) -> Embeddings:
     return found
 
 
-def open_shared(config: RunConfig, limit: int) -> tuple[ImageSource, ImageSource]:
-    """The training and the test images of an experiment.
+@dataclass(frozen=True)
+class SharedImages:
+    """The training and the test images of an experiment, and the first lines of what they are."""
 
-    limit: a stratified choice of as many training images, and of test images; 0 for all. What is
-    found of them is said. Raises `InputError` where there is nothing to learn from.
+    train: ImageSource
+    test: ImageSource
+    lines: tuple[str, ...]
+
+
+def open_shared(config: RunConfig, limit: int) -> SharedImages:
+    """The images of an experiment.
+
+    limit: a stratified choice of as many training images, and of test images; 0 for all. Raises
+    `InputError` where there is nothing to learn from.
     """
     data = config.open_data()
-    for line in inspect(data, config.reading).first_lines():
-        print(line, file=sys.stderr)
     train, test = (
         limited(data.part(split), config.dataset, split, limit, config.seed)
         for split in ("train", "test")
     )
-    return train, test
+    return SharedImages(train, test, tuple(inspect(data, config.reading).first_lines()))
 
 
-def embed_shared(
-    config: RunConfig, encoder: AnyEncoder, images: tuple[ImageSource, ImageSource]
-) -> SharedFiles:
+def embed_shared(config: RunConfig, encoder: AnyEncoder, images: SharedImages) -> SharedFiles:
     """Embed the training and the test images of an experiment, unless they are in its cache.
 
     A mask that is drawn at each pass is drawn N_PASSES times for the training images: to encode
     them anew in each of a hundred passes would take longer than all the rest. Test images, and
     those of other masks, keep one draw for the whole experiment.
-    images: of `open_shared`.
     """
 
     def place(source: ImageSource, coordinates: tuple[int, ...]) -> Path:
@@ -103,7 +106,7 @@ def embed_shared(
         )
         return folder
 
-    train, test = images
+    train, test = images.train, images.test
     config.count_features(len(train.class_names))  # too few anchor-bytes show before the encoding
     draws: list[tuple[int, ...]] = [()]
     if MASKS[config.mask].per_pass:

@@ -108,7 +108,8 @@ def sweep(request: Request, app: Path) -> list[str]:
             raise InputError(f"--set {key} is not possible here, the sweep sets it: {instead}.")
     base = read_defaults(app / "pyproject.toml") | PAPER | request.overrides
     config = configure(base)
-    train, test = open_shared(config, request.limit)
+    images = open_shared(config, request.limit)
+    train, test = images.train, images.test
     n_images = int(np.count_nonzero(train.labels >= 0))
     if max(request.clients) > n_images:
         raise InputError(
@@ -131,11 +132,12 @@ def sweep(request: Request, app: Path) -> list[str]:
         del settings[key]
     out = Path(request.out)
     require_same(out, settings)
+    print(*images.lines, sep="\n", file=sys.stderr)
 
     @cache
     def embedded(mask: str, mask_ratio: float) -> SharedFiles:
         drawn = replace(config, mask=mask, mask_ratio=mask_ratio)
-        return embed_shared(drawn, encoder, (train, test))
+        return embed_shared(drawn, encoder, images)
 
     found, failures = run_cases(
         cases,

@@ -40,7 +40,8 @@ def run_variants(
         require_same(out, USUAL)
         encoder = open_encoder(config.encoder_spec, cache_dir(config.cache_dir))
         parts = open_shared(config, 0)
-        data_used = data_digest(*parts, encoder)
+        data_used = data_digest(parts.train, parts.test, encoder)
+        print(*parts.lines, sep="\n", file=sys.stderr)
         files = embed_shared(config, encoder, parts)
         found, failures = run_cases(list_cases(base), data_used, lambda _: files, out, 2)
     except InputError as error:

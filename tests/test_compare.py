@@ -99,7 +99,7 @@ def test_a_changed_method_is_run_again_and_the_old_result_left_alone(
     request = request_for(clients=[2], n_seeds=1, methods=["fed3r", "fedncm"])
     run_here(request)
     before = files_in(request)
-    assert "older" not in capsys.readouterr().err
+    assert "older result" not in capsys.readouterr().err
     monkeypatch.setitem(METHODS, "fed3r", {"strategy": "fed3r", "statistics-codec": "fp16"})
     run_here(request)
     after = files_in(request)
