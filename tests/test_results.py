@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -139,7 +140,7 @@ def test_images_are_classified_and_unreadable_ones_named(tmp_path, model, image_
     skipped: list[str] = []
     paths = [image_folder / "beach", tmp_path / "bad.jpg", tmp_path / "absent.jpg"]
     found = list(classify(model, paths, skipped.append))
-    assert [path.name for path, _, _ in found] == [f"{i:02}.jpg" for i in range(12)]
+    assert [Path(path).name for path, _, _ in found] == [f"{i:02}.jpg" for i in range(12)]
     assert all(name in model.class_names and 1 / 3 <= p <= 1 for _, name, p in found)
     assert ["bad.jpg" in skipped[0], "absent.jpg" in skipped[1]] == [True, True]
 
