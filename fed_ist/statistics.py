@@ -21,13 +21,14 @@ from fed_ist.exact_sum import ExactSum
 Floats = NDArray[np.floating[Any]]
 Linear = tuple[NDArray[np.float32], NDArray[np.float32]]
 BLOCK = 1024  # examples at a time
+LOST = 1e-12  # of the largest eigenvalue, by rounding of sums in float64 in any order
 MOST_FREEDOM = 0.7  # of the number of examples, what a fit may use up
 NOBODY = -1e30  # logit of a class without examples: finite, so that softmax and loss are too
 
 
 @dataclass(frozen=True, eq=False)
 class Gram:
-    """Sums over examples, with z = [embedding, 1]: float32 where sent, float64 once added.
+    """Sums over examples, with z = [embedding, 1]: float64, or float32 where sent.
 
     gram: ((d+1)(d+2)/2,) the upper triangle of the sum of z zᵀ, row by row.
     sums: (num_classes, d+1) the sum of z in each class; the last column counts.
@@ -54,9 +55,9 @@ class Gram:
 def gram_statistics(
     embeddings: NDArray[np.float32], labels: NDArray[np.int64], num_classes: int
 ) -> Gram:
-    """Statistics of embeddings (n, d) with labels (n,): summed in float64, given in float32.
+    """Statistics of embeddings (n, d) with labels (n,), float64.
 
-    Source: Fanì et al. 2024 (their A and b). Float32 counts exactly up to 2**24 examples.
+    Source: Fanì et al. 2024 (their A and b).
     """
     side = embeddings.shape[1] + 1
     gram, sums = np.zeros((side, side)), np.zeros((num_classes, side))
@@ -65,7 +66,7 @@ def gram_statistics(
         z = np.concatenate([embeddings[rows], np.ones((len(labels[rows]), 1))], axis=1)
         gram += z.T @ z
         sums += np.eye(num_classes)[labels[rows]].T @ z
-    return Gram(gram[np.triu_indices(side)].astype(np.float32), sums.astype(np.float32))
+    return Gram(gram[np.triu_indices(side)], sums)
 
 
 def class_sums(
@@ -233,7 +234,7 @@ def _centre(stats: Gram) -> _Centred:
     values = values.clip(0)
     # The largest eigenvalue before centring is no larger than this.
     largest = float(values[-1] + n * np.sum(mean**2))
-    lost = float(np.finfo(np.float32).eps) * largest + float(np.finfo(np.float32).tiny)
+    lost = LOST * largest + float(np.finfo(np.float32).tiny)
     # Wigner's semicircle: no eigenvalue of symmetric noise of deviation σ is beyond 2 σ √d.
     lost = max(lost, 2 * np.sqrt(stats.noise * len(gram)))
     return _Centred(values, vectors, targets, mean, counts / n, lost)
