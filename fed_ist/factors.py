@@ -10,10 +10,10 @@ that some examples have.
 import numpy as np
 from numpy.typing import NDArray
 
-from fed_ist.statistics import Gram, unpack
+from fed_ist.statistics import Floats, Gram, unpack
 
 Sent = tuple[NDArray[np.float32], NDArray[np.float32]]
-NUMBERS = {"fp32": np.float32, "fp16": np.float16}
+NUMBERS = {"fp32": np.finfo(np.float32), "fp16": np.finfo(np.float16)}
 
 
 def factorise(stats: Gram) -> Sent:
@@ -49,15 +49,13 @@ def restore(triangle: NDArray[np.float32], sums: NDArray[np.float32], codec: str
     total = moved.copy()
     total[:-1, :-1] = _moved(moved, reference)
     total[:-1, -1] += counts.sum() * reference
-    noise = _lost(root, codec) ** 2 / (4 * len(whole))  # see `statistics.eigenvalue_of_noise`
-    return Gram(
-        total[np.triu_indices(len(total))], np.column_stack([about + counts * reference, counts]), noise
-    )
+    # The variance of which `statistics.centre` makes this eigenvalue again.
+    noise = _lost(root, codec) ** 2 / (4 * len(whole))
+    classes = np.column_stack([about + counts * reference, counts])
+    return Gram(total[np.triu_indices(len(total))], classes, noise)
 
 
-def noisy(
-    gram: NDArray[np.float32], sums: NDArray[np.float32], sigma: float, codec: str
-) -> Gram:
+def noisy(gram: NDArray[np.float32], sums: NDArray[np.float32], sigma: float, codec: str) -> Gram:
     """Statistics that travelled as they are, `statistics.with_noise` of this sigma, in a codec."""
     return Gram(gram, sums, sigma**2 + float(np.mean(_variances(gram, codec))))
 
@@ -88,8 +86,9 @@ def _lost(root: NDArray[np.float64], codec: str) -> float:
     return float(longest**2)
 
 
-def _variances(numbers: NDArray[np.floating], codec: str) -> NDArray[np.float64]:
+def _variances(numbers: Floats, codec: str) -> NDArray[np.float64]:
     """Of the rounding of each number: that of what is uniform within a step."""
-    steps = np.spacing(np.abs(numbers).astype(NUMBERS[codec])).astype(np.float64)
-    variances: NDArray[np.float64] = steps**2 / 12
-    return variances
+    kind = NUMBERS[codec]
+    exponents = np.maximum(np.frexp(numbers)[1] - 1, int(kind.minexp))
+    steps: NDArray[np.float64] = np.ldexp(1.0, exponents - int(kind.nmant))
+    return steps**2 / 12

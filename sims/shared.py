@@ -64,22 +64,27 @@ def _load(folder: Path) -> Embeddings:
     return found
 
 
-def open_shared(config: RunConfig, limit: int) -> tuple[ImageSource, ImageSource]:
-    """The training and the test images of an experiment; for `limit` see `embed_shared`."""
+def open_shared(
+    config: RunConfig, limit: int, whole_test: bool = False
+) -> tuple[ImageSource, ImageSource]:
+    """The training and the test images of an experiment, for `embed_shared`."""
     train, test = (
-        limited(open_split(config, split), config.dataset, split, limit, config.seed)
-        for split in ("train", "test")
+        limited(open_split(config, split), config.dataset, split, n, config.seed)
+        for split, n in (("train", limit), ("test", 0 if whole_test else limit))
     )
     return train, test
 
 
-def embed_shared(config: RunConfig, encoder: AnyEncoder, limit: int) -> SharedFiles:
+def embed_shared(
+    config: RunConfig, encoder: AnyEncoder, limit: int, whole_test: bool = False
+) -> SharedFiles:
     """Embed both parts of the configuration's data set, unless they are in its cache.
 
     A mask that is drawn at each pass is drawn N_PASSES times for the training images: to encode
     them anew in each of a hundred passes would take longer than all the rest. Test images, and
     those of other masks, keep one draw for the whole experiment.
-    limit: a stratified choice of as many training images, and of test images; 0 for all.
+    limit: a stratified choice of as many training images, and of test images unless these are to
+    be whole; 0 for all.
     """
 
     def place(source: ImageSource, coordinates: tuple[int, ...]) -> Path:
@@ -93,7 +98,7 @@ def embed_shared(config: RunConfig, encoder: AnyEncoder, limit: int) -> SharedFi
         )
         return folder
 
-    train, test = open_shared(config, limit)
+    train, test = open_shared(config, limit, whole_test)
     config.count_features(len(train.class_names))  # too few anchor-bytes show before the encoding
     draws: list[tuple[int, ...]] = [()]
     if MASKS[config.mask].per_pass:
