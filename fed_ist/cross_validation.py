@@ -18,8 +18,9 @@ from fed_ist.statistics import Centred, Gram, centre, penalty_of
 STRENGTHS = tuple(float(s) for s in np.logspace(-5, 3, 33))
 MOST_FREEDOM = 0.7  # of the number of examples, what a fit may use up
 DEVIATIONS = 3  # by which a head is to be better than labels dealt at random make it
-# Whitened inputs train faster too, so that they are left out only if they lose more than this.
-LEAST_SHARE = 0.99
+# Whitened inputs train faster too, so that they are left out only if they lose more than this, and
+# only where so few examples a dimension leave training free to fit what is noise.
+LEAST_SHARE, FEW = 0.99, 10
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ def whitening_pays(centred: Centred) -> tuple[Validated, Validated, bool]:
     used). Where only noise varies little, they make it as loud as the rest.
     """
     plain, whitened = validate(centred), validate(centred, whitened=True)
-    return plain, whitened, whitened.gain >= LEAST_SHARE * plain.gain
+    is_few = centred.n < FEW * len(centred.values)
+    return plain, whitened, not is_few or whitened.gain >= LEAST_SHARE * plain.gain
 
 
 def _validate_one(centred: Centred, strength: float, whitened: bool) -> Validated:

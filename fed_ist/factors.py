@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from fed_ist.statistics import Floats, Gram, unpack
 
 Sent = tuple[NDArray[np.float32], NDArray[np.float32]]
-NUMBERS = {"fp32": np.finfo(np.float32), "fp16": np.finfo(np.float16)}
+FRACTION_BITS = {"fp32": 23, "fp16": 10}
+LEAST_EXPONENT = {"fp32": -126, "fp16": -14}
 
 
 def factorise(stats: Gram) -> Sent:
@@ -63,15 +64,15 @@ def noisy(gram: NDArray[np.float32], sums: NDArray[np.float32], sigma: float, co
 def _moved(whole: NDArray[np.float64], by: NDArray[np.float64]) -> NDArray[np.float64]:
     """The sum of squares (d, d) of x + by, from those of [x, 1]."""
     across = np.outer(by, whole[:-1, -1])
-    moved: NDArray[np.float64] = whole[:-1, :-1] + across + across.T
-    return moved + whole[-1, -1] * np.outer(by, by)
+    count = whole[-1, -1]
+    moved: NDArray[np.float64] = whole[:-1, :-1] + across + across.T + count * np.outer(by, by)
+    return moved
 
 
 def _root(scatter: NDArray[np.float64]) -> NDArray[np.float64]:
     """The triangular R with RᵀR = scatter, which Cholesky's way finds for regular ones only."""
     values, vectors = np.linalg.eigh(scatter)
-    root: NDArray[np.float64] = np.linalg.qr((vectors * np.sqrt(values.clip(0))).T, mode="r")
-    return root
+    return np.linalg.qr((vectors * np.sqrt(values.clip(0))).T).R
 
 
 def _lost(root: NDArray[np.float64], codec: str) -> float:
@@ -88,7 +89,6 @@ def _lost(root: NDArray[np.float64], codec: str) -> float:
 
 def _variances(numbers: Floats, codec: str) -> NDArray[np.float64]:
     """Of the rounding of each number: that of what is uniform within a step."""
-    kind = NUMBERS[codec]
-    exponents = np.maximum(np.frexp(numbers)[1] - 1, int(kind.minexp))
-    steps: NDArray[np.float64] = np.ldexp(1.0, exponents - int(kind.nmant))
+    exponents = np.maximum(np.frexp(numbers)[1] - 1, LEAST_EXPONENT[codec])
+    steps: NDArray[np.float64] = np.ldexp(1.0, exponents - FRACTION_BITS[codec])
     return steps**2 / 12

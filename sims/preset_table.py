@@ -36,7 +36,7 @@ POINT = 0.01  # by which chance alone may put a preset below
 
 @dataclass(frozen=True)
 class Images:
-    """n: training images of a data set, chosen anew with each seed, of the `most` that are encoded."""
+    """n: training images of a data set, chosen with each seed from the `most` that are encoded."""
 
     dataset: str
     n: int
@@ -144,22 +144,20 @@ def render(found: Sequence[tuple[Images, Sequence[Curve], int]]) -> str:
     rows = [row for each in found for row in lines_of(*each)]
     n_behind = sum(is_behind for _, is_behind in rows)
     curves = [curve for _, some, _ in found for curve in some]
-    used = ", ".join(
-        f"{name} {readable_bytes(float(np.mean([c.bytes[-1] for c in curves if c.method == name])))}"
-        for name in (PLAIN, *PRESETS)
-    )
+    sent = {name: [c.bytes[-1] for c in curves if c.method == name] for name in (PLAIN, *PRESETS)}
+    used = ", ".join(f"{name} {readable_bytes(float(np.mean(n)))}" for name, n in sent.items() if n)
     return "\n".join(
         [
             "# Presets against plain IST",
             "",
-            f"Accuracy after the last round, {SEEDS} seeds (mean ± sample standard deviation), each "
-            "with training images, a partition and a start of its own; the whole test part. Presets "
-            "are the files in sims/configs; plain IST has their neurons, rounds and epochs. One "
-            "standard error is that of plain IST's accuracy on the test part.",
+            f"Accuracy after the last round, {SEEDS} seeds (mean ± sample standard deviation), "
+            "each with training images, a partition and a start of its own; the whole test part. "
+            "Presets are the files in sims/configs; plain IST has their neurons, rounds and "
+            "epochs. One standard error is that of plain IST's accuracy on the test part.",
             "",
-            f"In {n_behind} of {len(rows)} settings a preset ends more than {100 * POINT:.0f} point, "
-            "and more than one standard error, below plain IST. Bytes per client over all settings: "
-            f"{used}.",
+            f"In {n_behind} of {len(rows)} settings a preset ends more than {100 * POINT:.0f} "
+            "point, and more than one standard error, below plain IST. Bytes per client, the mean "
+            f"of all settings: {used}.",
             "",
             *(table_line(HEADER), table_line(("---",) * len(HEADER))),
             *(line for line, _ in rows),
