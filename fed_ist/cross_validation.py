@@ -28,7 +28,8 @@ class Validated:
     """What cross-validation says of a ridge of the best strength.
 
     error: over that of the class shares, which are what is known without any feature.
-    chance: the deviation of `error` where labels have nothing to do with the features.
+    chance: the deviation of `error` where labels have nothing to do with the features, or noise
+    hides what they have.
     """
 
     strength: float
@@ -82,15 +83,16 @@ def _validate_one(centred: Centred, strength: float, whitened: bool) -> Validate
     kept = values / (values + penalties)
     freedom = float(1 + kept.sum())
     all_missed, n_classes = _error_of_shares(centred)
-    chance = float(np.sqrt(2 * freedom / max(1, n_classes - 1))) / n
     if freedom >= MOST_FREEDOM * n or all_missed <= 0:
         # With as many degrees of freedom as examples everything is fitted and nothing is learnt.
-        return Validated(strength, np.inf, chance)
-    # What noise adds to squared targets is no sign of a class.
+        return Validated(strength, np.inf, np.inf)
+    # What noise adds to squared targets is no sign of a class, and how far it may go is chance.
     squares = np.sum(centred.targets**2, axis=0) - len(centred.targets) * centred.noise
-    taken = np.sum(squares.clip(0) * (1 + penalties / (values + penalties)) / (values + penalties))
-    missed = max(all_missed - float(taken), 0.0)
-    return Validated(strength, missed / all_missed * ((n - 1) / (n - freedom)) ** 2, chance)
+    weights = (1 + penalties / (values + penalties)) / (values + penalties)
+    by_noise = centred.noise * np.sqrt(2 * len(centred.targets) * np.sum(weights**2)) / all_missed
+    chance = np.hypot(np.sqrt(2 * freedom / max(1, n_classes - 1)) / n, by_noise)
+    error = max(1 - float(squares @ weights) / all_missed, 0.0) * ((n - 1) / (n - freedom)) ** 2
+    return Validated(strength, error, float(chance))
 
 
 def _error_of_shares(centred: Centred) -> tuple[float, int]:

@@ -351,6 +351,35 @@ def test_a_node_that_is_asked_again_has_no_new_noise_to_average_away(federate, i
     assert (again[5].gram == gram(federation, 5)).all()
 
 
+# --- judged -----------------------------------------------------------------------------------
+
+
+def test_statistics_that_know_nothing_are_not_used_and_the_log_says_so(federate, caplog):
+    """Noise of 1000 on sums over 48 images leaves no trace of a class."""
+    federation = federate(statistics_noise=1000.0).begin()
+    assert WEIGHT not in federation.params
+    assert "Done without anchor: by cross-validation on the statistics" in caplog.text
+    assert protocol.ANCHOR not in federation.strategy.anchor_used
+    after = federation.rounds(1, 2)
+    assert WEIGHT not in after
+    assert federation.strategy.counts.rejected == 0
+
+
+def test_what_was_used_is_known(federate):
+    assert federate().begin().strategy.anchor_used == "inputs, anchor"
+    assert federate(anchor="inputs").begin().strategy.anchor_used == "inputs"
+    assert federate(anchor="none").begin().strategy.anchor_used == "none"
+
+
+def test_an_anchor_that_slices_have_learnt_beside_stays_whatever_comes(federate):
+    federation, late = without(federate(), LATE)
+    federation.rounds(1)
+    assert "anchor" in federation.strategy.anchor_used
+    assert federation.strategy._is_good(protocol.ANCHOR, "a reason")
+    federation.grid.contexts[LATE] = late
+    assert WEIGHT in federation.rounds(2)
+
+
 # --- bytes ------------------------------------------------------------------------------------
 
 
