@@ -77,8 +77,8 @@ def judge_inputs(stats: Gram) -> str:
     if pays:
         return ""
     return (
-        f"decorrelated inputs would take {100 * whitened.gain:.1f}% off the error of the class "
-        f"shares, the embeddings as they are {100 * plain.gain:.1f}%"
+        f"a ridge on decorrelated inputs would take {whitened}, one on the embeddings as they are "
+        f"{plain}"
     )
 
 
@@ -87,10 +87,7 @@ def judge_anchor(stats: Gram) -> str:
     ridge = validate(centre(stats))
     if ridge.predicts:
         return ""
-    return (
-        f"a ridge would take {100 * ridge.gain:.1f}% off the error of the class shares, no more "
-        "than chance may"
-    )
+    return f"a ridge would take {ridge}, no more than chance may"
 
 
 def inputs_shapes(embed_dim: int) -> dict[str, tuple[int, ...]]:

@@ -41,6 +41,11 @@ class Validated:
         """The share of the class shares' error that it takes off; negative for a loss."""
         return 1 - self.error
 
+    def __str__(self) -> str:
+        if not np.isfinite(self.error):
+            return "nothing off the error of the class shares, of so few examples"
+        return f"{100 * self.gain:.1f}% off the error of the class shares"
+
     @property
     def predicts(self) -> bool:
         """Whether it is better than chance makes it."""
@@ -70,8 +75,9 @@ def whitening_pays(centred: Centred) -> tuple[Validated, Validated, bool]:
     used). Where only noise varies little, they make it as loud as the rest.
     """
     plain, whitened = validate(centred), validate(centred, whitened=True)
-    is_few = centred.n < FEW * len(centred.values)
-    return plain, whitened, not is_few or whitened.gain >= LEAST_SHARE * plain.gain
+    if centred.n >= FEW * len(centred.values):
+        return plain, whitened, True
+    return plain, whitened, whitened.gain > 0 and whitened.gain >= LEAST_SHARE * plain.gain
 
 
 def _validate_one(centred: Centred, strength: float, whitened: bool) -> Validated:

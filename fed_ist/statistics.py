@@ -127,7 +127,7 @@ def solve_ridge(stats: Gram, strength: float) -> Linear:
     The bias is not penalised. The penalty is `strength` times the mean eigenvalue of the centred
     scatter (the trace of the covariance · n / d), so that it depends neither on the scale of the
     embeddings nor on how many there are. Negative eigenvalues, which only noise makes, count as 0;
-    and the penalty never falls below the noise, nor below what float32 lost of the largest
+    and the penalty never falls below the noise, nor below what rounding lost of the largest
     eigenvalue before centring, lest embeddings all alike get weights from rounding. Raises
     `InputError` for a negative strength. Source: Fanì et al. 2024.
     """
