@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-slow lint check audit attacks privacy aid ist-variants codecs masks capacity clean
+.PHONY: run test test-slow lint check audit attacks privacy aid ist-variants codecs masks capacity presets clean
 
 run: $(VENV)/.ready
 	$(BIN)/fed-ist run
@@ -40,6 +40,13 @@ ist-variants: $(VENV)/.ready
 codecs: DATA ?= ../shared/data
 codecs: $(VENV)/.ready
 	$(BIN)/python -m sims.codec_table $(DATA)
+
+# Whether a preset ever ends below plain IST, on few images and many: hours on one core, or by
+# several runs at a time (JOBS). DATA holds the parquet files.
+presets: DATA ?= ../shared/data
+presets: JOBS ?= 1
+presets: $(VENV)/.ready
+	$(BIN)/python -m sims.preset_table $(DATA) $(JOBS)
 
 # What two of eight clients can do, by way of merging. DATA holds the parquet files.
 attacks: DATA ?= ../shared/data

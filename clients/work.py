@@ -13,6 +13,7 @@ from fed_ist.codecs import encode
 from fed_ist.compression import Payload, top_k
 from fed_ist.config import RunConfig
 from fed_ist.errors import InputError
+from fed_ist.factors import factorise
 from fed_ist.gaussians import class_gaussians
 from fed_ist.heads import Params
 from fed_ist.rng import generator
@@ -34,8 +35,10 @@ def statistics(
     projection = draw_projection(values.shape[1], n_features, config.seed)
     stats = gram_statistics(features(values, projection), labels, num_classes)
     if config.statistics_noise:
-        stats = with_noise(stats, config.statistics_noise, noise)
-    return {protocol.GRAM: stats.gram, protocol.CLASS_SUMS: stats.sums}
+        noisy = with_noise(stats, config.statistics_noise, noise)  # which has no such factor
+        return {protocol.GRAM: noisy.gram, protocol.CLASS_SUMS: noisy.sums}
+    triangle, sums = factorise(stats)
+    return {protocol.GRAM: triangle, protocol.CLASS_SUMS: sums}
 
 
 def train_slice(

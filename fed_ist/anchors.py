@@ -18,16 +18,14 @@ which every node draws for itself from the run's seed. None of it is sliced or t
 import numpy as np
 from numpy.typing import NDArray
 
+from fed_ist.cross_validation import choose_strength, validate, whitening_pays
 from fed_ist.heads import Params, count_layers
 from fed_ist.rng import generator
-from fed_ist.statistics import Gram, choose_strength, half_whitening, solve_ridge
+from fed_ist.statistics import Gram, centre, half_whitening, solve_ridge
 
 INPUTS_WEIGHT, INPUTS_BIAS = "inputs.weight", "inputs.bias"
 WEIGHT, BIAS, PROJECTION = "anchor.weight", "anchor.bias", "anchor.projection"
 ANCHORS = ("none", "inputs", "ridge")
-
-# Of the mean eigenvalue of the features' scatter.
-STRENGTHS = tuple(float(s) for s in np.logspace(-5, 1, 25))
 
 
 def draw_projection(embed_dim: int, n_features: int, seed: int) -> NDArray[np.float32] | None:
@@ -68,9 +66,28 @@ def solve_inputs(stats: Gram) -> Params:
 
 def solve_anchor(stats: Gram, scale: float) -> Params:
     """The anchor, its logits multiplied by `scale`; the ridge's strength by cross-validation."""
-    weight, bias = solve_ridge(stats, choose_strength(stats, STRENGTHS))
+    weight, bias = solve_ridge(stats, choose_strength(stats))
     scaled = np.float32(scale)
     return {WEIGHT: weight * scaled, BIAS: bias * scaled}
+
+
+def judge_inputs(stats: Gram) -> str:
+    """Why a run is better off without inputs from these statistics, or nothing."""
+    plain, whitened, pays = whitening_pays(centre(stats))
+    if pays:
+        return ""
+    return (
+        f"a ridge on decorrelated inputs would take {whitened}, one on the embeddings as they are "
+        f"{plain}"
+    )
+
+
+def judge_anchor(stats: Gram) -> str:
+    """Why a run is better off without an anchor from these statistics, or nothing."""
+    ridge = validate(centre(stats))
+    if ridge.predicts:
+        return ""
+    return f"a ridge would take {ridge}, no more than chance may"
 
 
 def inputs_shapes(embed_dim: int) -> dict[str, tuple[int, ...]]:

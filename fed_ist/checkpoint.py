@@ -19,7 +19,7 @@ from fed_ist.errors import InputError
 from fed_ist.heads import Params
 
 FILE = "checkpoint.safetensors"
-FORMAT = "fed-ist checkpoint 2"
+FORMAT = "fed-ist checkpoint 3"
 PARAMS = "params/"
 
 

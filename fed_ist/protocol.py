@@ -4,7 +4,7 @@ import re
 from zlib import crc32
 
 # Raised with every change that a node or a server of an earlier version would not understand.
-VERSION = 3
+VERSION = 4
 
 # Records
 # Slices are bytes within TASK and REPLY: each record, array and part of an array would be a request

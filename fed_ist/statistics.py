@@ -8,7 +8,6 @@ Pre-Trained Models", NeurIPS 2023).
 """
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +20,13 @@ from fed_ist.exact_sum import ExactSum
 Floats = NDArray[np.floating[Any]]
 Linear = tuple[NDArray[np.float32], NDArray[np.float32]]
 BLOCK = 1024  # examples at a time
-MOST_FREEDOM = 0.7  # of the number of examples, what a fit may use up
+LOST = 1e-12  # of the largest eigenvalue, by rounding of sums in float64 in any order
 NOBODY = -1e30  # logit of a class without examples: finite, so that softmax and loss are too
 
 
 @dataclass(frozen=True, eq=False)
 class Gram:
-    """Sums over examples, with z = [embedding, 1]: float32 where sent, float64 once added.
+    """Sums over examples, with z = [embedding, 1]: float64, or float32 where sent.
 
     gram: ((d+1)(d+2)/2,) the upper triangle of the sum of z zᵀ, row by row.
     sums: (num_classes, d+1) the sum of z in each class; the last column counts.
@@ -54,9 +53,9 @@ class Gram:
 def gram_statistics(
     embeddings: NDArray[np.float32], labels: NDArray[np.int64], num_classes: int
 ) -> Gram:
-    """Statistics of embeddings (n, d) with labels (n,): summed in float64, given in float32.
+    """Statistics of embeddings (n, d) with labels (n,), float64.
 
-    Source: Fanì et al. 2024 (their A and b). Float32 counts exactly up to 2**24 examples.
+    Source: Fanì et al. 2024 (their A and b).
     """
     side = embeddings.shape[1] + 1
     gram, sums = np.zeros((side, side)), np.zeros((num_classes, side))
@@ -65,7 +64,7 @@ def gram_statistics(
         z = np.concatenate([embeddings[rows], np.ones((len(labels[rows]), 1))], axis=1)
         gram += z.T @ z
         sums += np.eye(num_classes)[labels[rows]].T @ z
-    return Gram(gram[np.triu_indices(side)].astype(np.float32), sums.astype(np.float32))
+    return Gram(gram[np.triu_indices(side)], sums)
 
 
 def class_sums(
@@ -128,24 +127,22 @@ def solve_ridge(stats: Gram, strength: float) -> Linear:
     The bias is not penalised. The penalty is `strength` times the mean eigenvalue of the centred
     scatter (the trace of the covariance · n / d), so that it depends neither on the scale of the
     embeddings nor on how many there are. Negative eigenvalues, which only noise makes, count as 0;
-    and the penalty never falls below the noise, nor below what float32 lost of the largest
+    and the penalty never falls below the noise, nor below what rounding lost of the largest
     eigenvalue before centring, lest embeddings all alike get weights from rounding. Raises
     `InputError` for a negative strength. Source: Fanì et al. 2024.
     """
-    return _solve(_centre(stats), strength)
+    return _solve(centre(stats), strength)
 
 
 def half_whitening(stats: Gram) -> Linear:
     """Weight (d, d) and bias (d,), float32, of z -> inputs with mean 0 along the principal axes.
 
     Each axis is divided by the square root of its deviation, the fourth root of its variance, and
-    all by one number that makes the mean variance 1. Variances below 1e-5 of the mean, or below
-    what the noise in the statistics may make, count as that, lest noise be blown up.
+    all by one number that makes the mean variance 1. Variances are `expected` ones, and those below
+    what the noise in the statistics may make count as that, lest noise be blown up.
     """
-    centred = _centre(stats)
-    n = max(float(stats.sums[:, -1].sum(dtype=np.float64)), 1.0)
-    variances = centred.values / n
-    roots = np.sqrt(np.maximum(variances, max(1e-5 * variances.mean(), centred.lost / n)))
+    centred = centre(stats)
+    roots = np.sqrt(centred.expected / centred.n)
     weight = centred.vectors.T / np.sqrt(roots * roots.mean())[:, None]
     return weight.astype(np.float32), (-weight @ centred.mean).astype(np.float32)
 
@@ -158,29 +155,6 @@ def squared_error(stats: Gram, head: Linear) -> float:
     whole = np.column_stack(head).astype(np.float64)
     fit = np.sum(whole @ unpack(stats) * whole) - 2 * np.sum(whole * stats.sums)
     return float(stats.sums[:, -1].sum(dtype=np.float64) + fit)
-
-
-def choose_strength(stats: Gram, strengths: Sequence[float]) -> float:
-    """The strength with the least generalised cross-validation error; the first of equals.
-
-    That is leave-one-out's error with each example's leverage replaced by their mean, so that it
-    follows from the sums alone: squared error / (n - degrees of freedom)². It needs no held-out
-    examples, hence no second set of statistics. Source: Golub, Heath and Wahba, "Generalized
-    Cross-Validation as a Method for Choosing a Good Ridge Parameter", Technometrics 1979. Strengths
-    that leave few degrees of freedom over are not chosen: the error says nothing of these.
-    """
-    centred = _centre(stats)
-    n = max(float(stats.sums[:, -1].sum(dtype=np.float64)), 1.0)
-
-    def freedom(strength: float) -> float:
-        return float(1 + np.sum(centred.values / (centred.values + _penalty(centred, strength))))
-
-    def error(strength: float) -> float:
-        return squared_error(stats, _solve(centred, strength)) / (n - freedom(strength)) ** 2
-
-    # With as many degrees of freedom as examples everything is fitted and nothing is learnt.
-    able = [strength for strength in strengths if freedom(strength) < MOST_FREEDOM * n]
-    return min(able, key=error) if able else max(strengths)
 
 
 def class_means(sums: Floats) -> Linear:
@@ -213,18 +187,45 @@ def feature_dim_for_budget(n_bytes: int, num_classes: int, number_bytes: int = 4
 
 
 @dataclass(frozen=True, eq=False)
-class _Centred:
-    """Ridge regression's sums in the eigenbasis of the centred scatter, for every strength."""
+class Centred:
+    """Ridge regression's sums in the eigenbasis of the centred scatter, for every strength.
 
+    n: examples. values: (d,) the eigenvalues. vectors: (d, d), in columns. targets: (num_classes,
+    d). mean: (d,). shares: (num_classes,) of the classes. lost: the eigenvalue that noise and
+    rounding may make. noise: the variance of each number of `targets`.
+    """
+
+    n: float
     values: NDArray[np.float64]
     vectors: NDArray[np.float64]
     targets: NDArray[np.float64]
     mean: NDArray[np.float64]
     shares: NDArray[np.float64]
     lost: float
+    noise: float
+
+    @property
+    def expected(self) -> NDArray[np.float64]:
+        """The scatter (d,) that new examples have along the vectors, for as many examples.
+
+        Of a direction in which few examples happen to vary little others vary more: without this
+        the inputs of images that no node trained on were twice as long as of those that one did.
+        Eigenvalues are drawn to their mean by the share that few examples call for, and not below
+        1e-5 of it. Source: Chen, Wiesel, Eldar and Hero, "Shrinkage Algorithms for MMSE Covariance
+        Estimation" (OAS), IEEE Transactions on Signal Processing 2010.
+        """
+        d, total = len(self.values), self.values.sum()
+        squares = np.sum(self.values**2)
+        apart = (self.n + 1 - 2 / d) * (squares - total**2 / d)
+        along = (1 - 2 / d) * squares + total**2
+        share = min(1.0, along / apart) if apart > 0 else 1.0
+        drawn = self.values + share * (self.values.mean() - self.values)
+        floor: NDArray[np.float64] = np.maximum(drawn, max(1e-5 * drawn.mean(), self.lost))
+        return floor
 
 
-def _centre(stats: Gram) -> _Centred:
+def centre(stats: Gram) -> Centred:
+    """The statistics about their mean."""
     gram, sums = unpack(stats), stats.sums.astype(np.float64)
     n = max(gram[-1, -1], 1.0)  # a noisy count may be anything
     mean, counts = gram[:-1, -1] / n, sums[:, -1]
@@ -233,19 +234,22 @@ def _centre(stats: Gram) -> _Centred:
     values = values.clip(0)
     # The largest eigenvalue before centring is no larger than this.
     largest = float(values[-1] + n * np.sum(mean**2))
-    lost = float(np.finfo(np.float32).eps) * largest + float(np.finfo(np.float32).tiny)
+    lost = LOST * largest + float(np.finfo(np.float32).tiny)
     # Wigner's semicircle: no eigenvalue of symmetric noise of deviation σ is beyond 2 σ √d.
     lost = max(lost, 2 * np.sqrt(stats.noise * len(gram)))
-    return _Centred(values, vectors, targets, mean, counts / n, lost)
+    n_counted = max(float(counts.sum()), 1.0)
+    return Centred(n_counted, values, vectors, targets, mean, counts / n, lost, stats.noise)
 
 
-def _solve(centred: _Centred, strength: float) -> Linear:
-    weight = centred.targets / (centred.values + _penalty(centred, strength)) @ centred.vectors.T
+def _solve(centred: Centred, strength: float) -> Linear:
+    penalty = penalty_of(centred, strength)
+    weight = centred.targets / (centred.values + penalty) @ centred.vectors.T
     bias = centred.shares - weight @ centred.mean
     return weight.astype(np.float32), bias.astype(np.float32)
 
 
-def _penalty(centred: _Centred, strength: float) -> float:
+def penalty_of(centred: Centred, strength: float) -> float:
+    """What is added to each eigenvalue; raises `InputError` for a negative strength."""
     if not 0 <= strength < np.inf:
         raise InputError(f"A ridge strength of {strength} is not possible: give 0 or more.")
     return float(max(strength * centred.values.mean(), centred.lost))

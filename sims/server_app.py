@@ -265,6 +265,7 @@ class Recorder:
             "dealing": config.dealing,
             "rescale": config.rescale,
             "anchor": config.anchor,
+            "anchor_used": self.strategy.anchor_used,
             "anchor_bytes": config.anchor_bytes,
             "statistics_noise": config.statistics_noise,
             "learning_rate_schedule": config.learning_rate_schedule,

@@ -73,16 +73,16 @@ class SharedImages:
     lines: tuple[str, ...]
 
 
-def open_shared(config: RunConfig, limit: int) -> SharedImages:
+def open_shared(config: RunConfig, limit: int, whole_test: bool = False) -> SharedImages:
     """The images of an experiment.
 
-    limit: a stratified choice of as many training images, and of test images; 0 for all. Raises
-    `InputError` where there is nothing to learn from.
+    limit: a stratified choice of as many training images, and of test images unless these are to
+    be whole; 0 for all. Raises `InputError` where there is nothing to learn from.
     """
     data = config.open_data()
     train, test = (
-        limited(data.part(split), config.dataset, split, limit, config.seed)
-        for split in ("train", "test")
+        limited(data.part(split), config.dataset, split, n, config.seed)
+        for split, n in (("train", limit), ("test", 0 if whole_test else limit))
     )
     return SharedImages(train, test, tuple(inspect(data, config.reading).first_lines()))
 

@@ -1,7 +1,7 @@
 """What nodes' statistics give the classifier: solved by the server, sent to each node once."""
 
 from dataclasses import dataclass, field
-from logging import INFO
+from logging import INFO, WARNING
 from typing import Any
 
 import numpy as np
@@ -9,7 +9,15 @@ from flwr.common import log
 from flwr.serverapp import Grid
 
 from fed_ist import protocol
-from fed_ist.anchors import WEIGHT, solve_anchor, solve_inputs, start_silent, with_projection
+from fed_ist.anchors import (
+    WEIGHT,
+    judge_anchor,
+    judge_inputs,
+    solve_anchor,
+    solve_inputs,
+    start_silent,
+    with_projection,
+)
 from fed_ist.checkpoint import State, prefixed
 from fed_ist.codecs import decode, encode, shapes_of
 from fed_ist.heads import Params
@@ -19,7 +27,7 @@ from strategies.gathering import GatheringStrategy
 
 # Of a saved state: prefixes of arrays, and keys of values
 FIXED, DECODED, GRAMS, SUMS = "fixed-data/", "fixed/", "gram/", "sums/"
-VERSIONS, COUNTED, NOISE = "versions", "counted", "noise"
+VERSIONS, COUNTED, NOISE, JUDGED = "versions", "counted", "noise", "judged"
 
 
 @dataclass
@@ -34,6 +42,12 @@ class AnchoredStrategy(GatheringStrategy):
     _versions: dict[str, int] = field(default_factory=dict)
     _sums: dict[str, Gram] = field(default_factory=dict)
     _counted: dict[str, set[str]] = field(default_factory=dict)
+    _inputs_judged: bool = False
+
+    @property
+    def anchor_used(self) -> str:
+        """What of `anchor` its statistics were good enough for."""
+        return ", ".join(part for part in protocol.PARTS if part in self.fixed_data) or "none"
 
     def initial(self, params: Params, grid: Grid) -> Params:
         self.renew_fixed(grid, 0)
@@ -48,6 +62,7 @@ class AnchoredStrategy(GatheringStrategy):
             state.arrays.update({f"{GRAMS}{kind}": sums.gram, f"{SUMS}{kind}": sums.sums})
         state.values[VERSIONS] = dict(self._versions)
         state.values[COUNTED] = {kind: sorted(names) for kind, names in self._counted.items()}
+        state.values[JUDGED] = self._inputs_judged
         state.values[NOISE] = {kind: sums.noise for kind, sums in self._sums.items()}
         return state
 
@@ -60,6 +75,7 @@ class AnchoredStrategy(GatheringStrategy):
             kind: Gram(gram, sums[kind], noise[kind]) for kind, gram in state.under(GRAMS).items()
         }
         self._versions = dict(state.values[VERSIONS])
+        self._inputs_judged = state.values[JUDGED]
         self._counted = {kind: set(names) for kind, names in state.values[COUNTED].items()}
 
     def whole(self, params: Params) -> Params:
@@ -69,14 +85,15 @@ class AnchoredStrategy(GatheringStrategy):
         return params | fixed
 
     def renew_fixed(self, grid: Grid, server_round: int) -> None:
-        """Solve the inputs, once, and the anchor, again with each node whose statistics are new.
+        """Solve the inputs, once, and the anchor, again with each node whose statistics are new,
+        unless these say themselves that a run is better off without.
 
         Another rotation of the inputs would leave the weights that learnt from them without sense.
         """
         config = self.config
         if config.anchor == "none":
             return
-        first = protocol.INPUTS not in self.fixed_data
+        first = not self._inputs_judged
         n_features = config.count_features(len(self.class_names))
         seen = protocol.RANDOM_GRAM if n_features else protocol.GRAM  # by the anchor
         kinds = {protocol.GRAM: first} | ({seen: True} if config.anchor == "ridge" else {})
@@ -86,9 +103,20 @@ class AnchoredStrategy(GatheringStrategy):
             if is_wanted and self._add_statistics(grid, server_round, kind)
         ]
         if first and protocol.GRAM in came:
-            self._fix(protocol.INPUTS, solve_inputs(self._sums[protocol.GRAM]))
-        if config.anchor == "ridge" and seen in came:
+            self._inputs_judged = True
+            if self._is_good(protocol.INPUTS, judge_inputs(self._sums[protocol.GRAM])):
+                self._fix(protocol.INPUTS, solve_inputs(self._sums[protocol.GRAM]))
+        if config.anchor != "ridge" or seen not in came:
+            return
+        if self._is_good(protocol.ANCHOR, judge_anchor(self._sums[seen])):
             self._fix(protocol.ANCHOR, solve_anchor(self._sums[seen], config.anchor_scale))
+
+    def _is_good(self, part: str, reason: str) -> bool:
+        """Whether a part is to be used; one that slices have learnt beside stays."""
+        if not reason or part in self.fixed_data:
+            return True
+        log(WARNING, "Done without %s: by cross-validation on the statistics, %s", part, reason)
+        return False
 
     def _fix(self, part: str, solved: Params) -> None:
         self._versions[part] = version = self._versions.get(part, 0) + 1

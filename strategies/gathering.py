@@ -13,6 +13,7 @@ from fed_ist import protocol
 from fed_ist.capacity import MESSAGE_OVERHEAD_BYTES
 from fed_ist.codecs import Shapes, encoded_bytes
 from fed_ist.errors import InputError
+from fed_ist.factors import noisy, restore
 from fed_ist.possible import require_possible_gram, require_possible_sums
 from fed_ist.statistics import Floats, Gram
 from strategies.replies import RejectedError, read_encoded, rejecting, require_size
@@ -94,11 +95,12 @@ class GatheringStrategy(RoundStrategy):
             protocol.GRAM: (width * (width + 1) // 2,),
             protocol.CLASS_SUMS: (n_classes, width),
         }
-        noise = self.config.statistics_noise**2
+        sigma = self.config.statistics_noise
 
         def read(reply: Message, n_examples: int) -> Gram:
             arrays = read_encoded(reply, protocol.STATISTICS, codec, shapes)
-            stats = Gram(arrays[protocol.GRAM], arrays[protocol.CLASS_SUMS], noise)
+            triangle, sums = arrays[protocol.GRAM], arrays[protocol.CLASS_SUMS]
+            stats = noisy(triangle, sums, sigma, codec) if sigma else restore(triangle, sums, codec)
             require_possible_gram(stats, n_examples, codec)
             return stats
 

@@ -40,6 +40,11 @@ class RoundStrategy(NodeStrategy):
     ended_early: str = ""  # why, if it did
 
     @property
+    def anchor_used(self) -> str:
+        """What the nodes' statistics gave the classifier, if a method has them."""
+        return "none"
+
+    @property
     def num_rounds(self) -> int:
         """How many rounds are to be run."""
         return self.config.num_rounds

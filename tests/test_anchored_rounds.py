@@ -165,19 +165,19 @@ def test_the_anchor_after_a_late_node_is_that_of_all_nodes(federate):
 
 @pytest.mark.parametrize("anchor", ["ridge", "inputs"])
 def test_a_late_node_does_not_turn_the_inputs_that_weights_have_learnt_from(anchor, federate):
-    federation, late = without(federate(anchor=anchor), LATE)
+    federation, late = without(federate(anchor=anchor), NODES[1])
     first = federation.rounds(1)
-    federation.grid.contexts[LATE] = late
+    federation.grid.contexts[NODES[1]] = late
     second = federation.rounds(2)
     assert (first[INPUTS_WEIGHT] == second[INPUTS_WEIGHT]).all()
     assert (first[INPUTS_BIAS] == second[INPUTS_BIAS]).all()
-    assert (fixed(federation, 2, LATE)[INPUTS_WEIGHT] == first[INPUTS_WEIGHT]).all()
+    assert (fixed(federation, 2, NODES[1])[INPUTS_WEIGHT] == first[INPUTS_WEIGHT]).all()
     assert (WEIGHT in second) == (anchor == "ridge")
     if anchor == "ridge":  # the others have the inputs already
-        assert set(fixed(federation, 2, NODES[1])) == {WEIGHT, BIAS}
+        assert set(fixed(federation, 2, LATE)) == {WEIGHT, BIAS}
     if anchor == "inputs":  # nothing is new, so nothing is asked, and only the late node gets it
         assert asked(federation, 2) == []
-        assert given(federation, 2) == {LATE}
+        assert given(federation, 2) == {NODES[1]}
 
 
 def stranger(reply, asked):
@@ -300,16 +300,20 @@ def gram(federation, node_id):
     return statistics(reply, n_features)[protocol.GRAM]
 
 
+def exact_gram(federation, node_id, n_features):
+    """The triangle that the node's noise was added to; 0 features for the embeddings' own."""
+    found = federation.examples(node_id)
+    seen = features(found.values, draw_projection(192, n_features, federation.config.seed))
+    return gram_statistics(seen, found.labels, 4).gram
+
+
 def test_a_run_on_noisy_statistics_is_possible_and_repeats_itself_in_a_simulation(federate):
-    exact, noisy, same = (
-        federate(statistics_noise=sigma, anchor_bytes=FEW).begin() for sigma in (0.0, 0.5, 0.5)
-    )
+    noisy, same = (federate(statistics_noise=0.5, anchor_bytes=FEW).begin() for _ in range(2))
+    noise = {i: gram(noisy, i) - exact_gram(noisy, i, 20) for i in NODES}
     for node_id in NODES:
-        noise = gram(noisy, node_id) - gram(exact, node_id)
-        assert 0.35 < noise.std() < 0.65  # of 231 numbers
+        assert 0.35 < noise[node_id].std() < 0.65  # of 231 numbers
         assert (gram(noisy, node_id) == gram(same, node_id)).all()
-    one, two = (gram(noisy, i) - gram(exact, i) for i in NODES[:2])
-    assert np.abs(one - two).min() > 0
+    assert np.abs(noise[NODES[0]] - noise[NODES[1]]).min() > 0
     first, again = noisy.rounds(1, 2), same.rounds(1, 2)
     assert all((first[name] == again[name]).all() for name in first)
     assert all(np.isfinite(array).all() for array in first.values())
@@ -318,15 +322,15 @@ def test_a_run_on_noisy_statistics_is_possible_and_repeats_itself_in_a_simulatio
 
 def test_both_kinds_of_statistics_have_noise_of_their_own(federate):
     """The same noise on both would cancel out in what they have in common: their counts."""
-    exact, noisy = (federate(statistics_noise=s, anchor_bytes=FEW).begin() for s in (0.0, 0.5))
+    noisy = federate(statistics_noise=0.5, anchor_bytes=FEW).begin()
     drawn = {}
-    kinds = {protocol.GRAM: 192, protocol.RANDOM_GRAM: exact.config.count_features(4)}
-    pairs = zip(noisy.grid.sent, noisy.grid.received, exact.grid.received, strict=True)
-    for asked_for, message, other in pairs:
+    kinds = {protocol.GRAM: 0, protocol.RANDOM_GRAM: noisy.config.count_features(4)}
+    for asked_for, message in zip(noisy.grid.sent, noisy.grid.received, strict=True):
         if message.metadata.message_type == protocol.STATISTICS_QUERY:
             n_features = kinds[task(asked_for)[protocol.STATISTICS]]
-            a, b = (statistics(m, n_features)[protocol.GRAM] for m in (message, other))
-            drawn[message.metadata.src_node_id, len(a)] = a - b
+            node_id = message.metadata.src_node_id
+            came = statistics(message, n_features or 192)[protocol.GRAM]
+            drawn[node_id, len(came)] = came - exact_gram(noisy, node_id, n_features)
     small = min(n for _, n in drawn)
     assert small < N_GRAM
     for node_id in NODES:
@@ -345,6 +349,35 @@ def test_a_node_that_is_asked_again_has_no_new_noise_to_average_away(federate, i
     federation = federate([5, 6], **settings).begin()
     again = dict(federation.strategy.collect_gram(federation.grid, 0, [5], protocol.GRAM))
     assert (again[5].gram == gram(federation, 5)).all()
+
+
+# --- judged -----------------------------------------------------------------------------------
+
+
+def test_statistics_that_know_nothing_are_not_used_and_the_log_says_so(federate, caplog):
+    """Noise of 1000 on sums over 48 images leaves no trace of a class."""
+    federation = federate(statistics_noise=1000.0).begin()
+    assert WEIGHT not in federation.params
+    assert "Done without anchor: by cross-validation on the statistics" in caplog.text
+    assert protocol.ANCHOR not in federation.strategy.anchor_used
+    after = federation.rounds(1, 2)
+    assert WEIGHT not in after
+    assert federation.strategy.counts.rejected == 0
+
+
+def test_what_was_used_is_known(federate):
+    assert federate().begin().strategy.anchor_used == "inputs, anchor"
+    assert federate(anchor="inputs").begin().strategy.anchor_used == "inputs"
+    assert federate(anchor="none").begin().strategy.anchor_used == "none"
+
+
+def test_an_anchor_that_slices_have_learnt_beside_stays_whatever_comes(federate):
+    federation, late = without(federate(), LATE)
+    federation.rounds(1)
+    assert "anchor" in federation.strategy.anchor_used
+    assert federation.strategy._is_good(protocol.ANCHOR, "a reason")
+    federation.grid.contexts[LATE] = late
+    assert WEIGHT in federation.rounds(2)
 
 
 # --- bytes ------------------------------------------------------------------------------------

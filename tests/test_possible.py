@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from fed_ist.anchors import draw_projection, features
 from fed_ist.codecs import decode, encode, shapes_of
+from fed_ist.factors import factorise, noisy, restore
 from fed_ist.gaussians import Gaussians, class_gaussians
 from fed_ist.possible import (
     require_possible_gaussians,
@@ -36,9 +37,12 @@ def honest(seed, n, codec="fp32", sigma=0.0, n_features=0):
     x, labels = examples(seed, n)
     stats = gram_statistics(features(x, draw_projection(24, n_features, seed)), labels, 5)
     if sigma:
-        stats = with_noise(stats, sigma, np.random.default_rng(seed))
-    came = sent({"gram": stats.gram, "sums": stats.sums}, codec)
-    return Gram(came["gram"], came["sums"], stats.noise)
+        given = with_noise(stats, sigma, np.random.default_rng(seed))
+        came = sent({"gram": given.gram, "sums": given.sums}, codec)
+        return noisy(came["gram"], came["sums"], sigma, codec)
+    triangle, sums = factorise(stats)
+    came = sent({"gram": triangle, "sums": sums}, codec)
+    return restore(came["gram"], came["sums"], codec)
 
 
 @given(seed=SEEDS, n=COUNTS, codec=CODECS, n_features=st.sampled_from([0, 7, 60]))
@@ -83,6 +87,24 @@ IMPOSSIBLE = {
 }
 
 
+FORGED = {
+    "a longer scatter": lambda t, s: t.__imul__(np.where(np.arange(t.size) < 24, 3, 1)),
+    "another reference": lambda t, s: at(t, 24, t[24] + 1),
+    "a scatter less than its sums": lambda t, s: at(s, 0, s[0] + 9 * np.eye(1, 25)[0]),
+    "beyond what float64 squares": lambda t, s: at(t, 3, 3e38),
+}
+
+
+@pytest.mark.parametrize("kind", FORGED)
+@pytest.mark.parametrize("codec", ["fp32", "fp16"])
+def test_a_factor_that_no_images_give_is_refused(kind, codec):
+    x, labels = examples(1, 40)
+    triangle, sums = factorise(gram_statistics(features(x, None), labels, 5))
+    FORGED[kind](triangle, sums)
+    with pytest.raises(ValueError, match=r"images|sum of squares|length"):
+        require_possible_gram(restore(triangle, sums, codec), 40, codec)
+
+
 @pytest.mark.parametrize("kind", IMPOSSIBLE)
 @pytest.mark.parametrize("codec", ["fp32", "fp16"])
 def test_sums_that_no_images_give_are_refused(kind, codec):
@@ -104,11 +126,11 @@ def test_sums_of_another_number_of_images_than_was_said_are_refused(n_said):
 
 
 def test_noise_that_was_not_asked_for_is_refused_and_so_is_much_more_than_was():
-    noisy = honest(1, 40, sigma=1.0)
-    require_possible_gram(noisy, 40, "fp32")
+    came = honest(1, 40, sigma=1.0)
+    require_possible_gram(came, 40, "fp32")
     for said in (0.0, 0.01**2):
         with pytest.raises(ValueError, match="images"):
-            require_possible_gram(Gram(noisy.gram, noisy.sums, said), 40, "fp32")
+            require_possible_gram(Gram(came.gram, came.sums, said), 40, "fp32")
 
 
 FAULTS = {
