@@ -6,11 +6,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from fed_ist.environment import own_environment
 from fed_ist.launch import (
     end_family,
     exit_at_sigterm,
     free_port,
-    own_environment,
     wait_until_ready,
 )
 

@@ -18,13 +18,13 @@ from pathlib import Path
 import psutil
 
 from fed_ist.bundle import slim_app
+from fed_ist.environment import own_environment
 from fed_ist.launch import (
     end_families,
     end_family,
     failure,
     flwr_arguments,
     free_port,
-    own_environment,
 )
 from sims.bench_cases import measure_cases
 from sims.start_app import N_NODES

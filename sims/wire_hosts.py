@@ -12,8 +12,9 @@ from urllib.parse import urlunsplit
 
 from fed_ist.config import Value
 from fed_ist.credentials import Certificates, write_certificates
+from fed_ist.environment import own_environment
 from fed_ist.errors import InputError
-from fed_ist.launch import end_family, own_environment, wait_until
+from fed_ist.launch import end_family, wait_until
 from fed_ist.node_keys import write_node_key
 from sims.namespaces import Wires, within
 from sims.wire_nodes import START_TIMEOUT_S, SuperNode
@@ -68,7 +69,7 @@ def running(
             start_new_session=True,
         )
         stack.callback(end_family, server)
-        _wait_until_ready(wires, server, log, certificates)
+        _wait_until_ready(wires, server, log, certificates, environment)
         _register(wires, keys, environment)
         nodes = []
         for node, config in enumerate(node_configs):
@@ -116,6 +117,8 @@ def _environment(folder: Path, certificates: Certificates | None) -> dict[str, s
         "FLWR_HOME": str(folder / "flwr"),
         "XDG_CACHE_HOME": str(folder / "cache"),
         "PYTHONUNBUFFERED": "1",
+        # A proxy knows none of the addresses in these namespaces.
+        **dict.fromkeys(("no_proxy", "NO_PROXY"), "*"),
         # All nodes are on this machine, and small matrices are slower in several threads.
         "OMP_NUM_THREADS": "1",
     }
@@ -162,6 +165,7 @@ def _wait_until_ready(
     server: "subprocess.Popen[bytes]",
     log: Path,
     certificates: Certificates | None,
+    environment: Mapping[str, str],
 ) -> None:
     url = urlunsplit(("https" if certificates else "http", f"127.0.0.1:{PORT}", "/health", "", ""))
     ask = f"import ssl, urllib.request as r; r.urlopen({url!r}, timeout=2"
@@ -170,6 +174,7 @@ def _wait_until_ready(
     command = within(wires.server, [sys.executable, "-c", ask + ")"])
 
     def is_ready() -> bool:
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+        done = subprocess.run(command, env=environment, capture_output=True, check=False)
+        return done.returncode == 0
 
     wait_until(is_ready, server, "Flower's SuperLink", log, START_TIMEOUT_S)
