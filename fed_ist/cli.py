@@ -161,7 +161,7 @@ def _simulate(
 def _deploy(app: Path, overrides: "Mapping[str, Value]", config: "RunConfig", on: str) -> None:
     """A run on the nodes of a SuperLink, told as far as this host has its folder."""
     from fed_ist.bundle import slim_app
-    from fed_ist.cli_outcome import INTERRUPTED, print_outcome, tells
+    from fed_ist.cli_outcome import INTERRUPTED, forget_reason, print_outcome, tells
     from fed_ist.flower_run import NoLongerFollowed, deploy
     from fed_ist.paths import server_results_dir
 

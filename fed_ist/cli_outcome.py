@@ -11,11 +11,11 @@ from fed_ist.durable import write_atomic
 from fed_ist.errors import InputError
 from fed_ist.flower_run import Ended
 from fed_ist.report import readable_bytes
-from fed_ist.results import ERROR, TRACEBACK, read_summary
+from fed_ist.results import REASON, TRACEBACK, read_summary
 
 INTERRUPTED, TERMINATED = 130, 143  # exit codes, as shells have them
 # What a run has in its folder before its first round.
-EARLY_FILES = (ERROR, "rounds.csv", "times.csv", "ledger.csv", "config.toml")
+EARLY_FILES = (REASON, "rounds.csv", "times.csv", "ledger.csv", "config.toml")
 
 
 def is_whole(run: Path) -> bool:
@@ -25,7 +25,7 @@ def is_whole(run: Path) -> bool:
 
 def tells(run: Path) -> bool:
     """Whether a run's folder says how the run ended."""
-    return is_whole(run) or (run / ERROR).exists()
+    return is_whole(run) or (run / REASON).exists()
 
 
 def print_outcome(run: Path, ended: Ended, *, is_new: bool) -> None:
@@ -44,8 +44,8 @@ def print_outcome(run: Path, ended: Ended, *, is_new: bool) -> None:
         keep_reason(run, f"{how}.")
         _say_how_to_resume(run)
         raise typer.Exit(code)
-    if (run / ERROR).exists():
-        reason = (run / ERROR).read_text(encoding="utf-8", errors="replace").strip()
+    if (run / REASON).exists():
+        reason = (run / REASON).read_text(encoding="utf-8", errors="replace").strip()
         if not (run / TRACEBACK).exists():
             if is_new and not (run / "summary.json").exists():
                 _remove_early(run)
@@ -60,14 +60,14 @@ def print_outcome(run: Path, ended: Ended, *, is_new: bool) -> None:
 
 def keep_reason(run: Path, reason: str) -> None:
     """Write a run's error.txt, unless it has no folder on this host, or a reason already."""
-    if run.is_dir() and not (run / ERROR).exists():
+    if run.is_dir() and not (run / REASON).exists():
         with suppress(OSError):
-            write_atomic(run / ERROR, f"{reason}\n".encode(errors="backslashreplace"))
+            write_atomic(run / REASON, f"{reason}\n".encode(errors="backslashreplace"))
 
 
 def forget_reason(run: Path) -> None:
     """Remove what tells why a run ended that is to go on now."""
-    for name in (ERROR, TRACEBACK):
+    for name in (REASON, TRACEBACK):
         (run / name).unlink(missing_ok=True)
 
 

@@ -79,7 +79,7 @@ class Model:
 
 
 # Why a run ended before it was done, and where in the code, unless that was bad input.
-ERROR, TRACEBACK = "error.txt", "traceback.txt"
+REASON, TRACEBACK = "error.txt", "traceback.txt"
 # Two runs of one seed differ in nothing but the time that they take, so it has a table of its own.
 TIME_COLUMNS = ["round", "seconds"]
 ROUND_COLUMNS = [field.name for field in fields(Round) if field.name != "seconds"]
@@ -109,7 +109,7 @@ class RunFolder:
         folder.path = path
         for part in path.glob(".*.part"):
             part.unlink()
-        for told in (ERROR, TRACEBACK):
+        for told in (REASON, TRACEBACK):
             (path / told).unlink(missing_ok=True)
 
         folder._table, rows = GrowingTable.reopen(

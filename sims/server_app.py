@@ -27,7 +27,7 @@ from fed_ist.ledger import Ledger
 from fed_ist.paths import cache_dir, server_results_dir
 from fed_ist.privacy import epsilon_after
 from fed_ist.report import draw_accuracy, readable_bytes
-from fed_ist.results import ERROR, TRACEBACK, Model, Round, RunFolder
+from fed_ist.results import REASON, TRACEBACK, Model, Round, RunFolder
 from fed_ist.run_report import write_report
 from fed_ist.training import evaluate
 from strategies import STRATEGIES, RoundStrategy
@@ -103,7 +103,7 @@ def why_ended(error: BaseException) -> str:
 def tell(folder: RunFolder | None, reason: str) -> None:
     """Say why the run ends, on the terminal and in its folder."""
     log(ERROR, "%s", reason)
-    keep(folder, ERROR, f"{reason}\n")
+    keep(folder, REASON, f"{reason}\n")
 
 
 def keep(folder: RunFolder | None, name: str, text: str) -> None:
