@@ -1,5 +1,6 @@
 """The `fed-ist` command. Everything heavy is imported where it is used, so that --help is quick."""
 
+import io
 import sys
 from contextlib import ExitStack
 from datetime import datetime
@@ -81,7 +82,7 @@ def run(
     ] = Engine.FLOWER,
     resume: Annotated[
         Path | None,
-        typer.Option(help="A run that was cut, results/<run>: go on after its last whole round."),
+        typer.Option(help="A run that was cut, by name or path: go on after its last whole round."),
     ] = None,
 ) -> None:
     """Train by federated learning: a thin front to `flwr run`.
@@ -193,8 +194,9 @@ def _settings_of(
     from fed_ist.checkpoint import read_checkpoint
     from fed_ist.config import parse_config, read_preset
     from fed_ist.results import read_summary
+    from fed_ist.run_lookup import find_run
 
-    run = run.expanduser().resolve()
+    run = find_run(run).resolve()
     read_checkpoint(run)
     began = read_preset(run / "config.toml")
     n_nodes = int(str(read_summary(run)["clients"]))
@@ -265,12 +267,13 @@ def _check_free(target: Path) -> None:
 
 @cli.command()
 def predict(
-    run: Annotated[Path, typer.Argument(help="A finished run: results/<name>.")],
+    run: Annotated[Path, typer.Argument(help="A finished run, by name or path.")],
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
 ) -> None:
     """Classify images with the result of a run: prints image, class and probability."""
     from fed_ist.predict import classify
     from fed_ist.results import read_model
+    from fed_ist.run_lookup import find_run
 
     skipped: list[str] = []
 
@@ -278,7 +281,7 @@ def predict(
         skipped.append(reason)
         typer.echo(f"skipped: {reason}", err=True)
 
-    for path, class_name, probability in classify(read_model(run), images, skip):
+    for path, class_name, probability in classify(read_model(find_run(run)), images, skip):
         typer.echo(f"{path}\t{class_name}\t{probability:.3f}")
     if skipped:
         typer.echo(f"{len(skipped)} could not be classified", err=True)
@@ -330,6 +333,9 @@ def pack(
 
 def main() -> None:
     """The console script: bad input is one sentence on stderr and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is no reason to end
+            stream.reconfigure(errors="backslashreplace")
     try:
         cli()
     except InputError as error:

@@ -57,7 +57,7 @@ def require_connection(name: str) -> None:
     home = Path(os.environ.get("FLWR_HOME") or Path.home() / ".flwr")
     path = home / "config.toml"
     try:
-        known = tomllib.loads(path.read_text()).get("superlink", {})
+        known = tomllib.loads(path.read_text(encoding="utf-8")).get("superlink", {})
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"Flower's config '{path}' cannot be read: {error}.") from None
     names = [key for key, value in known.items() if isinstance(value, dict)]
@@ -189,7 +189,7 @@ def flwr_arguments(
     """The arguments of `flwr run`, on `n_nodes` simulated nodes or else on those that there are."""
     with tempfile.TemporaryDirectory(prefix="fed-ist-run-") as folder:
         settings = Path(folder, "run-config.toml")
-        settings.write_text(write_toml(overrides))
+        settings.write_text(write_toml(overrides), encoding="utf-8")
         arguments = ["run", str(app), superlink, "--stream", "--run-config", str(settings)]
         if n_nodes is not None:
             arguments += [

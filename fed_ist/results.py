@@ -171,7 +171,7 @@ def read_model(run: Path) -> Model:
 def read_summary(run: Path) -> dict[str, object]:
     """summary.json of a run; raises `InputError` where there is none."""
     try:
-        summary: dict[str, object] = json.loads((run / "summary.json").read_text())
+        summary: dict[str, object] = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"'{run}' has no readable summary.json: {error}.") from None
     return summary

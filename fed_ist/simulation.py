@@ -68,7 +68,8 @@ def _run(
     port, ray_port = free_port(), free_port()
     (home / "config.toml").write_text(
         '[superlink]\ndefault = "local"\n'
-        f'[superlink.local]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
+        f'[superlink.local]\naddress = "127.0.0.1:{port}"\ninsecure = true\n',
+        encoding="utf-8",
     )
     log, ray_log = home / "superlink.log", home / "ray.log"
     environment = {**usual, **SETTINGS, "FLWR_HOME": str(home)}

@@ -45,7 +45,8 @@ def on_loopback(folder: Path, images: Sequence[Path]) -> Iterator[Loopback]:
     home.mkdir()
     logs.mkdir()
     (home / "config.toml").write_text(
-        f'[superlink.{SUPERLINK}]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
+        f'[superlink.{SUPERLINK}]\naddress = "127.0.0.1:{port}"\ninsecure = true\n',
+        encoding="utf-8",
     )
     environment = own_environment() | {
         "FLWR_HOME": str(home),

@@ -91,7 +91,7 @@ def measure(request: Request) -> Iterator[dict[str, Any]]:
                     with flwr_arguments(app, settings, SUPERLINK) as arguments:
                         run_and_tell(arguments, environment)
             try:
-                stamps = [json.loads(text) for text in (folder / STAMPS).open()]
+                stamps = [json.loads(text) for text in (folder / STAMPS).open(encoding="utf-8")]
             except FileNotFoundError:
                 raise InputError("The run failed; the log above says why.") from None
             yield {"cores": cores} | summarise(stamps, log)
@@ -104,7 +104,7 @@ def followed(path: Path, process: psutil.Process) -> Iterator[list[LogLine]]:
     is_over = Event()
 
     def follow() -> None:
-        with path.open() as log:
+        with path.open(encoding="utf-8") as log:
             rest = ""
             while True:
                 last = is_over.is_set()

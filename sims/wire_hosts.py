@@ -101,7 +101,8 @@ def start_run(
         env=hosts.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
     )
 
 
@@ -111,7 +112,8 @@ def _environment(folder: Path, certificates: Certificates | None) -> dict[str, s
     )
     (folder / "flwr").mkdir()
     (folder / "flwr" / "config.toml").write_text(
-        f'[superlink.wire]\naddress = "127.0.0.1:{PORT}"\n{secure}\n'
+        f'[superlink.wire]\naddress = "127.0.0.1:{PORT}"\n{secure}\n',
+        encoding="utf-8",
     )
     return own_environment() | {
         "FLWR_HOME": str(folder / "flwr"),
@@ -149,7 +151,8 @@ def _register(wires: Wires, keys: Sequence[Path], environment: Mapping[str, str]
             within(wires.server, command),
             env=environment,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
         )
         if done.returncode != 0:
