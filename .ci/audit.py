@@ -24,8 +24,10 @@ Report = dict[str, list[dict[str, Any]]]
 def main() -> int:
     command = [sys.executable, "-m", "pip_audit", "--requirement", str(ROOT / "constraints.txt")]
     command += ["--no-deps", "--disable-pip", "--format", "json", "--progress-spinner", "off"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    ignored, problems = read_ignored((ROOT / ".ci" / "audit-ignored.txt").read_text())
+    done = subprocess.run(command, capture_output=True, errors="replace")
+    ignored, problems = read_ignored(
+        (ROOT / ".ci" / "audit-ignored.txt").read_text(encoding="utf-8")
+    )
     code, lines = understand(done.stdout, done.stderr, ignored)
     print(*problems, *lines, sep="\n")
     return FOUND if problems else code

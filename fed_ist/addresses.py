@@ -1,6 +1,8 @@
-"""HOST:PORT, as Flower takes it."""
+"""HOST:PORT, as Flower takes it, and the names of this machine."""
 
 from fed_ist.errors import InputError
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def split_address(address: str) -> tuple[str, int]:

@@ -144,7 +144,7 @@ def _measure(once: Work, n: int, seconds: float, meter: Meter | None) -> Reading
 
 def _reset_peak() -> None:
     try:
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     except OSError:  # not Linux; then `_peak_mb` has nothing to tell either
         return
 
@@ -152,7 +152,7 @@ def _reset_peak() -> None:
 def _peak_mb() -> float | None:
     """Peak resident memory since `_reset_peak`; None where the system does not tell."""
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     except OSError:
         return None
     kilobytes = next(line.split()[1] for line in lines if line.startswith("VmHWM"))

@@ -30,5 +30,5 @@ def keep_figures(
     }
     out.mkdir(parents=True, exist_ok=True)
     write_atomic(out / f"{name}.json", (json.dumps(report, indent=1) + "\n").encode())
-    with (out / "history.jsonl").open("a") as history:
+    with (out / "history.jsonl").open("a", encoding="utf-8") as history:
         history.write(json.dumps(report) + "\n")

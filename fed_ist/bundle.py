@@ -29,7 +29,7 @@ def slim_app(app: Path, components: Mapping[str, str] = COMPONENTS) -> Iterator[
             source, name = place.split(":")
             # Flower looks for the assignment in the text.
             text = f"import {source}\n\napp = {source}.{name}\n"
-            (folder / f"{module}.py").write_text(text)
+            (folder / f"{module}.py").write_text(text, encoding="utf-8")
         parts = {
             "project": {key: project[key] for key in ("name", "version", "description", "license")},
             "tool.flwr.app": {"publisher": flower["publisher"]},
@@ -37,5 +37,5 @@ def slim_app(app: Path, components: Mapping[str, str] = COMPONENTS) -> Iterator[
             "tool.flwr.app.config": flower["config"],
         }
         text = "\n".join(f"[{table}]\n{write_toml(values)}" for table, values in parts.items())
-        (folder / "pyproject.toml").write_text(text)
+        (folder / "pyproject.toml").write_text(text, encoding="utf-8")
         yield folder

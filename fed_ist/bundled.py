@@ -6,6 +6,7 @@ which is the same in and out of a run, for a normal and for an editable installa
 """
 
 import json
+from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, distribution, distributions
 from pathlib import Path
 from urllib.parse import unquote, urlparse
@@ -22,6 +23,22 @@ def checkout() -> Path | None:
         if url.get("dir_info", {}).get("editable"):
             return Path(unquote(urlparse(url["url"]).path))
     return None
+
+
+def installed_app() -> Path:
+    """The folder of the installed app's pyproject.toml: the checkout, or what the wheel brought.
+
+    Raises `InputError` where fed-ist is not installed.
+    """
+    return checkout() or package_file("fed_ist/app/pyproject.toml").parent
+
+
+def presets(app: Path) -> Mapping[str, Path]:
+    """Name -> file of an app's presets; those of the wheel lie with the installed modules."""
+    folder = app / "sims" / "configs"
+    if not folder.is_dir():
+        folder = package_file("sims/__init__.py").parent / "configs"
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
 
 
 def package_file(relative: str) -> Path:

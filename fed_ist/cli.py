@@ -1,6 +1,6 @@
 """The `fed-ist` command. Everything heavy is imported where it is used, so that --help is quick."""
 
-import shutil
+import io
 import sys
 from contextlib import ExitStack
 from datetime import datetime
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fed_ist.config import RunConfig, Value
+    from fed_ist.flower_run import Ended
 
 USUAL_NODES = 4
-INTERRUPTED, TERMINATED = 130, 143  # exit codes, as shells have them
 
 
 class Engine(StrEnum):
@@ -92,7 +92,7 @@ def run(
     ] = Engine.FLOWER,
     resume: Annotated[
         Path | None,
-        typer.Option(help="A run that was cut, results/<run>: go on after its last whole round."),
+        typer.Option(help="A run that was cut, by name or path: go on after its last whole round."),
     ] = None,
 ) -> None:
     """Train by federated learning: a thin front to `flwr run`.
@@ -107,9 +107,9 @@ def run(
 
       fed-ist run --resume results/mine
     """
-    from fed_ist.bundle import slim_app
+    from fed_ist.cli_outcome import forget_reason, print_outcome
     from fed_ist.config import parse_config, parse_setting, read_defaults, require_used
-    from fed_ist.launch import find_app, flwr_run, own_environment, require_connection
+    from fed_ist.launch import find_app, require_connection
     from fed_ist.paths import require_writable, results_dir
 
     folder = find_app(app)
@@ -121,17 +121,13 @@ def run(
     config = parse_config(read_defaults(folder / "pyproject.toml") | overrides)
     require_used(config, chosen)
     nodes = nodes or USUAL_NODES
-    target = results_dir(config.results_dir) / config.name
     if on and engine is not Engine.FLOWER:
         raise InputError(f"--engine {engine} simulates nodes, and --on {on} has real ones.")
     if on:
         require_connection(on)
-        with slim_app(folder) as bundled:
-            code = flwr_run(bundled, overrides, own_environment(), on)
-        if not target.exists():
-            typer.echo(f"The results are in {config.name}/ of results-dir on the SuperLink's host.")
-            raise typer.Exit(code)
+        _deploy(folder, overrides, config, on)
     else:
+        target = results_dir(config.results_dir) / config.name
         note = config.check_encoder()
         if note:
             typer.echo(note, err=True)
@@ -140,17 +136,11 @@ def run(
             _check_free(target)
         require_writable(target.parent, "results-dir")
         require_writable(Path(config.cache_dir), "cache-dir")
+        if resume is not None:
+            forget_reason(target)
         _look_at_images(config)
-        code = _simulate(folder, overrides, nodes, engine)
-        if code in (INTERRUPTED, TERMINATED):
-            wrote = (
-                f"what the run wrote is in {target}" if target.exists() else "nothing was written"
-            )
-            how = "Interrupted" if code == INTERRUPTED else "Terminated"
-            typer.echo(f"{how}; {wrote}", err=True)
-            _say_how_to_resume(target)
-            raise typer.Exit(code)
-    _print_outcome(target, code)
+        ended = _simulate(folder, overrides, nodes, engine, target)
+        print_outcome(target, ended, is_new=resume is None)
 
 
 def _look_at_images(config: "RunConfig") -> None:
@@ -166,26 +156,58 @@ def _look_at_images(config: "RunConfig") -> None:
         typer.echo(line)
 
 
-def _simulate(app: Path, overrides: "Mapping[str, Value]", n_nodes: int, engine: Engine) -> int:
-    """A run on simulated nodes; returns its exit code."""
+def _simulate(
+    app: Path, overrides: "Mapping[str, Value]", n_nodes: int, engine: Engine, target: Path
+) -> "Ended":
+    """A run on simulated nodes, whose folder is `target`."""
     from fed_ist.bundle import slim_app
-    from fed_ist.bundled import checkout
+    from fed_ist.bundled import installed_app
+    from fed_ist.cli_outcome import INTERRUPTED, TERMINATED, tells
+    from fed_ist.flower_run import Ended
     from fed_ist.launch import run_experiment
     from fed_ist.simulation import simulate
 
     if engine is Engine.INLINE:
         request = {"overrides": overrides, "n_nodes": n_nodes}
-        return run_experiment(app, "sims.inline", request)
+        return Ended(run_experiment(app, "sims.inline", request))
     try:
         with ExitStack() as stack:
             # Flower would look at each file of a checkout, the virtual environment's and all.
-            if (installed := checkout()) and app == installed.resolve():
+            if app == installed_app().resolve():
                 app = stack.enter_context(slim_app(app))
-            return simulate(app, overrides, n_nodes)
+            return simulate(app, overrides, n_nodes, lambda: tells(target))
     except KeyboardInterrupt:
-        return INTERRUPTED
+        return Ended(INTERRUPTED)
     except SystemExit:  # at SIGTERM
-        return TERMINATED
+        return Ended(TERMINATED)
+
+
+def _deploy(app: Path, overrides: "Mapping[str, Value]", config: "RunConfig", on: str) -> None:
+    """A run on the nodes of a SuperLink, told as far as this host has its folder."""
+    from fed_ist.bundle import slim_app
+    from fed_ist.cli_outcome import INTERRUPTED, forget_reason, print_outcome, tells
+    from fed_ist.flower_run import NoLongerFollowed, deploy
+    from fed_ist.paths import server_results_dir
+
+    target = server_results_dir(config.results_dir) / config.name
+    # A folder that is there before may be of another run, of this host's own.
+    is_taken = target.exists() and not config.resume
+    if config.resume:
+        forget_reason(target)
+    try:
+        with slim_app(app) as bundled:
+            ended = deploy(bundled, overrides, on, lambda: not is_taken and tells(target))
+    except NoLongerFollowed as left:
+        how = f"flwr stop {left.run_id} {on}" if left.run_id else f"flwr ls {on}"
+        typer.echo(f"No longer followed; the run goes on until it is stopped: {how}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    if target.exists() and not is_taken:
+        print_outcome(target, ended, is_new=not config.resume)
+    elif ended.reason:
+        typer.echo(f"fed-ist: The run did not finish: {ended.reason}.", err=True)
+        raise typer.Exit(1)
+    else:
+        typer.echo(f"The results are in {config.name}/ of results-dir on the SuperLink's host.")
 
 
 def _settings_of(
@@ -195,8 +217,9 @@ def _settings_of(
     from fed_ist.checkpoint import read_checkpoint
     from fed_ist.config import parse_config, read_preset
     from fed_ist.results import read_summary
+    from fed_ist.run_lookup import find_run
 
-    run = run.expanduser().resolve()
+    run = find_run(run).resolve()
     read_checkpoint(run)
     began = read_preset(run / "config.toml")
     n_nodes = int(str(read_summary(run)["clients"]))
@@ -215,7 +238,7 @@ def _overrides(
 ) -> "dict[str, Value]":
     """What differs from the app's defaults: the preset, then --set, with paths made absolute."""
     from fed_ist.config import absolute_paths, read_preset
-    from fed_ist.paths import cache_dir
+    from fed_ist.paths import cache_dir, results_dir
 
     overrides = read_preset(_preset_path(app, preset)) if preset else {}
     overrides = absolute_paths(overrides | chosen)
@@ -223,53 +246,24 @@ def _overrides(
     # A preset may be the config.toml of another run, whose name is taken.
     overrides["name"] = name or chosen.get("name") or f"{datetime.now():%Y%m%d-%H%M%S}-{label}"
     if simulated:  # in a deployment each host has its own folders
-        results = Path(str(overrides.get("results-dir") or app / "results"))
+        results = results_dir(str(overrides.get("results-dir", "")))
         overrides["results-dir"] = str(results.expanduser().resolve())
         cache = cache_dir(str(overrides.get("cache-dir", "")))
         overrides["cache-dir"] = str(cache.expanduser().resolve())
     return overrides
 
 
-def _print_outcome(target: Path, code: int) -> None:
-    """Accuracy, bytes and place of a run; raises `InputError` with what stopped it, if any."""
-    from fed_ist.report import readable_bytes
-    from fed_ist.results import read_summary
-
-    if (target / "error.txt").exists():
-        reason = (target / "error.txt").read_text().strip()
-        if not (target / "summary.json").exists():  # it failed before its first round
-            shutil.rmtree(target)
-        raise InputError(reason)
-    if code != 0 or not (target / "report.html").exists():
-        typer.echo(f"The run did not finish; what it wrote is in {target}", err=True)
-        _say_how_to_resume(target)
-        raise typer.Exit(1)
-    summary = read_summary(target)
-    typer.echo(f"accuracy    {100 * float(str(summary['accuracy'])):.2f}%")
-    typer.echo(f"bytes down  {readable_bytes(float(str(summary['bytes_down'])))}")
-    typer.echo(f"bytes up    {readable_bytes(float(str(summary['bytes_up'])))}")
-    typer.echo(f"results     {target}")
-    if why := summary.get("ended_early"):
-        typer.echo(f"It ended after round {summary['rounds']}: {why}.", err=True)
-
-
-def _say_how_to_resume(target: Path) -> None:
-    from fed_ist.checkpoint import FILE
-
-    if (target / FILE).exists():
-        how = f"fed-ist run --resume {target}"
-        typer.echo(f"It goes on after its last whole round with: {how}", err=True)
-
-
 def _preset_path(app: Path, preset: str) -> Path:
+    from fed_ist.bundled import presets
+
     if preset.endswith(".toml"):
         return Path(preset).expanduser()
-    configs = app / "sims" / "configs"
-    path = configs / f"{preset}.toml"
-    if not path.exists():
-        names = ", ".join(sorted(p.stem for p in configs.glob("*.toml")))
-        raise InputError(f"Unknown preset '{preset}'. Choose from: {names}; or give a .toml file.")
-    return path
+    known = presets(app)
+    if preset not in known:
+        raise InputError(
+            f"Unknown preset '{preset}'. Choose from: {', '.join(known)}; or give a .toml file."
+        )
+    return known[preset]
 
 
 def _check_nodes(nodes: int, config: "RunConfig") -> None:
@@ -296,12 +290,13 @@ def _check_free(target: Path) -> None:
 
 @cli.command()
 def predict(
-    run: Annotated[Path, typer.Argument(help="A finished run: results/<name>.")],
+    run: Annotated[Path, typer.Argument(help="A finished run, by name or path.")],
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
 ) -> None:
     """Classify images with the result of a run: prints image, class and probability."""
     from fed_ist.predict import classify
     from fed_ist.results import read_model
+    from fed_ist.run_lookup import find_run
 
     skipped: list[str] = []
 
@@ -309,7 +304,7 @@ def predict(
         skipped.append(reason)
         typer.echo(f"skipped: {reason}", err=True)
 
-    for path, class_name, probability in classify(read_model(run), images, skip):
+    for path, class_name, probability in classify(read_model(find_run(run)), images, skip):
         typer.echo(f"{path}\t{class_name}\t{probability:.3f}")
     if skipped:
         typer.echo(f"{len(skipped)} could not be classified", err=True)
@@ -363,6 +358,9 @@ def pack(
 
 def main() -> None:
     """The console script: bad input is one sentence on stderr and exit code 2."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is no reason to end
+            stream.reconfigure(errors="backslashreplace")
     try:
         cli()
     except InputError as error:

@@ -22,7 +22,7 @@ ImagesPerS = Annotated[
 
 @plans.command()
 def plan(
-    runs: Annotated[list[Path], typer.Argument(help="Finished runs: results/<name> ...")],
+    runs: Annotated[list[Path], typer.Argument(help="Finished runs, by name or path.")],
     accuracy: Accuracy = None,
     link: ChosenLinks = None,
     device: ChosenDevice = "pi-4",
@@ -54,12 +54,14 @@ def plan(
     from fed_ist.plan_runs import read_run
     from fed_ist.plan_table import render_plans, write_plans
     from fed_ist.plan_ways import ROUND_TRIPS
+    from fed_ist.run_lookup import find_run
 
     n_round_trips = ROUND_TRIPS if round_trips is None else round_trips
     question = Question(accuracy, device, n_round_trips, images_per_s, vit_rounds)
     if out:
         require_writable(out, "--out")
-    found = make_plans([read_run(run) for run in dict.fromkeys(runs)], choose_links(link), question)
+    folders = dict.fromkeys(find_run(run) for run in runs)
+    found = make_plans([read_run(run) for run in folders], choose_links(link), question)
     typer.echo(render_plans(found))
     if out:
         write_plans(found, out)

@@ -16,7 +16,7 @@ reports = typer.Typer()
 
 @reports.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(help="Runs, finished or not: results/<name> ...")],
+    runs: Annotated[list[Path], typer.Argument(help="Runs, finished or not, by name or path.")],
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for the report; that of the run if there is only one."),
@@ -38,41 +38,48 @@ def report(
     """
     from fed_ist.links import choose_links
     from fed_ist.plan import Question
+    from fed_ist.run_lookup import find_run
     from fed_ist.run_report import write_report
 
     question = Question(accuracy, device, images_per_s=images_per_s)
-    typer.echo(f"report    {write_report(runs, out, question, choose_links(link))}")
+    folders = [find_run(run) for run in runs]
+    typer.echo(f"report    {write_report(folders, out, question, choose_links(link))}")
 
 
 @reports.command()
 def watch(
-    run: Annotated[Path, typer.Argument(help="A run that goes on: results/<name>.")],
+    run: Annotated[Path, typer.Argument(help="A run that goes on, by name or path.")],
     wait_s: Annotated[
         float, typer.Option(min=0, help="Seconds to wait for the folder to appear.")
     ] = 60.0,
 ) -> None:
     """Follow a run, round by round, until it ends."""
-    from fed_ist.watch import follow
+    from fed_ist.watch import follow, wait_for
 
     try:
-        follow(run, wait_s, typer.echo)
+        found = wait_for(run, wait_s, lambda text: typer.echo(text, err=True))
+        try:
+            follow(found, typer.echo)
+        except KeyboardInterrupt:
+            typer.echo("No longer watched; the run itself is not ended by this.", err=True)
+            raise typer.Exit(130) from None
     except KeyboardInterrupt:
-        typer.echo("No longer watched; the run goes on.", err=True)
         raise typer.Exit(130) from None
 
 
 @reports.command()
 def table(
-    runs: Annotated[list[Path], typer.Argument(help="Finished runs: results/<name> ...")],
+    runs: Annotated[list[Path], typer.Argument(help="Finished runs, by name or path.")],
 ) -> None:
     """Print a table of runs: accuracy, and bytes to and from each client and round."""
     from fed_ist.results import read_summary
+    from fed_ist.run_lookup import find_run
     from fed_ist.run_table import render_table
 
     found = []
     for run in runs:
         try:
-            found.append((run.name, read_summary(run)))
+            found.append((run.name, read_summary(find_run(run))))
         except InputError as reason:
             typer.echo(f"skipped: {reason}", err=True)
     if not found:

@@ -21,7 +21,7 @@ LinkFile = Annotated[
 
 @wire_commands.command()
 def links(
-    run: Annotated[Path, typer.Argument(help="A run: results/<name>.")],
+    run: Annotated[Path, typer.Argument(help="A run, by name or path.")],
     link: Annotated[
         str, typer.Option(help="One link, by round and node; all in one table if empty.")
     ] = "",
@@ -48,8 +48,9 @@ def links(
         write_rows,
     )
     from fed_ist.links import find_link, quota_share, read_links
+    from fed_ist.run_lookup import find_run
 
-    node_rounds = read_node_rounds(run)
+    node_rounds = read_node_rounds(find_run(run))
     chosen = [find_link(link, link_file)] if link else list(read_links(link_file).values())
     if link:
         rows = cost_rows(chosen[0], node_rounds, compute_s)

@@ -68,6 +68,11 @@ MAY_CHANGE = (
     *("name", "resume", "results-dir", "cache-dir"),
     *("min-nodes", "round-timeout-s", "prepare-timeout-s"),
 )
+MOST_NAME_BYTES = 100
+RUN_NAMES = (
+    f"one name of at most {MOST_NAME_BYTES} bytes, without / and \\, that can be printed, is not "
+    "dots alone, and begins neither with - nor with a space"
+)
 LABEL_SKEW = ("ignore", "balance", "calibrate")
 
 
@@ -166,7 +171,7 @@ class RunConfig:
         for key in ("partition_alpha", "round_timeout_s", "prepare_timeout_s", "learning_rate"):
             self._require(key, 0 < getattr(self, key) < float("inf"), "a number above 0")
         self._require("fraction_nodes", 0 < self.fraction_nodes <= 1, "a number in (0, 1]")
-        self._require("name", self.name == Path(self.name).name, "a name without '/'")
+        self._require("name", not self.name or is_run_name(self.name), RUN_NAMES)
         self._require("resume", not self.resume or bool(self.name), "true only with a run's name")
         for key in ("results_dir", "cache_dir"):
             value = getattr(self, key)
@@ -411,6 +416,13 @@ class RunConfig:
     def to_mapping(self) -> dict[str, Value]:
         """Kebab-case keys and their values."""
         return {kebab(field.name): getattr(self, field.name) for field in fields(self)}
+
+
+def is_run_name(name: str) -> bool:
+    """Whether a run's folder can have this name, and commands can be given it."""
+    is_part = name == Path(name).name and "\\" not in name and name.strip(". ") != ""
+    is_plain = name.isprintable() and name == name.strip() and not name.startswith("-")
+    return is_part and is_plain and len(name.encode(errors="replace")) <= MOST_NAME_BYTES
 
 
 def write_toml(values: Mapping[str, Value]) -> str:

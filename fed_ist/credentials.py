@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from fed_ist.addresses import LOOPBACK
 from fed_ist.errors import InputError
 from fed_ist.private_files import make_private, replace_keeping, write_new
 
@@ -23,8 +24,6 @@ AUTHORITY_DAYS = 3650
 RENEW_DAYS = 30  # what has less left is renewed
 # No handshake succeeds for a device whose clock is behind the certificate's start.
 STARTED_DAYS_AGO = 2
-# Flower's own processes, and the owner's commands, reach the server without leaving the host.
-LOOPBACK = ("localhost", "127.0.0.1", "::1")
 LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
 HOST_NAME = re.compile(rf"{LABEL}(\.{LABEL})*")
 
@@ -61,6 +60,7 @@ def write_certificates(folder: Path, hosts: Sequence[str], days: int = 365) -> C
     Raises `InputError` for what is no host, a folder that others may enter, and an authority that
     ends soon or is not whole.
     """
+    # Flower's own processes, and the owner's commands, reach the server without leaving the host.
     names = [_general_name(host) for host in (*hosts, *LOOPBACK)]
     make_private(folder)
     found = _files(folder)

@@ -76,7 +76,7 @@ def check_python() -> Diagnosis:
 def check_encoder() -> Iterator[Diagnosis]:
     """Whether torch and the bundled encoder work here, and whether the memory is enough."""
     command = [sys.executable, "-m", "fed_ist.encoder_trial"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, errors="replace", check=False)
     if done.returncode != 0:
         yield Diagnosis("encoder", FAILURE, _explain_crash(done.returncode, done.stderr))
         return
@@ -111,7 +111,7 @@ def judge_memory(needed_bytes: float, available_bytes: float) -> Diagnosis:
 
 def check_limits(controllers: Path = CGROUPS) -> Iterator[Diagnosis]:
     """Whether the kernel keeps to the MemoryMax of a unit; that of a Raspberry Pi does not."""
-    if controllers.exists() and "memory" not in controllers.read_text().split():
+    if controllers.exists() and "memory" not in controllers.read_text(encoding="utf-8").split():
         text = (
             "this kernel does not limit a unit's memory. On a Raspberry Pi, append cgroup_enable="
             "memory to the line in /boot/firmware/cmdline.txt, and reboot."

@@ -164,7 +164,7 @@ def choose_patches(images: Images, contents: Sequence[bytes], spec: MaskSpec) ->
 def load_cached(folder: Path) -> Embeddings | None:
     """A cache entry, or None where there is none that is whole."""
     try:
-        counts = Counts(**json.loads((folder / "counts.json").read_text()))
+        counts = Counts(**json.loads((folder / "counts.json").read_text(encoding="utf-8")))
         values = np.load(folder / "embeddings.npy", mmap_mode="r")
         labels = np.load(folder / "labels.npy")
     except (OSError, ValueError, TypeError):
@@ -181,7 +181,7 @@ def store(folder: Path, embeddings: Embeddings) -> None:
     try:
         np.save(part / "embeddings.npy", embeddings.values)
         np.save(part / "labels.npy", embeddings.labels)
-        (part / "counts.json").write_text(json.dumps(asdict(embeddings.counts)))
+        (part / "counts.json").write_text(json.dumps(asdict(embeddings.counts)), encoding="utf-8")
         shutil.rmtree(folder, ignore_errors=True)  # an entry that `load_cached` refused
         put_in_place(part, folder)
     except OSError:

@@ -43,7 +43,7 @@ class GrowingTable:
         return table, rows
 
     def _open(self, path: Path, columns: Sequence[str], mode: str) -> None:
-        self._file = path.open(mode, newline="")
+        self._file = path.open(mode, newline="", encoding="utf-8")
         self._writer = csv.DictWriter(self._file, columns)
 
     def add(self, row: Mapping[str, object]) -> None:

@@ -78,7 +78,7 @@ def _recall(path: Path | None, spec: EncoderSpec, cache: Path) -> KnownEncoder |
     if path is None:
         return None
     try:
-        return KnownEncoder(**json.loads(path.read_text()), spec=spec, cache=cache)
+        return KnownEncoder(**json.loads(path.read_text(encoding="utf-8")), spec=spec, cache=cache)
     except (OSError, ValueError, TypeError):
         return None
 

@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import sysconfig
 import tempfile
 import time
 import tomllib
@@ -15,35 +14,34 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
-from urllib.request import urlopen
+from urllib.request import ProxyHandler, build_opener
 
 import psutil
 
-from fed_ist.bundled import checkout
+from fed_ist.bundled import installed_app
 from fed_ist.config import Value, read_defaults, write_toml
+from fed_ist.environment import own_environment
 from fed_ist.errors import InputError
 
 Process = subprocess.Popen[Any]
 
 START_TIMEOUT_S = 60.0
-FLOWER_SETTINGS = {
-    # Without it, each run would install torch anew.
-    "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-    # Flower would report each process to its makers: some links are paid by the byte.
-    "FLWR_DISABLE_UPDATE_CHECK": "1",
-    "FLWR_TELEMETRY_ENABLED": "0",
-}
 
 
 def find_app(given: Path | None) -> Path:
-    """The folder that `flwr run` bundles: as given, the current one, or the installed checkout."""
-    for folder in [given] if given else [Path.cwd(), checkout()]:
-        if folder and _is_app(folder):
-            return folder.resolve()
-    raise InputError(
-        f"'{given or Path.cwd()}' is not the fed-ist app. Run this in a checkout of fed-ist, or "
-        "name one with --app."
-    )
+    """The folder with the app's pyproject.toml: as given, the current one, or the installed app.
+
+    Raises `InputError` where that is none.
+    """
+    if given is None:
+        here = Path.cwd()
+        return (here if _is_app(here) else installed_app()).resolve()
+    if not _is_app(given):
+        raise InputError(
+            f"--app '{given}' is not the fed-ist app. Name a checkout of fed-ist, or leave it out "
+            "for the installed one."
+        )
+    return given.resolve()
 
 
 def _is_app(folder: Path) -> bool:
@@ -59,7 +57,7 @@ def require_connection(name: str) -> None:
     home = Path(os.environ.get("FLWR_HOME") or Path.home() / ".flwr")
     path = home / "config.toml"
     try:
-        known = tomllib.loads(path.read_text()).get("superlink", {})
+        known = tomllib.loads(path.read_text(encoding="utf-8")).get("superlink", {})
     except (OSError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"Flower's config '{path}' cannot be read: {error}.") from None
     names = [key for key, value in known.items() if isinstance(value, dict)]
@@ -68,15 +66,6 @@ def require_connection(name: str) -> None:
             f"Flower's config '{path}' has no [superlink.{name}]. It has: "
             f"{', '.join(names) or 'none'}. Add one with its address, or name another with --on."
         )
-
-
-def own_environment() -> dict[str, str]:
-    """This process's environment, with Flower as it should be, and the commands of its own Python
-    found first.
-    """
-    scripts = sysconfig.get_path("scripts")
-    path = os.pathsep.join([scripts, os.environ.get("PATH", "")])
-    return {**os.environ, **FLOWER_SETTINGS, "PATH": path}
 
 
 def free_port() -> int:
@@ -88,10 +77,11 @@ def free_port() -> int:
 
 def wait_until_ready(process: Process, port: int, log: Path) -> None:
     """Wait for a SuperLink; raises `InputError` with the end of its log if it does not start."""
+    direct = build_opener(ProxyHandler({}))  # no proxy is this machine
 
     def is_ready() -> bool:
         try:
-            with urlopen(f"http://127.0.0.1:{port}/health", timeout=1):
+            with direct.open(f"http://127.0.0.1:{port}/health", timeout=1):
                 return True
         except (URLError, OSError):
             return False
@@ -127,8 +117,13 @@ def wait_until(
 
 def failure(what: str, log: Path) -> InputError:
     """What to raise where a process failed: what did, with the end of its log."""
-    tail = "\n".join(log.read_text(errors="replace").rstrip().splitlines()[-5:])
-    return InputError(f"{what}. The end of its log:\n{tail}")
+    return InputError(f"{what}. {end_of(log)}")
+
+
+def end_of(log: Path) -> str:
+    """The last lines of a log, told as such."""
+    text = log.read_text(encoding="utf-8", errors="replace")
+    return "\n".join(["The end of its log:", *text.rstrip().splitlines()[-5:]])
 
 
 @contextmanager
@@ -171,8 +166,10 @@ def run_experiment(app: Path, module: str, request: Mapping[str, object]) -> int
     has is kept.
     """
     command = [sys.executable, "-m", module, json.dumps(request)]
+    overrides = request.get("overrides")
+    cache = str(overrides.get("cache-dir", "")) if isinstance(overrides, Mapping) else ""
     # In a session of its own, or a terminal would tell it of Ctrl-C beside us.
-    process = subprocess.Popen(command, env=own_environment(), cwd=app, start_new_session=True)
+    process = subprocess.Popen(command, env=own_environment(cache), cwd=app, start_new_session=True)
     previous = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
         while True:
@@ -185,14 +182,6 @@ def run_experiment(app: Path, module: str, request: Mapping[str, object]) -> int
         signal.signal(signal.SIGTERM, previous)
 
 
-def flwr_run(
-    app: Path, overrides: Mapping[str, Value], environment: Mapping[str, str], superlink: str
-) -> int:
-    """`flwr run APP SUPERLINK --stream` with overrides of the run config; returns its exit code."""
-    with flwr_arguments(app, overrides, superlink) as arguments:
-        return subprocess.run(["flwr", *arguments], env=environment, check=False).returncode
-
-
 @contextmanager
 def flwr_arguments(
     app: Path, overrides: Mapping[str, Value], superlink: str, n_nodes: int | None = None
@@ -200,7 +189,7 @@ def flwr_arguments(
     """The arguments of `flwr run`, on `n_nodes` simulated nodes or else on those that there are."""
     with tempfile.TemporaryDirectory(prefix="fed-ist-run-") as folder:
         settings = Path(folder, "run-config.toml")
-        settings.write_text(write_toml(overrides))
+        settings.write_text(write_toml(overrides), encoding="utf-8")
         arguments = ["run", str(app), superlink, "--stream", "--run-config", str(settings)]
         if n_nodes is not None:
             arguments += [

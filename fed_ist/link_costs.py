@@ -132,7 +132,7 @@ def _shown(value: object, how: str) -> str:
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """A CSV file of costs."""
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows(rows)

@@ -64,7 +64,7 @@ def read_links(path: Path | None = None) -> dict[str, Link]:
     """
     path = path or PROFILES
     try:
-        tables = tomllib.loads(path.read_text())
+        tables = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"The link profiles '{path}' cannot be read: {error}.") from None
     return {name: _parse(name, table, path) for name, table in tables.items()}

@@ -96,10 +96,10 @@ def read_run(folder: Path) -> Run:
     """The run in a folder; raises `InputError` where it is not a finished one."""
     summary = read_summary(folder)
     try:
-        settings = tomllib.loads((folder / "config.toml").read_text())
-        with (folder / "rounds.csv").open(newline="") as file:
+        settings = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
+        with (folder / "rounds.csv").open(newline="", encoding="utf-8") as file:
             accuracies = {int(row["round"]): float(row["accuracy"]) for row in csv.DictReader(file)}
-        with (folder / "ledger.csv").open(newline="") as file:
+        with (folder / "ledger.csv").open(newline="", encoding="utf-8") as file:
             sent = tuple(_parse(row) for row in csv.DictReader(file))
         run = Run(folder.resolve().name, settings, summary, accuracies, sent)
         if not accuracies or run.n_nodes < 1:

@@ -252,7 +252,7 @@ def open_folder(folder: Path, settings: Settings) -> list[ProbeRow]:
         write_atomic(path, (json.dumps(settings, indent=2) + "\n").encode())
         return []
     try:
-        before: Settings = json.loads(path.read_text())
+        before: Settings = json.loads(path.read_text(encoding="utf-8"))
         differing = [key for key in settings if before.get(key) != settings[key]]
     except (OSError, ValueError, AttributeError) as error:
         raise InputError(f"'{path}' cannot be read ({error}). Choose another --out.") from None
@@ -274,7 +274,7 @@ def read_rows(folder: Path) -> list[ProbeRow]:
     if not path.exists():
         return []
     try:
-        with path.open(newline="") as file:
+        with path.open(newline="", encoding="utf-8") as file:
             return [
                 ProbeRow(**{f.name: KINDS[f.type](line[f.name]) for f in fields(ProbeRow)})
                 for line in csv.DictReader(file)

@@ -4,6 +4,7 @@ Tables are appended to line by line; every other file is written beside its plac
 """
 
 import json
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -86,6 +87,8 @@ class Model:
         )
 
 
+# Why a run ended before it was done, and where in the code, unless that was bad input.
+REASON, TRACEBACK = "error.txt", "traceback.txt"
 # Two runs of one seed differ in nothing but the time that they take, so it has a table of its own.
 TIME_COLUMNS = ["round", "seconds"]
 ROUND_COLUMNS = [field.name for field in fields(Round) if field.name != "seconds"]
@@ -115,7 +118,8 @@ class RunFolder:
         folder.path = path
         for part in path.glob(".*.part"):
             part.unlink()
-        (path / "error.txt").unlink(missing_ok=True)
+        for told in (REASON, TRACEBACK):
+            (path / told).unlink(missing_ok=True)
 
         folder._table, rows = GrowingTable.reopen(
             path / "rounds.csv", ROUND_COLUMNS, lambda row: int(row["round"]) <= last_round
@@ -132,11 +136,13 @@ class RunFolder:
 
     def write_config(self, config: RunConfig, n_nodes: int) -> None:
         """config.toml: everything that was resolved, and the command that repeats the run."""
+        preset, again = shlex.quote(str(self.path / "config.toml")), f"{self.path.name[:90]}-again"
         command = (
-            f"# Repeat this run: fed-ist run --nodes {n_nodes} --preset "
-            f"'{self.path / 'config.toml'}' --name {self.path.name}-again\n"
+            f"# Repeat this run: fed-ist run --nodes {n_nodes} --preset {preset} "
+            f"--name {shlex.quote(again)}\n"
         )
-        write_atomic(self.path / "config.toml", (command + config.to_toml()).encode())
+        text = command + config.to_toml()
+        write_atomic(self.path / "config.toml", text.encode(errors="backslashreplace"))
 
     def add_round(self, row: Round) -> None:
         line = asdict(row)
@@ -178,7 +184,7 @@ def read_model(run: Path) -> Model:
 def read_summary(run: Path) -> dict[str, object]:
     """summary.json of a run; raises `InputError` where there is none."""
     try:
-        summary: dict[str, object] = json.loads((run / "summary.json").read_text())
+        summary: dict[str, object] = json.loads((run / "summary.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise InputError(f"'{run}' has no readable summary.json: {error}.") from None
     return summary

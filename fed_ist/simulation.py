@@ -11,20 +11,22 @@ import socket
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from fed_ist.config import Value
+from fed_ist.environment import own_environment, ray_folder
 from fed_ist.errors import InputError
+from fed_ist.flower_run import Ended, run_and_tell, why_ended
 from fed_ist.launch import (
     Process,
     end_family,
+    end_of,
     exit_at_sigterm,
     flwr_arguments,
     free_port,
-    own_environment,
     wait_until_listening,
     wait_until_ready,
 )
@@ -41,8 +43,10 @@ SETTINGS = {
 ANSWER_S, RAY_END_S = 5.0, 10.0
 
 
-def simulate(app: Path, overrides: Mapping[str, Value], n_nodes: int) -> int:
-    """`flwr run` of an app on simulated nodes; returns its exit code.
+def simulate(
+    app: Path, overrides: Mapping[str, Value], n_nodes: int, is_told: Callable[[], bool]
+) -> Ended:
+    """`flwr run` of an app on simulated nodes; is_told: whether its folder says how it ended.
 
     They are simulated on the Ray that the environment names, or on one of this run's own. Raises
     `InputError` where that does not answer, or with the end of a log where Ray or the SuperLink
@@ -53,23 +57,28 @@ def simulate(app: Path, overrides: Mapping[str, Value], n_nodes: int) -> int:
         tempfile.TemporaryDirectory(prefix="fed-ist-flwr-") as home,
         flwr_arguments(app, overrides, superlink="local", n_nodes=n_nodes) as arguments,
     ):
-        return _run(arguments, Path(home))
+        cache = str(overrides.get("cache-dir", ""))
+        return _run(arguments, Path(home), own_environment(cache), is_told)
 
 
-def _run(arguments: list[str], home: Path) -> int:
+def _run(
+    arguments: list[str], home: Path, usual: Mapping[str, str], is_told: Callable[[], bool]
+) -> Ended:
     """Start Ray beside the SuperLink, and `flwr` once both answer; end them all after it."""
     port, ray_port = free_port(), free_port()
     (home / "config.toml").write_text(
         '[superlink]\ndefault = "local"\n'
-        f'[superlink.local]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
+        f'[superlink.local]\naddress = "127.0.0.1:{port}"\ninsecure = true\n',
+        encoding="utf-8",
     )
     log, ray_log = home / "superlink.log", home / "ray.log"
-    environment = {**own_environment(), **SETTINGS, "FLWR_HOME": str(home)}
+    environment = {**usual, **SETTINGS, "FLWR_HOME": str(home)}
     with ExitStack() as stack:
         ray = None
         if address := os.environ.get(CLUSTER):
             _require_cluster(address)
         else:
+            environment |= ray_folder(environment)
             ray = stack.enter_context(_ray(ray_port, environment, ray_log))
             environment[CLUSTER] = f"127.0.0.1:{ray_port}"
         command = ["flower-superlink", "--insecure", "--simulation", "--isolation", "subprocess"]
@@ -82,13 +91,17 @@ def _run(arguments: list[str], home: Path) -> int:
         wait_until_ready(superlink, port, log)
         if ray:
             wait_until_listening(ray, ray_port, "Ray", ray_log)
-        # In a session of its own: at a terminal's Ctrl-C it would print a traceback while it loads.
-        code = subprocess.run(
-            ["flwr", *arguments], env=environment, start_new_session=True, check=False
-        ).returncode
+        code, run_id = run_and_tell(arguments, environment)
+        reason = "" if is_told() else _why_ended(superlink, log, run_id, environment)
         if ray:
             _close_input(ray)  # it takes as long to end as the SuperLink, which is next
-        return code
+        return Ended(code, reason)
+
+
+def _why_ended(superlink: Process, log: Path, run_id: str, environment: Mapping[str, str]) -> str:
+    if superlink.poll() is None:
+        return why_ended(run_id, "local", environment)
+    return f"Flower's SuperLink ended with code {superlink.returncode}. {end_of(log)}"
 
 
 def _require_cluster(address: str) -> None:

@@ -12,11 +12,11 @@ from pathlib import Path
 
 from fed_ist.addresses import split_address
 from fed_ist.credentials import find_server_files, read_certificate
+from fed_ist.environment import FLOWER_SETTINGS, direct_loopback
 from fed_ist.errors import InputError
-from fed_ist.launch import FLOWER_SETTINGS
 from fed_ist.links import find_link
 from fed_ist.node_keys import require_name, require_private
-from fed_ist.paths import require_writable, results_dir
+from fed_ist.paths import require_writable, server_results_dir
 
 # Folders that systemd makes.
 STATE, CACHE, LOGS = "/var/lib/fed-ist", "/var/cache/fed-ist", "/var/log/fed-ist"
@@ -57,7 +57,7 @@ def superlink_unit(keys: Path, port: int) -> str:
     could not write their results.
     """
     files = find_server_files(keys)
-    results = results_dir("").absolute()
+    results = server_results_dir("").absolute()
     require_writable(results, "results-dir")
     command = [
         _program("flower-superlink"),
@@ -117,7 +117,8 @@ def _program(name: str) -> str:
 
 def _unit(what: str, command: Sequence[str], more: Sequence[str]) -> str:
     programs = f"{sysconfig.get_path('scripts')}:/usr/local/bin:/usr/bin:/bin"
-    variables = {"PATH": programs, **ENVIRONMENT}
+    # A device may reach its server by a proxy, but never its own programs.
+    variables = {"PATH": programs, **ENVIRONMENT, **direct_loopback(os.environ)}
     environment = "\n".join(
         f'Environment="{key}={_escaped(value)}"' for key, value in variables.items()
     )

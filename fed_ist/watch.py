@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 from statistics import median
@@ -9,20 +10,43 @@ from statistics import median
 from fed_ist.errors import InputError
 from fed_ist.report import readable_bytes
 from fed_ist.run_files import Row, RunFiles, read_run
+from fed_ist.run_lookup import find_run, missing, run_places
 
 POLL_S = 0.5
 HEADER = f"{'round':>9}  accuracy    loss  {'down':>10}  {'up':>10}  seconds  left"
 
 
-def follow(path: Path, wait_s: float, say: Callable[[str], None]) -> None:
+def wait_for(name: Path, wait_s: float, say: Callable[[str], None]) -> Path:
+    """The folder of a run, once there is one; says at once if there is none yet.
+
+    Raises `InputError` where it does not appear within `wait_s`.
+    """
+    deadline = time.monotonic() + wait_s
+    n_tries = 0
+    while True:
+        with suppress(InputError):
+            path = find_run(name)
+            if (path / "rounds.csv").exists():
+                return path
+        if time.monotonic() >= deadline:
+            raise InputError(
+                f"{missing(name, run_places())} None began within {wait_s:g} s. Give the name of a "
+                "run, or wait longer with --wait-s."
+            )
+        if n_tries == 0:
+            say(f"{missing(name, run_places())} Waiting {wait_s:g} s for it to begin.")
+        n_tries += 1
+        time.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
+
+
+def follow(path: Path, say: Callable[[str], None]) -> None:
     """Say a line for each round of a run, those that are there first, until it ends.
 
-    On a terminal a bar shows how far it is. Raises `InputError` where the folder does not appear
-    within `wait_s`, goes away, is damaged, or where the run stops with an error.
+    On a terminal a bar shows how far it is. Raises `InputError` where the folder goes away or is
+    damaged, or where the run stops with an error.
     """
     from tqdm import tqdm
 
-    _wait_for(path, wait_s)
     say(HEADER)
     n_said = 0
     with tqdm(unit="round", disable=None, leave=False, desc="preparing") as bar:
@@ -70,17 +94,6 @@ def seconds_left(run: RunFiles, i: int) -> float | None:
     if run.num_rounds is None or not done:
         return None
     return max(0.0, run.num_rounds - _number(run.rounds[i], "round")) * median(done)
-
-
-def _wait_for(path: Path, wait_s: float) -> None:
-    deadline = time.monotonic() + wait_s
-    while not (path / "rounds.csv").exists():
-        if time.monotonic() >= deadline:
-            raise InputError(
-                f"'{path}' is no run, and did not become one within {wait_s:g} s. Give "
-                "results/<run>, or wait longer with --wait-s."
-            )
-        time.sleep(min(POLL_S, max(0.0, deadline - time.monotonic())))
 
 
 def _number(row: Row, name: str) -> float:

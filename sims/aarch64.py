@@ -89,8 +89,8 @@ def install(root: Path, checkout: Path) -> None:
         (copy / part).parent.mkdir(parents=True, exist_ok=True)
         source = checkout / part
         (shutil.copytree if source.is_dir() else shutil.copy)(source, copy / part)
-    constraints = [(checkout / name).read_text() for name in CONSTRAINTS]
-    (copy / "constraints.txt").write_text(merge_constraints(*constraints))
+    constraints = [(checkout / name).read_text(encoding="utf-8") for name in CONSTRAINTS]
+    (copy / "constraints.txt").write_text(merge_constraints(*constraints), encoding="utf-8")
     if not (root / VENV[1:] / "bin" / "pip").exists():
         _run(inside(root, "python3", "-m", "venv", VENV))
     pip = [f"{VENV}/bin/pip", "install", "--only-binary=:all:", "--no-compile"]
@@ -146,7 +146,12 @@ def read_versions(root: Path) -> dict[str, str]:
     """Python's, and those of installed packages, by name."""
     command = inside(root, f"{VENV}/bin/pip", "list", "--format=json")
     listed = subprocess.run(
-        command, env=_environment(), check=True, capture_output=True, text=True
+        command,
+        env=_environment(),
+        check=True,
+        capture_output=True,
+        encoding="utf-8",
+        errors="replace",
     ).stdout
     return {package["name"].lower(): package["version"] for package in json.loads(listed)}
 

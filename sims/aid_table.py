@@ -11,7 +11,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from fed_ist.durable import write_atomic
-from fed_ist.launch import own_environment
+from fed_ist.environment import own_environment
 from fed_ist.results import read_summary
 from fed_ist.run_table import render_table
 

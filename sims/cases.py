@@ -34,7 +34,7 @@ def require_same(folder: Path, settings: Mapping[str, object]) -> None:
     path = folder / "settings.json"
     if path.exists():
         try:
-            before = json.loads(path.read_text())
+            before = json.loads(path.read_text(encoding="utf-8"))
             changed = [key for key in settings if before.get(key) != settings[key]]
         except (OSError, ValueError, AttributeError) as error:
             raise InputError(f"'{path}' cannot be read ({error}). Choose another --out.") from None
@@ -148,6 +148,6 @@ def answer(work: Callable[[], list[str]], report: Path) -> int:
         return 130
     for failure in failures:
         print(f"not run: {failure}", file=sys.stderr)
-    print(report.with_suffix(".md").read_text())
+    print(report.with_suffix(".md").read_text(encoding="utf-8"))
     print(f"The whole report: {report}.html")
     return 1 if failures else 0

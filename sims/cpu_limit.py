@@ -53,7 +53,7 @@ def limits(cores: float, *, unified: bool) -> dict[str, str]:
 
 
 def _remove(group: Path, home: Path) -> None:
-    for process in (group / "cgroup.procs").read_text().split():
+    for process in (group / "cgroup.procs").read_text(encoding="utf-8").split():
         with suppress(OSError):  # it ended
             (home / "cgroup.procs").write_text(process)
     group.rmdir()

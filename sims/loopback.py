@@ -6,11 +6,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from fed_ist.environment import own_environment
 from fed_ist.launch import (
     end_family,
     exit_at_sigterm,
     free_port,
-    own_environment,
     wait_until_ready,
 )
 
@@ -45,7 +45,8 @@ def on_loopback(folder: Path, images: Sequence[Path]) -> Iterator[Loopback]:
     home.mkdir()
     logs.mkdir()
     (home / "config.toml").write_text(
-        f'[superlink.{SUPERLINK}]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
+        f'[superlink.{SUPERLINK}]\naddress = "127.0.0.1:{port}"\ninsecure = true\n',
+        encoding="utf-8",
     )
     environment = own_environment() | {
         "FLWR_HOME": str(home),

@@ -80,13 +80,13 @@ def write(folder: Path, line: dict[str, Any]) -> None:
     moments = {"started": (time.time() - age_s(), 0.0), "ended": now()}
     line["moments"].update(moments)
     line["loaded"] = [name for name in HEAVY if name in sys.modules]
-    with (folder / STAMPS).open("a") as file:
+    with (folder / STAMPS).open("a", encoding="utf-8") as file:
         file.write(json.dumps(line) + "\n")
 
 
 def age_s() -> float:
     """Seconds since this process was started, on Linux; psutil knows it to the second only."""
-    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    ticks = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 
 

@@ -21,7 +21,8 @@ import psutil
 from fed_ist.bundle import slim_app
 from fed_ist.config import Value
 from fed_ist.errors import InputError
-from fed_ist.launch import flwr_run
+from fed_ist.flower_run import run_and_tell
+from fed_ist.launch import flwr_arguments
 from sims.bench_cases import measure_cases
 from sims.cpu_limit import cpu_limit
 from sims.loopback import SUPERLINK, on_loopback
@@ -87,9 +88,10 @@ def measure(request: Request) -> Iterator[dict[str, Any]]:
                 }
                 with followed(hosts.logs / "node0.log", psutil.Process(node.pid)) as log:
                     environment = hosts.environment
-                    flwr_run(app, settings, environment, SUPERLINK)
+                    with flwr_arguments(app, settings, SUPERLINK) as arguments:
+                        run_and_tell(arguments, environment)
             try:
-                stamps = [json.loads(text) for text in (folder / STAMPS).open()]
+                stamps = [json.loads(text) for text in (folder / STAMPS).open(encoding="utf-8")]
             except FileNotFoundError:
                 raise InputError("The run failed; the log above says why.") from None
             yield {"cores": cores} | summarise(stamps, log)
@@ -102,7 +104,7 @@ def followed(path: Path, process: psutil.Process) -> Iterator[list[LogLine]]:
     is_over = Event()
 
     def follow() -> None:
-        with path.open() as log:
+        with path.open(encoding="utf-8") as log:
             rest = ""
             while True:
                 last = is_over.is_set()

@@ -58,7 +58,7 @@ class Counters:
 def read_counters(pid: int, wires: Wires) -> list[Counters]:
     """The counters of all wires, as a process in the server's namespace sees them."""
     fields: dict[str, list[int]] = {}
-    for line in Path(f"/proc/{pid}/net/dev").read_text().splitlines()[2:]:
+    for line in Path(f"/proc/{pid}/net/dev").read_text(encoding="utf-8").splitlines()[2:]:
         name, _, numbers = line.partition(":")
         fields[name.strip()] = [int(number) for number in numbers.split()]
     found = []
@@ -153,7 +153,7 @@ def within(namespace: str, command: Sequence[str]) -> list[str]:
 
 
 def _do(*command: str) -> None:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run(command, capture_output=True, errors="replace", check=False)
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip().splitlines()
         raise InputError(f"'{' '.join(command)}' failed: {said[-1] if said else 'no reason given'}")

@@ -64,13 +64,11 @@ def measure(request: Request) -> Iterator[dict[str, Any]]:
                 "round-timeout-s": TIMEOUT_S,
                 "prepare-timeout-s": TIMEOUT_S,
             }
-            simulate(app, settings, n_nodes)
-            try:
-                found: dict[str, Any] = json.loads((folder / "round.json").read_text())
-            except FileNotFoundError:
-                raise InputError(
-                    f"The run of {n_nodes} nodes failed; the log above says why."
-                ) from None
+            figures = folder / "round.json"
+            ended = simulate(app, settings, n_nodes, figures.exists)
+            if not figures.exists():
+                raise InputError(f"The run of {n_nodes} nodes failed: {ended.reason}.")
+            found: dict[str, Any] = json.loads(figures.read_text(encoding="utf-8"))
             yield found | {"ratios": ratios(found["seconds"])}
 
 

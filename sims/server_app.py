@@ -1,6 +1,8 @@
 """The Flower ServerApp: composes data, encoder, strategy, ledger and results into one run."""
 
+import threading
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -10,6 +12,7 @@ from typing import NoReturn
 from flwr.app import Context
 from flwr.common import log
 from flwr.serverapp import Grid, ServerApp
+from flwr.supercore.exit import ExitCode, flwr_exit
 from flwr.superlink.grid import InMemoryGrid
 from threadpoolctl import threadpool_limits
 
@@ -25,20 +28,30 @@ from fed_ist.images import ImageSource
 from fed_ist.inspection import inspect
 from fed_ist.known_encoder import AnyEncoder, open_encoder
 from fed_ist.ledger import Ledger
-from fed_ist.paths import cache_dir, results_dir
+from fed_ist.paths import cache_dir, server_results_dir
 from fed_ist.privacy import epsilon_after
 from fed_ist.report import draw_accuracy, readable_bytes
-from fed_ist.results import Model, Round, RunFolder
+from fed_ist.results import REASON, TRACEBACK, Model, Round, RunFolder
 from fed_ist.run_report import write_report
 from fed_ist.training import evaluate
 from strategies import STRATEGIES, RoundStrategy
 
 app = ServerApp()
+NETWORK = (ConnectionError, TimeoutError)  # which are OSErrors, but of no file
+REFUSED = 2  # the exit code of bad input
 
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    conduct(context.run_config, lambda _: grid, is_simulated=isinstance(grid, InMemoryGrid))
+    try:
+        is_simulated = isinstance(grid, InMemoryGrid)
+        conduct(context.run_config, lambda _: grid, is_simulated=is_simulated)
+    except SystemExit as end:
+        # Flower knows of no such end in a process of its own: it would lose the log's last lines,
+        # and miss the process after a minute. In a simulation, this is a thread of its process.
+        if end.code == REFUSED and threading.current_thread() is threading.main_thread():
+            flwr_exit(ExitCode.SUCCESS)  # others say that something broke
+        raise
 
 
 def conduct(
@@ -50,7 +63,8 @@ def conduct(
     """Run the experiment that the run config describes, on the nodes of a grid.
 
     is_simulated: else nodes have images of their own, and all of the server's are for the test.
-    Raises `SystemExit` where it cannot be run; its folder, if there is one, then has the reason.
+    Raises `SystemExit` where it cannot be run. Whatever ends it, its folder, if there is one, then
+    has the reason in error.txt, and in traceback.txt where that was unless it was bad input.
     """
     folder: RunFolder | None = None
     try:
@@ -70,28 +84,56 @@ def conduct(
             run(open_grid(config), config, encoder, data, folder, resumed)
     except InputError as error:
         fail(folder, str(error))
-    except (ConnectionError, TimeoutError):
-        raise  # of the network, not of a file
-    except OSError as error:
-        fail(
-            folder,
-            f"The server cannot go on: {file_trouble(error)}. Free some space, or mend what it is; "
-            "then go on after the last whole round with fed-ist run --resume.",
-        )
+    except BaseException as error:
+        if isinstance(error, OSError) and not isinstance(error, NETWORK):
+            fail(
+                folder,
+                f"The server cannot go on: {file_trouble(error)}. Free some space, or mend what it "
+                "is; then go on after the last whole round with fed-ist run --resume.",
+            )
+        tell(folder, why_ended(error))
+        keep(folder, TRACEBACK, traceback.format_exc())
+        raise
 
 
 def fail(folder: RunFolder | None, reason: str) -> NoReturn:
     """End the run with a reason, which `fed-ist run` reads: Flower does not pass on exit codes."""
+    tell(folder, reason)
+    raise SystemExit(REFUSED) from None
+
+
+def why_ended(error: BaseException) -> str:
+    """The reason of a run that was ended by something else than its input or its files."""
+    what = f"{type(error).__name__}: {error}".rstrip(": ")
+    match error:
+        case KeyboardInterrupt():
+            return "The run was interrupted."
+        case SystemExit():
+            return "The run was told to end: by a signal, or because its SuperLink ended."
+        case ConnectionError() | TimeoutError():
+            return f"The server's app lost its SuperLink ({what})."
+        case MemoryError():
+            return "The server has too little memory."
+        case _:
+            return f"The run ended by an error that nobody foresaw ({what}); see {TRACEBACK}."
+
+
+def tell(folder: RunFolder | None, reason: str) -> None:
+    """Say why the run ends, on the terminal and in its folder."""
     log(ERROR, "%s", reason)
+    keep(folder, REASON, f"{reason}\n")
+
+
+def keep(folder: RunFolder | None, name: str, text: str) -> None:
+    """Write a file of the run's folder, where there is one; on a full disk, the log has to do."""
     if folder is not None:
-        with suppress(OSError):  # where the disk is full, the log has to do
-            write_atomic(folder.path / "error.txt", f"{reason}\n".encode())
-    raise SystemExit(2) from None
+        with suppress(OSError):
+            write_atomic(folder.path / name, text.encode(errors="backslashreplace"))
 
 
 def open_folder(config: RunConfig) -> tuple[RunFolder, Checkpoint | None]:
     """A new folder for the run, or the one of the run that is resumed with what it had."""
-    parent = results_dir(config.results_dir)
+    parent = server_results_dir(config.results_dir)
     if not config.resume:
         name = config.name or f"{datetime.now():%Y%m%d-%H%M%S}-{config.strategy}"
         return RunFolder(parent, name), None

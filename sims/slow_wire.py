@@ -85,7 +85,7 @@ def slow(wires: Wires, link: Link, spoiled: Sequence[str] = WAYS) -> Iterator[No
 
 def _open_tun(namespace: str, name: str) -> int:
     """A TUN device in a namespace, in which this process then stays; returns its file."""
-    with Path("/run/netns", namespace).open() as place:
+    with Path("/run/netns", namespace).open(encoding="utf-8") as place:
         if ctypes.CDLL(None, use_errno=True).setns(place.fileno(), CLONE_NEWNET) != 0:
             raise OSError(ctypes.get_errno(), f"no entry into {namespace}")
     file = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK)

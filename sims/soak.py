@@ -120,7 +120,7 @@ def watch(
 def last_round(results: Path) -> int:
     """The last round that a run has recorded; -1 while there is none."""
     try:
-        lines = (results / "rounds.csv").read_text().splitlines()[1:]
+        lines = (results / "rounds.csv").read_text(encoding="utf-8").splitlines()[1:]
     except FileNotFoundError:
         return -1
     return len(lines) - 1
@@ -136,7 +136,7 @@ def main() -> int:
     except KeyboardInterrupt:
         print(f"Interrupted. {request.out} has what was seen.", file=sys.stderr)
         return 130
-    print((Path(request.out) / "soak.md").read_text())
+    print((Path(request.out) / "soak.md").read_text(encoding="utf-8"))
     return 0
 
 

@@ -18,13 +18,13 @@ from pathlib import Path
 import psutil
 
 from fed_ist.bundle import slim_app
+from fed_ist.environment import own_environment
 from fed_ist.launch import (
     end_families,
     end_family,
     failure,
     flwr_arguments,
     free_port,
-    own_environment,
 )
 from sims.bench_cases import measure_cases
 from sims.start_app import N_NODES
@@ -78,7 +78,7 @@ def ray(folder: Path) -> float:
     """Seconds until an actor has answered."""
     log = folder / "ray.log"
     command = [sys.executable, "-c", RAY]
-    return timed(command, own_environment(), log, lambda: "answered" in log.read_text())[0]
+    return timed(command, own_environment(), log, lambda: b"answered" in log.read_bytes())[0]
 
 
 def flwr(folder: Path, name: str) -> float:
@@ -117,7 +117,7 @@ def fed_ist(folder: Path, name: str) -> tuple[float, float]:
     rounds = folder / name / "rounds.csv"
 
     def begun() -> bool:  # after the header and the line of round 0
-        return rounds.exists() and len(rounds.read_text().splitlines()) > 2
+        return rounds.exists() and len(rounds.read_text(encoding="utf-8").splitlines()) > 2
 
     return timed(command, own_environment(), folder / "fed-ist.log", begun)
 

@@ -120,7 +120,7 @@ def rounds(request: Request, hosts: Loopback, folder: Path, n_nodes: int) -> dic
 def wait_for_nodes(hosts: Loopback, n_nodes: int) -> None:
     deadline = time.monotonic() + CONNECT_TIMEOUT_S
     log = hosts.logs / "superlink.log"
-    while (n := log.read_text(errors="replace").count(ACTIVATED)) < n_nodes:
+    while (n := log.read_text(encoding="utf-8", errors="replace").count(ACTIVATED)) < n_nodes:
         if time.monotonic() > deadline:
             raise InputError(f"{n} of {n_nodes} nodes have come in {CONNECT_TIMEOUT_S:.0f} s.")
         time.sleep(0.5)

@@ -80,7 +80,7 @@ def read_exchanges(
     run: Path, nodes: Sequence[SuperNode], watch: Watch, begun_s: float, *, tls: bool
 ) -> list[Exchange]:
     """The exchanges of a run, by node and round: ledger and counters side by side."""
-    with (run / "ledger.csv").open() as file:
+    with (run / "ledger.csv").open(encoding="utf-8") as file:
         lines = list(csv.DictReader(file))
     found = []
     for node, supernode in enumerate(nodes):

@@ -12,8 +12,9 @@ from urllib.parse import urlunsplit
 
 from fed_ist.config import Value
 from fed_ist.credentials import Certificates, write_certificates
+from fed_ist.environment import own_environment
 from fed_ist.errors import InputError
-from fed_ist.launch import end_family, own_environment, wait_until
+from fed_ist.launch import end_family, wait_until
 from fed_ist.node_keys import write_node_key
 from sims.namespaces import Wires, within
 from sims.wire_nodes import START_TIMEOUT_S, SuperNode
@@ -68,7 +69,7 @@ def running(
             start_new_session=True,
         )
         stack.callback(end_family, server)
-        _wait_until_ready(wires, server, log, certificates)
+        _wait_until_ready(wires, server, log, certificates, environment)
         _register(wires, keys, environment)
         nodes = []
         for node, config in enumerate(node_configs):
@@ -100,7 +101,8 @@ def start_run(
         env=hosts.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
-        text=True,
+        encoding="utf-8",
+        errors="replace",
     )
 
 
@@ -110,12 +112,15 @@ def _environment(folder: Path, certificates: Certificates | None) -> dict[str, s
     )
     (folder / "flwr").mkdir()
     (folder / "flwr" / "config.toml").write_text(
-        f'[superlink.wire]\naddress = "127.0.0.1:{PORT}"\n{secure}\n'
+        f'[superlink.wire]\naddress = "127.0.0.1:{PORT}"\n{secure}\n',
+        encoding="utf-8",
     )
     return own_environment() | {
         "FLWR_HOME": str(folder / "flwr"),
         "XDG_CACHE_HOME": str(folder / "cache"),
         "PYTHONUNBUFFERED": "1",
+        # A proxy knows none of the addresses in these namespaces.
+        **dict.fromkeys(("no_proxy", "NO_PROXY"), "*"),
         # All nodes are on this machine, and small matrices are slower in several threads.
         "OMP_NUM_THREADS": "1",
     }
@@ -146,7 +151,8 @@ def _register(wires: Wires, keys: Sequence[Path], environment: Mapping[str, str]
             within(wires.server, command),
             env=environment,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             check=False,
         )
         if done.returncode != 0:
@@ -162,6 +168,7 @@ def _wait_until_ready(
     server: "subprocess.Popen[bytes]",
     log: Path,
     certificates: Certificates | None,
+    environment: Mapping[str, str],
 ) -> None:
     url = urlunsplit(("https" if certificates else "http", f"127.0.0.1:{PORT}", "/health", "", ""))
     ask = f"import ssl, urllib.request as r; r.urlopen({url!r}, timeout=2"
@@ -170,6 +177,7 @@ def _wait_until_ready(
     command = within(wires.server, [sys.executable, "-c", ask + ")"])
 
     def is_ready() -> bool:
-        return subprocess.run(command, capture_output=True, check=False).returncode == 0
+        done = subprocess.run(command, env=environment, capture_output=True, check=False)
+        return done.returncode == 0
 
     wait_until(is_ready, server, "Flower's SuperLink", log, START_TIMEOUT_S)

@@ -54,7 +54,8 @@ class SuperNode:
             env=self.environment,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            text=True,
+            encoding="utf-8",
+            errors="replace",
             start_new_session=True,
         )
         threading.Thread(target=self._listen, args=(self.process,), daemon=True).start()

@@ -78,7 +78,7 @@ def render_line(exchange: Exchange) -> str:
 
 def render_times(link: Link, run: Path, found: Sequence[Exchange]) -> str:
     """Seconds of each round, measured and predicted, and how far apart they are on average."""
-    with (run / "times.csv").open() as file:
+    with (run / "times.csv").open(encoding="utf-8") as file:
         measured = {int(line["round"]): float(line["seconds"]) for line in csv.DictReader(file)}
     predicted = predict_rounds(link, found)
     lines = [
@@ -117,7 +117,7 @@ def write_table(path: Path, measured: Sequence[tuple[int, Exchange]]) -> None:
             else:
                 row[key] = round(value, 3)
         rows.append(row)
-    with path.open("w", newline="") as file:
+    with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)

@@ -1,0 +1,99 @@
+"""How a run of `fed-ist run` ended: told on the terminal, and kept in the run's folder."""
+
+import shlex
+from contextlib import suppress
+from pathlib import Path
+
+import typer
+
+from fed_ist.checkpoint import FILE as CHECKPOINT
+from fed_ist.durable import write_atomic
+from fed_ist.errors import InputError
+from fed_ist.flower_run import Ended
+from fed_ist.report import readable_bytes
+from fed_ist.results import REASON, TRACEBACK, read_summary
+
+INTERRUPTED, TERMINATED = 130, 143  # exit codes, as shells have them
+# What a run has in its folder before its first round.
+EARLY_FILES = (REASON, "rounds.csv", "times.csv", "ledger.csv", "config.toml")
+
+
+def is_whole(run: Path) -> bool:
+    """Whether a run has come to its end: it draws its figure there, and drops its checkpoint."""
+    return (run / "accuracy.png").exists() and not (run / CHECKPOINT).exists()
+
+
+def tells(run: Path) -> bool:
+    """Whether a run's folder says how the run ended."""
+    return is_whole(run) or (run / REASON).exists()
+
+
+def print_outcome(run: Path, ended: Ended, *, is_new: bool) -> None:
+    """Accuracy, bytes and place of a run that ended, or why it did not finish, and exit.
+
+    is_new: nothing was at its place before; then a run that was refused leaves nothing there.
+    Raises `InputError` for what was refused, `typer.Exit` for other ends before the last round.
+    """
+    if is_whole(run):
+        _print_summary(run)
+        return
+    code = ended.code
+    if code in (INTERRUPTED, TERMINATED):
+        how = "Interrupted" if code == INTERRUPTED else "Terminated"
+        typer.echo(f"{how}; {_left_by(run)}", err=True)
+        keep_reason(run, f"{how}.")
+        _say_how_to_resume(run)
+        raise typer.Exit(code)
+    if (run / REASON).exists():
+        reason = (run / REASON).read_text(encoding="utf-8", errors="replace").strip()
+        if not (run / TRACEBACK).exists():
+            if is_new and not (run / "summary.json").exists():
+                _remove_early(run)
+            raise InputError(reason)
+    else:
+        reason = f"The run did not finish: {ended.reason or f'its process ended with code {code}'}."
+        keep_reason(run, reason)
+    typer.echo(f"fed-ist: {reason}\n{_left_by(run).capitalize()}", err=True)
+    _say_how_to_resume(run)
+    raise typer.Exit(1)
+
+
+def keep_reason(run: Path, reason: str) -> None:
+    """Write a run's error.txt, unless it has no folder on this host, or a reason already."""
+    if run.is_dir() and not (run / REASON).exists():
+        with suppress(OSError):
+            write_atomic(run / REASON, f"{reason}\n".encode(errors="backslashreplace"))
+
+
+def forget_reason(run: Path) -> None:
+    """Remove what tells why a run ended that is to go on now."""
+    for name in (REASON, TRACEBACK):
+        (run / name).unlink(missing_ok=True)
+
+
+def _print_summary(run: Path) -> None:
+    summary = read_summary(run)
+    typer.echo(f"accuracy    {100 * float(str(summary['accuracy'])):.2f}%")
+    typer.echo(f"bytes down  {readable_bytes(float(str(summary['bytes_down'])))}")
+    typer.echo(f"bytes up    {readable_bytes(float(str(summary['bytes_up'])))}")
+    typer.echo(f"results     {run}")
+    if why := summary.get("ended_early"):
+        typer.echo(f"It ended after round {summary['rounds']}: {why}.", err=True)
+
+
+def _left_by(run: Path) -> str:
+    return f"what the run wrote is in {run}" if run.exists() else "nothing was written"
+
+
+def _remove_early(run: Path) -> None:
+    """Remove what a run wrote before its first round, and the folder if nothing else is there."""
+    with suppress(OSError):
+        for name in EARLY_FILES:
+            (run / name).unlink(missing_ok=True)
+        run.rmdir()
+
+
+def _say_how_to_resume(run: Path) -> None:
+    if (run / CHECKPOINT).exists():
+        how = f"fed-ist run --resume {shlex.quote(str(run))}"
+        typer.echo(f"It goes on after its last whole round with: {how}", err=True)

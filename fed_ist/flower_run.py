@@ -1,0 +1,111 @@
+"""One `flwr run`, told to the terminal as it goes, and why it ended where it was not done."""
+
+import json
+import re
+import subprocess
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fed_ist.config import Value
+from fed_ist.environment import own_environment
+from fed_ist.launch import exit_at_sigterm, flwr_arguments
+
+STARTED = re.compile(r"Successfully started run (\d+)")
+STATUS_TIMEOUT_S = 60.0
+COMPLETED = "finished:completed"
+# What Flower says of a run, and what that means.
+MEANINGS = {
+    "No heartbeat received from the task": "the process of the server's app was killed or stood "
+    "still for a minute. If memory ran out, the kernel says so: journalctl -k",
+    "Task failed with unknown error.": "the log above says why",
+}
+
+
+@dataclass(frozen=True)
+class Ended:
+    """code: of the command, as shells have it. reason: a sentence on why the run ended before it
+    was done, and empty if it was, or if its folder says why.
+    """
+
+    code: int
+    reason: str = ""
+
+
+class NoLongerFollowed(KeyboardInterrupt):
+    """Ctrl-C while a run was followed. run_id: Flower's, empty if it has none yet."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__(run_id)
+        self.run_id = run_id
+
+
+def deploy(
+    app: Path, overrides: Mapping[str, Value], superlink: str, is_told: Callable[[], bool]
+) -> Ended:
+    """`flwr run APP SUPERLINK --stream` with overrides of the run config, on the nodes there are.
+
+    is_told: whether a run's folder says how it ended. Raises `NoLongerFollowed` at Ctrl-C.
+    """
+    environment = own_environment()
+    with exit_at_sigterm(), flwr_arguments(app, overrides, superlink) as arguments:
+        code, run_id = run_and_tell(arguments, environment)
+    return Ended(code, "" if is_told() else why_ended(run_id, superlink, environment))
+
+
+def run_and_tell(arguments: list[str], environment: Mapping[str, str]) -> tuple[int, str]:
+    """(exit code of `flwr`, the id of the run that it started, if it did); its output is passed on.
+
+    At Ctrl-C it is ended; raises `NoLongerFollowed`.
+    """
+    process = subprocess.Popen(
+        ["flwr", *arguments],
+        env={**environment, "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        encoding="utf-8",
+        errors="replace",
+        # At a terminal's Ctrl-C it would print a traceback while it loads.
+        start_new_session=True,
+    )
+    run_id = ""
+    assert process.stdout
+    try:
+        for line in process.stdout:
+            print(line, end="", flush=True)
+            if found := STARTED.search(line):
+                run_id = found[1]
+        return process.wait(), run_id
+    except BaseException as end:
+        process.kill()
+        process.wait()
+        if isinstance(end, KeyboardInterrupt):
+            raise NoLongerFollowed(run_id) from None
+        raise
+    finally:
+        process.stdout.close()
+
+
+def why_ended(run_id: str, superlink: str, environment: Mapping[str, str]) -> str:
+    """What Flower says of a run that is no longer followed; empty if it was completed."""
+    if not run_id:
+        return "Flower did not start it, and says why above"
+    command = ["flwr", "ls", superlink, "--run-id", run_id, "--format", "json"]
+    try:
+        done = subprocess.run(
+            command,
+            env=environment,
+            capture_output=True,
+            encoding="utf-8",
+            errors="replace",
+            timeout=STATUS_TIMEOUT_S,
+        )
+        run = json.loads(done.stdout)["runs"][0]
+        status, details = run["status"], run["status-details"]
+    except (subprocess.TimeoutExpired, ValueError, LookupError, TypeError):
+        return "the SuperLink ended, or no longer answers"
+    if status == COMPLETED:
+        return ""
+    if not status.startswith("finished"):
+        return f"its log broke off; follow what it does with: flwr log {run_id} {superlink}"
+    meaning = f": {MEANINGS[details]}" if details in MEANINGS else ""
+    return f"Flower has it as {status} ({details.rstrip('.')}){meaning}"
