@@ -24,7 +24,7 @@ Report = dict[str, list[dict[str, Any]]]
 def main() -> int:
     command = [sys.executable, "-m", "pip_audit", "--requirement", str(ROOT / "constraints.txt")]
     command += ["--no-deps", "--disable-pip", "--format", "json", "--progress-spinner", "off"]
-    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace")
+    done = subprocess.run(command, capture_output=True, errors="replace")
     ignored, problems = read_ignored(
         (ROOT / ".ci" / "audit-ignored.txt").read_text(encoding="utf-8")
     )

@@ -73,9 +73,7 @@ def check_python() -> Diagnosis:
 def check_encoder() -> Iterator[Diagnosis]:
     """Whether torch and the bundled encoder work here, and whether the memory is enough."""
     command = [sys.executable, "-m", "fed_ist.encoder_trial"]
-    done = subprocess.run(
-        command, capture_output=True, encoding="utf-8", errors="replace", check=False
-    )
+    done = subprocess.run(command, capture_output=True, errors="replace", check=False)
     if done.returncode != 0:
         yield Diagnosis("encoder", FAILURE, _explain_crash(done.returncode, done.stderr))
         return

@@ -30,8 +30,8 @@ def wait_for(name: Path, wait_s: float, say: Callable[[str], None]) -> Path:
                 return path
         if time.monotonic() >= deadline:
             raise InputError(
-                f"{missing(name, run_places())} None began within {wait_s:g} s. Give the name of a run, or wait "
-                "longer with --wait-s."
+                f"{missing(name, run_places())} None began within {wait_s:g} s. Give the name of a "
+                "run, or wait longer with --wait-s."
             )
         if n_tries == 0:
             say(f"{missing(name, run_places())} Waiting {wait_s:g} s for it to begin.")

@@ -41,9 +41,7 @@ class Capture:
         command = ["tshark", "-r", str(self.path(node)), "-Y", "ip", "-T", "fields"]
         for name in fields:
             command += ["-e", name]
-        done = subprocess.run(
-            command, capture_output=True, encoding="utf-8", errors="replace", check=False
-        )
+        done = subprocess.run(command, capture_output=True, errors="replace", check=False)
         packets = [line.split("\t") for line in done.stdout.splitlines()]
         server = self.wires.address(node)
         down = sum(int(packet[1]) for packet in packets if packet[0] == server)

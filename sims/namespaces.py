@@ -153,9 +153,7 @@ def within(namespace: str, command: Sequence[str]) -> list[str]:
 
 
 def _do(*command: str) -> None:
-    done = subprocess.run(
-        command, capture_output=True, encoding="utf-8", errors="replace", check=False
-    )
+    done = subprocess.run(command, capture_output=True, errors="replace", check=False)
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip().splitlines()
         raise InputError(f"'{' '.join(command)}' failed: {said[-1] if said else 'no reason given'}")

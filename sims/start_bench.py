@@ -78,9 +78,7 @@ def ray(folder: Path) -> float:
     """Seconds until an actor has answered."""
     log = folder / "ray.log"
     command = [sys.executable, "-c", RAY]
-    return timed(
-        command, own_environment(), log, lambda: "answered" in log.read_text(encoding="utf-8")
-    )[0]
+    return timed(command, own_environment(), log, lambda: b"answered" in log.read_bytes())[0]
 
 
 def flwr(folder: Path, name: str) -> float:

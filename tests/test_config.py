@@ -39,7 +39,7 @@ BAD = {
     "groups=513": r"hidden-dim = 512 is smaller than groups = 513",
     "num_round=3": r"Unknown config key 'num-round'\. Did you mean 'num-rounds'\?",
     "local_epochs=0": r"leave nothing to train",
-    "name='a/b'": r"name = 'a/b' is not possible: give a name without '/'",
+    "name='a/b'": r"name = 'a/b' is not possible: give one name of at most 100 bytes, without / ",
     "results_dir='results'": r"results-dir = 'results' is not possible: give an absolute path",
     "bands='4,,2'": r"bands = '4,,2' is not possible: give names or numbers of bands",
     "band_range='0:1'": r"band-range = '0:1' is of no use without bands",
@@ -187,3 +187,17 @@ def test_every_key_of_the_presets_is_known_and_every_preset_is_possible():
 def test_the_readme_explains_every_key():
     readme = (ROOT / "README.md").read_text()
     assert [key for key in read_defaults(ROOT / "pyproject.toml") if f"`{key}`" not in readme] == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    [".", "..", "...", "a/b", "/a", "a\\b", "a\0b", "a\nb", "\x1b[2J", "-x", " a", "a ", "é" * 51],
+)
+def test_a_run_is_not_named_so_that_its_folder_is_another_or_cannot_be_named(make_config, name):
+    with pytest.raises(InputError, match="name = .* is not possible"):
+        make_config(name=name)
+
+
+@pytest.mark.parametrize("name", ["", "a", "..a", "a.b", ".hidden", "field 3", "é" * 50, "日本"])
+def test_other_names_of_runs_are_taken(make_config, name):
+    assert make_config(name=name).name == name
