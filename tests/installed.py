@@ -37,7 +37,7 @@ def install(wheel: Path, folder: Path) -> Path:
     (packages,) = folder.glob("lib/python*/site-packages")
     for place in (Path(entry) for entry in sys.path if entry.endswith("site-packages")):
         for path in place.iterdir():
-            is_ours = path.name.lower().startswith(("fed_ist", "__editable__", "_"))
+            is_ours = path.name.lower().startswith(("fed_ist", "__editable__", "__pycache__"))
             if not is_ours and path.suffix != ".pth" and not (packages / path.name).exists():
                 (packages / path.name).symlink_to(path)
     for program in distribution("flwr").entry_points.select(group="console_scripts"):
