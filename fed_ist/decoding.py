@@ -6,6 +6,7 @@ or the mask that marks no data.
 """
 
 import io
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,16 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from fed_ist.bands import BandChoice, read_bands, read_mask
 from fed_ist.errors import InputError
-from fed_ist.image_kinds import HEAD_BYTES, image_format, png_depth, why_unreadable
+from fed_ist.image_kinds import HEAD_BYTES, depth_of, image_format, why_unreadable
 from fed_ist.printable import printable
 
 Picture = Image.Image | NDArray[np.uint8]  # RGB, or chosen bands (H, W, C)
 Range = tuple[float, float]
 
 FULL_RANGE = (0.0, 65535.0)
-NO_DATA_TAG = 42113  # GDAL's, of TIFFs
+BITS_TAG, NO_DATA_TAG = 258, 42113  # of TIFFs; the latter is GDAL's
+# A large scene is no attack; one of more than twice as many pixels is refused all the same.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 class UnreadableImageError(Exception):
@@ -49,7 +52,7 @@ def decode(
         image: Image.Image = Image.open(io.BytesIO(data), formats=[kind])
         if min_px is not None:
             image.draft(None, (min_px, min_px))
-        if kind == "TIFF" and image.mode.startswith(("I", "F")):
+        if kind == "TIFF" and tiff_bits(image) > 8:
             raise UnreadableImageError(f"{name}: {_more_than_rgb('its values are not 8 bits')}")
         absent = _absent(image, data) if kind == "TIFF" else None
         ImageOps.exif_transpose(image, in_place=True)
@@ -98,27 +101,39 @@ def _absent(image: Any, data: bytes) -> NDArray[np.bool_] | None:
     if has_mask:
         return read_mask(data)
     marker = image.tag_v2.get(NO_DATA_TAG)
-    if marker is None or image.mode not in ("L", "RGB"):
+    if marker is None or image.mode not in ("1", "L", "P", "RGB", "RGBA"):
         return None
-    values = np.asarray(image).reshape(image.height, image.width, -1)
+    values = np.asarray(image).reshape(image.height, image.width, -1)[:, :, :3]
     return np.asarray((values == float(str(marker).strip("\0 "))).all(axis=2))
 
 
 def is_deep(head: bytes) -> bool:
     """Whether a file, by its first bytes, has 16 bits a channel without saying how many of these
-    are used: a PNG of 12 bits has the same header. (Formats that say so are scaled by it.)
+    are used: a PNG of 12 bits has the same header. (Formats that say so are scaled by it: a JPEG
+    2000 of 12 bits has 12 in its header.)
     """
-    return image_format(head) == "PNG" and png_depth(head).bits == 16
+    return depth_of(head).bits == 16
+
+
+def tiff_bits(image: Any) -> int:
+    """The most bits that a channel of a TIFF has, as its tags say."""
+    bits = image.tag_v2.get(BITS_TAG, (8,))
+    return max(bits) if isinstance(bits, tuple) else int(bits)
 
 
 def deep_values(data: bytes) -> NDArray[np.integer[Any]]:
-    """The values of a PNG of 16 bits, (H, W, channels) with transparency last where it has some."""
-    if png_depth(data[:HEAD_BYTES]).channels == 1:
-        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+    """The values of a PNG or JPEG 2000 of 16 bits, (H, W, channels), with transparency last where
+    it has some. Raises `UnreadableImageError` for a JPEG 2000 in colour.
+    """
+    kind, depth = image_format(data[:HEAD_BYTES]), depth_of(data[:HEAD_BYTES])
+    if depth.channels == 1:
+        with Image.open(io.BytesIO(data), formats=[kind]) as image:
             values = np.asarray(image)[..., None]
             marker = image.info.get("transparency")
         opaque = np.where(values == marker, 0, 65535) if isinstance(marker, int) else None
         return values if opaque is None else np.concatenate([values, opaque], axis=2)
+    if kind != "PNG":
+        raise UnreadableImageError("a JPEG 2000 of 16 bits in colour: save it as a PNG")
     # Pillow keeps the upper 8 bits of each colour alone.
     import torch
     from torchvision.io import ImageReadMode, decode_png
@@ -141,7 +156,7 @@ def _deep(data: bytes, value_range: Range) -> Image.Image:
     image = Image.fromarray(colours)
     if n_colours < values.shape[2]:
         image.putalpha(Image.fromarray((values[:, :, -1] // 257).astype(np.uint8)))
-    with Image.open(io.BytesIO(data), formats=["PNG"]) as original:
+    with Image.open(io.BytesIO(data)) as original:
         orientation = original.getexif().get(0x0112)
     if orientation:
         image.getexif()[0x0112] = orientation

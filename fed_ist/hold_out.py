@@ -17,25 +17,29 @@ def hold_out(
 ) -> dict[str, NDArray[np.int64]]:
     """Indices for training and for the test, ascending, of the images with a class (label >= 0).
 
-    A class that would have no image on one side gives it the nearest, if it has two unlike ones:
-    only in so small a class may another image move when one comes or goes.
+    A class that would have no image on one side gives it the nearest of those that no other class
+    has too, if it has two unlike ones: only in so small a class may another image of it move when
+    one comes or goes.
     """
     n_images = len(labels)
     kinds, place = np.unique(contents, axis=0, return_inverse=True)
     place = place.reshape(n_images)
     draws = draw(kinds)
     is_test = draws < test_share
+    n_classes = _count_classes(place, labels, len(kinds))
     for label in np.unique(labels[labels >= 0]):
         own = np.unique(place[labels == label])
         own = own[np.argsort(draws[own], kind="stable")]
         readable = own[draws[own] < 1]
+        movable = readable[n_classes[readable] == 1]
+        if not len(movable):
+            continue
         if len(readable) < 2:
-            # An only image is for training, unless another class has it as well.
-            is_test[readable] &= [_is_shared(k, place, labels, label) for k in readable]
+            is_test[movable] = False  # an only image is for training
         elif not is_test[readable].any():
-            is_test[readable[0]] = True
+            is_test[movable[0]] = True
         elif is_test[readable].all():
-            is_test[readable[-1]] = False
+            is_test[movable[-1]] = False
     tested = is_test[place]
     labelled = labels >= 0
     return {
@@ -50,5 +54,9 @@ def draw(contents: Contents) -> NDArray[np.float64]:
     return np.where(contents.any(axis=1), np.minimum(numbers, np.nextafter(1, 0)), 1.0)
 
 
-def _is_shared(kind: int, place: NDArray[np.int64], labels: NDArray[np.int64], label: int) -> bool:
-    return bool(((place == kind) & (labels >= 0) & (labels != label)).any())
+def _count_classes(
+    place: NDArray[np.int64], labels: NDArray[np.int64], n_kinds: int
+) -> NDArray[np.int64]:
+    """How many classes have an image of each content."""
+    pairs = np.unique(np.stack([place, labels])[:, labels >= 0], axis=1)
+    return np.bincount(pairs[0], minlength=n_kinds)

@@ -86,11 +86,19 @@ def _reads_heif() -> bool:
 class Depth:
     """bits: of a value, as the file stores it. channels: as it stores them; 0 where unknown."""
 
-    bits: int
+    bits: int = 0
     channels: int = 0
 
 
-def png_depth(head: bytes) -> Depth:
-    """The depth that a PNG's header tells."""
-    bits, colour = head[24:26]
-    return Depth(bits, {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 0))
+def depth_of(head: bytes) -> Depth:
+    """The depth that the header of a PNG or JPEG 2000 tells; zeros for others, and cut ones."""
+    kind = image_format(head)
+    if kind == "PNG" and len(head) > 25:
+        return Depth(head[24], {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(head[25], 0))
+    if kind == "JPEG2000":
+        box = head.find(b"ihdr")
+        # In a file of its own a box says it, in a bare stream the segment of sizes.
+        n_at, bits_at = (box + 12, box + 14) if box >= 0 else (40, 42)
+        if len(head) > bits_at:
+            return Depth((head[bits_at] & 0x7F) + 1, int.from_bytes(head[n_at : n_at + 2], "big"))
+    return Depth()

@@ -110,10 +110,13 @@ def inspect(
             f"None of the {sum(len(source) for source, _ in parts.values())} images can be read. "
             f"The first: {left_out.examples[UNREADABLE]}."
         )
-    identical, examples = _identical(parts, data)
+    counts = _counts(readable, data.class_names)
+    if unread := [name for name, row in counts.items() if not any(row.values())]:
+        notes.append(f"No image can be read of the classes {', '.join(unread)}.")
+    identical, examples = _identical(parts)
     return Inspection(
         kind=data.kind,
-        counts=_counts(readable, data.class_names),
+        counts=counts,
         is_held_out=bool(data.scans),
         formats=_formats([header for _, found in parts.values() for header in found.headers]),
         sizes=_sizes([header for _, found in parts.values() for header in found.headers]),
@@ -169,8 +172,9 @@ def _problem(header: Header, reading: Reading) -> str:
 
 
 def _deep(found: Scan) -> NDArray[np.int64]:
-    """Indices of PNGs of 16 bits."""
-    deep = [i for i, h in enumerate(found.headers) if h.format == "PNG" and h.bits == 16]
+    """Indices of images of 16 bits that may use fewer, as `decoding.is_deep` tells."""
+    undeclared = ("PNG", "JPEG2000")
+    deep = [i for i, h in enumerate(found.headers) if h.format in undeclared and h.bits == 16]
     return np.array(deep, dtype=np.int64)
 
 
@@ -196,7 +200,7 @@ def _sizes(headers: list[Header]) -> dict[str, tuple[int, int]]:
 
 
 def _identical(
-    parts: dict[str, tuple[ImageSource, Scan]], data: DataSet
+    parts: dict[str, tuple[ImageSource, Scan]],
 ) -> tuple[dict[str, int], dict[str, str]]:
     """Identical images, by what makes them so: how many, and an example of each kind."""
     rows = [

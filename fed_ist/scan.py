@@ -17,9 +17,9 @@ from PIL import Image, UnidentifiedImageError
 
 from fed_ist.ahead import mapped
 from fed_ist.cache_files import digest, keep
-from fed_ist.decoding import UnreadableImageError, deep_values, is_deep
+from fed_ist.decoding import UnreadableImageError, deep_values, is_deep, tiff_bits
 from fed_ist.errors import InputError
-from fed_ist.image_kinds import HEAD_BYTES, image_format, png_depth, why_unreadable
+from fed_ist.image_kinds import HEAD_BYTES, depth_of, image_format, why_unreadable
 from fed_ist.images import CONTENT_BYTES, ImageSource, content_digest
 
 HALF_RANGE = 32768  # values below it use 15 of 16 bits at most
@@ -95,9 +95,11 @@ def read_header(data: bytes, name: str) -> Header:
         with Image.open(io.BytesIO(data), formats=[kind]) as image:
             width, height = image.size
             channels, bits = len(image.getbands()), MODE_BITS.get(image.mode, 8)
-            if kind == "PNG":
-                depth = png_depth(head)
-                channels, bits = depth.channels or channels, depth.bits
+            if kind in ("PNG", "JPEG2000"):
+                depth = depth_of(head)
+                channels, bits = depth.channels or channels, depth.bits or bits
+            if kind == "TIFF":
+                bits = tiff_bits(image)
             return Header(kind, width, height, channels, bits)
     except UnidentifiedImageError:
         if kind == "TIFF" and (raster := _raster_header(data)):
@@ -134,21 +136,25 @@ def require_range(
     if not len(deep):
         return ""
     if value_range is not None:
-        return f"{len(deep)} images are of 16 bits, shown by value-range."
+        return f"{_many(len(deep))} of 16 bits, shown by value-range."
     some = deep[np.linspace(0, len(deep) - 1, min(len(deep), MOST_MEASURED)).astype(int)]
     low, high = 65535, 0
     for values in _measured(source, some):
         low, high = min(low, int(values.min())), max(high, int(values.max()))
         if high >= HALF_RANGE:
-            return f"{len(deep)} images are of 16 bits, shown with 0 to 65535 as 0 to 255."
+            return f"{_many(len(deep))} of 16 bits, shown with 0 to 65535 as 0 to 255."
     if low > high:  # none could be decoded
         return ""
     top = max(255, 2 ** int(high).bit_length() - 1)
     raise InputError(
-        f"{len(deep)} images are of 16 bits, such as '{source.name(int(deep[0]))}', but their "
+        f"{_many(len(deep))} of 16 bits, such as '{source.name(int(deep[0]))}', but their "
         f"values go from {low} to {high} only (of {len(some)} looked at). Say which become 0 and "
         f"255 in all images: for example value-range = '0:{top}'."
     )
+
+
+def _many(n: int) -> str:
+    return "1 image is" if n == 1 else f"{n} images are"
 
 
 def _is_deep(source: ImageSource, i: int) -> bool:

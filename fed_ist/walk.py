@@ -32,11 +32,15 @@ from fed_ist.left_out import (
 TABLE_MARK = b"PAR1"
 SYSTEM_FOLDERS = frozenset(
     {
-        *("@eadir", "@recycle", "@recently-snapshot", "@tmp", "#recycle", "#snapshot"),
+        *("@eadir", "@recycle", "@recently-snapshot", "@synoresource", "@tmp", "#recycle"),
+        *("#snapshot", "thumbnails", "thumbs", "thumbs.db"),
         *("$recycle.bin", "recycler", "system volume information", "lost+found", "__macosx"),
         *("network trash folder", "temporary items", "__pycache__", "found.000"),
     }
 )
+
+SYSTEM_FILE = "synophoto_"  # how thumbnails of a Synology begin
+MOST_DEEP = 64  # folders in folders
 
 Parts = tuple[str, ...]
 
@@ -104,8 +108,10 @@ def _walk(root: Path) -> Walk:
     finder = _Finder(root)
     if root.is_dir():
         finder.enter(root, (), (os.path.realpath(root),), set())
-    else:
+    elif root.is_file():
         finder.take(str(root), root.name, ())
+    else:
+        finder.left_out.add(NO_FILE, root)
     images, tables = sorted(finder.images), sorted(finder.tables)
     sizes = tuple(_size(root.joinpath(*parts)) for parts in (*images, *tables))
     return Walk(
@@ -141,7 +147,12 @@ class _Finder:
             inside = (*parts, entry.name)
             if entry.name.startswith("."):
                 self.left_out.add(HIDDEN, entry.path)
-            elif entry.is_dir():
+            elif entry.name.casefold().startswith(SYSTEM_FILE):
+                self.left_out.add(SYSTEM_FOLDER, entry.path)
+            elif _is_dir(entry):
+                if len(parts) > MOST_DEEP:
+                    self.left_out.add(UNREADABLE_FOLDER, entry.path)
+                    continue
                 if entry.name.casefold() in SYSTEM_FOLDERS:
                     self.left_out.add(SYSTEM_FOLDER, entry.path, max(1, _count_files(entry.path)))
                     continue
@@ -153,7 +164,7 @@ class _Finder:
                 own.add(real)
                 self.folders.append(inside)
                 self.enter(Path(entry.path), inside, (*above, real), own)
-            elif entry.is_file() or entry.is_symlink():
+            elif _is_file(entry):
                 self.take(entry.path, entry.name, inside)
             else:
                 self.left_out.add(NO_FILE, entry.path)
@@ -171,6 +182,21 @@ class _Finder:
             self.images.append(parts)
         else:
             self.left_out.add(no_image(suffix), path)
+
+
+def _is_dir(entry: "os.DirEntry[str]") -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _is_file(entry: "os.DirEntry[str]") -> bool:
+    """Whether it can be read as a file; a link to nothing counts, as somebody meant a file."""
+    try:
+        return entry.is_file() or not os.path.exists(entry.path)  # noqa: PTH110 - any bytes
+    except OSError:
+        return True
 
 
 def _head(path: str) -> bytes:

@@ -194,7 +194,7 @@ def test_the_readme_explains_every_key():
     [".", "..", "...", "a/b", "/a", "a\\b", "a\0b", "a\nb", "\x1b[2J", "-x", " a", "a ", "é" * 51],
 )
 def test_a_run_is_not_named_so_that_its_folder_is_another_or_cannot_be_named(make_config, name):
-    with pytest.raises(InputError, match="name = .* is not possible"):
+    with pytest.raises(InputError, match=r"name = .* is not possible"):
         make_config(name=name)
 
 
