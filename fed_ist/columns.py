@@ -1,6 +1,7 @@
 """Which columns of a table hold the images and their classes, and what the classes are."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 from fed_ist.errors import InputError
 from fed_ist.image_kinds import HEAD_BYTES, image_format
 from fed_ist.left_out import NO_LABEL, OUT_OF_RANGE
-from fed_ist.printable import class_name
+from fed_ist.printable import class_name, printable
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -47,8 +48,12 @@ def choose_columns(
     first: column -> its first value that is not null. name: what sentences call the table. Raises
     `InputError` where a column is not there, or where none can be told to hold images or classes.
     """
+    if twice := [column for column, n in Counter(schema.names).items() if n > 1]:
+        raise InputError(
+            f"'{name}' has several columns called '{printable(twice[0])}'. Rename one."
+        )
     declared = declared_features(schema)
-    images = [c for c in schema.names if _is_image(declared.get(c), schema.field(c).type, c, first)]
+    images = image_columns(schema, first)
     image = _pick("image-column", image_column, images, IMAGE_NAMES, schema.names, name)
     kinds = [c for c in schema.names if declared.get(c, {}).get("_type") == "ClassLabel"]
     usual = [c for c in schema.names if c.casefold() in LABEL_NAMES and c != image]
@@ -57,9 +62,9 @@ def choose_columns(
         label = ""
     else:
         label = _pick("label-column", label_column, labels, LABEL_NAMES, schema.names, name)
-    names = declared.get(label, {}).get("names") if label in kinds else None
+    names = _names(declared[label]) if label in kinds else None
     notes = [
-        f"{kind}s are in the column '{taken}' of '{name}', not in {_quoted(found, taken)}: "
+        f"{kind}s are in the column '{printable(taken)}' of '{name}', not in {_quoted(found, taken)}: "
         f"{key} chooses."
         for kind, key, taken, found, asked in (
             ("Image", "image-column", image, images, image_column),
@@ -67,7 +72,23 @@ def choose_columns(
         )
         if len(found) > 1 and not asked and taken
     ]
-    return Columns(image, label, tuple(names) if names is not None else None, tuple(notes))
+    if names is not None and len({class_name(text) for text in names}) < len(names):
+        notes.append(f"Several classes of '{name}' have the same name, and are one class.")
+    return Columns(image, label, names, tuple(notes))
+
+
+def _names(feature: Mapping[str, Any]) -> tuple[str, ...]:
+    """The names of classes; a class without one is called by its number."""
+    names = feature.get("names") or ()
+    if isinstance(names, dict):  # as other writers have it, by number
+        names = [names[key] for key in sorted(names, key=int)]
+    return tuple(str(i) if text is None else str(text) for i, text in enumerate(names))
+
+
+def image_columns(schema: "pa.Schema", first: Callable[[str], object]) -> list[str]:
+    """The columns that hold images, by what is declared or by content."""
+    declared = declared_features(schema)
+    return [c for c in schema.names if _is_image(declared.get(c), schema.field(c).type, c, first)]
 
 
 def declared_features(schema: "pa.Schema") -> dict[str, dict[str, Any]]:
@@ -110,16 +131,20 @@ def _pick(
     if asked:
         if asked not in columns:
             raise InputError(
-                f"{key} = '{asked}' is no column of '{name}'. Choose from: {', '.join(columns)}."
+                f"{key} = '{printable(asked)}' is no column of '{name}'. Choose from: {_all(columns)}."
             )
         return asked
     if not found:
         what = "image" if key == "image-column" else "class"
         raise InputError(
-            f"'{name}' has the columns {', '.join(columns)}; none can be told to be the {what} "
-            f"column. Name it with {key}."
+            f"'{name}' has the columns {_all(columns) or 'none'}; none can be told to be the "
+            f"{what} column. Name it with {key}."
         )
     return min(found, key=lambda c: _rank(c, usual))
+
+
+def _all(columns: Sequence[str]) -> str:
+    return ", ".join(printable(column) for column in columns)
 
 
 def _rank(column: str, usual: Sequence[str]) -> int:
@@ -128,7 +153,7 @@ def _rank(column: str, usual: Sequence[str]) -> int:
 
 
 def _quoted(columns: Sequence[str], taken: str) -> str:
-    return ", ".join(f"'{column}'" for column in columns if column != taken)
+    return ", ".join(f"'{printable(column)}'" for column in columns if column != taken)
 
 
 @dataclass(frozen=True)
@@ -163,23 +188,20 @@ def read_labels(
             f"{key} of '{name}' holds {kind}, which is no class: each image needs one whole number "
             "or text. Choose another column with label-column."
         )
-    cells = column.to_pylist()
-    numbers = np.array([np.nan if v is None else v for v in cells], dtype=np.float64)
-    present = np.isfinite(numbers)
-    if (numbers[present] != np.round(numbers[present])).any():
+    cells = [v if v is not None and math.isfinite(v) else None for v in column.to_pylist()]
+    if fractions := [v for v in cells if v is not None and v != int(v)]:
         raise InputError(
-            f"{key} of '{name}' holds fractions such as {numbers[present][0]:g}, which are no "
-            "classes. Choose another column with label-column."
+            f"{key} of '{name}' holds fractions such as {fractions[0]:g}, which are no classes. "
+            "Choose another column with label-column."
         )
-    values = np.where(present, numbers, -1).astype(np.int64)
+    numbered = [None if v is None or v < 0 else int(v) for v in cells]
     if declared is None:
-        numbered = [None if v < 0 else int(v) for v in values]
         order = sorted({v for v in numbered if v is not None})
         position = {v: i for i, v in enumerate(order)}
         found = [-1 if v is None else position[v] for v in numbered]
         return _labels(tuple(str(v) for v in order), found, {})
-    beyond = np.flatnonzero(values >= len(declared)).tolist()
-    values[values >= len(declared)] = -1
+    beyond = [i for i, v in enumerate(numbered) if v is not None and v >= len(declared)]
+    values = [-1 if v is None or v >= len(declared) else v for v in numbered]
     canonical = [class_name(text) for text in declared]
     names = tuple(dict.fromkeys(canonical))
     place = np.array([names.index(text) for text in canonical], dtype=np.int64)

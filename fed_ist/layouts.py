@@ -61,7 +61,7 @@ def arrange(images: Sequence[Parts], folders: Sequence[Parts], root: str) -> Lay
         empty = _empty(folders, images, prefix, tuple(named))
     else:
         _refuse_inner_splits(inner, place)
-        notes += _note_train_as_class(inner, splits, others, place)
+        _refuse_split_beside(inner, named, others, place)
         notes += _note_inner_classes(inner)
         found = [(WHOLE, class_name(parts[0]) if len(parts) > 1 else None) for parts in inner]
         empty = _empty(folders, images, prefix, ())
@@ -109,24 +109,27 @@ def _empty(
 
 def _refuse_inner_splits(inner: Sequence[Parts], place: str) -> None:
     below = {split_of_folder(parts[1]): parts[1] for parts in inner if len(parts) > 2}
-    if TRAIN in below and len(below.keys() - {""}) > 1:
+    if len(below.keys() - {""}) > 1:
         example = printable(next(parts[0] for parts in inner if len(parts) > 2))
+        split = below.get(TRAIN) or min(name for word, name in below.items() if word)
         raise InputError(
-            f"The folders of '{place}' hold splits, such as '{example}/{below[TRAIN]}'. Put the "
-            f"splits outside: {place}/{below[TRAIN]}/{example}/<image>."
+            f"The folders of '{place}' hold splits, such as '{example}/{split}'. Put the splits "
+            f"outside: {place}/{split}/{example}/<image>."
         )
 
 
-def _note_train_as_class(
-    inner: Sequence[Parts], splits: set[str], others: set[str], place: str
-) -> list[str]:
-    if TRAIN not in splits:
-        return []
-    name = next(p[0] for p in inner if len(p) > 2 and split_of_folder(p[0]) == TRAIN)
-    return [
-        f"'{printable(name)}' is taken for a class, as it lies beside {_listed(others)}. To train "
-        f"on the folders in it alone, give {place}/{printable(name)}."
-    ]
+def _refuse_split_beside(
+    inner: Sequence[Parts], named: dict[str, str], others: set[str], place: str
+) -> None:
+    """A folder that is named like a split and holds folders alone may be one, or may be a class."""
+    flat = {parts[0] for parts in inner if len(parts) == 2}
+    for top in sorted(set(named) - flat):
+        shown = printable(top)
+        raise InputError(
+            f"'{place}' holds '{shown}', which is named like a split and holds folders, beside "
+            f"{_listed(others)}. To learn from the folders in it, give {place}/{shown} or move the "
+            f"others away; if it is a class, put its images into {place}/{shown} itself."
+        )
 
 
 def _note_inner_classes(inner: Sequence[Parts]) -> list[str]:

@@ -8,6 +8,7 @@ import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
@@ -156,6 +157,14 @@ class RunFolder:
     def write_images(self, images: Mapping[str, object]) -> None:
         """images.json: what was found of the data set (see `fed_ist.inspection`)."""
         write_atomic(self.path / "images.json", (json.dumps(images, indent=2) + "\n").encode())
+
+    def read_images(self) -> dict[str, Any]:
+        """images.json as it is; empty where there is none."""
+        try:
+            found: dict[str, Any] = json.loads((self.path / "images.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found
 
     def write_summary(self, summary: Mapping[str, object]) -> None:
         write_atomic(self.path / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())

@@ -324,9 +324,11 @@ def images_table(data: Data) -> Part:
             )
         formats = ", ".join(f"{words} ({n:,})" for words, n in found["formats"].items())
         said = [f"{found['kind'].capitalize()}. {formats}.", *found["notes"]]
+        if n_skipped := run["figures"].get("images_skipped"):
+            said.append(f"{n_skipped:,} images could not be read when they were encoded.")
         notes += [f"{run['name']}: {note}" if several else note for note in said]
     header = (*(("run",) if several else ()), "class", "to train on", "to test on")
-    lead = "As the server found them; on devices, each node has images of its own."
+    lead = "As the server found them at the start; on devices, each node has images of its own."
     return Part(
         title, lead=lead if rows else "", header=header, rows=tuple(rows), notes=tuple(notes)
     )

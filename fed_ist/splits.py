@@ -17,7 +17,7 @@ WORDS = {
 
 def split_of_folder(name: str) -> str:
     """The split that a folder's whole name says, in any case; empty for none."""
-    return WORDS.get(name.casefold(), "")
+    return WORDS.get(name.strip().casefold(), "")
 
 
 def split_of_table(parts: tuple[str, ...]) -> str:

@@ -17,7 +17,13 @@ from numpy.typing import NDArray
 
 from fed_ist.bands import check_first
 from fed_ist.cache_files import digest
-from fed_ist.columns import Columns, choose_columns, declared_features, read_labels
+from fed_ist.columns import (
+    Columns,
+    choose_columns,
+    declared_features,
+    image_columns,
+    read_labels,
+)
 from fed_ist.decoding import (
     Picture,
     UnreadableImageError,
@@ -54,6 +60,20 @@ class Table:
     paths: tuple[Path, ...] = ()
     columns: "Mapping[str, pa.ChunkedArray] | None" = None
 
+    @property
+    def n_rows(self) -> int:
+        """Of all files."""
+        if self.columns is not None:
+            return max((len(column) for column in self.columns.values()), default=0)
+        from pyarrow import parquet
+
+        return sum(_read(path, parquet.read_metadata).num_rows for path in self.paths)
+
+    @property
+    def image_columns(self) -> list[str]:
+        """Which columns hold images; raises `InputError` where a file cannot be read."""
+        return image_columns(self.schema, self.first)
+
     def column(self, name: str) -> "pa.ChunkedArray":
         """A column in memory; raises `InputError` where the files cannot be read, or disagree."""
         if self.columns is not None:
@@ -89,12 +109,14 @@ class Table:
 
         if self.columns is not None:
             return _first(self.columns[column])
-        for path in self.paths:
-            for batch in parquet.ParquetFile(path).iter_batches(16, columns=[column]):
-                found = _first(batch.column(0))
-                if found is not None:
-                    return found
-        return None
+
+        def look(path: Path) -> object:
+            batches = parquet.ParquetFile(path).iter_batches(16, columns=[column])
+            values = (_first(batch.column(0)) for batch in batches)
+            return next((value for value in values if value is not None), None)
+
+        found = (_read(path, look) for path in self.paths)
+        return next((value for value in found if value is not None), None)
 
 
 def open_files(paths: Sequence[Path], name: str, signature: str) -> Table:
@@ -105,8 +127,9 @@ def open_files(paths: Sequence[Path], name: str, signature: str) -> Table:
     for path, schema in zip(paths, schemas, strict=True):
         if set(schema.names) != set(schemas[0].names):
             raise InputError(
-                f"'{printable(path)}' has the columns {', '.join(schema.names)}, and "
-                f"'{printable(paths[0])}' {', '.join(schemas[0].names)}: they are no parts of one "
+                f"'{printable(path)}' has the columns {printable(', '.join(schema.names))}, and "
+                f"'{printable(paths[0])}' {printable(', '.join(schemas[0].names))}: they are no "
+                "parts of one "
                 "table. Keep them in folders of their own."
             )
         if _class_names(schema) != _class_names(schemas[0]):
@@ -143,6 +166,8 @@ def table_source(
     The latter are in the source, with the label -1. is_label_needed: else a table without classes
     gives all rows one label. Raises `InputError` where a column is missing or holds something else.
     """
+    if not table.n_rows:
+        raise InputError(f"'{table.name}' holds no rows.")
     how = choose_columns(
         table.schema,
         table.first,
@@ -293,10 +318,14 @@ def _mapped_column(table: Table, name: str, path: Path) -> "pa.ChunkedArray":
         schema = pa.schema([table.schema.field(name)])
         try:
             with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-                for file in table.paths:
+
+                def copy(file: Path) -> None:
                     rows = parquet.ParquetFile(file).iter_batches(ROWS_AT_A_TIME, columns=[name])
                     for batch in rows:
                         writer.write_batch(batch.cast(schema))
+
+                for file in table.paths:
+                    _read(file, copy)
             put_in_place(part, path)
         finally:
             part.unlink(missing_ok=True)

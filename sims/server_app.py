@@ -25,7 +25,7 @@ from fed_ist.embeddings import Embeddings, embed, mask_spec
 from fed_ist.errors import InputError, file_trouble
 from fed_ist.heads import Params
 from fed_ist.images import ImageSource
-from fed_ist.inspection import inspect
+from fed_ist.inspection import Inspection, inspect
 from fed_ist.known_encoder import AnyEncoder, open_encoder
 from fed_ist.ledger import Ledger
 from fed_ist.paths import cache_dir, server_results_dir
@@ -77,6 +77,8 @@ def conduct(
         if encoder.note:
             log(WARNING, "%s", encoder.note)
         folder, resumed = open_folder(config)
+        if resumed is not None:
+            require_same_images(folder, inspection)
         folder.write_images(inspection.to_json())
         # For the reason of `clients.mods.in_one_thread`: what is evaluated or solved here goes into
         # files that are the same on any number of cores.
@@ -94,6 +96,24 @@ def conduct(
         tell(folder, why_ended(error))
         keep(folder, TRACEBACK, traceback.format_exc())
         raise
+
+
+def require_same_images(folder: RunFolder, inspection: Inspection) -> None:
+    """Raise `InputError` where a resumed run has other classes, and say it where it has other
+    images: what the classifier puts out is counted in the classes that the run began with.
+    """
+    began = folder.read_images()
+    if not began:
+        return
+    before, now = list(began["counts"]), list(inspection.counts)
+    if before != now:
+        unlike = sorted(set(before) ^ set(now))
+        raise InputError(
+            f"The run began with other classes than there are now ({', '.join(unlike[:5])}). "
+            "Restore the images, or start another run."
+        )
+    if began["counts"] != inspection.to_json()["counts"]:
+        log(WARNING, "There are other images than when the run began: it goes on with these")
 
 
 def fail(folder: RunFolder | None, reason: str) -> NoReturn:
