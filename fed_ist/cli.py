@@ -2,7 +2,7 @@
 
 import io
 import sys
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
@@ -29,7 +29,7 @@ from fed_ist.cli_wire import wire_commands
 from fed_ist.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterator, Mapping
 
     from fed_ist.config import RunConfig, Value
     from fed_ist.flower_run import Ended
@@ -138,22 +138,28 @@ def run(
         require_writable(Path(config.cache_dir), "cache-dir")
         if resume is not None:
             forget_reason(target)
-        _look_at_images(config)
-        ended = _simulate(folder, overrides, nodes, engine, target)
+        with _looked_at(config):
+            ended = _simulate(folder, overrides, nodes, engine, target)
         print_outcome(target, ended, is_new=resume is None)
 
 
-def _look_at_images(config: "RunConfig") -> None:
-    """Say what the run's images are; its other processes take what was found from the cache."""
+@contextmanager
+def _looked_at(config: "RunConfig") -> "Iterator[None]":
+    """Say what the run's images are; within it, its other processes take what was found from the
+    cache.
+    """
     from fed_ist.inspection import inspect
     from fed_ist.walk import forget_walks
 
+    places = Path(config.cache_dir), config.name, [Path(config.dataset), Path(config.test_dataset)]
     # A run that is resumed has the name of the one that was cut, and perhaps other images.
-    forget_walks(
-        Path(config.cache_dir), config.name, map(Path, (config.dataset, config.test_dataset))
-    )
-    for line in inspect(config.open_data(), config.reading).first_lines():
-        typer.echo(line)
+    forget_walks(*places)
+    try:
+        for line in inspect(config.open_data(), config.reading).first_lines():
+            typer.echo(line)
+        yield
+    finally:
+        forget_walks(*places)
 
 
 def _simulate(

@@ -64,8 +64,8 @@ def choose_columns(
         label = _pick("label-column", label_column, labels, LABEL_NAMES, schema.names, name)
     names = _names(declared[label]) if label in kinds else None
     notes = [
-        f"{kind}s are in the column '{printable(taken)}' of '{name}', not in {_quoted(found, taken)}: "
-        f"{key} chooses."
+        f"{kind}s are in the column '{printable(taken)}' of '{name}', not in "
+        f"{_quoted(found, taken)}: {key} chooses."
         for kind, key, taken, found, asked in (
             ("Image", "image-column", image, images, image_column),
             ("Label", "label-column", label, labels, label_column),
@@ -131,7 +131,8 @@ def _pick(
     if asked:
         if asked not in columns:
             raise InputError(
-                f"{key} = '{printable(asked)}' is no column of '{name}'. Choose from: {_all(columns)}."
+                f"{key} = '{printable(asked)}' is no column of '{name}'. Choose from: "
+                f"{_all(columns)}."
             )
         return asked
     if not found:

@@ -22,9 +22,9 @@ from fed_ist.hub import FetchError, asking
 from fed_ist.images import ImageSource, Reading
 from fed_ist.left_out import NO_LABEL, UNUSED_SPLIT, LeftOut
 from fed_ist.printable import printable
-from fed_ist.scan import Scan, require_range, scan
+from fed_ist.scan import Scan, require_range, require_readable, scan
 from fed_ist.scenes import scenes_source
-from fed_ist.splits import TEST, TRAIN, VALIDATION, WHOLE, choose_test, split_of_table
+from fed_ist.splits import TEST, TRAIN, WHOLE, choose_test, split_of_table
 from fed_ist.tables import Table, missing_shards, open_files, table_source
 from fed_ist.walk import Walk, walk
 
@@ -135,16 +135,15 @@ def open_all(
     Raises `InputError` where there is no image.
     """
     reading = reading or Reading()
-    root = Path(path).expanduser()
-    if not root.exists():
+    root = local_path(path, "images")
+    if not _exists(root):
         raise InputError(
             f"'{printable(path)}' does not exist. Give a folder of images or a parquet file."
         )
     found = walk(root, reading.cache, reading.run)
     if found.tables and not found.images:
-        opened = _table_parts(found, replace(reading, columns=()), is_label_needed=False)
-        parts, left_out = opened.parts, opened.left_out
-        source = next(parts[part] for part in (WHOLE, TRAIN, TEST, VALIDATION) if part in parts)
+        opened = _table_parts(found, replace(reading, columns=()), are_split=False)
+        source, left_out = opened.parts[WHOLE], opened.left_out
         labels = np.maximum(source.labels, 0)  # those without a class are images all the same
         source = replace(source, labels=labels)
     else:
@@ -179,19 +178,41 @@ def open_name(dataset: str, reading: Reading, key: str = "dataset") -> Opened:
     """
     if dataset == "scenes":
         return _scenes(reading, key)
-    path = Path(dataset).expanduser()
-    if not path.exists():
+    path = local_path(dataset, key)
+    if not _exists(path):
         _require_hub_name(dataset, path, key)
         return _hub(dataset, reading)
     found = walk(path, reading.cache, reading.run)
     if found.tables and _are_meant(found):
         return _table_parts(found, reading)
-    if path.is_file():
+    if not path.is_dir():
         raise InputError(
             f"{key} = '{printable(dataset)}' is a file, but not a .parquet one. Give a parquet "
             "file or a folder of <class>/<image>."
         )
-    return open_folder(found, reading)
+    opened = open_folder(found, reading)
+    if found.tables:
+        opened.left_out.add("table beside the images", "/".join(found.tables[0]), len(found.tables))
+    return opened
+
+
+def local_path(name: str, key: str) -> Path:
+    """A path as the user wrote it; raises `InputError` for what can be none."""
+    try:
+        path = Path(name).expanduser()
+    except RuntimeError:  # ~ of a user whom nobody knows
+        raise InputError(f"{key} = '{printable(name)}' does not exist. Check the path.") from None
+    if not name.strip() or "\0" in name:
+        raise InputError(f"{key} = '{printable(name)}' is no path. Give one, or scenes.")
+    return path
+
+
+def _exists(path: Path) -> bool:
+    try:
+        path.stat()
+    except (OSError, ValueError):  # also a name that is too long, or a link to itself
+        return False
+    return True
 
 
 def _scenes(reading: Reading, key: str) -> Opened:
@@ -224,30 +245,28 @@ def _are_meant(found: Walk) -> bool:
     """Whether tables are the data set rather than something beside its images."""
     if not found.images:
         return True
-    from pyarrow import ArrowException, parquet
-
-    # Tables of a data set lie on top or in a folder, and its images are in them.
-    if any(len(parts) > 2 for parts in found.images):
-        return False
+    path = found.root.joinpath(*found.tables[0])
     try:
-        schema = parquet.read_schema(found.root.joinpath(*found.tables[0]))
-    except (ArrowException, OSError):
+        return bool(open_files([path], printable(path), "").image_columns)
+    except InputError:
         return False
-    return any("image" in name.casefold() for name in schema.names)
 
 
-def _table_parts(found: Walk, reading: Reading, *, is_label_needed: bool = True) -> Opened:
-    """All tables under a folder, or the one given, by their splits."""
+def _table_parts(found: Walk, reading: Reading, *, are_split: bool = True) -> Opened:
+    """All tables under a folder, or the one given, by their splits.
+
+    are_split: else all are one part, whose rows need no class.
+    """
     groups: dict[str, list[tuple[str, ...]]] = {}
     for parts in found.tables:
         own = parts or (found.root.name,)
         groups.setdefault(split_of_table(own) if parts else WHOLE, []).append(parts)
     left_out = LeftOut()
     left_out.update(found.left_out)
-    if found.images:
-        left_out.add("image beside the tables", found.root, len(found.images))
     notes: list[str] = []
-    if TRAIN not in groups:  # nothing says which are for training
+    n_beside = 0
+    n_named = len(groups.keys() - {"", WHOLE})
+    if not are_split or (TRAIN not in groups and n_named < 2):  # nothing to tell apart
         everything = [parts for group in groups.values() for parts in group]
         groups = {WHOLE: everything}
     elif unnamed := groups.pop("", []):
@@ -260,13 +279,20 @@ def _table_parts(found: Walk, reading: Reading, *, is_label_needed: bool = True)
     for part, files in groups.items():
         paths = [found.root.joinpath(*parts) for parts in files]
         name = paths[0] if len(paths) == 1 else found.root
+        places = sorted({printable("/".join(parts[:-1])) for parts in files})
+        if len(places) > 1:
+            notes.append(f"The tables of {len(places)} folders are one: {', '.join(places)}.")
         if lacking := missing_shards(paths):
             notes.append(lacking)
         table = open_files(paths, printable(name), found.signature(tuple(files)))
+        if found.images and not table.holds_paths:
+            beside = found.root.joinpath(*found.images[0])
+            left_out.add("image beside the tables", beside, len(found.images) - n_beside)
+            n_beside = len(found.images)
         # A competition's test part may lack the column of the labels.
-        needed = is_label_needed and part in (TRAIN, WHOLE)
+        needed = are_split and part in (TRAIN, WHOLE)
         source, said, left = table_source(table, reading, is_label_needed=needed)
-        if is_label_needed and not needed and source.class_names == ("image",):
+        if are_split and not needed and source.class_names == ("image",):
             left_out.add(NO_LABEL, printable(name), len(source))
             continue
         opened[part] = source
@@ -351,6 +377,8 @@ def _relabelled(train: ImageSource, test: ImageSource, what: str) -> ImageSource
         close = {name.casefold(): name for name in train.class_names}
         alike = [f"'{close[n.casefold()]}'" for n in unknown if n.casefold() in close]
         hint = f" Is it meant for {', '.join(alike)}?" if alike else ""
+        if all(name.isdecimal() for name in unknown):
+            hint = " They are numbers: does the test table lack the names of its classes?"
         raise InputError(
             f"{what} has classes that the training images have not: {', '.join(unknown)}.{hint} "
             "Rename them as in training, or leave them out."
@@ -362,6 +390,7 @@ def _part_by_content(
     source: ImageSource, seen: Scan, test_share: float, reading: Reading
 ) -> dict[str, NDArray[np.int64]]:
     parts = hold_out(source.labels, seen.contents, test_share)
+    require_readable(seen.headers)
     if not len(parts[TEST]):  # as each class keeps an image to train on
         require_range(source, reading.value_range)  # lest that be asked for next
         raise InputError(
@@ -375,7 +404,8 @@ def _require_classes(source: ImageSource, name: str) -> None:
     present = np.unique(source.labels)
     if len(present) < 2:
         only = source.class_names[present[0]] if len(present) else ""
-        inner = f" If it holds folders of classes, give {name}/{only}." if only else ""
+        has_folder = only and Path(name, only).is_dir()
+        inner = f" If it holds folders of classes, give {name}/{only}." if has_folder else ""
         raise InputError(
             f"All images of '{printable(name)}' are of one class, '{only}', so there is nothing to "
             f"learn. Give a folder with a folder for each class, two or more.{inner}"

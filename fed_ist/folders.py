@@ -90,7 +90,7 @@ def learnt_part(opened: Opened, name: str) -> ImageSource:
             return opened.parts[part]
     raise InputError(
         f"'{name}' has {' and '.join(sorted(opened.parts))} images with classes, but none to train "
-        f"on. Put some into {name}/train/<class>/<image>."
+        f"on. Put some into {name}/train/<class>/<image>, or into a table with train in its name."
     )
 
 

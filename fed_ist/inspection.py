@@ -107,8 +107,7 @@ def inspect(
         notes += [note] if note and note not in notes else []
     if not sum(len(labels) for labels in readable.values()):
         raise InputError(
-            f"None of the {sum(len(source) for source, _ in parts.values())} images can be read. "
-            f"The first: {left_out.examples[UNREADABLE]}."
+            f"None of the images could be read. The first: {left_out.examples[UNREADABLE]}."
         )
     counts = _counts(readable, data.class_names)
     if unread := [name for name, row in counts.items() if not any(row.values())]:

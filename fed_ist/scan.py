@@ -5,7 +5,7 @@ Nothing is decoded but headers. What was found lies in the cache under the signa
 
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -118,6 +118,12 @@ def _raster_header(data: bytes) -> Header | None:
             bits = 8 * np.dtype(raster.dtypes[0]).itemsize
             return Header(RASTER, raster.width, raster.height, raster.count, bits)
     return None
+
+
+def require_readable(headers: Sequence[Header]) -> None:
+    """Raise `InputError` where no image can be read, by what their headers say."""
+    if headers and all(header.problem for header in headers):
+        raise InputError(f"None of the images could be read. The first: {headers[0].problem}.")
 
 
 def require_range(

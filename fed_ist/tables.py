@@ -74,6 +74,12 @@ class Table:
         """Which columns hold images; raises `InputError` where a file cannot be read."""
         return image_columns(self.schema, self.first)
 
+    @property
+    def holds_paths(self) -> bool:
+        """Whether images are named in it, rather than in it."""
+        cells = [self.first(column) for column in self.image_columns]
+        return any(isinstance(cell, dict) and cell.get("bytes") is None for cell in cells)
+
     def column(self, name: str) -> "pa.ChunkedArray":
         """A column in memory; raises `InputError` where the files cannot be read, or disagree."""
         if self.columns is not None:

@@ -14,7 +14,7 @@ from fed_ist.rng import generator
 from fed_ist.scenes import SCENES, draw_scene
 from sims.experiment import run_case
 from sims.preset_table import PLAIN, PRESETS, Images, lines_of, list_methods, render
-from sims.shared import embed_shared, load_shared
+from sims.shared import embed_shared, load_shared, open_shared
 
 CLASSES = 6
 
@@ -41,7 +41,7 @@ def test_three_hundred_images_in_six_classes_start_in_16_bits_where_they_do_in_3
     for codec in ("fp32", "fp16"):
         config = make_config(**data, **preset | {"statistics_codec": codec, "num_rounds": 1})
         encoder = open_encoder(config.encoder_spec, cache_dir(config.cache_dir))
-        shared = load_shared(embed_shared(config, encoder, 0))
+        shared = load_shared(embed_shared(config, encoder, open_shared(config, 0)))
         starts[codec] = run_case(config, shared, 4).accuracy[0]
     assert abs(starts["fp16"] - starts["fp32"]) <= 0.02
     assert starts["fp32"] > 0.6

@@ -72,7 +72,7 @@ def test_the_run_ends_with_accuracy_bytes_and_an_absolute_path(first):
 def test_everything_promised_is_in_the_folder(first):
     _, folder = first
     assert {path.name for path in folder.iterdir()} == {
-        "config.toml", "rounds.csv", "times.csv", "ledger.csv", "summary.json",
+        "config.toml", "images.json", "rounds.csv", "times.csv", "ledger.csv", "summary.json",
         "model.safetensors", "accuracy.png", "report.html", "report.json",
     }  # fmt: skip
     parse_config(tomllib.loads((folder / "config.toml").read_text()))
@@ -175,11 +175,12 @@ def test_predict_names_class_and_probability(first, place):
 
 
 def test_what_only_the_server_finds_wrong_ends_with_code_2_and_frees_the_name(place):
-    """That all images of a data set are damaged is known once they are read, inside the run."""
+    """That all images of a data set are cut short is known once they are read, inside the run."""
     for name in ("beach", "forest"):
         (place / "damaged" / name).mkdir(parents=True)
         for i in range(4):
-            (place / "damaged" / name / f"{i}.jpg").write_bytes(b"damaged")
+            whole = (place / "images" / name / f"{i + 2:02}.jpg").read_bytes()
+            (place / "damaged" / name / f"{i}.jpg").write_bytes(whole[:700])
     done = run(place, "bad", "--set", f"dataset={place / 'damaged'}")
     assert done.returncode == 2
     assert "None of the images could be read" in done.stderr
