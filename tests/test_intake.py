@@ -19,10 +19,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from test_cli import fed_ist
+from test_datasets import contents
 
 from fed_ist.datasets import open_all, open_data
-from fed_ist.decoding import decode
+from fed_ist.decoding import UnreadableImageError, decode
 from fed_ist.errors import InputError
+from fed_ist.hold_out import hold_out
 from fed_ist.images import Reading
 from fed_ist.inspection import inspect
 from fed_ist.layouts import arrange
@@ -474,6 +476,117 @@ def test_a_path_that_is_not_there_is_told_before_the_hub_is_asked(tmp_path, monk
             open_data(name, "", Reading())
     with pytest.raises(InputError, match="test-dataset = '/absent/test' does not exist"):
         open_data("uoft-cs/cifar10", "/absent/test", Reading())
+
+
+# What an attack found
+
+
+def test_what_is_no_file_neither_hangs_nor_stops_a_look(tmp_path):
+    put(tmp_path / "images")
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "images" / "a" / "linked.jpg").symlink_to(tmp_path / "pipe")
+    (tmp_path / "images" / "a" / "self").symlink_to("self")
+    (tmp_path / "images" / "self").symlink_to("self")
+    assert len(walk(tmp_path / "images").images) == 36
+    for path in (tmp_path / "pipe", tmp_path / "images" / "self"):
+        with pytest.raises(InputError, match=r"'.*(pipe|self)'"):
+            look(path)
+
+
+@pytest.mark.parametrize("name", ["~nosuchuser/x", "x" * 300, "/tmp/" + "x" * 300, "", "a\0b"])
+def test_what_can_be_no_path_is_one_sentence(name):
+    with pytest.raises(InputError, match=r"is unknown|does not exist|no path"):
+        open_data(name, "", Reading())
+
+
+def test_a_cut_header_is_an_unreadable_image(tmp_path):
+    put(tmp_path)
+    for n in range(8, 30):
+        (tmp_path / "a" / f"cut{n}.png").write_bytes(png(img(0, n))[:n])
+    found = look(tmp_path)
+    assert found.left_out == {"unreadable image": 22}
+    assert len(open_all(str(tmp_path))) == 58
+
+
+def test_a_tiff_or_jpeg_2000_of_few_bits_in_sixteen_is_not_shown_in_silence(tmp_path):
+    values = np.linspace(0, 4095, 64).reshape(8, 8).astype(np.uint16)
+    with pytest.raises(InputError, match="value-range = '0:4095'"):
+        for c, name in enumerate(("a", "b")):
+            (tmp_path / "jp2" / name).mkdir(parents=True)
+            for i in range(10):
+                image = Image.fromarray(np.roll(values, 8 * i + c))
+                (tmp_path / "jp2" / name / f"{i}.jp2").write_bytes(png(image, "JPEG2000"))
+        look(tmp_path / "jp2")
+    rasterio = pytest.importorskip("rasterio")
+    path = tmp_path / "x.tif"
+    with rasterio.open(
+        path, "w", driver="GTiff", count=3, height=8, width=8, dtype="uint16", photometric="RGB"
+    ) as file:
+        file.write(np.stack([values] * 3))
+    with pytest.raises(UnreadableImageError, match="not 8 bits"):
+        decode(path.read_bytes(), "x")
+
+
+def test_large_labels_stay_apart(tmp_path):
+    images = [png(img(i, i)) for i in range(36)]
+    for kind, labels in (("int64", [2**60, 2**60 + 1, 5]), ("uint64", [2**63 + 5, 2**63 + 9, 5])):
+        column = pa.array(labels * 12, getattr(pa, kind)())
+        pq.write_table(pa.table({"image": images, "label": column}), tmp_path / "x.parquet")
+        assert list(look(tmp_path / "x.parquet").counts) == [str(v) for v in sorted(labels)]
+
+
+def test_tables_beside_folders_of_images_are_counted(tmp_path):
+    put(tmp_path)
+    pq.write_table(pa.table({"image_id": ["a"], "image": ["a/0.png"]}), tmp_path / "meta.parquet")
+    (tmp_path / "empty.parquet").touch()
+    assert look(tmp_path).left_out == {"table beside the images": 2}
+
+
+def test_tables_of_a_test_and_a_validation_part_alone_are_nothing_to_learn(tmp_path):
+    for name in ("test", "validation"):
+        table(tmp_path / f"{name}.parquet", LABELS)
+    with pytest.raises(InputError, match="test and validation images with classes, but none to"):
+        look(tmp_path)
+
+
+def test_a_table_that_cannot_be_read_is_one_sentence(tmp_path):
+    path = table(tmp_path / "a.parquet", LABELS)
+    data = bytearray(path.read_bytes())
+    data[4:1000] = bytes(996)
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="cannot be read as parquet"):
+        look(path)
+    pq.write_table(pq.read_table(table(path, LABELS)).slice(0, 0), path)
+    with pytest.raises(InputError, match="holds no rows"):
+        look(path)
+    twice = pa.table([pa.array([b"x"]), pa.array([1]), pa.array([2])], ["image", "label", "label"])
+    pq.write_table(twice, path)
+    with pytest.raises(InputError, match="several columns called 'label'"):
+        look(path)
+
+
+def test_a_folder_called_train_with_folders_alone_beside_others_is_asked_about(tmp_path):
+    put(tmp_path / "train")
+    put(tmp_path, ("unlabelled",))
+    with pytest.raises(InputError, match=r"holds 'train', .*like a split.*give .*/train"):
+        look(tmp_path)
+
+
+def test_a_class_without_a_readable_image_is_told(tmp_path):
+    put(tmp_path)
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / "x.jpg").write_bytes(b"<html>")
+    assert "No image can be read of the classes d." in look(tmp_path).notes
+
+
+def test_copies_in_a_small_class_move_no_image_of_another():
+    large, digests = np.zeros(30, dtype=np.int64), contents(30)
+    sides = hold_out(large, digests)
+    for side in ("train", "test"):
+        copied = sides[side][:2]
+        labels = np.concatenate([large, np.ones(len(copied), dtype=np.int64)])
+        after = hold_out(labels, np.concatenate([digests, digests[copied]]))
+        assert set(after["test"][after["test"] < 30]) == set(sides["test"])
 
 
 # The commands
