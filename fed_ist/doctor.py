@@ -15,7 +15,6 @@ import psutil
 from tqdm import tqdm
 
 from fed_ist.ahead import mapped
-from fed_ist.datasets import open_name
 from fed_ist.decoding import UnreadableImageError
 from fed_ist.diagnosis import FAILURE, OK, WARNING, Diagnosis
 from fed_ist.doctor_server import check_authority, check_key, check_server
@@ -23,6 +22,7 @@ from fed_ist.errors import InputError
 from fed_ist.folders import Opened, learnt_part
 from fed_ist.gate import versions
 from fed_ist.images import ImageSource, Reading
+from fed_ist.openings import open_name
 from fed_ist.paths import cache_dir, require_writable
 
 # An image of 64 px takes 12.3 kB packed with nothing dropped, and its embedding 0.8 kB.

@@ -469,7 +469,7 @@ def test_a_large_table_is_mapped_from_the_cache(tmp_path, monkeypatch):
 
 
 def test_a_path_that_is_not_there_is_told_before_the_hub_is_asked(tmp_path, monkeypatch):
-    monkeypatch.setattr("fed_ist.datasets._load_hub", lambda _: pytest.fail("the Hub was asked"))
+    monkeypatch.setattr("fed_ist.openings._load_hub", lambda _: pytest.fail("the Hub was asked"))
     monkeypatch.chdir(put(tmp_path / "data").parent)
     for name in ("data/aid", "./aid", "~/absent/aid", "/absent/aid"):
         with pytest.raises(InputError, match="does not exist"):
