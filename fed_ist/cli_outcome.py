@@ -15,7 +15,7 @@ from fed_ist.results import REASON, TRACEBACK, read_summary
 
 INTERRUPTED, TERMINATED = 130, 143  # exit codes, as shells have them
 # What a run has in its folder before its first round.
-EARLY_FILES = (REASON, "rounds.csv", "times.csv", "ledger.csv", "config.toml")
+EARLY_FILES = (REASON, "images.json", "rounds.csv", "times.csv", "ledger.csv", "config.toml")
 
 
 def is_whole(run: Path) -> bool:
