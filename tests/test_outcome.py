@@ -28,7 +28,7 @@ def test_what_ends_the_servers_app_is_told_in_the_folder_of_the_run(end, make_co
         raise end
 
     with pytest.raises(type(end)):
-        conduct(config.to_mapping(), open_grid)
+        conduct(config.to_mapping(), open_grid, is_simulated=True)
     folder = make_config().results_dir + "/cut"
     with pathlib.Path(f"{folder}/error.txt").open() as told:
         assert ENDS[end] in told.read()
