@@ -94,11 +94,9 @@ def _absent(image: Any, data: bytes) -> NDArray[np.bool_] | None:
     Raises `InputError` where it takes rasterio to know, which is not installed.
     """
     try:
-        has_mask = image.n_frames == 0  # it looks at all pages for that
-    except SyntaxError:  # a page that Pillow does not know, as a mask is
-        has_mask = True
+        _ = image.n_frames  # which looks at all pages
+    except SyntaxError:  # one that Pillow does not know, as a mask is
         image.seek(0)
-    if has_mask:
         return read_mask(data)
     marker = image.tag_v2.get(NO_DATA_TAG)
     if marker is None or image.mode not in ("1", "L", "P", "RGB", "RGBA"):
@@ -145,13 +143,19 @@ def deep_values(data: bytes) -> NDArray[np.integer[Any]]:
     return found
 
 
+def count_colours(values: NDArray[np.integer[Any]]) -> int:
+    """Channels of `deep_values` without the transparency."""
+    n_channels = int(values.shape[2])
+    return n_channels - (n_channels in (2, 4))
+
+
 def _deep(data: bytes, value_range: Range) -> Image.Image:
     """An image of 16 bits, with the values of `value_range` as 0 to 255."""
-    values = deep_values(data).astype(np.float64)
-    n_colours = values.shape[2] - (values.shape[2] in (2, 4))
+    values = deep_values(data)
+    n_colours = count_colours(values)
     low, high = value_range
     # Rounded down, as by // 257 where the range is all of 16 bits.
-    scaled = ((values[:, :, :n_colours] - low) * 255 / (high - low)).clip(0, 255)
+    scaled = ((values[:, :, :n_colours].astype(np.float64) - low) * 255 / (high - low)).clip(0, 255)
     colours = np.broadcast_to(np.floor(scaled + 1e-9), (*values.shape[:2], 3)).astype(np.uint8)
     image = Image.fromarray(colours)
     if n_colours < values.shape[2]:

@@ -117,8 +117,10 @@ def packing(
     def batches() -> Iterator[tuple[Images, Indices, NDArray[np.int64], NDArray[np.int64]]]:
         for rows in _in_blocks(squares(labelled, spec.img_px, on_skip, spec.interpolation)):
             images = np.stack([pixels for _, pixels, _ in rows])
-            contents = [labelled.content(i) for i, _, _ in rows]
-            visible = probe if common else choose_patches(images, contents, spec)
+            visible = probe
+            if not common:  # else no file is read again for its digest
+                contents = [labelled.content(i) for i, _, _ in rows]
+                visible = choose_patches(images, contents, spec)
             labels = labelled.labels[[i for i, _, _ in rows]]
             yield images, visible, labels, np.array([n for _, _, n in rows], dtype=np.int64)
 

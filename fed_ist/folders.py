@@ -26,15 +26,13 @@ class Opened:
     """What a path or a name turned out to be.
 
     kind: in words. parts: "train", "validation" and "test", or "all", each with its own classes.
-    notes: sentences that the user is told. left_out: what is in none of the parts. empty: folders
-    of classes without an image.
+    notes: sentences that the user is told. left_out: what is in none of the parts.
     """
 
     kind: str
     parts: dict[str, ImageSource]
     notes: tuple[str, ...]
     left_out: LeftOut
-    empty: tuple[str, ...] = ()
 
 
 def open_folder(found: Walk, reading: Reading) -> Opened:
@@ -70,7 +68,7 @@ def open_folder(found: Walk, reading: Reading) -> Opened:
     if layout.empty:
         notes.append(f"No image is in the folders {', '.join(layout.empty)}.")
     kind = "folder of classes" if WHOLE in parts else "folder of splits"
-    return Opened(kind, parts, tuple(notes), left_out, layout.empty)
+    return Opened(kind, parts, tuple(notes), left_out)
 
 
 def folder_source(root: Path, reading: Reading | None = None) -> ImageSource:
@@ -136,7 +134,6 @@ def _source(
     def load(i: int, min_px: int | None = None) -> tuple[Picture, int]:
         return load_file(paths[i], min_px, reading.bands, reading.value_range)
 
-    # Class names are in it too: a folder of splits is entered under another root.
     signature = reading_signature(found.signature(tuple(files)), reading)
     return ImageSource(
         class_names=class_names,

@@ -17,7 +17,13 @@ from PIL import Image, UnidentifiedImageError
 
 from fed_ist.ahead import mapped
 from fed_ist.cache_files import digest, keep
-from fed_ist.decoding import UnreadableImageError, deep_values, is_deep, tiff_bits
+from fed_ist.decoding import (
+    UnreadableImageError,
+    count_colours,
+    deep_values,
+    is_deep,
+    tiff_bits,
+)
 from fed_ist.errors import InputError
 from fed_ist.image_kinds import HEAD_BYTES, depth_of, image_format, why_unreadable
 from fed_ist.images import CONTENT_BYTES, ImageSource, content_digest
@@ -174,7 +180,7 @@ def _measured(source: ImageSource, some: NDArray[np.int64]) -> Iterator[NDArray[
     for i in some:
         with suppress(Exception):  # damaged: skipped and counted when it is its turn
             values = deep_values(source.read(int(i)))
-            yield values[:, :, : values.shape[2] - (values.shape[2] in (2, 4))]
+            yield values[:, :, : count_colours(values)]
 
 
 def _write(found: Scan) -> bytes:

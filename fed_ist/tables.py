@@ -135,8 +135,7 @@ def open_files(paths: Sequence[Path], name: str, signature: str) -> Table:
             raise InputError(
                 f"'{printable(path)}' has the columns {printable(', '.join(schema.names))}, and "
                 f"'{printable(paths[0])}' {printable(', '.join(schemas[0].names))}: they are no "
-                "parts of one "
-                "table. Keep them in folders of their own."
+                "parts of one table. Keep them in folders of their own."
             )
         if _class_names(schema) != _class_names(schemas[0]):
             raise InputError(

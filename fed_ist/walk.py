@@ -105,7 +105,7 @@ def forget_walks(cache: Path, run: str, roots: Iterable[Path]) -> None:
 
 
 def _walk(root: Path) -> Walk:
-    finder = _Finder(root)
+    finder = _Finder()
     if root.is_dir():
         finder.enter(root, (), (os.path.realpath(root),), set())
     elif root.is_file():
@@ -128,8 +128,7 @@ def _size(path: Path) -> tuple[int, int]:
 
 
 class _Finder:
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    def __init__(self) -> None:
         self.images: list[Parts] = []
         self.tables: list[Parts] = []
         self.folders: list[Parts] = []
