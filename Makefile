@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-slow lint check audit attacks privacy aid ist-variants codecs masks capacity presets clean
+.PHONY: run test test-slow lint check audit attack privacy aid ist-variants codecs masks capacity presets clean
 
 run: $(VENV)/.ready
 	$(BIN)/fed-ist run
@@ -48,9 +48,9 @@ presets: JOBS ?= 1
 presets: $(VENV)/.ready
 	$(BIN)/python -m sims.preset_table $(DATA) $(JOBS)
 
-# What two of eight clients can do, by way of merging. DATA holds the parquet files.
-attacks: DATA ?= ../shared/data
-attacks: $(VENV)/.ready
+# What one dishonest node can do, with the defaults and without. DATA holds the parquet files.
+attack: DATA ?= ../shared/data
+attack: $(VENV)/.ready
 	$(BIN)/python -m sims.attack_table $(DATA)
 
 # What local differential privacy costs. DATA holds the parquet files.

@@ -42,6 +42,7 @@ OPTIMIZERS = ("adam", "sgd")
 DEALINGS = ("random", "rotating")
 REPLIES = ("slice", "update")
 AGGREGATIONS = ("mean", "trimmed-mean")
+DISSENTERS = ("leave-out", "keep")
 STATISTICS_CODECS = ("fp32", "fp16")  # coarser sums lose the directions that vary little
 SCHEDULES = ("constant", "cosine")
 # Keys that are of use only where another key has one of some values.
@@ -117,6 +118,8 @@ class RunConfig:
     aggregation: str
     trim_share: float
     clip_norm: float
+    max_weight: float
+    dissenters: str
     dp_clip_norm: float
     dp_epsilon: float
     dp_delta: float
@@ -197,11 +200,14 @@ class RunConfig:
             *("clip_norm", "dp_clip_norm"),
         ):
             self._require(key, 0 <= getattr(self, key) < float("inf"), "a number of at least 0")
+        may_weigh = self.max_weight == 0 or 1 <= self.max_weight < float("inf")
+        self._require("max_weight", may_weigh, "0 for no bound, or a number of at least 1")
         self._require("anchor_scale", 0 < self.anchor_scale < float("inf"), "a number above 0")
         self._require("server_momentum", 0 <= self.server_momentum < 1, "a number in [0, 1)")
         self._require("test_share", 0 < self.test_share < 1, "a number between 0 and 1")
         self._require("upload_share", 0 < self.upload_share <= 1, "a number in (0, 1]")
         require_choice("aggregation", self.aggregation, AGGREGATIONS)
+        require_choice("dissenters", self.dissenters, DISSENTERS)
         self._require("trim_share", 0 <= self.trim_share <= 0.5, "a number in [0, 0.5]")
         self._require("dp_epsilon", 0 < self.dp_epsilon < float("inf"), "a number above 0")
         self._require("dp_delta", 0 < self.dp_delta < 1, "a number between 0 and 1")

@@ -5,7 +5,7 @@ Foundation Models", 2024), with one diagonal Gaussian for each class and node.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,23 @@ class Gaussians:
     means: NDArray[np.float32]
     variances: NDArray[np.float32]
     counts: NDArray[np.int64]
+
+    @property
+    def sums(self) -> NDArray[np.float64]:
+        """(num_classes, d+1) as of `statistics.Gram.sums`."""
+        counts = self.counts[:, None].astype(np.float64)
+        return np.hstack([counts * self.means, counts])
+
+    @property
+    def variance(self) -> float:
+        """Of an example about its class's mean, summed over the numbers of an embedding."""
+        total = self.counts @ self.variances.sum(axis=1, dtype=np.float64)
+        return float(total / max(1, self.counts.sum()))
+
+
+def within_share(gaussians: Gaussians, share: float) -> Gaussians:
+    """The same of a share of the examples, in (0, 1], rounded up in each class."""
+    return replace(gaussians, counts=np.ceil(gaussians.counts * share).astype(np.int64))
 
 
 def class_gaussians(

@@ -6,14 +6,16 @@ change against those of the others (`clip_changes`).
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fed_ist.dissent import agreements, direction
 from fed_ist.heads import RUNNING, Params, param_axes
 from fed_ist.ist import Subnet, extract, merge, picked
+from fed_ist.weights import low_median
 
 Returned = Sequence[tuple[Subnet, Params, int]]  # as of `ist.merge`
 
@@ -47,9 +49,9 @@ def require_possible_change(trained: Params, sent: Params, noise: float = 0.0) -
 def clip_changes(params: Params, returned: Returned, times: float) -> Returned:
     """The same replies, none of which changes its slice by more than others do.
 
-    A change that is larger than `times` the median of all is made as large as that, by one factor
-    for all its numbers. Its size is its root mean square, since slices may be of many sizes. A
-    smaller one stays as it is, bit for bit.
+    A change that is larger than `times` the median of all, the smaller one of two in the middle, is
+    made as large as that, by one factor for all its numbers. Its size is its root mean square,
+    since slices may be of many sizes. A smaller one stays as it is, bit for bit.
     Source: Sun et al., "Can You Really Backdoor Federated Learning?" (2019), whose limit is fixed;
     the median comes from Andrew et al., "Differentially Private Learning with Adaptive Clipping"
     (NeurIPS 2021), which estimates it in private.
@@ -59,7 +61,7 @@ def clip_changes(params: Params, returned: Returned, times: float) -> Returned:
         root_mean_square(trained[n].astype(np.float64) - sent[n] for n in sent)
         for sent, (_, trained, _) in zip(before, returned, strict=True)
     ]
-    limit = times * float(np.median(sizes))
+    limit = times * low_median(sizes)
     clipped = []
     for sent, size, (subnet, trained, n_examples) in zip(before, sizes, returned, strict=True):
         if size > limit:
@@ -98,19 +100,33 @@ def trimmed_mean(params: Params, returned: Returned, share: float) -> Params:
 
 class RobustMerger:
     """As `ist.Merger`, by `clip_changes` (unless `clip_norm` is 0) and by `trimmed_mean` (unless
-    `trim_share` is None). Medians need all replies at once, so it keeps them.
+    `trim_share` is None). All nodes count alike then: how much one changes is bounded, and what it
+    says of itself does not come into it. Medians need all replies at once, so it keeps them.
     """
 
     def __init__(self, params: Params, clip_norm: float, trim_share: float | None) -> None:
         self._params, self._clip_norm, self._trim_share = params, clip_norm, trim_share
         self._returned: list[tuple[Subnet, Params, int]] = []
 
-    def add(self, subnet: Subnet, slice_: Params, n_examples: int) -> None:
-        self._returned.append((subnet, slice_, n_examples))
+    def add(self, subnet: Subnet, slice_: Params, weight: int) -> None:
+        """As of `ist.Merger.add`."""
+        is_mean = not self._clip_norm and self._trim_share is None
+        self._returned.append((subnet, slice_, weight if is_mean else 1))
+
+    def agreements(self) -> list[float]:
+        """Of each reply, in the order in which they were added, as of `dissent.agreements`."""
+        changes = (
+            direction(extract(self._params, subnet), slice_) for subnet, slice_, _ in self._returned
+        )
+        return agreements(changes)
+
+    def leave_out(self, places: Collection[int]) -> None:
+        """Do as if these replies, by the order in which they were added, had not come."""
+        self._returned = [r for i, r in enumerate(self._returned) if i not in places]
 
     def merged(self) -> Params:
         params, returned = self._params, self._returned
-        if self._clip_norm:
+        if self._clip_norm and returned:
             returned = list(clip_changes(params, returned, self._clip_norm))
         if self._trim_share is None:
             return merge(params, returned)

@@ -84,6 +84,11 @@ def add(a: Gram, b: Gram) -> Gram:
     return Gram(gram, sums, a.noise + b.noise)
 
 
+def scaled(stats: Gram, factor: float) -> Gram:
+    """The statistics of `factor` times as many examples alike."""
+    return Gram(factor * stats.gram, factor * stats.sums, factor**2 * stats.noise)
+
+
 class GramSum:
     """Statistics of many nodes, added as they come: in any order the total is the same."""
 

@@ -1,92 +1,141 @@
-"""What robust merging is worth: AID, 8 clients, two of which send harm, by way of merging.
+"""What one dishonest node of many can do, with the defaults and without what they defend by.
 
-`python -m sims.attack_table FOLDER`, where FOLDER holds aid-train.parquet and aid-test.parquet.
-Runs that are done are not repeated; the table goes to results/attacks/attacks.md.
+`python -m sims.attack_table FOLDER`, where FOLDER holds aid-train.parquet and aid-test.parquet;
+without it on generated scenes alone. Runs that are done are not repeated; the table goes to
+results/attack/attack.md.
 """
 
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from fed_ist.config import Value
+from fed_ist.config import CLOSED_FORMS, Value
 from fed_ist.curves import Curve
+from fed_ist.errors import InputError
 from fed_ist.pages import show_accuracy, table_line
-from sims.attackers import FACTOR
+from sims.attackers import FACTOR, NO_ATTACK, Attack
 from sims.case_files import Case
 from sims.cases import configure
-from sims.variants import run_variants
+from sims.compare import ANCHORED, FEWEST, PARTITIONS, ROTATING
+from sims.variants import ROOT, run_on, show
 
-CLIENTS, ATTACKERS, SEEDS = 8, 2, 2
-COMMON: dict[str, Value] = {"num-rounds": 10, "hidden-dim": 256}
+SEEDS, GROUPS = 2, 8
+NAME = "attack"
+TIMES = 1_000_000  # the count that a liar states, over its own
+IST: dict[str, Value] = {"strategy": "ist", "groups": GROUPS}
 METHODS: dict[str, dict[str, Value]] = {
+    "IST": IST,
+    "anchored": IST | ANCHORED | ROTATING,
+    "fewest bytes": IST | ANCHORED | ROTATING | FEWEST,
+    "IST, 2 groups": IST | {"groups": 2},
     "FedAvg": {"strategy": "fedavg"},
-    "IST, 2 groups": {"strategy": "ist", "groups": 2},
-    "IST, 8 groups": {"strategy": "ist", "groups": 8},
+    "Fed3R": {"strategy": "fed3r"},
+    "FedNCM": {"strategy": "fedncm"},
 }
-CLIPPED: dict[str, Value] = {"clip-norm": 1.0}
-TRIMMED: dict[str, Value] = {"aggregation": "trimmed-mean", "trim-share": ATTACKERS / CLIENTS}
-MERGING: dict[str, dict[str, Value]] = {
-    "mean": {},
-    "mean, clip-norm = 1": CLIPPED,
-    "trimmed-mean": TRIMMED,
-    "trimmed-mean, clip-norm = 1": TRIMMED | CLIPPED,
+MANY = ("IST", "anchored", "fewest bytes")  # also with more nodes
+UNDEFENDED: dict[str, Value] = {"clip-norm": 0.0, "max-weight": 0.0, "dissenters": "keep"}
+ATTACKS = {
+    "none": NO_ATTACK,
+    "opposite": Attack(1, flips=True),
+    "opposite, liar": Attack(1, flips=True, times=TIMES),
+    "labels": Attack(1, mislabels=True),
+    "labels, liar": Attack(1, mislabels=True, times=TIMES),
 }
-HEADER = ("method", "merging", "no attackers", f"{ATTACKERS} attackers")
+COLUMNS = (  # (defended, attack)
+    *((False, name) for name in ("none", "opposite", "labels, liar")),
+    *((True, name) for name in ATTACKS),
+)
+HEADER = (
+    *("images", "nodes", "method"),
+    *("undefended", "opposite, undefended", "labels and liar, undefended"),
+    *("defaults", "opposite", "opposite and liar", "labels", "labels and liar"),
+)
 
 
-def list_cases(base: Mapping[str, Value]) -> list[Case]:
-    """Every method with every way of merging that goes with it, with attackers and without."""
-    return [
-        Case(
-            "aid",
-            "iid",
-            CLIENTS,
-            f"{method} | {merging} | {attackers}",
-            configure(base, how, changes, {"seed": seed}),
-            attackers,
-        )
-        for seed in range(SEEDS)
-        for method, how in METHODS.items()
-        for merging, changes in MERGING.items()
-        for attackers in (0, ATTACKERS)
-        if how.get("groups") != CLIENTS or "aggregation" not in changes
-    ]
+def method_of(method: str, defended: bool, attack: str) -> str:
+    """How a run is called among the results."""
+    return f"{method} | {'defaults' if defended else 'undefended'} | {attack}"
+
+
+def list_cases(base: Mapping[str, Value], dataset: str) -> list[Case]:
+    """Every method under every attack; with more nodes those of `MANY`, on real images."""
+    cases = []
+    for seed in range(SEEDS):
+        for n_nodes in (8, 16, 64) if dataset == "aid" else (8,):
+            for partition, spread in PARTITIONS.items():
+                for method in METHODS if n_nodes == 8 else MANY:
+                    for defended, attack in COLUMNS:
+                        changes = METHODS[method] | ({} if defended else UNDEFENDED)
+                        if changes["strategy"] in CLOSED_FORMS:
+                            if ATTACKS[attack].flips:
+                                continue  # there is nothing that it learns
+                            changes.pop("clip-norm", None)
+                        cases.append(
+                            Case(
+                                *(dataset, partition, n_nodes),
+                                method_of(method, defended, attack),
+                                configure(base, spread, changes, {"seed": seed}),
+                                ATTACKS[attack],
+                            )
+                        )
+    return cases
 
 
 def render(curves: Sequence[Curve]) -> str:
-    """Markdown: accuracy by method and merging."""
+    """Markdown: accuracy by images, nodes, method and attack."""
     lines = [
-        "# What two of eight clients can do",
+        "# What one dishonest node can do",
         "",
-        f"AID, {CLIENTS} clients, IID, {COMMON['num-rounds']} rounds of 3 local epochs, one hidden "
-        f"layer of {COMMON['hidden-dim']}; final test accuracy of {SEEDS} seeds (mean ± sample "
-        f"standard deviation). Attackers send the opposite of what they learnt, times {FACTOR}. "
-        "trimmed-mean leaves out a quarter of the values of each weight at each end; clip-norm = 1 "
-        "cuts changes at their median.",
+        f"Final test accuracy of {SEEDS} seeds (mean ± sample standard deviation). *Opposite*: the "
+        f"first node sends the opposite of what it learnt, times {FACTOR}. *Labels*: it calls each "
+        "class by another's name, in what it trains on and in statistics. *Liar*: it also states "
+        f"{TIMES:,} times the images that it has (2^29 - 1 at most). *Undefended*: clip-norm = 0, "
+        "max-weight = 0, dissenters = 'keep'.",
         "",
         table_line(HEADER),
         table_line(("---",) * len(HEADER)),
     ]
-    for method in METHODS:
-        for merging in MERGING:
+    settings = dict.fromkeys((c.dataset, c.partition, c.clients) for c in curves)
+    for dataset, partition, n_nodes in sorted(settings):
+        for method in METHODS:
             found = [
                 [
                     c.accuracy[-1]
                     for c in curves
-                    if c.method == f"{method} | {merging} | {attackers}"
+                    if (c.dataset, c.partition, c.clients) == (dataset, partition, n_nodes)
+                    and c.method == method_of(method, *column)
                 ]
-                for attackers in (0, ATTACKERS)
+                for column in COLUMNS
             ]
-            if all(found):
-                accuracies = [show_accuracy(np.array(each)) for each in found]
-                lines.append(table_line((method, merging, *accuracies)))
+            if any(found):
+                cells = [show_accuracy(np.array(each)) if each else "" for each in found]
+                lines.append(table_line((f"{dataset}, {partition}", str(n_nodes), method, *cells)))
     return "\n".join(lines) + "\n"
 
 
 def main() -> int:
-    return run_variants(Path(sys.argv[1]).resolve(), "attacks", COMMON, list_cases, render)
+    out = ROOT / "results" / NAME
+    images: dict[str, tuple[dict[str, Value], dict[str, Value]]] = {
+        "scenes": ({"dataset": "scenes"}, {"hidden-dim": 512, "num-rounds": 8})
+    }
+    if len(sys.argv) > 1:
+        folder = Path(sys.argv[1]).resolve()
+        train, test = (str(folder / f"aid-{split}.parquet") for split in ("train", "test"))
+        images["aid"] = {"dataset": train, "test-dataset": test}, {}
+    curves: list[Curve] = []
+    failures: list[str] = []
+    try:
+        for dataset, (keys, common) in images.items():
+            found, failed = run_on(keys, out, common, partial(list_cases, dataset=dataset))
+            curves += found
+            failures += failed
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    return show(NAME, render(curves), failures)
 
 
 if __name__ == "__main__":

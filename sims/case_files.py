@@ -3,15 +3,16 @@
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fed_ist.cache_files import digest
 from fed_ist.config import RunConfig
 from fed_ist.images import ImageSource
 from fed_ist.known_encoder import AnyEncoder
+from sims.attackers import NO_ATTACK, Attack
 
-RESULTS = 1  # counts the ways of running that there have been: results of an older are not served
+RESULTS = 2  # counts the ways of running that there have been: results of an older are not served
 DIGEST_CHARS = 12
 # Keys that say where something lies. Of images and weights it is their content that counts.
 PLACES = {
@@ -21,9 +22,9 @@ PLACES = {
 
 @dataclass(frozen=True)
 class Case:
-    """One run. method: how reports call it. config, attackers: all that it depends on but images.
+    """One run. method: how reports call it. config, attack: all that it depends on but images.
 
-    attackers: how many of the clients, see `attackers.flipping`.
+    attack: what some of the clients do.
     """
 
     dataset: str
@@ -31,7 +32,7 @@ class Case:
     clients: int
     method: str
     config: RunConfig
-    attackers: int = 0
+    attack: Attack = NO_ATTACK
 
     @property
     def label(self) -> str:
@@ -46,7 +47,7 @@ class Case:
         settings = {key: value for key, value in keys if key not in PLACES}
         own = digest(
             RESULTS, data, settings, self.dataset, self.partition, self.clients, self.method,
-            self.attackers,
+            asdict(self.attack),
         )  # fmt: skip
         return f"{self.label}-{own[:DIGEST_CHARS]}.json"
 

@@ -107,7 +107,7 @@ def _start_worker(parent: int) -> None:
 def _work(case: Case, files: SharedFiles, path: Path) -> str:
     """Run a case and write its file; returns what is wrong with its settings, if anything is."""
     try:
-        outcome = run_case(case.config, load_shared(files), case.clients, case.attackers)
+        outcome = run_case(case.config, load_shared(files), case.clients, case.attack)
     except InputError as reason:
         return str(reason)
     curve = Curve(

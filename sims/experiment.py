@@ -7,13 +7,12 @@ from pathlib import Path
 
 from flwr.common.logger import FLOWER_LOGGER
 
-from clients.app import create_app
 from fed_ist.anchors import WEIGHT
 from fed_ist.config import RunConfig
 from fed_ist.heads import Params
 from fed_ist.ledger import Ledger
 from fed_ist.training import evaluate
-from sims.attackers import flipping
+from sims.attackers import NO_ATTACK, Attack, create_attacked
 from sims.local_grid import LocalGrid
 from sims.shared import Shared, SharedData
 from strategies import STRATEGIES
@@ -35,10 +34,12 @@ class Outcome:
     multiply_adds: float
 
 
-def run_case(config: RunConfig, shared: Shared, n_nodes: int, n_attackers: int = 0) -> Outcome:
+def run_case(
+    config: RunConfig, shared: Shared, n_nodes: int, attack: Attack = NO_ATTACK
+) -> Outcome:
     """Run a configuration on `n_nodes` simulated nodes; raises `InputError` as a run does.
 
-    n_attackers: of these, see `attackers.flipping`.
+    attack: what some of the nodes do.
     """
     FLOWER_LOGGER.setLevel(logging.WARNING)
     client_bytes: list[int] = []
@@ -47,7 +48,7 @@ def run_case(config: RunConfig, shared: Shared, n_nodes: int, n_attackers: int =
     with tempfile.TemporaryDirectory(prefix="fed-ist-case-") as folder:
         ledger = Ledger(Path(folder, "ledger.csv"))
         strategy = STRATEGIES[config.strategy](config, shared.class_names, shared.embed_dim, ledger)
-        app = create_app(SharedData(shared.train, config, n_nodes), [flipping(n_attackers)])
+        app = create_attacked(SharedData(shared.train, config, n_nodes), attack)
         grid = LocalGrid(app, config, list(range(1, n_nodes + 1)))
         strategy.require_nodes(grid)
 

@@ -9,7 +9,7 @@ from itertools import count
 from typing import Any
 
 from flwr.app import Context, Message, RecordDict
-from flwr.clientapp import ClientApp
+from flwr.clientapp.typing import ClientAppCallable
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
@@ -19,7 +19,7 @@ from fed_ist.config import RunConfig
 class LocalGrid(Grid):
     """Simulated nodes 0, 1, … of `node_ids`, each with a context of its own."""
 
-    def __init__(self, app: ClientApp, config: RunConfig, node_ids: Sequence[int]) -> None:
+    def __init__(self, app: ClientAppCallable, config: RunConfig, node_ids: Sequence[int]) -> None:
         self.app = app
         self.contexts = {
             node_id: Context(

@@ -15,6 +15,8 @@ from sims.cases import configure, require_same, run_cases
 from sims.compare import USUAL
 from sims.shared import embed_shared, open_shared
 
+ROOT = Path(__file__).resolve().parent.parent
+
 
 def run_variants(
     data: Path,
@@ -28,26 +30,43 @@ def run_variants(
     data: the folder of aid-train.parquet and aid-test.parquet. common: what all runs have beside
     `compare.USUAL`.
     """
-    root = Path(__file__).resolve().parent.parent
-    out = root / "results" / name
     images: dict[str, Value] = {
         "dataset": str(data / "aid-train.parquet"),
         "test-dataset": str(data / "aid-test.parquet"),
     }
-    base = read_defaults(root / "pyproject.toml") | USUAL | images | dict(common)
-    config = configure(base)
     try:
-        require_same(out, USUAL)
-        encoder = open_encoder(config.encoder_spec, cache_dir(config.cache_dir))
-        parts = open_shared(config, 0)
-        data_used = data_digest(parts.train, parts.test, encoder)
-        print(*parts.lines, sep="\n", file=sys.stderr)
-        files = embed_shared(config, encoder, parts)
-        found, failures = run_cases(list_cases(base), data_used, lambda _: files, out, 2)
+        curves, failures = run_on(images, ROOT / "results" / name, common, list_cases)
     except InputError as error:
         print(error, file=sys.stderr)
         return 2
-    text = render([curve for _, curve in found])
-    write_atomic(out / f"{name}.md", text.encode())
+    return show(name, render(curves), failures)
+
+
+def run_on(
+    images: Mapping[str, Value],
+    out: Path,
+    common: Mapping[str, Value],
+    list_cases: Callable[[Mapping[str, Value]], list[Case]],
+) -> tuple[list[Curve], list[str]]:
+    """The curves of all cases on these images, of which those are run that `out` has not got yet;
+    and what is wrong with those that could not be run.
+
+    images: the run-config keys that say which. Raises `InputError` for images that cannot be read.
+    """
+    base = read_defaults(ROOT / "pyproject.toml") | USUAL | dict(images) | dict(common)
+    config = configure(base)
+    require_same(out, USUAL)
+    encoder = open_encoder(config.encoder_spec, cache_dir(config.cache_dir))
+    parts = open_shared(config, 0)
+    data_used = data_digest(parts.train, parts.test, encoder)
+    print(*parts.lines, sep="\n", file=sys.stderr)
+    files = embed_shared(config, encoder, parts)
+    found, failures = run_cases(list_cases(base), data_used, lambda _: files, out, 2)
+    return [curve for _, curve in found], failures
+
+
+def show(name: str, text: str, failures: Sequence[str]) -> int:
+    """Write a table to results/NAME/NAME.md and print it; returns an exit code."""
+    write_atomic(ROOT / "results" / name / f"{name}.md", text.encode())
     print(text, *failures, sep="\n")
     return 1 if failures else 0

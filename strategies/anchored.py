@@ -145,13 +145,14 @@ class AnchoredStrategy(GatheringStrategy):
         new = [i for i in self.available(grid) if self.prepared[i].name not in counted]
         if not new:
             return False
+        found = dict(self.collect_gram(grid, server_round, new, kind))
+        counted |= {self.prepared[node_id].name for node_id in found}
         came = GramSum()
-        for node_id, stats in self.collect_gram(grid, server_round, new, kind):
+        for stats in self.agreed_grams(found, self._sums.get(kind)):
             came.add(stats)
-            counted.add(self.prepared[node_id].name)
         if not came.n_terms:
             return False
         stats = came.total()
         self._sums[kind] = add(self._sums[kind], stats) if kind in self._sums else stats
-        log(INFO, "Statistics of %d nodes added; %d in all", came.n_terms, len(counted))
+        log(INFO, "Statistics of %d of %d nodes added", came.n_terms, len(new))
         return True

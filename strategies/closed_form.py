@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+import numpy as np
 from flwr.app import Message
 from flwr.serverapp import Grid
 
@@ -10,12 +11,13 @@ from fed_ist.anchors import BIAS, WEIGHT, solve_anchor, with_projection
 from fed_ist.capacity import MESSAGE_OVERHEAD_BYTES
 from fed_ist.errors import InputError
 from fed_ist.exact_sum import ExactSum
-from fed_ist.gaussians import Gaussians, sample_gaussians
+from fed_ist.gaussians import Gaussians, sample_gaussians, within_share
 from fed_ist.heads import Params
 from fed_ist.possible import require_possible_gaussians
 from fed_ist.rng import generator
 from fed_ist.statistics import GramSum, class_means
 from fed_ist.training import Examples, local_training, train
+from fed_ist.weights import low_median
 from strategies.gathering import GatheringStrategy
 from strategies.replies import read_arrays
 
@@ -48,8 +50,8 @@ class Fed3rStrategy(ClosedFormStrategy):
     def initial(self, params: Params, grid: Grid) -> Params:
         n_features = self.config.count_features(len(self.class_names))
         kind = protocol.RANDOM_GRAM if n_features else protocol.GRAM
-        found = GramSum()
-        for _, stats in self.collect_gram(grid, 0, self.available(grid), kind):
+        came, found = dict(self.collect_gram(grid, 0, self.available(grid), kind)), GramSum()
+        for stats in self.agreed_grams(came):
             found.add(stats)
         self.require(found.n_terms)
         head = solve_anchor(found.total(), self.config.anchor_scale)
@@ -61,11 +63,16 @@ class FedNcmStrategy(ClosedFormStrategy):
     """The nearest class mean of embeddings of length 1 (Legate et al. 2023)."""
 
     def initial(self, params: Params, grid: Grid) -> Params:
-        found, n_nodes = ExactSum((len(self.class_names), self.embed_dim + 1)), 0
-        for _, sums in self.collect_class_sums(grid, 0, self.available(grid)):
-            found.add(sums)
-            n_nodes += 1
-        self.require(n_nodes)
+        came = {
+            node_id: self.share_counted(node_id) * sums.astype(np.float64)
+            for node_id, sums in self.collect_class_sums(grid, 0, self.available(grid))
+        }
+        gone = self.dissenters(came)
+        self.require(len(came) - len(gone))
+        found = ExactSum((len(self.class_names), self.embed_dim + 1))
+        for node_id, sums in came.items():
+            if node_id not in gone:
+                found.add(sums)
         weight, bias = class_means(found.total())
         return {WEIGHT: weight, BIAS: bias}
 
@@ -94,7 +101,13 @@ class FedPftStrategy(ClosedFormStrategy):
             require_possible_gaussians(found, n_examples)
             return found
 
-        found = dict(self.collect(grid, 0, nodes, kind, read, n_bytes))
+        came = dict(self.collect(grid, 0, nodes, kind, read, n_bytes))
+        found = {i: within_share(each, self.share_counted(i)) for i, each in came.items()}
+        if found:
+            # What a node says of its own variances must not decide by what it is judged.
+            variance = low_median([each.variance for each in found.values()])
+            for node_id in self.dissenters({i: g.sums for i, g in found.items()}, variance):
+                del found[node_id]
         self.require(len(found))
         gaussians = [found[node_id] for node_id in nodes if node_id in found]
         n_samples = min(MOST_DRAWN, int(sum(each.counts.sum() for each in gaussians)))

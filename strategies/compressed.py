@@ -10,7 +10,7 @@ from fed_ist.codecs import Shapes
 from fed_ist.compression import from_sparse, sparse_shapes
 from fed_ist.heads import Params
 from strategies.fedavg import FedAvgStrategy
-from strategies.replies import read_arrays, rejecting
+from strategies.replies import read_arrays
 
 
 @dataclass
@@ -24,6 +24,5 @@ class TopKStrategy(FedAvgStrategy):
 
     def read_trained(self, reply: Message, sent: Params) -> Params:
         arrays = read_arrays(reply, sparse_shapes(sent, self.config.upload_share))
-        with rejecting():
-            update = from_sparse(arrays, sent)
+        update = from_sparse(arrays, sent)
         return {name: array + update[name] for name, array in sent.items()}

@@ -1,10 +1,11 @@
 """Statistics of the nodes' embeddings: asked for once, checked, and counted."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from logging import WARNING
 from typing import TypeVar
 
+import numpy as np
 from flwr.app import Message
 from flwr.common import log
 from flwr.serverapp import Grid
@@ -15,7 +16,9 @@ from fed_ist.codecs import Shapes, encoded_bytes
 from fed_ist.errors import InputError
 from fed_ist.factors import noisy, restore
 from fed_ist.possible import require_possible_gram, require_possible_sums
-from fed_ist.statistics import Floats, Gram
+from fed_ist.statistics import Floats, Gram, scaled
+from fed_ist.statistics_check import find_dissenters, variance_of_unit
+from fed_ist.weights import bounded_weight
 from strategies.replies import RejectedError, read_encoded, rejecting, require_size
 from strategies.rounds import RoundStrategy
 
@@ -25,6 +28,57 @@ Found = TypeVar("Found")
 @dataclass
 class GatheringStrategy(RoundStrategy):
     """A strategy that knows how to ask nodes for sums over their embeddings."""
+
+    def weight(self, node_id: int) -> int:
+        """How many images a prepared node counts for: what it states, within `max-weight`."""
+        counts = [int(node.counts[protocol.NUM_EXAMPLES]) for node in self.prepared.values()]
+        stated = int(self.prepared[node_id].counts[protocol.NUM_EXAMPLES])
+        return bounded_weight(stated, counts, self.config.max_weight)
+
+    def share_counted(self, node_id: int) -> float:
+        """The share of its images that a prepared node counts for."""
+        return self.weight(node_id) / int(self.prepared[node_id].counts[protocol.NUM_EXAMPLES])
+
+    def agreed_grams(self, found: Mapping[int, Gram], before: Gram | None = None) -> list[Gram]:
+        """Of statistics by node those that do not go against the rest, within `max-weight`.
+
+        before: what was added up of nodes that came earlier.
+        """
+        within = {i: scaled(stats, self.share_counted(i)) for i, stats in found.items()}
+        sums = {i: stats.sums for i, stats in within.items()}
+        noise = max((stats.noise for stats in within.values()), default=0.0)
+        gone = self.dissenters(sums, None, noise, None if before is None else before.sums)
+        return [stats for i, stats in within.items() if i not in gone]
+
+    def dissenters(
+        self,
+        sums: Mapping[int, Floats],
+        variance: float | None = None,
+        noise: float = 0.0,
+        before: Floats | None = None,
+    ) -> set[int]:
+        """The nodes whose class sums go against the others', logged and counted as rejected.
+
+        sums, noise, before: as of `statistics_check.find_dissenters`. variance: the same, None for
+        embeddings of length 1.
+        """
+        if self.config.dissenters == "keep" or not sums:
+            return set()
+        if variance is None:
+            known = [*sums.values()] if before is None else [*sums.values(), before]
+            variance = variance_of_unit(np.sum(known, axis=0, dtype=np.float64))
+        names = {self._name(node_id): node_id for node_id in sums}
+        by_name = {name: sums[node_id] for name, node_id in sorted(names.items())}
+        gone = find_dissenters(by_name, variance, noise, before)
+        for name, agreement in gone.items():
+            self.counts.rejected += 1
+            log(
+                WARNING,
+                "Statistics of node %s left out: they go against the others', as those of wrong "
+                "labels do (they agree by %.2f, where 1 is usual and 0 is chance)",
+                *(name, agreement.share),
+            )
+        return {names[name] for name in gone}
 
     def collect(
         self,
@@ -62,7 +116,7 @@ class GatheringStrategy(RoundStrategy):
                     found = read(reply, n_examples)
             except RejectedError as reason:
                 self.counts.rejected += 1
-                log(WARNING, "Statistics of node %d rejected: %s", node_id, reason)
+                log(WARNING, "Statistics of node %s rejected: %s", self._name(node_id), reason)
             else:
                 awaited.remove(node_id)
                 yield node_id, found

@@ -1,30 +1,73 @@
 """How what came back becomes the next classifier: by the mean, or by what a few cannot spoil."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from logging import WARNING
 
+from flwr.common import log
 from flwr.serverapp import Grid
 
+from fed_ist.checkpoint import State
 from fed_ist.config import GROUPED
+from fed_ist.dissent import LEAST_NODES, Suspicion, spreads_below
 from fed_ist.errors import InputError
 from fed_ist.heads import Params
 from fed_ist.ist import Merger, Subnet
 from fed_ist.robust import RobustMerger
+from fed_ist.weights import low_median
 from strategies.paying import PayingStrategy
 
+SUSPICION = "suspicion"  # key of a saved state: of nodes by name
 LEAST_TRIMMED = 3  # values of a weight, of which the largest and the smallest are left out
 
 
 @dataclass
 class MergingStrategy(PayingStrategy):
-    """A strategy that merges slices as `aggregation` and `clip-norm` say."""
+    """A strategy that merges slices as `aggregation`, `clip-norm` and `dissenters` say."""
+
+    _suspicion: Suspicion = field(default_factory=Suspicion)
+
+    def save(self) -> State:
+        state = super().save()
+        state.values[SUSPICION] = dict(self._suspicion.by_name)
+        return state
+
+    def restore(self, state: State) -> None:
+        super().restore(state)
+        self._suspicion = Suspicion(state.values[SUSPICION])
 
     def merger(self, params: Params, subnets: Sequence[Subnet]) -> Merger | RobustMerger:
         """What the slices that come back are given to."""
         clip_norm, is_trimmed = self.config.clip_norm, self.config.aggregation == "trimmed-mean"
-        if not clip_norm and not is_trimmed:
+        if not clip_norm and not is_trimmed and self.config.dissenters == "keep":
             return Merger(params, subnets)
         return RobustMerger(params, clip_norm, self.config.trim_share if is_trimmed else None)
+
+    def leave_out_dissenters(
+        self, merger: Merger | RobustMerger, node_ids: Sequence[int]
+    ) -> list[int]:
+        """Take out of the merger what goes against all the rest, and tell from which nodes it came.
+
+        node_ids: of the nodes whose slices the merger has, in the order in which it got them.
+        """
+        if self.config.dissenters == "keep" or not isinstance(merger, RobustMerger):
+            return []
+        if len(node_ids) < LEAST_NODES:
+            return []
+        names = [self._name(node_id) for node_id in node_ids]
+        agreed = merger.agreements()
+        suspects = self._suspicion.judge(dict(zip(names, spreads_below(agreed), strict=True)))
+        places = [i for i, name in enumerate(names) if name in suspects]
+        usual = low_median(agreed)
+        for i in places:
+            log(
+                WARNING,
+                "Reply of node %s left out: what it learnt goes against the others, in this round "
+                "or before (now it agrees by %.2f, the median by %.2f)",
+                *(names[i], agreed[i], usual),
+            )
+        merger.leave_out(places)
+        return [node_ids[i] for i in places]
 
     def step(self, params: Params, merged: Params) -> Params:
         """The next classifier, of the present one and the mean of what came back."""

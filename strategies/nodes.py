@@ -23,6 +23,7 @@ from strategies.replies import (
     read_name,
     read_partition,
     read_prepared,
+    rejecting,
     require_size,
 )
 from strategies.wire import message_bytes
@@ -129,11 +130,12 @@ class NodeStrategy(CountingStrategy):
 
     def _note_prepared(self, node_id: int, reply: Message, connected: Container[int]) -> None:
         try:
-            require_size(reply, message_bytes(reply), PREPARED_BYTES)
-            counts, device, held = read_prepared(reply), read_device(reply), read_held(reply)
-            partition = read_partition(reply)
-            capacity = read_capacity(reply, self._usual_capacity(partition))
-            name = read_name(reply) or str(node_id if partition is None else partition)
+            with rejecting():
+                require_size(reply, message_bytes(reply), PREPARED_BYTES)
+                counts, device, held = read_prepared(reply), read_device(reply), read_held(reply)
+                partition = read_partition(reply)
+                capacity = read_capacity(reply, self._usual_capacity(partition))
+                name = read_name(reply) or str(node_id if partition is None else partition)
             self._make_way(name, node_id, connected)
         except RejectedError as reason:
             self.counts.rejected += 1

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from flwr.app import ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
+from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
 from fed_ist import protocol
@@ -14,9 +14,23 @@ from fed_ist.capacity import Device
 from fed_ist.codecs import Shapes, decode
 from fed_ist.heads import Params
 
-MOST_EXAMPLES = 2**29  # below it float32 times a count is exact in float64 (see `ist.merge`)
+MOST_EXAMPLES = 2**29 - 1  # up to it float32 times a count is exact in float64 (see `ist.merge`)
 MOST_BYTES = 2**53  # of images; up to it float64 counts one by one
 MOST_PARTITIONS = 2**31
+MOST_VERSIONS = 2**31  # of a part of the classifier: it has one more with each node that comes late
+# Of each scalar that a node states: sums of as many as there are nodes stay finite.
+MOST: Mapping[str, float] = {
+    protocol.NUM_EXAMPLES: MOST_EXAMPLES,
+    protocol.IMAGES_SKIPPED: MOST_EXAMPLES,
+    protocol.UNKNOWN_CLASSES: MOST_EXAMPLES,
+    protocol.ORIGINAL_BYTES: MOST_BYTES,
+    protocol.RAW_BYTES: MOST_BYTES,
+    protocol.PACKED_BYTES: MOST_BYTES,
+    protocol.LOSS: 1e9,  # of float32 that training can go on from; the wrong class at 1e4 costs 1e4
+    protocol.SECONDS: 1e8,  # three years
+}
+MOST_OF_DEVICE = 1e18  # bytes, multiply-adds a second, and so on
+LEAST_OF_DEVICE = 1e-9
 LONGEST_REASON = 300
 Layout = Mapping[str, tuple[tuple[int, ...], str]]  # name -> shape, dtype
 
@@ -40,11 +54,19 @@ class UnpreparedError(RejectedError):
 
 @contextmanager
 def rejecting() -> Iterator[None]:
-    """Within it a `ValueError`, of what the core finds impossible, is a `RejectedError`."""
+    """Within it whatever reading a reply raises is a `RejectedError`: no reply ends a run.
+
+    A `ValueError` is what the core finds impossible, and says so; anything else is a surprise, and
+    is named by its type too.
+    """
     try:
         yield
+    except RejectedError:
+        raise
     except ValueError as reason:
         raise RejectedError(str(reason)) from None
+    except Exception as error:
+        raise RejectedError(f"it cannot be read ({type(error).__name__}: {error})") from None
 
 
 def require_size(reply: Message, n_bytes: int, most: int) -> None:
@@ -57,14 +79,14 @@ def require_size(reply: Message, n_bytes: int, most: int) -> None:
 
 
 def read_scalars(reply: Message, record: str, names: tuple[str, ...]) -> dict[str, float]:
-    """The named scalars of a record of a reply, all finite; raises `RejectedError`."""
+    """The named scalars of a record of a reply, each from 0 to `MOST`; raises `RejectedError`."""
     found = _metrics(reply) if record == protocol.METRICS else _content(reply).get(record)
     if not isinstance(found, ConfigRecord | MetricRecord):
         raise RejectedError(f"it has no '{record}'")
     scalars: dict[str, float] = {}
     for name in names:
         value = found.get(name)
-        if not isinstance(value, int | float) or not math.isfinite(value) or value < 0:
+        if not isinstance(value, int | float) or not 0 <= value <= MOST[name]:
             raise RejectedError(f"its '{name}' is {value!r}")
         scalars[name] = value
     return scalars
@@ -83,8 +105,7 @@ def read_prepared(reply: Message) -> dict[str, float]:
     counts = read_scalars(reply, protocol.METRICS, protocol.PREPARED)
     for name, count in counts.items():
         least = 1 if name == protocol.NUM_EXAMPLES else 0
-        most = MOST_BYTES if name.endswith("-bytes") else MOST_EXAMPLES
-        if not least <= count < most or count != int(count):
+        if count < least or count != int(count):
             raise RejectedError(f"its '{name}' is {count!r}")
     return counts
 
@@ -106,7 +127,9 @@ def read_device(reply: Message) -> Device:
     values: list[float | None] = []
     for name in protocol.DEVICE:
         value = record.get(name)
-        if value is not None and (not isinstance(value, int | float) or not 0 < value < math.inf):
+        if value is not None and (
+            not isinstance(value, int | float) or not LEAST_OF_DEVICE <= value <= MOST_OF_DEVICE
+        ):
             raise RejectedError(f"its '{name}' is {value!r}")
         values.append(value)
     return Device(*values)
@@ -131,7 +154,7 @@ def read_held(reply: Message) -> dict[str, int]:
     if not (
         isinstance(versions, list)
         and len(versions) == len(protocol.PARTS)
-        and all(type(version) is int for version in versions)
+        and all(type(version) is int and 0 <= version < MOST_VERSIONS for version in versions)
     ):
         raise RejectedError(f"its '{protocol.VERSIONS}' are {versions!r}")
     return {part: int(version) for part, version in zip(protocol.PARTS, versions, strict=True)}
@@ -158,15 +181,24 @@ def read_arrays(reply: Message, wanted: Layout) -> dict[str, NDArray[Any]]:
         n_bytes = math.prod(shape) * np.dtype(dtype).itemsize
         if len(array.data) > n_bytes + 4096:
             raise RejectedError(f"'{name}' is {len(array.data)} bytes long, not {n_bytes}")
-        try:
-            received[name] = array.numpy()
-        except Exception as error:  # whatever a node may have put into the bytes
-            raise RejectedError(f"'{name}' cannot be unpacked: {error}") from error
+        received[name] = _unpacked(name, array)
         if received[name].shape != shape or received[name].dtype != dtype:
             raise RejectedError(f"'{name}' holds {received[name].dtype}{received[name].shape}")
         if not np.isfinite(received[name]).all():
             raise RejectedError(f"'{name}' holds NaN or Inf")
     return received
+
+
+def _unpacked(name: str, array: Array) -> NDArray[Any]:
+    """The array in these bytes, whatever a node may have put there; raises `RejectedError`."""
+    try:
+        found = array.numpy()
+    except Exception as error:
+        raise RejectedError(f"'{name}' cannot be unpacked: {error}") from error
+    # numpy reads an archive of arrays from bytes that are one, and leaves it unread.
+    if not isinstance(found, np.ndarray):
+        raise RejectedError(f"'{name}' holds a {type(found).__name__}, no array")
+    return found
 
 
 def read_encoded(reply: Message, name: str, codec: str, shapes: Shapes) -> Params:

@@ -57,13 +57,14 @@ class Errand:
     """What one node was asked to train.
 
     capacity: the node's, as of `nodes.Prepared`. sent: the slice, as it is before it is encoded.
-    n_examples: that the node was prepared with.
+    n_examples: that the node was prepared with. weight: how many of them it counts for.
     """
 
     subnet: Subnet
     capacity: float
     sent: Params
     n_examples: int
+    weight: int
 
 
 @dataclass
@@ -128,7 +129,9 @@ class SliceStrategy(MergingStrategy):
             subnet = subnets[i % len(subnets)]
             if self.pays_for(server_round, node_id, shapes_of(slices[subnet])):
                 n_examples = int(self.prepared[node_id].counts[protocol.NUM_EXAMPLES])
-                self._errands[node_id] = Errand(subnet, capacities[i], slices[subnet], n_examples)
+                self._errands[node_id] = Errand(
+                    subnet, capacities[i], slices[subnet], n_examples, self.weight(node_id)
+                )
         self.counts.asked = len(self._errands)
         self._encoded = {}
         # One after the other, so that they need not all be in memory.
@@ -187,13 +190,16 @@ class SliceStrategy(MergingStrategy):
                 errand, n_bytes = self._errands[node_id], self._enter(server_round, "up", reply)
                 require_size(reply, n_bytes, self.reply_bytes(shapes_of(errand.sent)))
                 trained, loss = self._read(reply, errand, self._slice_ids[node_id])
-                merger.add(errand.subnet, trained, errand.n_examples)
+                merger.add(errand.subnet, trained, errand.weight)
                 losses[node_id] = loss
             except RejectedError as reason:
                 self.counts.rejected += 1
-                log(WARNING, "Reply of node %d rejected: %s", node_id, reason)
+                log(WARNING, "Reply of node %s rejected: %s", self._name(node_id), reason)
                 if isinstance(reason, UnpreparedError):
                     self.prepared.pop(node_id, None)
+        for node_id in self.leave_out_dissenters(merger, list(losses)):
+            self.counts.rejected += 1
+            del losses[node_id]
         if not losses:
             return None, None
         self._params = self.step(self._params, merger.merged())
@@ -202,12 +208,12 @@ class SliceStrategy(MergingStrategy):
 
     def _read(self, reply: Message, errand: Errand, slice_id: str) -> tuple[Params, float]:
         """The trained slice and its loss, if training can have made it."""
-        loss, seconds = read_outcome(reply, slice_id, errand.n_examples)
-        trained = self.read_trained(reply, errand.sent)
-        for name, array in trained.items():
-            if name.endswith(".var") and (array < 0).any():
-                raise RejectedError(f"'{name}' holds a variance below 0")
         with rejecting():
+            loss, seconds = read_outcome(reply, slice_id, errand.n_examples)
+            trained = self.read_trained(reply, errand.sent)
+            for name, array in trained.items():
+                if name.endswith(".var") and (array < 0).any():
+                    raise RejectedError(f"'{name}' holds a variance below 0")
             require_possible_change(trained, errand.sent, self.config.dp_noise)
         n_seen = self.config.count_seen(errand.n_examples)
         self.counts.compute_s += seconds
