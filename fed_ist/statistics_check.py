@@ -39,12 +39,14 @@ def find_dissenters(
     variance: float,
     noise: float = 0.0,
     before: Floats | None = None,
+    noise_before: float = 0.0,
 ) -> dict[str, Agreement]:
     """The nodes whose sums are better left out, by name, fewer than half of them.
 
     sums: of each node (num_classes, d+1), as of `statistics.Gram.sums`. variance: of single images
     about their class's mean, summed over the d numbers. noise: the variance that was added to each
-    number of a node's sums. before: sums that are trusted already, of nodes that came earlier.
+    number of a node's sums. before, noise_before: sums that are trusted already, of nodes that came
+    earlier, and the variance that was added to each of their numbers.
     Where half of the nodes or more would have to go, nobody can say who is right, and none goes.
     """
     left, gone = dict(sums), dict[str, Agreement]()
@@ -53,7 +55,11 @@ def find_dissenters(
     trusted = 0.0 if before is None else before.astype(np.float64)
     while left:
         total = trusted + sum(own.astype(np.float64) for own in left.values())
-        found = {name: agree(own, total - own, variance, noise) for name, own in left.items()}
+        of_others = noise * (len(left) - 1) + noise_before
+        found = {
+            name: agree(own, total - own, variance, (noise, of_others))
+            for name, own in left.items()
+        }
         worst = min(found, key=lambda name: (found[name].highest, name))
         if found[worst].highest >= LEAST_AGREEMENT:
             return gone
@@ -64,9 +70,12 @@ def find_dissenters(
     return gone
 
 
-def agree(own: Floats, others: Floats, variance: float, noise: float = 0.0) -> Agreement:
+def agree(
+    own: Floats, others: Floats, variance: float, noise: tuple[float, float] = (0.0, 0.0)
+) -> Agreement:
     """How far a node's sums agree with those of all others; see `find_dissenters`.
 
+    noise: the variance that was added to each number, of the node's and of the others'.
     A class mean counts as its difference from the mean of the others' other class means; means of
     few images are longer than those of many, by what images vary, and that is taken off.
     """
@@ -80,7 +89,9 @@ def agree(own: Floats, others: Floats, variance: float, noise: float = 0.0) -> A
     means, own_means = np.zeros((2, len(own), own.shape[1] - 1))
     means[known] = others[known, :-1] / n_others[known, None] - middle
     own_means[judged] = own[judged, :-1] / n_own[judged, None] - middle
-    lost = np.where(known, variance / np.maximum(n_others, 1), 0.0)
+    embed_dim = own.shape[1] - 1
+    n_safe = np.maximum(n_others, 1)
+    lost = np.where(known, variance / n_safe + embed_dim * noise[1] / n_safe**2, 0.0)
     lengths = np.sum(means**2, axis=1) - lost
     apart = (n_known * means - means.sum(axis=0)) / (n_known - 1)
     lengths_apart = (n_known * lengths - lengths.sum()) / (n_known - 1)
@@ -92,8 +103,9 @@ def agree(own: Floats, others: Floats, variance: float, noise: float = 0.0) -> A
         return Agreement(1.0, np.inf)
     # Images vary along some directions more than along others, so that their mean may lie further
     # from the others' along `apart` than if all were alike.
-    along = variance / np.sqrt(own.shape[1] - 1)
-    spread = along * n_own[judged] * (1 + n_own[judged] / n_others[judged]) + noise
+    along = variance / np.sqrt(embed_dim)
+    shares = n_own[judged] / n_others[judged]
+    spread = along * n_own[judged] * (1 + shares) + noise[0] + shares**2 * noise[1]
     chance = float(np.sqrt(spread @ np.sum(apart[judged] ** 2, axis=1)))
     return Agreement(float(n_own[judged] @ margins[judged]) / total, chance / total)
 

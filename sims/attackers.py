@@ -22,6 +22,7 @@ from fed_ist.training import Examples
 
 FACTOR = 10  # by which what was learnt is multiplied before its opposite is sent
 MOST_STATED = 2**29 - 1  # images that a node may state
+LARGEST_FP16 = 65504  # number, and so the largest count, where statistics travel in fp16
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Attack:
 
     n_nodes: how many they are. flips: they send the opposite of what they learnt, `FACTOR` times.
     mislabels: they call each class by another's name, in what they train on and in statistics.
-    times: how many times their images they say that they have.
+    times: how many times their images they say that they have, or as often as messages can say.
     """
 
     n_nodes: int = 0
@@ -64,8 +65,10 @@ def create_attacked(data: NodeData, attack: Attack) -> ClientAppCallable:
         reply = app(message, context)
         if is_bad(context) and attack.times > 1 and not reply.has_error():
             config, task = parse_config(context.run_config), task_of(message)
-            embed_dim = data.passes(context, identify(context), config)(0)[0].shape[1]
-            _exaggerate(reply, task, _shapes(task, embed_dim, config), config, attack.times)
+            n_images, embed_dim = data.passes(context, identify(context), config)(0)[0].shape
+            most = LARGEST_FP16 if config.statistics_codec == "fp16" else MOST_STATED
+            times = min(attack.times, most // n_images)
+            _exaggerate(reply, task, _shapes(task, embed_dim, config), config, times)
         return reply
 
     return answer
@@ -112,8 +115,8 @@ def _exaggerate(
         content.config_records.get(protocol.REPLY),
     ):
         if stating is not None and protocol.NUM_EXAMPLES in stating:
-            stated = int(stating[protocol.NUM_EXAMPLES]) * times  # type: ignore[arg-type]
-            stating[protocol.NUM_EXAMPLES] = min(stated, MOST_STATED)
+            own = int(stating[protocol.NUM_EXAMPLES])  # type: ignore[arg-type]
+            stating[protocol.NUM_EXAMPLES] = own * times
     kind = task.get(protocol.STATISTICS)
     if kind == protocol.GAUSSIANS:
         found = Gaussians(**arrays_of(content.array_records[protocol.ARRAYS]))  # type: ignore[arg-type]

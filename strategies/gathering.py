@@ -47,7 +47,7 @@ class GatheringStrategy(RoundStrategy):
         within = {i: scaled(stats, self.share_counted(i)) for i, stats in found.items()}
         sums = {i: stats.sums for i, stats in within.items()}
         noise = max((stats.noise for stats in within.values()), default=0.0)
-        gone = self.dissenters(sums, None, noise, None if before is None else before.sums)
+        gone = self.dissenters(sums, None, noise, before)
         return [stats for i, stats in within.items() if i not in gone]
 
     def dissenters(
@@ -55,21 +55,22 @@ class GatheringStrategy(RoundStrategy):
         sums: Mapping[int, Floats],
         variance: float | None = None,
         noise: float = 0.0,
-        before: Floats | None = None,
+        before: Gram | None = None,
     ) -> set[int]:
         """The nodes whose class sums go against the others', logged and counted as rejected.
 
-        sums, noise, before: as of `statistics_check.find_dissenters`. variance: the same, None for
-        embeddings of length 1.
+        sums, noise: as of `statistics_check.find_dissenters`. variance: the same, None for embeddings
+        of length 1. before: what is trusted already.
         """
         if self.config.dissenters == "keep" or not sums:
             return set()
         if variance is None:
-            known = [*sums.values()] if before is None else [*sums.values(), before]
+            known = [*sums.values()] if before is None else [*sums.values(), before.sums]
             variance = variance_of_unit(np.sum(known, axis=0, dtype=np.float64))
         names = {self._name(node_id): node_id for node_id in sums}
         by_name = {name: sums[node_id] for name, node_id in sorted(names.items())}
-        gone = find_dissenters(by_name, variance, noise, before)
+        trusted = (None, 0.0) if before is None else (before.sums, before.noise)
+        gone = find_dissenters(by_name, variance, noise, *trusted)
         for name, agreement in gone.items():
             self.counts.rejected += 1
             log(

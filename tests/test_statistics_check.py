@@ -27,7 +27,7 @@ def images(seed, n):
 def dealt(seed, n_nodes, n, partitioner, wrong=None, **how):
     """The sums of each node; of node 0 with labels moved on by `wrong`."""
     values, labels = images(seed, n)
-    how = {"alpha": 0.3, "classes_per_node": 2, "by": None} | how
+    how = {"alpha": 0.3, "classes_per_node": 3, "by": None} | how
     parts = split_indices(labels, partitioner, n_nodes, seed=seed, **how)
     given = [labels[rows] for rows in parts]
     if wrong:
