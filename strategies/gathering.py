@@ -59,8 +59,8 @@ class GatheringStrategy(RoundStrategy):
     ) -> set[int]:
         """The nodes whose class sums go against the others', logged and counted as rejected.
 
-        sums, noise: as of `statistics_check.find_dissenters`. variance: the same, None for embeddings
-        of length 1. before: what is trusted already.
+        sums, noise: as of `statistics_check.find_dissenters`. variance: the same, None where
+        embeddings have length 1. before: what is trusted already.
         """
         if self.config.dissenters == "keep" or not sums:
             return set()
