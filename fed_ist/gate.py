@@ -1,71 +1,292 @@
-"""A gate of nginx before the SuperLink: nodes come in, orders do not.
+"""A gate of nginx before the SuperLink: what registered nodes ask for comes in, nothing else.
 
 Flower 1.42 has nodes sign what they send, but takes orders from whoever reaches its port: to run
-code on all devices, or to register a node. So the SuperLink listens on its own host alone.
+code on all devices, or to register a node. It also takes a whole body before it looks at who sent
+it. So the SuperLink listens on its own host alone, and nginx asks the verifier before a body.
 """
 
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from fed_ist.credentials import find_server_files
+from fed_ist.credentials import Certificates
 from fed_ist.errors import InputError
+from fed_ist.node_signatures import PUBLIC_KEY, SIGNATURE, TIMESTAMP
+from fed_ist.verifier import REASON
 
-VERSIONS_HEADER = "fed-ist-versions"  # of the gate's answers to /health
-# Of one request: more than a slice of 16 million weights in fp32.
-MAX_BODY = "64m"
+VERSIONS_HEADER = "fed-ist-versions"  # of the answer to CHECK
+CHECK = "/check"  # what a device with a registered key may ask: is the SuperLink there?
+# Of one request: more than a slice of 16 million weights in fp32, which travels as one object.
+MAX_OBJECT = "64m"
+# The names of what was learnt, and how they hang together: 64 letters each.
+MAX_TREE = "1m"
+MAX_QUESTION = "16k"
+# More of a body than this is kept on the disk until it is whole.
+IN_MEMORY = "1m"
+# At once: an IPv4 address, or an IPv6 network, and all. A SuperNode has one, or while it sends an
+# object eight, so that many may share an address.
+CONNECTIONS_EACH, CONNECTIONS = 128, 4096
+# nginx has one for either side of each connection, of three.
+WORKER_CONNECTIONS = 6 * CONNECTIONS
+REQUESTS_EACH_S = 100  # a SuperLink answers no more than 90
+# As long as a SuperNode itself waits for anything (Flower 1.42): who is slower has given up.
+PATIENCE_S = 30
+SIGNED = (PUBLIC_KEY, TIMESTAMP, SIGNATURE)
+# An IPv4 address, or the /48 of an IPv6 address, which is what a customer gets at most.
+NETWORK = """\
+    map $binary_remote_addr $fed_ist_network {
+        "~(?s)^(?<fed_ist_site>.{6}).{10}$" $fed_ist_site;
+        default $binary_remote_addr;
+    }"""
+# What Flower says of a key that it does not know, with its number for that.
+NOT_ACTIVATED = (
+    '{"code": 2004, "detail": "The gate does not let this SuperNode in: its key is not registered, '
+    'or its clock is wrong. fed-ist doctor tells which."}'
+)
 
 
-def gate(keys: Path, port: int, superlink_port: int) -> str:
-    """The part of an nginx configuration that passes on what nodes ask for, and refuses the rest.
+@dataclass(frozen=True)
+class Places:
+    """Where the gate keeps things. runtime: for sockets and bodies, which nobody else may enter."""
 
-    What is refused is logged, nodes' polls are not. Nothing is put on the disk on its way: where
-    that fails nginx answers 500, and upon that Flower 1.42 drops a reply. Raises `InputError` where
-    a file of `keys` is missing.
+    runtime: Path
+    logs: Path
+
+    @property
+    def verifier(self) -> Path:
+        """The socket of the verifier."""
+        return self.runtime / "verifier.sock"
+
+    @property
+    def inside(self) -> Path:
+        """The socket behind which nginx ends TLS."""
+        return self.runtime / "inside.sock"
+
+    @property
+    def log(self) -> Path:
+        """What was refused, to whom and why."""
+        return self.logs / "gate.log"
+
+    @property
+    def errors(self) -> Path:
+        """What nginx complains of."""
+        return self.logs / "gate-errors.log"
+
+
+@dataclass(frozen=True)
+class Ports:
+    """port: where devices reach the server. superlink: on this host. ipv6: whether it has that."""
+
+    port: int
+    superlink: int
+    ipv6: bool
+
+
+def configuration(
+    files: Certificates, ports: Ports, places: Places, modules: tuple[Path, ...], user: str
+) -> str:
+    """A whole configuration of nginx, in which devices are let through to the SuperLink.
+
+    modules: those that nginx has to load. user: as whom root has nginx work; empty for others.
+    Raises `InputError` for a path that nginx cannot read.
     """
-    files = find_server_files(keys)
-    listen = [f"listen {port} ssl;"]
-    if Path("/proc/net/if_inet6").exists():
-        listen.append(f"listen [::]:{port} ssl;")
-    return f"""\
-# Made by: fed-ist unit gate
-map $status $fed_ist_refused {{
-    ~^[23] 0;
-    default 1;
-}}
-upstream fed_ist_superlink {{
-    server 127.0.0.1:{superlink_port};
-    keepalive 16;
-}}
-server {{
-    {" ".join(listen)}
-    ssl_certificate {_word(files.server)};
-    ssl_certificate_key {_word(files.key)};
-    ssl_protocols TLSv1.2 TLSv1.3;
-    access_log /var/log/nginx/fed-ist.log combined if=$fed_ist_refused;
-    client_max_body_size {MAX_BODY};
-    client_body_timeout 300s;
-    send_timeout 300s;
-    gzip off;
+    return (
+        _main(places, modules, user)
+        + _connections(ports, places)
+        + _requests(files, ports, places, "".join(_let_through()))
+    )
 
-    location / {{
-        return 403;
-    }}
-    location = /health {{
-        add_header {VERSIONS_HEADER} "{versions()}";
-        proxy_pass https://fed_ist_superlink;
-    }}
-    location /v1/fleet/ {{
-        proxy_pass https://fed_ist_superlink;
-    }}
-    proxy_request_buffering off;
-    proxy_max_temp_file_size 0;
-    proxy_http_version 1.1;
-    proxy_set_header Connection "";
-    proxy_ssl_verify on;
-    proxy_ssl_name localhost;
-    proxy_ssl_trusted_certificate {_word(files.authority)};
+
+def _main(places: Places, modules: tuple[Path, ...], user: str) -> str:
+    loaded = "".join(f"load_module {_word(module)};\n" for module in modules)
+    return f"""\
+# Made by: fed-ist gate
+{loaded}{f"user {user};" if user else ""}
+daemon off;
+worker_processes 2;
+pid {_word(places.runtime / "nginx.pid")};
+error_log {_word(places.errors)} warn;
+events {{
+    worker_connections {WORKER_CONNECTIONS};
 }}
 """
+
+
+def _connections(ports: Ports, places: Places) -> str:
+    """Connections are counted here: nginx's `http` only counts those that have sent a header."""
+    listen = [f"listen {ports.port} backlog=4096;"]
+    if ports.ipv6:
+        listen.append(f"listen [::]:{ports.port} backlog=4096;")
+    return f"""\
+stream {{
+{NETWORK}
+    limit_conn_zone $fed_ist_network zone=connections_each:4m;
+    limit_conn_zone $server_port zone=connections_all:64k;
+    limit_conn connections_each {CONNECTIONS_EACH};
+    limit_conn connections_all {CONNECTIONS};
+    limit_conn_log_level info;
+    server {{
+        {" ".join(listen)}
+        proxy_pass {_word(f"unix:{places.inside}")};
+        proxy_protocol on;
+        proxy_connect_timeout 5s;
+        proxy_timeout 600s;
+    }}
+}}
+"""
+
+
+def _requests(files: Certificates, ports: Ports, places: Places, locations: str) -> str:
+    return f"""\
+http {{
+{NETWORK}
+    map $status $fed_ist_refused {{
+        ~^[23] 0;
+        default 1;
+    }}
+    map $request_uri $fed_ist_asked {{
+        "~^(?<fed_ist_start>.{{0,80}})" $fed_ist_start;
+    }}
+    log_format refusals '$time_iso8601 $remote_addr $status $request_method "$fed_ist_asked" '
+        '$fed_ist_reason';
+    access_log {_word(places.log)} refusals if=$fed_ist_refused;
+    limit_req_zone $fed_ist_network zone=requests_each:4m rate={REQUESTS_EACH_S}r/s;
+    limit_req_log_level info;
+    client_body_temp_path {_word(places.runtime / "bodies")};
+    proxy_temp_path {_word(places.runtime / "answers")};
+    fastcgi_temp_path {_word(places.runtime / "fastcgi")};
+    uwsgi_temp_path {_word(places.runtime / "uwsgi")};
+    scgi_temp_path {_word(places.runtime / "scgi")};
+    upstream fed_ist_superlink {{
+        server 127.0.0.1:{ports.superlink};
+        keepalive 16;
+        keepalive_timeout 4s;  # a SuperLink closes after 5
+    }}
+    upstream fed_ist_verifier {{
+        server {_word(f"unix:{places.verifier}")};
+        keepalive 16;
+    }}
+    server {{
+        listen {_word(f"unix:{places.inside}")} ssl proxy_protocol backlog=4096;
+        set_real_ip_from unix:;
+        real_ip_header proxy_protocol;
+        ssl_certificate {_word(files.server)};
+        ssl_certificate_key {_word(files.key)};
+        ssl_protocols TLSv1.2 TLSv1.3;
+        server_tokens off;
+        gzip off;
+        client_header_timeout {PATIENCE_S}s;
+        client_body_timeout {PATIENCE_S}s;
+        send_timeout {PATIENCE_S}s;
+        keepalive_timeout {PATIENCE_S}s;
+        keepalive_requests 100000;
+        # What is refused is read on for a while, lest the answer be lost.
+        lingering_time 5s;
+        lingering_timeout 2s;
+        client_header_buffer_size 2k;
+        large_client_header_buffers 2 4k;
+        client_max_body_size {MAX_QUESTION};
+        client_body_buffer_size {IN_MEMORY};
+        # Upon what is none of 502 to 504, a SuperNode drops its answer.
+        error_page 401 @refused;
+        error_page 500 =503 @later;
+
+        location / {{
+            keepalive_timeout 0;
+            return 403;
+        }}
+        location @refused {{
+            keepalive_timeout 0;
+            return 401;
+        }}
+        location @not_activated {{
+            keepalive_timeout 0;
+            default_type application/json;
+            return 412 '{NOT_ACTIVATED}';
+        }}
+        location @later {{
+            return 503;
+        }}
+        location = /health {{
+            return 200;
+        }}
+        location = /verify {{
+            internal;
+            client_max_body_size 0;  # of which nothing is passed on
+            proxy_pass http://fed_ist_verifier;
+            proxy_method GET;
+            proxy_pass_request_body off;
+            proxy_pass_request_headers off;
+            proxy_set_header Host gate;
+            proxy_set_header Content-Length "";
+            proxy_set_header Connection "";
+            {_signed()}
+            proxy_connect_timeout 5s;
+            proxy_read_timeout 10s;
+        }}
+{locations}\
+        # What is signed is what is passed on; bodies are passed on once they are whole.
+        proxy_http_version 1.1;
+        proxy_set_header Connection "";
+        {_signed()}
+        proxy_request_buffering on;
+        proxy_max_temp_file_size 0;
+        proxy_ssl_verify on;
+        proxy_ssl_name localhost;
+        proxy_ssl_trusted_certificate {_word(files.authority)};
+    }}
+}}
+"""
+
+
+def _let_through() -> list[str]:
+    """The locations of what a node may ask for."""
+    fleet = "~ ^/v1/fleet/[a-z-]+$"
+    return [
+        _location(fleet, MAX_QUESTION),
+        _location("= /v1/fleet/push-messages", MAX_TREE),
+        _location("= /v1/fleet/push-object", MAX_OBJECT),
+        _location(
+            "= /v1/fleet/activate-node",
+            MAX_QUESTION,
+            "error_page 401 =412 @not_activated; error_page 500 =503 @later;",
+        ),
+        _location(
+            f"= {CHECK}",
+            MAX_QUESTION,
+            f'add_header {VERSIONS_HEADER} "{versions()}";',
+            "GET",
+            "/health",
+        ),
+    ]
+
+
+def _location(
+    path: str, max_body: str, more: str = "", method: str = "POST", superlinks_path: str = "$uri"
+) -> str:
+    """What may pass, once it is signed. The parts of a request are looked at in this order."""
+    unsigned = " ".join(f'if ($http_{_variable(name)} = "") {{ return 401; }}' for name in SIGNED)
+    return f"""\
+        location {path} {{
+            {more}
+            if ($request_method != {method}) {{ return 405; }}
+            if ($http_transfer_encoding) {{ return 411; }}
+            {unsigned}
+            limit_req zone=requests_each burst={2 * REQUESTS_EACH_S} nodelay;
+            auth_request /verify;
+            auth_request_set $fed_ist_reason $upstream_http_{_variable(REASON)};
+            client_max_body_size {max_body};
+            proxy_pass https://fed_ist_superlink{superlinks_path};
+        }}
+"""
+
+
+def _signed() -> str:
+    return " ".join(f"proxy_set_header {name} $http_{_variable(name)};" for name in SIGNED)
+
+
+def _variable(header: str) -> str:
+    return header.replace("-", "_")
 
 
 def versions() -> str:
@@ -73,7 +294,7 @@ def versions() -> str:
     return f"fed-ist {version('fed-ist')}, flwr {version('flwr')}"
 
 
-def _word(path: Path) -> str:
+def _word(path: Path | str) -> str:
     text = str(path)
     if "$" in text or not text.isprintable():
         raise InputError(f"nginx cannot read {text!r}: move it to a path without '$' or the like.")
