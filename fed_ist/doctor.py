@@ -64,7 +64,7 @@ def examine(question: Question) -> Iterator[Diagnosis]:
     if question.authority:
         yield check_authority(question.authority)
     if question.superlink:
-        yield from check_server(question.superlink, question.authority)
+        yield from check_server(question.superlink, question.authority, question.key)
 
 
 def check_python() -> Diagnosis:

@@ -25,9 +25,9 @@ MAX_QUESTION = "16k"
 IN_MEMORY = "1m"
 # At once: an IPv4 address, or an IPv6 network, and all. A SuperNode has one, or while it sends an
 # object eight, so that many may share an address.
-CONNECTIONS_EACH, CONNECTIONS = 128, 4096
-# nginx has one for either side of each connection, of three.
-WORKER_CONNECTIONS = 6 * CONNECTIONS
+CONNECTIONS_EACH, CONNECTIONS = 128, 3072
+# nginx has one for each of three ends, one for the verifier or the SuperLink, and some to spare.
+WORKER_CONNECTIONS = 5 * CONNECTIONS
 REQUESTS_EACH_S = 100  # a SuperLink answers no more than 90
 # As long as a SuperNode itself waits for anything (Flower 1.42): who is slower has given up.
 PATIENCE_S = 30

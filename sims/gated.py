@@ -1,8 +1,8 @@
-"""A server as DEPLOY.md has it made, on this host: SuperLink, gate and devices, with keys and TLS."""
+"""A server as DEPLOY.md has it: SuperLink, gate and devices on this host, with keys and TLS."""
 
 import ssl
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from http.client import HTTPSConnection
 from pathlib import Path
@@ -103,9 +103,7 @@ class Gated:
         who = ["--root-certificates", str(self.certificates.authority)]
         who += ["--auth-supernode-private-key", str(self.keys / name)]
         config = f"data-path='{images}' name='{name}'"
-        process = self.start(
-            name, ["flower-supernode", *where, *who, "--node-config", config]
-        )
+        process = self.start(name, ["flower-supernode", *where, *who, "--node-config", config])
         self.wait_for(name, ACTIVATED, process)
         return process
 
@@ -117,10 +115,10 @@ class Gated:
 
         wait_until(said, process, name, self.log(name), START_TIMEOUT_S)
 
-    def run(self, app: Path, name: str, settings: dict[str, Value]) -> Process:
+    def run(self, app: Path, name: str, settings: Mapping[str, Value]) -> Process:
         """`fed-ist run`, under way; its results are in `folder / "results" / name`."""
         command = ["fed-ist", "run", "--on", SUPERLINK, "--app", str(app), "--name", name]
-        for key, value in ({"results-dir": str(self.folder / "results")} | settings).items():
+        for key, value in {"results-dir": str(self.folder / "results"), **settings}.items():
             command += ["--set", f"{key}={value}"]
         return self.start(f"run-{name}", command)
 
@@ -156,4 +154,3 @@ def gated() -> Iterator[Gated]:
     """Nothing runs yet; what is started is ended afterwards."""
     with TemporaryDirectory(prefix="gated-", dir="/tmp") as name, ExitStack() as stack:
         yield Gated(Path(name), stack)
-
