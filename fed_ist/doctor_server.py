@@ -161,10 +161,11 @@ def _check_http(
         yield Diagnosis("superlink", FAILURE, text)
         return
     clock = judge_clock(ahead_s) if ahead_s is not None else None
+    # What is signed by a wrong clock is refused in any case.
+    asks = key is not None and not (clock and clock.level == FAILURE)
+    yield from _check_key(host, port, context, key if asks else None, headers)
     if clock:
         yield clock
-    if not (clock and clock.level == FAILURE):  # else what is signed is refused in any case
-        yield from _check_key(host, port, context, key, headers)
 
 
 def _check_key(
@@ -175,40 +176,41 @@ def _check_key(
     headers: HTTPMessage,
 ) -> Iterator[Diagnosis]:
     """What the gate tells who has a registered key. headers: of the answer to /health."""
-    there = f"a SuperLink is at {host}:{port}"
-    try:
-        signed = sign(read_node_key(key)) if key else None
-    except InputError:
-        signed = None  # `check_key` has said what is wrong with it
-    if not signed:
-        text = f"a server is at {host}:{port}; with --key it tells whether it knows this device"
-        yield Diagnosis("superlink", OK, text)
-        return
-    try:
-        status, answered, _ = _ask(host, port, context, CHECK, signed)
-    except (OSError, HTTPException) as error:
-        text = f"{host}:{port} does not answer what is signed ({error}). Check the server's log."
-        yield Diagnosis("superlink", FAILURE, text)
-        return
-    if status == 200:
-        yield Diagnosis("superlink", OK, f"{there}, and knows this key")
-        headers = answered
-    elif status == 401:
-        text = (
-            "the server does not know this key. On the server: flwr supernode register "
-            f"keys/{key.name if key else ''}.pub field"
-        )
-        yield Diagnosis("superlink", FAILURE, text)
-    elif status >= 500:
-        text = (
-            f"a gate is at {host}:{port}, but no SuperLink behind it ({status}). On the server: "
-            f"{STATUS} fed-ist-gate"
-        )
-        yield Diagnosis("superlink", FAILURE, text)
-    else:  # a SuperLink without a gate, or with one of an earlier fed-ist
-        yield Diagnosis("superlink", OK, there)
+    there = Diagnosis("superlink", OK, f"a server is at {host}:{port}")
+    with contextlib.suppress(InputError):  # `check_key` has said what is wrong with the key
+        if key:
+            try:
+                status, answered, _ = _ask(host, port, context, CHECK, sign(read_node_key(key)))
+            except (OSError, HTTPException) as error:
+                text = f"{host}:{port} does not answer what is signed ({error})."
+                yield Diagnosis("superlink", FAILURE, f"{text} Check the server's log.")
+                return
+            there = _judge_answer(status, host, port, key)
+            headers = answered if status == 200 else headers
+    yield there
     if found := headers.get(VERSIONS_HEADER):
         yield _judge_versions(found)
+
+
+def _judge_answer(status: int, host: str, port: int, key: Path) -> Diagnosis:
+    """What an answer to CHECK means."""
+    if status == 200:
+        text = f"a SuperLink is at {host}:{port}, and knows this key"
+        return Diagnosis("superlink", OK, text)
+    if status == 401:
+        text = (
+            "the server does not know this key. On the server: flwr supernode register "
+            f"keys/{key.name}.pub field"
+        )
+        return Diagnosis("superlink", FAILURE, text)
+    if status >= 500:
+        text = (
+            f"a gate is at {host}:{port}, but it finds no SuperLink ({status}). On the server: "
+            f"{STATUS}"
+        )
+        return Diagnosis("superlink", FAILURE, text)
+    # Without a gate, or with one of an earlier fed-ist, nobody tells.
+    return Diagnosis("superlink", OK, f"a SuperLink is at {host}:{port}")
 
 
 def _ask(

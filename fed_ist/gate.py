@@ -192,6 +192,7 @@ http {{
         error_page 500 =503 @later;
 
         location / {{
+            client_max_body_size 0;  # nothing of it is taken
             keepalive_timeout 0;
             return 403;
         }}
