@@ -23,14 +23,17 @@ MAX_TREE = "1m"
 MAX_QUESTION = "16k"
 # More of a body than this is kept on the disk until it is whole.
 IN_MEMORY = "1m"
-# At once: an IPv4 address, or an IPv6 network, and all. A SuperNode has one, or while it sends an
-# object eight, so that many may share an address.
-CONNECTIONS_EACH, CONNECTIONS = 128, 3072
-# nginx has one for each of three ends, one for the verifier or the SuperLink, and some to spare.
-WORKER_CONNECTIONS = 5 * CONNECTIONS
+# At once: of an IPv4 address, or an IPv6 network, and of all. A SuperNode has one or two, and up to
+# eight while it sends an object, so that many may share an address.
+CONNECTIONS_EACH, CONNECTIONS = 128, 2048
+# What is above that is not closed: with Flower 1.42 a SuperNode whose handshake is cut short drops
+# its answer, and ends. It waits in a crowd, for as many, in which all has to be quick.
+CROWD = 1536
+# nginx has one for each end of each connection, four or six of them.
+WORKER_CONNECTIONS = 18432
 REQUESTS_EACH_S = 100  # a SuperLink answers no more than 90
 # As long as a SuperNode itself waits for anything (Flower 1.42): who is slower has given up.
-PATIENCE_S = 30
+PATIENCE_S, CROWD_PATIENCE_S = 30, 5
 SIGNED = (PUBLIC_KEY, TIMESTAMP, SIGNATURE)
 # An IPv4 address, or the /48 of an IPv6 address, which is what a customer gets at most.
 NETWORK = """\
@@ -63,6 +66,16 @@ class Places:
         return self.runtime / "inside.sock"
 
     @property
+    def crowd(self) -> Path:
+        """The same, for those who come when there are too many."""
+        return self.runtime / "crowd.sock"
+
+    @property
+    def way_to_crowd(self) -> Path:
+        """Where these are counted."""
+        return self.runtime / "way-to-crowd.sock"
+
+    @property
     def log(self) -> Path:
         """What was refused, to whom and why."""
         return self.logs / "gate.log"
@@ -91,9 +104,7 @@ def configuration(
     Raises `InputError` for a path that nginx cannot read.
     """
     return (
-        _main(places, modules, user)
-        + _connections(ports, places)
-        + _requests(files, ports, places, "".join(_let_through()))
+        _main(places, modules, user) + _connections(ports, places) + _requests(files, ports, places)
     )
 
 
@@ -121,22 +132,38 @@ def _connections(ports: Ports, places: Places) -> str:
 stream {{
 {NETWORK}
     limit_conn_zone $fed_ist_network zone=connections_each:4m;
-    limit_conn_zone $server_port zone=connections_all:64k;
-    limit_conn connections_each {CONNECTIONS_EACH};
-    limit_conn connections_all {CONNECTIONS};
+    limit_conn_zone $server_addr zone=connections_all:64k;
     limit_conn_log_level info;
+    map $limit_conn_status $fed_ist_way {{
+        REJECTED_DRY_RUN fed_ist_way_to_crowd;
+        default fed_ist_inside;
+    }}
+    upstream fed_ist_inside {{
+        server {_word(f"unix:{places.inside}")};
+    }}
+    upstream fed_ist_way_to_crowd {{
+        server {_word(f"unix:{places.way_to_crowd}")};
+    }}
+    proxy_connect_timeout 5s;
+    proxy_timeout 600s;
     server {{
         {" ".join(listen)}
-        proxy_pass {_word(f"unix:{places.inside}")};
+        limit_conn connections_each {CONNECTIONS_EACH};
+        limit_conn connections_all {CONNECTIONS};
+        limit_conn_dry_run on;
+        proxy_pass $fed_ist_way;
         proxy_protocol on;
-        proxy_connect_timeout 5s;
-        proxy_timeout 600s;
+    }}
+    server {{
+        listen {_word(f"unix:{places.way_to_crowd}")} backlog=4096;
+        limit_conn connections_all {CROWD};
+        proxy_pass {_word(f"unix:{places.crowd}")};
     }}
 }}
 """
 
 
-def _requests(files: Certificates, ports: Ports, places: Places, locations: str) -> str:
+def _requests(files: Certificates, ports: Ports, places: Places) -> str:
     return f"""\
 http {{
 {NETWORK}
@@ -166,8 +193,17 @@ http {{
         server {_word(f"unix:{places.verifier}")};
         keepalive 16;
     }}
+{_server(files, places.inside, PATIENCE_S)}\
+{_server(files, places.crowd, CROWD_PATIENCE_S)}\
+}}
+"""
+
+
+def _server(files: Certificates, place: Path, patience_s: int) -> str:
+    """Where TLS ends, and each request is looked at."""
+    return f"""\
     server {{
-        listen {_word(f"unix:{places.inside}")} ssl proxy_protocol backlog=4096;
+        listen {_word(f"unix:{place}")} ssl proxy_protocol backlog=4096;
         set_real_ip_from unix:;
         real_ip_header proxy_protocol;
         ssl_certificate {_word(files.server)};
@@ -175,10 +211,10 @@ http {{
         ssl_protocols TLSv1.2 TLSv1.3;
         server_tokens off;
         gzip off;
-        client_header_timeout {PATIENCE_S}s;
-        client_body_timeout {PATIENCE_S}s;
-        send_timeout {PATIENCE_S}s;
-        keepalive_timeout {PATIENCE_S}s;
+        client_header_timeout {patience_s}s;
+        client_body_timeout {patience_s}s;
+        send_timeout {patience_s}s;
+        keepalive_timeout {patience_s}s;
         keepalive_requests 100000;
         # What is refused is read on for a while, lest the answer be lost.
         lingering_time 5s;
@@ -225,7 +261,7 @@ http {{
             proxy_connect_timeout 5s;
             proxy_read_timeout 10s;
         }}
-{locations}\
+{"".join(_let_through())}\
         # What is signed is what is passed on; bodies are passed on once they are whole.
         proxy_http_version 1.1;
         proxy_set_header Connection "";
@@ -236,7 +272,6 @@ http {{
         proxy_ssl_name localhost;
         proxy_ssl_trusted_certificate {_word(files.authority)};
     }}
-}}
 """
 
 

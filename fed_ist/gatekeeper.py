@@ -42,7 +42,8 @@ def keep_gate(
     require_free(port)
     for folder, mode in ((places.runtime, 0o700), (places.logs, 0o755)):
         folder.mkdir(mode=mode, parents=True, exist_ok=True)
-    places.inside.unlink(missing_ok=True)
+    for left_over in (places.inside, places.crowd, places.way_to_crowd):
+        left_over.unlink(missing_ok=True)
     nginx, modules = find_nginx()
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # nginx's too

@@ -1,9 +1,11 @@
 """A server as DEPLOY.md has it: SuperLink, gate and devices on this host, with keys and TLS."""
 
+import random
+import socket
 import ssl
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from http.client import HTTPSConnection
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -33,7 +35,7 @@ class Gated:
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
         self.folder, self.keys, self.logs = folder, folder / "keys", folder / "logs"
-        self.port, self.superlink_port = free_port(), free_port()
+        self.port, self.superlink_port = quiet_port(), quiet_port()
         self.database = folder / "superlink.db"
         self.certificates = write_certificates(self.keys, [])
         self._stack = stack
@@ -147,6 +149,15 @@ class Gated:
             )
         self._stack.callback(end_family, process)
         return process
+
+
+def quiet_port() -> int:
+    """A port that no connection has of itself, of thousands that strangers make and leave."""
+    while True:
+        port = random.SystemRandom().randrange(10000, 30000)
+        with suppress(OSError), socket.socket() as probe:
+            probe.bind(("", port))
+            return port
 
 
 @contextmanager

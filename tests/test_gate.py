@@ -8,7 +8,6 @@ import socket
 import sqlite3
 import ssl
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -27,7 +26,7 @@ from fed_ist.gate import CONNECTIONS_EACH, VERSIONS_HEADER, versions
 from fed_ist.gatekeeper import keep_gate
 from fed_ist.node_keys import write_node_key
 from fed_ist.node_signatures import PUBLIC_KEY, SIGNATURE, TIMESTAMP, fingerprint, sign
-from sims.gate_bench import CASES, federation, measure
+from sims.gate_bench import ATTACKED, federation, measure
 from sims.gated import Gated, gated
 
 pytestmark = pytest.mark.skipif(
@@ -324,31 +323,20 @@ def test_the_log_says_who_was_refused_why_and_with_which_key(gate):
     assert len(line) < 300
 
 
-def test_one_address_has_so_many_connections_and_others_have_theirs(gate):
-    """Counted as they are made: nothing has been said on any of them."""
+def test_devices_come_in_from_an_address_that_has_too_many_connections(gate):
+    """And from others. Counted as they are made: nothing has been said on any of them."""
     with ExitStack() as stack:
         opened = []
-        for _ in range(CONNECTIONS_EACH + 40):
-            connection = socket.create_connection(
-                ("127.0.0.1", gate.hosts.port), 60, source_address=("127.0.0.9", 0)
-            )
+        for _ in range(CONNECTIONS_EACH + 100):
+            address = ("127.0.0.9", 0)
+            connection = socket.create_connection(("127.0.0.1", gate.hosts.port), 60, address)
             opened.append(stack.enter_context(connection))
-        # Those that are too many are closed at once.
-        for connection in opened:
-            connection.setblocking(False)
-        deadline = time.monotonic() + HANG_S
-        closed: set[int] = set()
-        while len(closed) < 40 and time.monotonic() < deadline:
-            for i, connection in enumerate(opened):
-                try:
-                    if i not in closed and connection.recv(1) == b"":
-                        closed.add(i)
-                except BlockingIOError:
-                    pass
-            time.sleep(0.1)
-        assert len(closed) == 40
-        assert gate.ask("/health", method="GET", source="127.0.0.8")[0] == 200
-        assert gate.ask(PULL, **gate.signed(), source="127.0.0.8")[0] == 200
+        for source in ("127.0.0.8", "127.0.0.9"):
+            assert gate.ask(PULL, **gate.signed(), source=source)[0] == 200
+        assert opened[-1].recv(1) == b""  # in the crowd, who says nothing is soon closed
+        opened[0].setblocking(False)
+        with pytest.raises(BlockingIOError):  # with the others later
+            opened[0].recv(1)
 
 
 def test_hundreds_of_half_open_connections_keep_no_device_out(gate):
@@ -403,9 +391,8 @@ def test_strangers_by_the_thousand_neither_end_a_run_nor_fill_the_superlink(monk
     """How long the run takes depends on the machine: `python -m sims.gate_bench` reports it."""
     monkeypatch.chdir(ROOT)
     with federation() as (hosts, superlink, gate):
-        case = next(one for one in CASES if one.name == "10 other addresses")
-        found = measure(case, hosts, superlink, gate, "attacked")
-        assert found.deeds["most-standing"] == case.half_open
+        found = measure(ATTACKED, hosts, superlink, gate, "attacked")
+        assert found.deeds["most-standing"] > 768  # with so many an earlier gate was closed
         assert found.superlink_bytes < 50e6
         ledger = (hosts.folder / "results" / "attacked" / "ledger.csv").read_text()
         assert ",north," in ledger
