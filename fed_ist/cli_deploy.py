@@ -95,8 +95,9 @@ def gate_unit(keys: Keys, port: GatePort = 8000, superlink_port: SuperLinkPort =
 def gate(
     keys: Keys,
     database: Annotated[Path, typer.Option(help="The SuperLink's, with the registered keys.")],
-    runtime: Annotated[Path, typer.Option(help="A folder for sockets, made if need be.")],
-    logs: Annotated[Path, typer.Option(help="A folder for gate.log, made if need be.")],
+    runtime: Annotated[Path, typer.Option(help="A folder for sockets.")],
+    bodies: Annotated[Path, typer.Option(help="A folder for what is on its way.")],
+    logs: Annotated[Path, typer.Option(help="A folder for gate.log.")],
     port: GatePort = 8000,
     superlink_port: SuperLinkPort = 8001,
 ) -> None:
@@ -107,11 +108,13 @@ def gate(
 
     Example:
 
-      fed-ist gate --keys keys --database superlink.db --runtime run --logs logs
+      fed-ist gate --keys keys --database superlink.db --runtime run --bodies bodies --logs logs
     """
+    from fed_ist.gate import Places, Ports
     from fed_ist.gatekeeper import keep_gate
 
-    raise typer.Exit(keep_gate(keys, port, superlink_port, database, runtime, logs))
+    places = Places(runtime.absolute(), bodies.absolute(), logs.absolute())
+    raise typer.Exit(keep_gate(keys, Ports(port, superlink_port), database, places))
 
 
 @unit.command()

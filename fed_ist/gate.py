@@ -21,6 +21,7 @@ MAX_OBJECT = "64m"
 # The names of what was learnt, and how they hang together: 64 letters each.
 MAX_TREE = "1m"
 MAX_QUESTION = "16k"
+OBJECTS_EACH = 8  # at once, of a key: no more are sent by a SuperNode
 # More of a body than this is kept on the disk until it is whole.
 IN_MEMORY = "1m"
 # At once: of an IPv4 address, or an IPv6 network, and of all. A SuperNode has one or two, and up to
@@ -50,9 +51,12 @@ NOT_ACTIVATED = (
 
 @dataclass(frozen=True)
 class Places:
-    """Where the gate keeps things. runtime: for sockets and bodies, which nobody else may enter."""
+    """Where the gate keeps things. runtime: for sockets. bodies: for what is on its way, on
+    a disk. Nobody else may enter these two.
+    """
 
     runtime: Path
+    bodies: Path
     logs: Path
 
     @property
@@ -88,11 +92,10 @@ class Places:
 
 @dataclass(frozen=True)
 class Ports:
-    """port: where devices reach the server. superlink: on this host. ipv6: whether it has that."""
+    """port: where devices reach the server. superlink: on this host, which it does not leave."""
 
     port: int
     superlink: int
-    ipv6: bool
 
 
 def configuration(
@@ -126,13 +129,14 @@ events {{
 def _connections(ports: Ports, places: Places) -> str:
     """Connections are counted here: nginx's `http` only counts those that have sent a header."""
     listen = [f"listen {ports.port} backlog=4096;"]
-    if ports.ipv6:
+    if Path("/proc/net/if_inet6").exists():
         listen.append(f"listen [::]:{ports.port} backlog=4096;")
     return f"""\
 stream {{
 {NETWORK}
     limit_conn_zone $fed_ist_network zone=connections_each:4m;
-    limit_conn_zone $server_addr zone=connections_all:64k;
+    limit_conn_zone $protocol zone=connections_all:64k;
+    limit_conn_zone $protocol zone=connections_crowd:64k;
     limit_conn_log_level info;
     map $limit_conn_status $fed_ist_way {{
         REJECTED_DRY_RUN fed_ist_way_to_crowd;
@@ -156,7 +160,7 @@ stream {{
     }}
     server {{
         listen {_word(f"unix:{places.way_to_crowd}")} backlog=4096;
-        limit_conn connections_all {CROWD};
+        limit_conn connections_crowd {CROWD};
         proxy_pass {_word(f"unix:{places.crowd}")};
     }}
 }}
@@ -179,7 +183,12 @@ http {{
     access_log {_word(places.log)} refusals if=$fed_ist_refused;
     limit_req_zone $fed_ist_network zone=requests_each:4m rate={REQUESTS_EACH_S}r/s;
     limit_req_log_level info;
-    client_body_temp_path {_word(places.runtime / "bodies")};
+    map $http_{_variable(PUBLIC_KEY)} $fed_ist_key {{
+        "~(?<fed_ist_point>.{{0,200}})$" $fed_ist_point;
+    }}
+    limit_conn_zone $fed_ist_key zone=objects_each:4m;
+    limit_conn_log_level info;
+    client_body_temp_path {_word(places.bodies)};
     proxy_temp_path {_word(places.runtime / "answers")};
     fastcgi_temp_path {_word(places.runtime / "fastcgi")};
     uwsgi_temp_path {_word(places.runtime / "uwsgi")};
@@ -277,11 +286,13 @@ def _server(files: Certificates, place: Path, patience_s: int) -> str:
 
 def _let_through() -> list[str]:
     """The locations of what a node may ask for."""
-    fleet = "~ ^/v1/fleet/[a-z-]+$"
+    fleet = r"~ ^/v1/fleet/[a-z-]+\z"  # "$" would let a line end after it
     return [
         _location(fleet, MAX_QUESTION),
         _location("= /v1/fleet/push-messages", MAX_TREE),
-        _location("= /v1/fleet/push-object", MAX_OBJECT),
+        _location(
+            "= /v1/fleet/push-object", MAX_OBJECT, f"limit_conn objects_each {OBJECTS_EACH};"
+        ),
         _location(
             "= /v1/fleet/activate-node",
             MAX_QUESTION,

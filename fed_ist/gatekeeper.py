@@ -29,26 +29,26 @@ LOOK_S = 5.0
 INSTALL = "Install it: sudo apt install nginx libnginx-mod-stream"
 
 
-def keep_gate(
-    keys: Path, port: int, superlink_port: int, database: Path, runtime: Path, logs: Path
-) -> int:
+def keep_gate(keys: Path, ports: Ports, database: Path, places: Places) -> int:
     """Let registered nodes through to the SuperLink until told to stop; nginx's exit code.
 
-    keys: what `fed-ist keys` has made. database: the SuperLink's, which may come later. runtime:
-    for sockets, made for this user alone. Raises `InputError` where the gate cannot begin.
+    keys: what `fed-ist keys` has made. database: the SuperLink's, which may come later. places:
+    absolute; they are made if need be. Raises `InputError` where the gate cannot begin.
     """
     files = find_server_files(keys)
-    places = Places(runtime.absolute(), logs.absolute())
-    require_free(port)
-    for folder, mode in ((places.runtime, 0o700), (places.logs, 0o755)):
-        folder.mkdir(mode=mode, parents=True, exist_ok=True)
+    require_free(ports.port)
+    for folder in (places.runtime, places.bodies):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in places.bodies.iterdir():
+        if path.name.isdecimal():  # what nginx had not passed on when power was cut
+            path.unlink()
+    places.logs.mkdir(parents=True, exist_ok=True)
     for left_over in (places.inside, places.crowd, places.way_to_crowd):
         left_over.unlink(missing_ok=True)
     nginx, modules = find_nginx()
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # nginx's too
     user = pwd.getpwuid(0).pw_name if os.getuid() == 0 else ""
-    ports = Ports(port, superlink_port, Path("/proc/net/if_inet6").exists())
     written = places.runtime / "nginx.conf"
     written.write_text(configuration(files, ports, places, modules, user), encoding="utf-8")
     return asyncio.run(_keep(nginx, written, places, RegisteredKeys(database)))
@@ -88,7 +88,7 @@ def find_nginx() -> tuple[str, tuple[Path, ...]]:
 
 
 async def _keep(nginx: str, written: Path, places: Places, registered: RegisteredKeys) -> int:
-    server = await serve(Doorkeeper(registered.knows, time.time), places.verifier)
+    server = await serve(Doorkeeper(registered.knows, time.time, time.monotonic), places.verifier)
     command = [nginx, "-c", str(written), "-p", str(places.runtime), "-e", str(places.errors)]
     process = await asyncio.create_subprocess_exec(*command)
     loop = asyncio.get_running_loop()

@@ -42,20 +42,22 @@ MAY_PASS = Verdict(204)
 class Doorkeeper:
     """Judges headers, and lets each signature pass once.
 
-    knows: whether a public key, in PEM, is registered. clock: seconds since 1970. Signatures are
-    remembered for as long as their time is believed; what was signed before this one began is to
-    be signed anew, as nobody remembers what has passed before.
+    knows: whether a public key, in PEM, is registered. clock: seconds since 1970. steady: seconds
+    of a clock that nobody sets. Signatures are remembered for as long as their time is believed;
+    what was signed before this one began is to be signed anew, as nobody remembers what has passed
+    before.
     """
 
     knows: Callable[[bytes], bool]
     clock: Callable[[], float]
+    steady: Callable[[], float]
     began: float = field(init=False)
     _passed: set[int] = field(default_factory=set)
     _passed_before: set[int] = field(default_factory=set)
     _turned: float = field(init=False)
 
     def __post_init__(self) -> None:
-        self.began = self._turned = self.clock()
+        self.began = self._turned = self.steady()
 
     def judge(self, headers: Mapping[str, str]) -> Verdict:
         """Whether a request with these headers, their names in small letters, may pass."""
@@ -81,15 +83,15 @@ class Doorkeeper:
             return Verdict(REFUSED, "wrong signature")
         if self._has_passed(hash((public_key, found))):
             return Verdict(REFUSED, "signature used before")
-        if age_s > self.clock() - self.began:
+        if age_s > self.steady() - self.began:
             return Verdict(LATER, "signed before the gate was there")
         return MAY_PASS
 
     def _has_passed(self, mark: int) -> bool:
         """Whether it has, and remember it for the window's length at least, for twice at most."""
-        if self.clock() - self._turned > AHEAD_S + BEHIND_S:
+        if self.steady() - self._turned > AHEAD_S + BEHIND_S:
             self._passed, self._passed_before = set(), self._passed
-            self._turned = self.clock()
+            self._turned = self.steady()
         if mark in self._passed or mark in self._passed_before:
             return True
         self._passed.add(mark)

@@ -88,7 +88,7 @@ def gate_unit(keys: Path, port: int, superlink_port: int) -> str:
         *("gate", "--keys", str(keys.absolute())),
         *("--port", str(port), "--superlink-port", str(superlink_port)),
         *("--database", DATABASE),
-        *("--runtime", RUNTIME, "--logs", LOGS),
+        *("--runtime", RUNTIME, "--bodies", f"{CACHE}/bodies", "--logs", LOGS),
     ]
     more = [
         f"RuntimeDirectory={Path(RUNTIME).name}",

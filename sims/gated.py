@@ -75,6 +75,7 @@ class Gated:
             "--keys": self.keys,
             "--database": self.database,
             "--runtime": self.folder / "run",
+            "--bodies": self.folder / "bodies",
             "--logs": self.logs,
             "--port": self.port,
             "--superlink-port": self.superlink_port,

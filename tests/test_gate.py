@@ -22,7 +22,7 @@ from test_node_signatures import pem
 from fed_ist.diagnosis import FAILURE, OK
 from fed_ist.doctor_server import check_server
 from fed_ist.errors import InputError
-from fed_ist.gate import CONNECTIONS_EACH, VERSIONS_HEADER, versions
+from fed_ist.gate import CONNECTIONS_EACH, OBJECTS_EACH, VERSIONS_HEADER, Places, Ports, versions
 from fed_ist.gatekeeper import keep_gate
 from fed_ist.node_keys import write_node_key
 from fed_ist.node_signatures import PUBLIC_KEY, SIGNATURE, TIMESTAMP, fingerprint, sign
@@ -167,6 +167,7 @@ REFUSALS = {
     "a hidden way back": ("/v1/fleet/%2e%2e/control/start-run", "north", 403),
     "a hidden slash": ("/v1/fleet%2f..%2fcontrol%2fstart-run", "north", 403),
     "a path below": ("/v1/fleet/pull-messages/x", "north", 403),
+    "a line that ends": ("/v1/fleet/pull-messages%0a", "north", 403),
     "other letters": ("/v1/fleet/Pull-Messages", "north", 403),
     "the check, unsigned": ("/check", {}, 405),
     "no signature": (PULL, {}, 401),
@@ -223,6 +224,23 @@ def test_a_body_reaches_the_superlink_once_it_is_whole(gate, reached):
     head += "".join(f"{name}: {value}\r\n" for name, value in sign(gate.hosts.key("north")).items())
     assert gate.raw(f"{head}\r\n".encode() + bytes(999), wait_s=1) == b""
     assert not reached
+
+
+def test_one_key_has_so_many_objects_on_their_way_and_others_have_theirs(gate):
+    register(gate.hosts, "east")
+    context = ssl.create_default_context(cafile=gate.hosts.certificates.authority)
+    head = f"POST {PUSH} HTTP/1.1\r\nHost: a\r\nContent-Length: 1000\r\n"
+    with ExitStack() as stack:
+        for _ in range(OBJECTS_EACH):
+            plain = socket.create_connection(("127.0.0.1", gate.hosts.port), 60)
+            secure = stack.enter_context(context.wrap_socket(plain, server_hostname="127.0.0.1"))
+            signed = sign(gate.hosts.key("north")).items()
+            lines = "".join(f"{name}: {value}\r\n" for name, value in signed)
+            secure.sendall(f"{head}{lines}Expect: 100-continue\r\n\r\n".encode())
+            assert secure.recv(1000).startswith(b"HTTP/1.1 100 ")  # it waits for the body
+        assert gate.ask(PUSH, **gate.signed())[0] == 503
+        assert gate.ask(PULL, **gate.signed())[0] == 200
+        assert gate.ask(PUSH, **gate.signed("east"))[0] == 200
 
 
 def head_of(gate: Gate, *lines: str) -> bytes:
@@ -351,7 +369,8 @@ def test_hundreds_of_half_open_connections_keep_no_device_out(gate):
 
 def test_a_gate_whose_port_is_taken_says_so_in_a_sentence(gate, tmp_path):
     with pytest.raises(InputError, match="cannot be listened on: Address already in use"):
-        keep_gate(gate.hosts.keys, gate.hosts.port, 1, tmp_path / "db", tmp_path, tmp_path)
+        ports, places = Ports(gate.hosts.port, 1), Places(tmp_path, tmp_path, tmp_path)
+        keep_gate(gate.hosts.keys, ports, tmp_path / "db", places)
 
 
 def test_nginx_ends_with_its_keeper_and_the_keeper_with_nginx():
