@@ -110,7 +110,7 @@ def gate(
 
       fed-ist gate --keys keys --database superlink.db --runtime run --bodies bodies --logs logs
     """
-    from fed_ist.gate import Places, Ports
+    from fed_ist.gate_places import Places, Ports
     from fed_ist.gatekeeper import keep_gate
 
     places = Places(runtime.absolute(), bodies.absolute(), logs.absolute())

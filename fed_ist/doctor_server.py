@@ -16,7 +16,7 @@ from fed_ist.addresses import split_address
 from fed_ist.credentials import RENEW_DAYS, Validity, read_certificate, validity
 from fed_ist.diagnosis import FAILURE, OK, WARNING, Diagnosis
 from fed_ist.errors import InputError
-from fed_ist.gate import CHECK, VERSIONS_HEADER, versions
+from fed_ist.gate_requests import CHECK, VERSIONS_HEADER, versions
 from fed_ist.node_keys import read_node_key, require_private
 from fed_ist.node_signatures import AHEAD_S, BEHIND_S, sign
 

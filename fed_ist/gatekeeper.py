@@ -18,7 +18,8 @@ from pathlib import Path
 
 from fed_ist.credentials import find_server_files
 from fed_ist.errors import InputError
-from fed_ist.gate import Places, Ports, configuration
+from fed_ist.gate import configuration
+from fed_ist.gate_places import Places, Ports
 from fed_ist.node_signatures import Doorkeeper
 from fed_ist.registered_keys import RegisteredKeys
 from fed_ist.verifier import serve

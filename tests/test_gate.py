@@ -22,7 +22,9 @@ from test_node_signatures import pem
 from fed_ist.diagnosis import FAILURE, OK
 from fed_ist.doctor_server import check_server
 from fed_ist.errors import InputError
-from fed_ist.gate import CONNECTIONS_EACH, OBJECTS_EACH, VERSIONS_HEADER, Places, Ports, versions
+from fed_ist.gate import CONNECTIONS_EACH
+from fed_ist.gate_places import Places, Ports
+from fed_ist.gate_requests import OBJECTS_EACH, VERSIONS_HEADER, versions
 from fed_ist.gatekeeper import keep_gate
 from fed_ist.node_keys import write_node_key
 from fed_ist.node_signatures import PUBLIC_KEY, SIGNATURE, TIMESTAMP, fingerprint, sign
