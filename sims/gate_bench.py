@@ -14,7 +14,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from statistics import median
+from statistics import fmean
 
 import psutil
 
@@ -150,7 +150,6 @@ def resident_bytes(processes: "Iterator[psutil.Process] | Sequence[Process]") ->
 
 def render(found: Sequence[Found]) -> str:
     """The report, in Markdown."""
-    usual = median(one.seconds for one in found if not one.case.half_open)
     lines = [
         "# Strangers at the gate",
         "",
@@ -164,20 +163,26 @@ def render(found: Sequence[Found]) -> str:
         "the usual | SuperLink grew by | gate grew by | its logs in all |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
-    for one in found:
+    for number, one in enumerate(found):
         case, deeds = one.case, one.deeds
         sent = deeds.get("body-bytes", 0)
         assert isinstance(sent, int)
         lines.append(
             f"| {case.name} | {case.half_open} | {deeds.get('most-standing', 0)} | "
             f"{case.flooders} | {sent / 1e6:.0f} | {one.seconds:.1f} | "
-            f"{one.seconds / usual:.2f} | {one.superlink_bytes / 1e6:.1f} MB | "
+            f"{one.seconds / usual_s(found, number):.2f} | {one.superlink_bytes / 1e6:.1f} MB | "
             f"{one.gate_bytes / 1e6:.1f} MB | {one.log_bytes / 1e6:.2f} MB |"
         )
     answers = {one.case.name: one.deeds["statuses"] for one in found if one.deeds}
     lines += ["", 'Answers to their bodies, by status ("closed": none):', ""]
     lines += [f"- {name}: {statuses}" for name, statuses in answers.items()]
     return "\n".join(lines) + "\n"
+
+
+def usual_s(found: Sequence[Found], number: int) -> float:
+    """What the run takes without strangers: the mean of just before and just after."""
+    around = [one.seconds for one in found[max(0, number - 1) : number + 2] if not one.deeds]
+    return fmean(around)
 
 
 def main() -> int:

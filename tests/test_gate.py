@@ -3,7 +3,6 @@
 A stand-in takes the SuperLink's place here, and writes down what reaches it.
 """
 
-import shutil
 import socket
 import sqlite3
 import ssl
@@ -25,15 +24,18 @@ from fed_ist.errors import InputError
 from fed_ist.gate import CONNECTIONS_EACH
 from fed_ist.gate_places import Places, Ports
 from fed_ist.gate_requests import OBJECTS_EACH, VERSIONS_HEADER, versions
-from fed_ist.gatekeeper import keep_gate
+from fed_ist.gatekeeper import find_nginx, keep_gate
 from fed_ist.node_keys import write_node_key
 from fed_ist.node_signatures import PUBLIC_KEY, SIGNATURE, TIMESTAMP, fingerprint, sign
 from sims.gate_bench import ATTACKED, federation, measure
 from sims.gated import Gated, gated
 
-pytestmark = pytest.mark.skipif(
-    not shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin"), reason="needs nginx"
-)
+try:
+    find_nginx()
+    LACKING = ""
+except InputError as lacking:
+    LACKING = str(lacking)
+needs_nginx = pytest.mark.skipif(bool(LACKING), reason=LACKING)
 PULL, PUSH = "/v1/fleet/pull-messages", "/v1/fleet/push-object"
 TREE, ACTIVATE = "/v1/fleet/push-messages", "/v1/fleet/activate-node"
 
@@ -132,6 +134,8 @@ def register(hosts: Gated, name: str) -> None:
 
 @pytest.fixture(scope="module")
 def gate() -> Iterator[Gate]:
+    if LACKING:
+        pytest.skip(LACKING)
     with gated() as hosts, ExitStack() as stack:
         register(hosts, "north")
         write_node_key(hosts.keys, "stranger")
@@ -375,6 +379,34 @@ def test_a_gate_whose_port_is_taken_says_so_in_a_sentence(gate, tmp_path):
         keep_gate(gate.hosts.keys, ports, tmp_path / "db", places)
 
 
+BUILT = "--with-http_ssl_module --with-http_auth_request_module --with-http_realip_module"
+
+
+@pytest.mark.parametrize(
+    ("built", "sentence"),
+    [
+        ("--with-http_ssl_module", "was built without its module http_auth_request"),
+        (f"{BUILT} --with-stream=dynamic --modules-path=/absent", "'/absent/ngx_stream_module.so'"),
+        (f"{BUILT} --with-stream --modules-path=/absent", ""),
+    ],
+)
+def test_an_nginx_that_lacks_something_is_told_with_what_to_install(
+    built, sentence, tmp_path, monkeypatch
+):
+    program = tmp_path / "nginx"
+    program.write_text(f"#!/bin/sh\necho 'configure arguments: {built}' >&2\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    if not sentence:
+        assert find_nginx() == (str(program), ())
+        return
+    with pytest.raises(InputError) as caught:
+        find_nginx()
+    assert sentence in str(caught.value)
+    assert "sudo apt install nginx libnginx-mod-stream" in str(caught.value)
+
+
+@needs_nginx
 def test_nginx_ends_with_its_keeper_and_the_keeper_with_nginx():
     with gated() as hosts:
         for victim in ("keeper", "nginx"):
@@ -387,6 +419,7 @@ def test_nginx_ends_with_its_keeper_and_the_keeper_with_nginx():
         assert not (hosts.logs / "gate.log").read_text()
 
 
+@needs_nginx
 def test_without_a_superlink_devices_are_told_to_come_again():
     """Of what Flower's SuperNodes get, 502 to 504 do not end them."""
     with gated() as hosts:
@@ -406,6 +439,7 @@ def test_without_a_superlink_devices_are_told_to_come_again():
         assert "it finds no SuperLink (502)" in said.text
 
 
+@needs_nginx
 @pytest.mark.flower
 @pytest.mark.slow
 def test_strangers_by_the_thousand_neither_end_a_run_nor_fill_the_superlink(monkeypatch):
