@@ -41,7 +41,10 @@ http {{
     map $request_uri $fed_ist_asked {{
         "~^(?<fed_ist_start>.{{0,80}})" $fed_ist_start;
     }}
-    log_format refusals '$time_iso8601 $remote_addr $status $request_method "$fed_ist_asked" '
+    map $request_method $fed_ist_method {{
+        "~^(?<fed_ist_word>.{{0,10}})" $fed_ist_word;
+    }}
+    log_format refusals '$time_iso8601 $remote_addr $status $fed_ist_method "$fed_ist_asked" '
         '$fed_ist_reason';
     access_log {word(places.log)} refusals if=$fed_ist_refused;
     limit_req_zone $fed_ist_network zone=requests_each:4m rate={REQUESTS_EACH_S}r/s;

@@ -50,8 +50,6 @@ CASES = (
     ALONE,
     ATTACKED,
     ALONE,
-    ATTACKED,
-    ALONE,
     Case("the devices' own address", 1000, 30, ["127.0.0.1"]),
     ALONE,
     Case("40 other addresses", 4500, 30, MANY),

@@ -345,6 +345,8 @@ def test_the_log_says_who_was_refused_why_and_with_which_key(gate):
     assert " 127.0.0.1 401 POST " in line
     assert line.endswith(f"unknown key {mark}")
     assert len(line) < 300
+    assert gate.ask(PULL, method="A" * 3000)[0] == 405
+    assert len((gate.hosts.logs / "gate.log").read_text().splitlines()[-1]) < 300
 
 
 def test_devices_come_in_from_an_address_that_has_too_many_connections(gate):
