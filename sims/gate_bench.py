@@ -19,7 +19,7 @@ from statistics import fmean
 import psutil
 
 from fed_ist.errors import InputError
-from fed_ist.launch import failure
+from fed_ist.launch import exit_at_sigterm, failure
 from sims import strangers
 from sims.gated import Gated, Process, gated
 from sims.soak_samples import count_bytes, family
@@ -188,7 +188,7 @@ def main() -> int:
     out = Path(sys.argv[1])
     found: list[Found] = []
     try:
-        with federation() as (hosts, superlink, gate):
+        with exit_at_sigterm(), federation() as (hosts, superlink, gate):
             for _ in time_run(hosts, "first"):  # in which the devices encode their images
                 pass
             for number, case in enumerate(CASES):

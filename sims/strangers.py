@@ -177,7 +177,8 @@ async def _main(request: Request) -> None:
     deeds = Deeds()
 
     def leave() -> None:
-        print(json.dumps(deeds.told()), flush=True)
+        with suppress(OSError):  # nobody may be there to hear it
+            print(json.dumps(deeds.told()), flush=True)
         os._exit(0)  # connections by the thousand are nothing to wait for
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave)
