@@ -20,6 +20,7 @@ Keys = Annotated[Path, typer.Option(help="The folder that `fed-ist keys` has mad
 SuperLinkPort = Annotated[
     int, typer.Option(min=1, max=65535, help="Where the SuperLink listens, on its own host alone.")
 ]
+GatePort = Annotated[int, typer.Option(min=1, max=65535, help="Where devices reach the server.")]
 
 
 @deployment.command()
@@ -77,23 +78,43 @@ def superlink(keys: Keys, port: SuperLinkPort = 8001) -> None:
     typer.echo(superlink_unit(keys, port), nl=False)
 
 
-@unit.command()
-def gate(
-    keys: Keys,
-    port: Annotated[
-        int, typer.Option(min=1, max=65535, help="Where devices reach the server.")
-    ] = 8000,
-    superlink_port: SuperLinkPort = 8001,
-) -> None:
-    """An nginx configuration that lets devices through to the SuperLink, and nobody else.
+@unit.command("gate")
+def gate_unit(keys: Keys, port: GatePort = 8000, superlink_port: SuperLinkPort = 8001) -> None:
+    """A systemd unit of the gate: it lets registered devices through to the SuperLink, no others.
 
     Example:
 
-      fed-ist unit gate --keys keys | sudo tee /etc/nginx/conf.d/fed-ist.conf
+      fed-ist unit gate --keys keys | sudo tee /etc/systemd/system/fed-ist-gate.service
     """
-    from fed_ist.gate import gate as gate_configuration
+    from fed_ist.units import gate_unit
 
-    typer.echo(gate_configuration(keys, port, superlink_port), nl=False)
+    typer.echo(gate_unit(keys, port, superlink_port), nl=False)
+
+
+@deployment.command()
+def gate(
+    keys: Keys,
+    database: Annotated[Path, typer.Option(help="The SuperLink's, with the registered keys.")],
+    runtime: Annotated[Path, typer.Option(help="A folder for sockets.")],
+    bodies: Annotated[Path, typer.Option(help="A folder for what is on its way.")],
+    logs: Annotated[Path, typer.Option(help="A folder for gate.log.")],
+    port: GatePort = 8000,
+    superlink_port: SuperLinkPort = 8001,
+) -> None:
+    """Let registered devices through to the SuperLink, and nobody else, until told to stop.
+
+    It is what the unit of `fed-ist unit gate` starts: nginx, and a verifier that nginx asks who is
+    there before it takes a body. SIGHUP has nginx read a renewed certificate.
+
+    Example:
+
+      fed-ist gate --keys keys --database superlink.db --runtime run --bodies bodies --logs logs
+    """
+    from fed_ist.gate_places import Places, Ports
+    from fed_ist.gatekeeper import keep_gate
+
+    places = Places(runtime.absolute(), bodies.absolute(), logs.absolute())
+    raise typer.Exit(keep_gate(keys, Ports(port, superlink_port), database, places))
 
 
 @unit.command()

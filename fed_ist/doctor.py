@@ -20,7 +20,7 @@ from fed_ist.diagnosis import FAILURE, OK, WARNING, Diagnosis
 from fed_ist.doctor_server import check_authority, check_key, check_server
 from fed_ist.errors import InputError
 from fed_ist.folders import Opened, learnt_part
-from fed_ist.gate import versions
+from fed_ist.gate_requests import versions
 from fed_ist.images import ImageSource, Reading
 from fed_ist.openings import open_name
 from fed_ist.paths import cache_dir, require_writable
@@ -64,7 +64,7 @@ def examine(question: Question) -> Iterator[Diagnosis]:
     if question.authority:
         yield check_authority(question.authority)
     if question.superlink:
-        yield from check_server(question.superlink, question.authority)
+        yield from check_server(question.superlink, question.authority, question.key)
 
 
 def check_python() -> Diagnosis:

@@ -4,10 +4,10 @@ import contextlib
 import socket
 import ssl
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from http.client import HTTPException, HTTPSConnection
+from http.client import HTTPException, HTTPMessage, HTTPSConnection
 from pathlib import Path
 
 from cryptography import x509
@@ -16,17 +16,16 @@ from fed_ist.addresses import split_address
 from fed_ist.credentials import RENEW_DAYS, Validity, read_certificate, validity
 from fed_ist.diagnosis import FAILURE, OK, WARNING, Diagnosis
 from fed_ist.errors import InputError
-from fed_ist.gate import VERSIONS_HEADER, versions
-from fed_ist.node_keys import require_private
+from fed_ist.gate_requests import CHECK, VERSIONS_HEADER, versions
+from fed_ist.node_keys import read_node_key, require_private
+from fed_ist.node_signatures import AHEAD_S, BEHIND_S, sign
 
 TIMEOUT_S = 20.0
-# A SuperLink takes what a node signed up to 5 s ahead of its own clock, or 305 s behind it (flwr
-# 1.42, superlink/routers/fleet/node_auth.py); its Date header is cut to whole seconds.
-AHEAD_S, BEHIND_S = 5.0, 305.0
-CLOSE_S = 2.0
+CLOSE_S = 2.0  # the server's Date header is cut to whole seconds
 # OpenSSL's X509_V_ERR_...
 NOT_YET_VALID, EXPIRED, OTHER_NAME, OTHER_ADDRESS = 9, 10, 62, 64
 SET_CLOCK = "Set the clock: sudo timedatectl set-ntp true"
+STATUS = "systemctl status fed-ist-superlink"
 RENEW = "renew it on the server with `fed-ist keys`, and restart the server"
 
 
@@ -47,10 +46,13 @@ def check_authority(path: Path) -> Diagnosis:
         return Diagnosis("authority", FAILURE, f"{error} Copy ca.crt from the server's keys.")
 
 
-def check_server(address: str, authority: Path | None) -> Iterator[Diagnosis]:
+def check_server(
+    address: str, authority: Path | None, key: Path | None = None
+) -> Iterator[Diagnosis]:
     """The way to the server, step by step, as far as it goes.
 
-    authority: whose certificates are trusted; the system's if None, as with Flower.
+    authority: whose certificates are trusted; the system's if None, as with Flower. key: this
+    device's; without it, nobody tells more than that there is a server.
     """
     try:
         host, port = split_address(address)
@@ -67,7 +69,7 @@ def check_server(address: str, authority: Path | None) -> Iterator[Diagnosis]:
     trusted = _check_tls(host, port, context)
     yield trusted
     if trusted.level != FAILURE:
-        yield from _check_http(host, port, context)
+        yield from _check_http(host, port, context, key)
 
 
 def _check_way(host: str, port: int) -> Diagnosis:
@@ -141,37 +143,97 @@ def _explain(error: ssl.SSLCertVerificationError, host: str, port: int) -> str:
     )
 
 
-def _check_http(host: str, port: int, context: ssl.SSLContext) -> Iterator[Diagnosis]:
-    """Whether a SuperLink is there, and what its clock says."""
-    connection = HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
-    with contextlib.closing(connection):
-        try:
-            connection.request("GET", "/health")
-            response = connection.getresponse()
-            response.read()
-            now = datetime.now(UTC)
-        except (OSError, HTTPException) as error:
-            text = f"{host}:{port} does not answer over HTTP ({error}). Check the server's log."
-            yield Diagnosis("superlink", FAILURE, text)
-            return
-    if response.status != 200:
+def _check_http(
+    host: str, port: int, context: ssl.SSLContext, key: Path | None
+) -> Iterator[Diagnosis]:
+    """Whether a server is there, what its clock says, and whether it knows this key."""
+    try:
+        status, headers, ahead_s = _ask(host, port, context, "/health", {})
+    except (OSError, HTTPException) as error:
+        text = f"{host}:{port} does not answer over HTTP ({error}). Check the server's log."
+        yield Diagnosis("superlink", FAILURE, text)
+        return
+    if status != 200:
         text = (
-            f"{host}:{port} answers {response.status} where a SuperLink says 200. Check the port, "
-            "and on the server: systemctl status fed-ist-superlink"
+            f"{host}:{port} answers {status} where a SuperLink says 200. Check the port, and on "
+            f"the server: {STATUS}"
         )
         yield Diagnosis("superlink", FAILURE, text)
         return
-    yield Diagnosis("superlink", OK, f"a SuperLink is at {host}:{port}")
-    if there := response.getheader(VERSIONS_HEADER):
-        yield _judge_versions(there)
-    if date := response.getheader("Date"):
-        yield judge_clock((now - parsedate_to_datetime(date)).total_seconds())
+    clock = judge_clock(ahead_s) if ahead_s is not None else None
+    # What is signed by a wrong clock is refused in any case.
+    asks = key is not None and not (clock and clock.level == FAILURE)
+    yield from _check_key(host, port, context, key if asks else None, headers)
+    if clock:
+        yield clock
+
+
+def _check_key(
+    host: str,
+    port: int,
+    context: ssl.SSLContext,
+    key: Path | None,
+    headers: HTTPMessage,
+) -> Iterator[Diagnosis]:
+    """What the gate tells who has a registered key. headers: of the answer to /health."""
+    there = Diagnosis("superlink", OK, f"a server is at {host}:{port}")
+    with contextlib.suppress(InputError):  # `check_key` has said what is wrong with the key
+        if key:
+            try:
+                status, answered, _ = _ask(host, port, context, CHECK, sign(read_node_key(key)))
+            except (OSError, HTTPException) as error:
+                text = f"{host}:{port} does not answer what is signed ({error})."
+                yield Diagnosis("superlink", FAILURE, f"{text} Check the server's log.")
+                return
+            there = _judge_answer(status, host, port, key)
+            headers = answered if status == 200 else headers
+    yield there
+    if found := headers.get(VERSIONS_HEADER):
+        yield _judge_versions(found)
+
+
+def _judge_answer(status: int, host: str, port: int, key: Path) -> Diagnosis:
+    """What an answer to CHECK means."""
+    if status == 200:
+        text = f"a SuperLink is at {host}:{port}, and knows this key"
+        return Diagnosis("superlink", OK, text)
+    if status == 401:
+        text = (
+            "the server does not know this key. On the server: flwr supernode register "
+            f"keys/{key.name}.pub field"
+        )
+        return Diagnosis("superlink", FAILURE, text)
+    if status >= 500:
+        text = (
+            f"a gate is at {host}:{port}, but it finds no SuperLink ({status}). On the server: "
+            f"{STATUS}"
+        )
+        return Diagnosis("superlink", FAILURE, text)
+    # Without a gate, or with one of an earlier fed-ist, nobody tells.
+    return Diagnosis("superlink", OK, f"a SuperLink is at {host}:{port}")
+
+
+def _ask(
+    host: str, port: int, context: ssl.SSLContext, path: str, headers: Mapping[str, str]
+) -> tuple[int, HTTPMessage, float | None]:
+    """(status, headers, by how many seconds this clock is ahead of the server's, if it says)."""
+    connection = HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
+    with contextlib.closing(connection):
+        connection.request("GET", path, headers=dict(headers))
+        response = connection.getresponse()
+        response.read()
+        now = datetime.now(UTC)
+    date = response.getheader("Date")
+    ahead_s = (now - parsedate_to_datetime(date)).total_seconds() if date else None
+    return response.status, response.headers, ahead_s
 
 
 def _judge_versions(there: str) -> Diagnosis:
     if there == versions():
-        return Diagnosis("versions", OK, "the server had the same when its gate was made")
-    text = f"the server had {there} when its gate was made. Install the same here, or make it anew."
+        return Diagnosis("versions", OK, "the server had the same when its gate was started")
+    text = (
+        f"the server had {there} when its gate was started. Install the same here, or restart it."
+    )
     return Diagnosis("versions", WARNING, text)
 
 

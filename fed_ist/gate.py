@@ -1,81 +1,90 @@
-"""A gate of nginx before the SuperLink: nodes come in, orders do not.
+"""A gate of nginx before the SuperLink: what registered nodes ask for comes in, nothing else.
 
 Flower 1.42 has nodes sign what they send, but takes orders from whoever reaches its port: to run
-code on all devices, or to register a node. So the SuperLink listens on its own host alone.
+code on all devices, or to register a node. It also takes a whole body before it looks at who sent
+it. So the SuperLink listens on its own host alone, and nginx asks the verifier before a body.
 """
 
-from importlib.metadata import version
 from pathlib import Path
 
-from fed_ist.credentials import find_server_files
-from fed_ist.errors import InputError
+from fed_ist.credentials import Certificates
+from fed_ist.gate_places import NETWORK, Places, Ports, word
+from fed_ist.gate_requests import requests
 
-VERSIONS_HEADER = "fed-ist-versions"  # of the gate's answers to /health
-# Of one request: more than a slice of 16 million weights in fp32.
-MAX_BODY = "64m"
+# At once: of an IPv4 address, or an IPv6 network, and of all. A SuperNode has one or two, and up to
+# eight while it sends an object, so that many may share an address.
+CONNECTIONS_EACH, CONNECTIONS = 128, 2048
+# What is above that is not closed: with Flower 1.42 a SuperNode whose handshake is cut short drops
+# its answer, and ends. It waits in a crowd, for as many, in which all has to be quick.
+CROWD = 1536
+# nginx has one for each end of each connection, four or six of them.
+WORKER_CONNECTIONS = 18432
 
 
-def gate(keys: Path, port: int, superlink_port: int) -> str:
-    """The part of an nginx configuration that passes on what nodes ask for, and refuses the rest.
+def configuration(
+    files: Certificates, ports: Ports, places: Places, modules: tuple[Path, ...], user: str
+) -> str:
+    """A whole configuration of nginx, in which devices are let through to the SuperLink.
 
-    What is refused is logged, nodes' polls are not. Nothing is put on the disk on its way: where
-    that fails nginx answers 500, and upon that Flower 1.42 drops a reply. Raises `InputError` where
-    a file of `keys` is missing.
+    modules: those that nginx has to load. user: as whom root has nginx work; empty for others.
+    Raises `InputError` for a path that nginx cannot read.
     """
-    files = find_server_files(keys)
-    listen = [f"listen {port} ssl;"]
-    if Path("/proc/net/if_inet6").exists():
-        listen.append(f"listen [::]:{port} ssl;")
-    return f"""\
-# Made by: fed-ist unit gate
-map $status $fed_ist_refused {{
-    ~^[23] 0;
-    default 1;
-}}
-upstream fed_ist_superlink {{
-    server 127.0.0.1:{superlink_port};
-    keepalive 16;
-}}
-server {{
-    {" ".join(listen)}
-    ssl_certificate {_word(files.server)};
-    ssl_certificate_key {_word(files.key)};
-    ssl_protocols TLSv1.2 TLSv1.3;
-    access_log /var/log/nginx/fed-ist.log combined if=$fed_ist_refused;
-    client_max_body_size {MAX_BODY};
-    client_body_timeout 300s;
-    send_timeout 300s;
-    gzip off;
+    return (
+        _main(places, modules, user) + _connections(ports, places) + requests(files, ports, places)
+    )
 
-    location / {{
-        return 403;
-    }}
-    location = /health {{
-        add_header {VERSIONS_HEADER} "{versions()}";
-        proxy_pass https://fed_ist_superlink;
-    }}
-    location /v1/fleet/ {{
-        proxy_pass https://fed_ist_superlink;
-    }}
-    proxy_request_buffering off;
-    proxy_max_temp_file_size 0;
-    proxy_http_version 1.1;
-    proxy_set_header Connection "";
-    proxy_ssl_verify on;
-    proxy_ssl_name localhost;
-    proxy_ssl_trusted_certificate {_word(files.authority)};
+
+def _main(places: Places, modules: tuple[Path, ...], user: str) -> str:
+    loaded = "".join(f"load_module {word(module)};\n" for module in modules)
+    return f"""\
+# Made by: fed-ist gate
+{loaded}{f"user {user};" if user else ""}
+daemon off;
+worker_processes 2;
+pid {word(places.runtime / "nginx.pid")};
+error_log {word(places.errors)} warn;
+events {{
+    worker_connections {WORKER_CONNECTIONS};
 }}
 """
 
 
-def versions() -> str:
-    """What is installed here, and had best be the same on a server and its devices."""
-    return f"fed-ist {version('fed-ist')}, flwr {version('flwr')}"
-
-
-def _word(path: Path) -> str:
-    text = str(path)
-    if "$" in text or not text.isprintable():
-        raise InputError(f"nginx cannot read {text!r}: move it to a path without '$' or the like.")
-    escaped = text.replace("\\", "\\\\").replace('"', '\\"')
-    return f'"{escaped}"'
+def _connections(ports: Ports, places: Places) -> str:
+    """Connections are counted here: nginx's `http` only counts those that have sent a header."""
+    listen = [f"listen {ports.port} backlog=4096;"]
+    if Path("/proc/net/if_inet6").exists():
+        listen.append(f"listen [::]:{ports.port} backlog=4096;")
+    return f"""\
+stream {{
+{NETWORK}
+    limit_conn_zone $fed_ist_network zone=connections_each:4m;
+    limit_conn_zone $protocol zone=connections_all:64k;
+    limit_conn_zone $protocol zone=connections_crowd:64k;
+    limit_conn_log_level info;
+    map $limit_conn_status $fed_ist_way {{
+        REJECTED_DRY_RUN fed_ist_way_to_crowd;
+        default fed_ist_inside;
+    }}
+    upstream fed_ist_inside {{
+        server {word(f"unix:{places.inside}")};
+    }}
+    upstream fed_ist_way_to_crowd {{
+        server {word(f"unix:{places.way_to_crowd}")};
+    }}
+    proxy_connect_timeout 5s;
+    proxy_timeout 600s;
+    server {{
+        {" ".join(listen)}
+        limit_conn connections_each {CONNECTIONS_EACH};
+        limit_conn connections_all {CONNECTIONS};
+        limit_conn_dry_run on;
+        proxy_pass $fed_ist_way;
+        proxy_protocol on;
+    }}
+    server {{
+        listen {word(f"unix:{places.way_to_crowd}")} backlog=4096;
+        limit_conn connections_crowd {CROWD};
+        proxy_pass {word(f"unix:{places.crowd}")};
+    }}
+}}
+"""

@@ -31,15 +31,17 @@ def write_node_key(folder: Path, name: str) -> Path:
         write_new(path, data)
     public = path.with_suffix(".pub")
     if not public.exists():
-        line = read_node_key(path).public_bytes(
-            serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH
+        line = (
+            read_node_key(path)
+            .public_key()
+            .public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
         )
         write_new(public, line + f" {name}\n".encode(), 0o644)
     return path
 
 
-def read_node_key(path: Path) -> ec.EllipticCurvePublicKey:
-    """The public part of a node's private key; raises `InputError` where the file has none."""
+def read_node_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """A node's private key; raises `InputError` where the file has none."""
     try:
         key = serialization.load_ssh_private_key(path.read_bytes(), password=None)
     except OSError as error:
@@ -51,7 +53,7 @@ def read_node_key(path: Path) -> ec.EllipticCurvePublicKey:
             f"'{path}' is no private key on a NIST curve, in OpenSSH's format and without a "
             "password. Make one with: fed-ist keys"
         )
-    return key.public_key()
+    return key
 
 
 def require_private(path: Path) -> None:

@@ -20,6 +20,9 @@ from fed_ist.paths import require_writable, server_results_dir
 
 # Folders that systemd makes.
 STATE, CACHE, LOGS = "/var/lib/fed-ist", "/var/cache/fed-ist", "/var/log/fed-ist"
+RUNTIME = "/run/fed-ist-gate"
+DATABASE = f"{STATE}/superlink.db"
+FIRST_FREE_PORT = 1024  # that programs may listen on who are not root
 ENVIRONMENT = {
     "FLWR_HOME": f"{STATE}/flwr",
     "XDG_CACHE_HOME": CACHE,
@@ -66,12 +69,40 @@ def superlink_unit(keys: Path, port: int) -> str:
         *("--ssl-certfile", str(files.server)),
         *("--ssl-keyfile", str(files.key)),
         "--enable-supernode-auth",
-        *("--database", f"{STATE}/superlink.db"),
+        *("--database", DATABASE),
         *("--log-file", f"{LOGS}/superlink.log"),
         *("--log-rotation-interval-hours", "24", "--log-rotation-backup-count", "14"),
     ]
     more = [f"ReadWritePaths={_word(str(results))}", "LogsDirectory=fed-ist", "LimitNOFILE=65536"]
     return _unit("Flower SuperLink of fed-ist", command, more)
+
+
+def gate_unit(keys: Path, port: int, superlink_port: int) -> str:
+    """The gate before the SuperLink, as its user and with its database: nginx, and the verifier.
+
+    keys: what `fed-ist keys` has made. Raises `InputError` where a file is missing.
+    """
+    find_server_files(keys)
+    command = [
+        _program("fed-ist"),
+        *("gate", "--keys", str(keys.absolute())),
+        *("--port", str(port), "--superlink-port", str(superlink_port)),
+        *("--database", DATABASE),
+        *("--runtime", RUNTIME, "--bodies", f"{CACHE}/bodies", "--logs", LOGS),
+    ]
+    more = [
+        f"RuntimeDirectory={Path(RUNTIME).name}",
+        "RuntimeDirectoryMode=0700",
+        "LogsDirectory=fed-ist",
+        "LimitNOFILE=65536",
+    ]
+    text = _unit("Gate of fed-ist", command, more)
+    if port < FIRST_FREE_PORT:
+        allowed = "CapabilityBoundingSet=CAP_NET_BIND_SERVICE"
+        text = text.replace(
+            "CapabilityBoundingSet=\n", f"{allowed}\nAmbientCapabilities=CAP_NET_BIND_SERVICE\n"
+        )
+    return text
 
 
 def supernode_unit(superlink: str, authority: Path, key: Path, data_path: Path, link: str) -> str:

@@ -1,10 +1,9 @@
-"""What starts at boot: units that systemd accepts, and a gate that nginx accepts."""
+"""What starts at boot: units that systemd accepts."""
 
 import re
 import shlex
 import shutil
 import subprocess
-from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -15,9 +14,8 @@ from hypothesis import strategies as st
 from fed_ist.addresses import split_address
 from fed_ist.credentials import write_certificates
 from fed_ist.errors import InputError
-from fed_ist.gate import gate, versions
 from fed_ist.node_keys import write_node_key
-from fed_ist.units import _word, superlink_unit, supernode_unit
+from fed_ist.units import DATABASE, _word, gate_unit, superlink_unit, supernode_unit
 
 
 @pytest.fixture
@@ -68,7 +66,12 @@ def test_systemd_accepts_the_visits_of_the_plan_for_many_devices(device, tmp_pat
 def test_systemd_accepts_the_units_and_finds_them_well_shut_in(keys, device, tmp_path):
     if not shutil.which("systemd-analyze"):
         pytest.skip("needs systemd-analyze (Debian package systemd)")
-    units = {"superlink": superlink_unit(keys, 8001), "supernode": supernode_unit(**device)}
+    units = {
+        "superlink": superlink_unit(keys, 8001),
+        "gate": gate_unit(keys, 8000, 8001),
+        "gate-443": gate_unit(keys, 443, 8001),
+        "supernode": supernode_unit(**device),
+    }
     for name, text in units.items():
         path = tmp_path / f"fed-ist-{name}.service"
         path.write_text(text)
@@ -102,14 +105,32 @@ def test_the_superlink_listens_on_its_own_host_alone(keys):
     assert "--insecure" not in words
 
 
-def test_the_gate_tells_devices_what_is_installed_on_the_server(keys):
-    assert f'add_header fed-ist-versions "{versions()}";' in gate(keys, 8000, 8001)
-    assert versions() == f"fed-ist {version('fed-ist')}, flwr {version('flwr')}"
+def test_the_gate_reads_the_keys_of_the_superlink_behind_it(keys):
+    words, _ = read_unit(superlink_unit(keys, 8001))
+    assert words[words.index("--database") + 1] == DATABASE
+    words, _ = read_unit(gate_unit(keys, 8000, 8001))
+    assert words[0].endswith("/bin/fed-ist")
+    assert words[1] == "gate"
+    options = dict(zip(words[2::2], words[3::2], strict=True))
+    assert options["--database"] == DATABASE
+    assert (options["--port"], options["--superlink-port"]) == ("8000", "8001")
+
+
+def test_a_gate_may_listen_below_1024_and_do_nothing_else_of_roots(keys):
+    lines = gate_unit(keys, 443, 8001).splitlines()
+    assert "AmbientCapabilities=CAP_NET_BIND_SERVICE" in lines
+    assert "CapabilityBoundingSet=CAP_NET_BIND_SERVICE" in lines
+    assert "CapabilityBoundingSet=" not in lines
+    assert "AmbientCapabilities" not in gate_unit(keys, 8000, 8001)
 
 
 @pytest.mark.parametrize("line", ["Restart=always", "WantedBy=multi-user.target", "MemoryMax=80%"])
-def test_both_restart_survive_a_reboot_and_are_limited(line, keys, device):
-    for text in (superlink_unit(keys, 8001), supernode_unit(**device)):
+def test_all_restart_survive_a_reboot_and_are_limited(line, keys, device):
+    for text in (
+        superlink_unit(keys, 8001),
+        gate_unit(keys, 8000, 8001),
+        supernode_unit(**device),
+    ):
         assert line in text.splitlines()
 
 
@@ -153,7 +174,10 @@ def test_a_key_that_others_may_read_gets_no_unit(device):
 
 
 def test_a_server_without_certificate_gets_no_unit_and_no_gate(tmp_path):
-    for make in (lambda: superlink_unit(tmp_path, 8001), lambda: gate(tmp_path, 8000, 8001)):
+    for make in (
+        lambda: superlink_unit(tmp_path, 8001),
+        lambda: gate_unit(tmp_path, 8000, 8001),
+    ):
         with pytest.raises(InputError, match=r"ca\.crt' is missing\. Make it with: fed-ist keys"):
             make()
 
