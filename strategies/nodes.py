@@ -1,12 +1,13 @@
 """Which nodes there are: wait for them, have them prepare, know them when they return."""
 
 import time
-from collections.abc import Container, Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from dataclasses import dataclass, field
 from logging import INFO, WARNING
 
 from flwr.app import Message, MessageType
 from flwr.common import log
+from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 
 from fed_ist import protocol
@@ -15,6 +16,7 @@ from fed_ist.checkpoint import State
 from fed_ist.errors import InputError
 from strategies.counting import CountingStrategy
 from strategies.exchange import Missing
+from strategies.naming import by_age, connected_nodes, key_name, own_name
 from strategies.replies import (
     RejectedError,
     read_capacity,
@@ -33,7 +35,7 @@ PREPARED_BYTES = 1200  # of the answer of a node that is prepared, at most
 
 
 class NameTakenError(Exception):
-    """Two nodes with one name are connected."""
+    """A node has the name of another, which is connected and had it first."""
 
 
 @dataclass
@@ -61,6 +63,7 @@ class NodeStrategy(CountingStrategy):
     _passed_over: set[int] = field(default_factory=set)
     _away: set[int] = field(default_factory=set)
     _too_slow: set[str] = field(default_factory=set)
+    _key_names: set[str] = field(default_factory=set)  # of registered keys that were seen
 
     def save(self) -> State:
         """What the strategy remembers between rounds, beside what nodes say when they prepare."""
@@ -101,17 +104,18 @@ class NodeStrategy(CountingStrategy):
         self._passed_over |= set(new) - {message.metadata.dst_node_id for message in messages}
         heard = self.hear(grid, messages, timeout_s)
         replies = {reply.metadata.src_node_id: reply for reply in heard}
-        connected = set(grid.get_node_ids())
+        known = connected_nodes(grid)
+        late = set()
+        for node_id in by_age(replies, known):
+            try:
+                self._note_prepared(node_id, replies[node_id], known)
+            except NameTakenError as reason:
+                late.add(node_id)
+                self.counts.rejected += 1
+                log(WARNING, "Node %d came later, and is asked again: %s", node_id, reason)
         for message in messages:
             node_id = message.metadata.dst_node_id
-            try:
-                if node_id in replies:
-                    self._note_prepared(node_id, replies[node_id], connected)
-            except NameTakenError as reason:
-                self.counts.rejected += 1
-                log(WARNING, "Node %d is asked again in the next round: %s", node_id, reason)
-                continue
-            if node_id not in self.prepared and node_id not in self._away:
+            if node_id not in self.prepared and node_id not in self._away | late:
                 self._passed_over.add(node_id)
                 log(WARNING, "Node %d is passed over: it could not be prepared", node_id)
         for message in messages:  # entered only now, as the replies bring the nodes' names
@@ -127,18 +131,21 @@ class NodeStrategy(CountingStrategy):
             self.prepared.pop(node_id, None)
         self._away = set(self.prepared) - connected
 
-    def _note_prepared(self, node_id: int, reply: Message, connected: Container[int]) -> None:
+    def _note_prepared(self, node_id: int, reply: Message, known: Mapping[int, NodeInfo]) -> None:
+        """known: the nodes that are connected. Raises `NameTakenError`."""
         try:
             require_size(reply, message_bytes(reply), PREPARED_BYTES)
             counts, device, held = read_prepared(reply), read_device(reply), read_held(reply)
             partition = read_partition(reply)
             capacity = read_capacity(reply, self._usual_capacity(partition))
-            name = read_name(reply) or str(node_id if partition is None else partition)
-            self._make_way(name, node_id, connected)
+            said = read_name(reply) or ("" if partition is None else str(partition))
+            self._key_names |= {key_name(info) for info in known.values()} - {""}
+            name = own_name(node_id, said, known.get(node_id), bool(self._key_names))
         except RejectedError as reason:
             self.counts.rejected += 1
             log(WARNING, "Node %d: %s", node_id, reason)
             return
+        self._make_way(name, node_id, known)
         self._names[node_id] = name
         if self.config.round_deadline_s:
             n_examples = int(counts[protocol.NUM_EXAMPLES])
@@ -146,16 +153,22 @@ class NodeStrategy(CountingStrategy):
             capacity = self._capacities.get(name, capacity)  # measured again, it would differ
         self.prepared[node_id] = Prepared(name, counts, capacity, held)
 
-    def _make_way(self, name: str, node_id: int, connected: Container[int]) -> None:
-        """A device that returns under another id of Flower's takes the place that it had; raises
-        `NameTakenError` while that one is connected, as it is for some seconds after a cut.
+    def _make_way(self, name: str, node_id: int, known: Mapping[int, NodeInfo]) -> None:
+        """Have a node take the place of the one that had its name so far, if that is gone, as where
+        a device returns under another id of Flower's, or if the name is this one's key's alone.
 
-        With another's name it would spend the other's bytes, and keep its statistics out.
+        Raises `NameTakenError` otherwise: with another's name it would spend the other's bytes, and
+        keep its statistics out. An id stays connected for some seconds after a cut.
         """
         named = [i for i, node in self.prepared.items() if node.name == name and i != node_id]
         for other in named:
-            if other in connected:
-                raise NameTakenError(f"node {other}, which is connected, is called '{name}' too")
+            if other in known:
+                if key_name(known.get(node_id)) != name or key_name(known[other]) == name:
+                    raise NameTakenError(f"node {other}, which is connected, has the name '{name}'")
+                why = f"'{name}' is the name of another node's key"
+                log(WARNING, "Node %d is passed over: %s", other, why)
+                self._passed_over.add(other)
+                self._names[other] = str(other)
             del self.prepared[other]
 
     def _share_in_time(self, name: str, device: Device, n_examples: int) -> float:
