@@ -1,7 +1,7 @@
 """Which nodes there are: wait for them, have them prepare, know them when they return."""
 
 import time
-from collections.abc import Generator, Iterable, Mapping
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import INFO, WARNING
 
@@ -14,8 +14,7 @@ from fed_ist import protocol
 from fed_ist.capacity import Device, explain_misfit, largest_slice, plan_workload
 from fed_ist.checkpoint import State
 from fed_ist.errors import InputError
-from strategies.counting import CountingStrategy
-from strategies.exchange import Missing
+from strategies.exchange import Asked, Missing
 from strategies.naming import by_age, connected_nodes, key_name, own_name
 from strategies.replies import (
     RejectedError,
@@ -27,10 +26,11 @@ from strategies.replies import (
     read_prepared,
     require_size,
 )
+from strategies.waiting import WaitingStrategy
 from strategies.wire import message_bytes
 
 POLL_S = 1.0
-CAPACITIES = "capacities"  # key of a saved state: of nodes by name
+CAPACITIES, RESTS = "capacities", "rests"  # keys of a saved state: of nodes by name
 PREPARED_BYTES = 1200  # of the answer of a node that is prepared, at most
 
 
@@ -55,7 +55,7 @@ class Prepared:
 
 
 @dataclass
-class NodeStrategy(CountingStrategy):
+class NodeStrategy(WaitingStrategy):
     """A Flower strategy that knows which nodes are prepared, and what each can do."""
 
     prepared: dict[int, Prepared] = field(default_factory=dict)
@@ -68,41 +68,45 @@ class NodeStrategy(CountingStrategy):
     def save(self) -> State:
         """What the strategy remembers between rounds, beside what nodes say when they prepare."""
         known = {node.name: node.capacity for node in self.prepared.values()}
-        return State(values={CAPACITIES: self._capacities | known})
+        return State(values={CAPACITIES: self._capacities | known, RESTS: self.rests.save()})
 
     def restore(self, state: State) -> None:
         """Go on from what `save` gave, before any node is prepared."""
         self.allowance.resume(self.ledger.bytes_of_node)
         self._capacities = dict(state.values[CAPACITIES])
+        self.rests.restore(state.values[RESTS])
 
     def hear(
-        self, grid: Grid, messages: Iterable[Message], timeout_s: float
+        self,
+        grid: Grid,
+        messages: Iterable[Message],
+        timeout_s: float,
+        n_had: int = 0,
+        earlier: Mapping[str, Asked] | None = None,
     ) -> Generator[Message, None, Missing]:
-        missing = yield from super().hear(grid, messages, timeout_s)
+        missing = yield from super().hear(grid, messages, timeout_s, n_had, earlier)
         self._away |= set(missing.away)
         return missing
 
     def prepare(self, grid: Grid, server_round: int) -> None:
         """Have every node that is not prepared yet pack and encode its images.
 
-        A node that fails or does not answer within `prepare-timeout-s` is passed over until it has
-        been away. One that was away is prepared again: it may have lost what it had in memory.
+        A node that fails is passed over until it has been away. One that was away is prepared
+        again: it may have lost what it had in memory. One that takes long is heard when it is
+        ready; if it is not within `prepare-timeout-s`, it is asked again some rounds later.
         """
         connected = set(grid.get_node_ids())
         self._forget_returned(connected)
-        new = sorted(connected - set(self.prepared) - self._passed_over)
-        if not new:
+        self.hear_late(grid, connected, server_round)
+        earlier = {i: asked for i, asked in self._open.items() if asked.kind == MessageType.QUERY}
+        at_work = {asked.node_id for asked in earlier.values()}
+        left = connected - set(self.prepared) - self._passed_over - at_work
+        new = sorted(i for i in left if not self.rests.rests(self._name(i), server_round))
+        messages = self._preparations(new, server_round)
+        if not messages and not earlier:
             return
-        log(INFO, "Preparing %d nodes: they mask, pack and encode what they have not yet", len(new))
-        timeout_s = self.config.prepare_timeout_s
-        asked = {protocol.PROTOCOL: protocol.VERSION}
-        queries = self._queries(MessageType.QUERY, asked, new, server_round, timeout_s)
-        messages = self._affordable(queries, server_round, PREPARED_BYTES, "its preparation")
-        if not messages and server_round == 0:
-            needed = message_bytes(queries[0]) + PREPARED_BYTES
-            raise InputError(f"{self.allowance.explain(needed, 'preparing a node')}.")
-        self._passed_over |= set(new) - {message.metadata.dst_node_id for message in messages}
-        heard = self.hear(grid, messages, timeout_s)
+        n_had = len(connected & set(self.prepared))
+        heard = self.hear(grid, messages, self.config.prepare_timeout_s, n_had, earlier)
         replies = {reply.metadata.src_node_id: reply for reply in heard}
         known = connected_nodes(grid)
         late = set()
@@ -113,16 +117,32 @@ class NodeStrategy(CountingStrategy):
                 late.add(node_id)
                 self.counts.rejected += 1
                 log(WARNING, "Node %d came later, and is asked again: %s", node_id, reason)
-        for message in messages:
-            node_id = message.metadata.dst_node_id
-            if node_id not in self.prepared and node_id not in self._away | late:
-                self._passed_over.add(node_id)
-                log(WARNING, "Node %d is passed over: it could not be prepared", node_id)
+        for node_id in replies.keys() - self.prepared.keys() - late:
+            self._passed_over.add(node_id)
+            log(WARNING, "Node %d is passed over: it could not be prepared", node_id)
         for message in messages:  # entered only now, as the replies bring the nodes' names
-            node_id = message.metadata.dst_node_id
             self._enter(server_round, "down", message)
-            if node_id in replies:
-                self._enter(server_round, "up", replies[node_id])
+        for reply in replies.values():
+            self._enter(server_round, "up", reply)
+
+    def _preparations(self, node_ids: Sequence[int], server_round: int) -> list[Message]:
+        """What asks these nodes to prepare; who may not receive it is passed over from now on.
+
+        Raises `InputError` where a run could not even begin.
+        """
+        if not node_ids:
+            return []
+        n = len(node_ids)
+        log(INFO, "Preparing %d nodes: they mask, pack and encode what they have not yet", n)
+        asked = {protocol.PROTOCOL: protocol.VERSION}
+        timeout_s = self.config.prepare_timeout_s
+        queries = self._queries(MessageType.QUERY, asked, node_ids, server_round, timeout_s)
+        messages = self._affordable(queries, server_round, PREPARED_BYTES, "its preparation")
+        if not messages and server_round == 0:
+            needed = message_bytes(queries[0]) + PREPARED_BYTES
+            raise InputError(f"{self.allowance.explain(needed, 'preparing a node')}.")
+        self._passed_over |= set(node_ids) - {m.metadata.dst_node_id for m in messages}
+        return messages
 
     def _forget_returned(self, connected: set[int]) -> None:
         """Forget that nodes were prepared, or passed over, that have been away in between."""
@@ -219,7 +239,8 @@ class NodeStrategy(CountingStrategy):
         # One that was away when it was asked may return, as over a link that loses much.
         while len(self.prepared) < wanted and time.monotonic() < deadline:
             seen |= set(grid.get_node_ids())
-            if not seen - self._passed_over - set(self.prepared):
+            resting = {i for i in seen if self.rests.rests(self._name(i), server_round)}
+            if not seen - self._passed_over - set(self.prepared) - resting:
                 break
             time.sleep(POLL_S)
             self.prepare(grid, server_round)
