@@ -2,7 +2,8 @@
 
 A node that never answers must not set the pace, and one that is merely slow must not be left out.
 So each node is waited for as long as it usually takes, and half as long again. Beyond that, what
-may be lost by waiting for nodes that do not answer is `LOSS_SHARE` of the time in which others did.
+is lost by waiting for nodes that do not answer is kept within `LOSS_SHARE` of the time that a run
+takes by itself.
 """
 
 from collections.abc import Collection, Mapping
@@ -11,10 +12,10 @@ from statistics import median
 
 JITTER_S = 3.0  # Flower's SuperNodes look for messages that often
 MARGIN = 1.5  # how many times its usual time a node may take
-GRACE = 2.0  # times as long as the slowest so far, for nodes whose usual time is not known
-LEAST_GRACE = 0.25  # the same where nothing more may be lost
+GRACE = 2.0  # times as long as the slowest so far, for who is slower than that
+LEAST_GRACE = 0.25  # the same where no more may be lost
 GRACE_S = 10.0
-LOSS_SHARE = 0.4
+LOSS_SHARE = 0.3
 
 
 @dataclass
@@ -32,28 +33,29 @@ class Patience:
         kind: str,
         answered: Mapping[str, float],
         waiting: Collection[str],
+        n_to_come: int = 0,
         least_s: float = 0.0,
     ) -> float:
         """Seconds after a question of this kind at which no more answers are waited for.
 
         answered: seconds that nodes took so far, which are enough of them. waiting: the others.
-        least_s: that every node may take which was not silent.
+        n_to_come: further questions of this kind in the run. least_s: that every node may take
+        which was not silent.
         """
         last_s = max(answered.values(), default=0.0)
-        slowest_s = max(last_s, self._usual_s(kind)) if not answered else last_s
-        may_lose_s = LOSS_SHARE * (self._spent_s + last_s) - self._lost_s
+        slowest_s = last_s if answered else self._usual_s(kind)
+        alone_s = self._spent_s + last_s + n_to_come * slowest_s  # which the run takes anyway
+        may_lose_s = max(0.0, LOSS_SHARE * alone_s - self._lost_s)
         grace_s = max(
             JITTER_S + LEAST_GRACE * slowest_s, min(GRACE_S + GRACE * slowest_s, may_lose_s)
         )
         until_s = last_s + grace_s
         for name in waiting:
-            if name in self._silent:
-                continue
-            usual_s, late_s = median(self._times.get((kind, name), [0.0])), 0.0
-            if may_lose_s >= 0:  # lest one that is late once is waited for in vain again and again
-                late_s = self._late_s.get((kind, name), 0.0)
-            own_s = max(usual_s, late_s)
-            until_s = max(until_s, MARGIN * own_s + JITTER_S if own_s else 0.0, least_s)
+            if name not in self._silent:
+                usual_s = MARGIN * median(self._times.get((kind, name), [0.0])) + JITTER_S
+                # One that is late once could be waited for in vain again and again.
+                late_s = MARGIN * self._late_s.get((kind, name), 0.0) + JITTER_S
+                until_s = max(until_s, usual_s, min(late_s, last_s + may_lose_s), least_s)
         return until_s
 
     def note(self, kind: str, answered: Mapping[str, float], lost_s: float) -> None:

@@ -38,3 +38,7 @@ class Rests:
     def rests(self, name: str, server_round: int) -> bool:
         """Whether a node is not asked in this round."""
         return server_round <= self._until.get(name, -1)
+
+    def was_silent(self, name: str) -> bool:
+        """Whether a node has not been heard of since it was silent."""
+        return name in self._silences

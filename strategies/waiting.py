@@ -5,16 +5,19 @@ import time
 from collections.abc import Collection, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import INFO, WARNING
+from operator import itemgetter
 
 from flwr.app import Message, MessageType
 from flwr.common import log
 from flwr.serverapp import Grid
 from flwr.superlink.grid import InMemoryGrid
 
-from fed_ist.patience import Patience
+from fed_ist.patience import JITTER_S, Patience
 from fed_ist.rests import Rests
 from strategies.counting import CountingStrategy
 from strategies.exchange import OF_SUPERLINK, Asked, Missing, Progress, exchange, pull
+
+SETS_PACE = 2.0  # times as long as all others, with which a node is told of
 
 
 @dataclass
@@ -55,9 +58,12 @@ class WaitingStrategy(CountingStrategy):
             n_lacking = self._count_lacking(grid, progress, n_had)
             if n_lacking > 0 or not progress.waiting:
                 return math.inf if n_lacking > 0 else 0.0
-            least_s = self.config.round_deadline_s if kind == MessageType.TRAIN else 0.0
-            others = [self._name(i) for i in progress.waiting]
-            return self._patience.until_s(kind, self._named(progress), others, least_s)
+            others, named = [self._name(i) for i in progress.waiting], self._named(progress)
+            if kind != MessageType.TRAIN:
+                return self._patience.until_s(kind, named, others)
+            n_to_come = self.config.num_rounds - int(group)
+            deadline_s = self.config.round_deadline_s
+            return self._patience.until_s(kind, named, others, n_to_come, deadline_s)
 
         missing = yield from exchange(grid, noted(), timeout_s, until, earlier)
         self._open = {i: asked for i, asked in self._open.items() if i not in (earlier or {})}
@@ -69,6 +75,10 @@ class WaitingStrategy(CountingStrategy):
         self._patience.note(kind, answered_s, lost_s)
         for name in answered_s:
             self.rests.note_alive(name)
+        *_, second, slowest = [("", 0.0), ("", 0.0), *sorted(answered_s.items(), key=itemgetter(1))]
+        if slowest[1] > SETS_PACE * second[1] + JITTER_S:
+            told = (*slowest, second[1])
+            log(INFO, "Node %s alone took %.0f s, the others %.0f s at most", *told)
         if missing.n_foreign:
             self.counts.rejected += missing.n_foreign
             log(WARNING, "%d replies rejected: of other nodes than they say", missing.n_foreign)
@@ -113,7 +123,8 @@ class WaitingStrategy(CountingStrategy):
     def _count_lacking(self, grid: Grid, progress: Progress, n_had: int) -> int:
         """How many more have to answer until there are enough."""
         n_there = n_had + progress.n_earlier + len(progress.answered_s)
-        n_possible = n_there + len(progress.waiting)
+        expected = [i for i in progress.waiting if not self.rests.was_silent(self._name(i))]
+        n_possible = n_there + len(expected)
         # A simulation's nodes take turns on this machine: none of them is late.
         share = 1.0 if isinstance(grid, InMemoryGrid) else self.config.enough_share
         return max(self.config.min_nodes, math.ceil(share * n_possible)) - n_there
