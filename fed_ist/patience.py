@@ -20,63 +20,68 @@ LOSS_SHARE = 0.3
 
 @dataclass
 class Patience:
-    """What is known of the time that nodes take, by their names and by what they are asked."""
+    """What is known of the time that nodes take, by what they are asked and by their ids.
 
-    _times: dict[tuple[str, str], list[float]] = field(default_factory=dict)
-    _late_s: dict[tuple[str, str], float] = field(default_factory=dict)  # since the last in time
-    _silent: set[str] = field(default_factory=set)
+    round_kind: the kind of question that each round asks.
+    """
+
+    round_kind: str
+    _times: dict[tuple[str, int], list[float]] = field(default_factory=dict)
+    _late_s: dict[tuple[str, int], float] = field(default_factory=dict)  # since the last in time
+    _silent: set[int] = field(default_factory=set)
     _spent_s: float = 0.0
     _lost_s: float = 0.0
 
     def until_s(
         self,
         kind: str,
-        answered: Mapping[str, float],
-        waiting: Collection[str],
-        n_to_come: int = 0,
+        answered: Mapping[int, float],
+        waiting: Collection[int],
+        n_rounds_left: int = 0,
         least_s: float = 0.0,
     ) -> float:
         """Seconds after a question of this kind at which no more answers are waited for.
 
         answered: seconds that nodes took so far, which are enough of them. waiting: the others.
-        n_to_come: further questions of this kind in the run. least_s: that every node may take
-        which was not silent.
+        n_rounds_left: after this question. least_s: that every node may take which was not silent.
         """
         last_s = max(answered.values(), default=0.0)
-        slowest_s = last_s if answered else self._usual_s(kind)
-        alone_s = self._spent_s + last_s + n_to_come * slowest_s  # which the run takes anyway
+        slowest_s = last_s or self._usual_s(kind)
+        round_s = slowest_s if kind == self.round_kind else self._usual_s(self.round_kind)
+        alone_s = self._spent_s + last_s + n_rounds_left * round_s  # which the run takes anyway
         may_lose_s = max(0.0, LOSS_SHARE * alone_s - self._lost_s)
         grace_s = max(
             JITTER_S + LEAST_GRACE * slowest_s, min(GRACE_S + GRACE * slowest_s, may_lose_s)
         )
-        until_s = last_s + grace_s
-        for name in waiting:
-            if name not in self._silent:
-                usual_s = MARGIN * median(self._times.get((kind, name), [0.0])) + JITTER_S
+        # Where nobody else was asked, who was silent is not waited for as if others were at work.
+        until_s = (slowest_s if set(waiting) - self._silent else last_s) + grace_s
+        for node in waiting:
+            if node not in self._silent:
+                usual_s = MARGIN * median(self._times.get((kind, node), [0.0])) + JITTER_S
                 # One that is late once could be waited for in vain again and again.
-                late_s = MARGIN * self._late_s.get((kind, name), 0.0) + JITTER_S
+                late_s = MARGIN * self._late_s.get((kind, node), 0.0) + JITTER_S
                 until_s = max(until_s, usual_s, min(late_s, last_s + may_lose_s), least_s)
         return until_s
 
-    def note(self, kind: str, answered: Mapping[str, float], lost_s: float) -> None:
+    def note(self, kind: str, answered: Mapping[int, float], lost_s: float) -> None:
         """Note the seconds in which nodes answered a question, and how long it was waited in vain
         after the last of them.
         """
-        for name, seconds in answered.items():
-            self._times.setdefault((kind, name), []).append(seconds)
-            self._late_s.pop((kind, name), None)
-            self._silent.discard(name)
+        for node, seconds in answered.items():
+            self._times.setdefault((kind, node), []).append(seconds)
+            self._late_s.pop((kind, node), None)
+            self._silent.discard(node)
         self._spent_s += max(answered.values(), default=0.0)
         self._lost_s += lost_s
 
-    def note_silent(self, name: str) -> None:
+    def note_silent(self, node: int) -> None:
         """Note that a node did not answer: until it does, its usual time does not count."""
-        self._silent.add(name)
+        self._silent.add(node)
 
-    def note_late(self, kind: str, name: str, seconds: float) -> None:
+    def note_late(self, kind: str, node: int, seconds: float) -> None:
         """Note an answer that came when no more was waited for it: how long it took at most."""
-        self._late_s[kind, name] = seconds
-        self._silent.discard(name)
+        self._late_s[kind, node] = seconds
+        self._silent.discard(node)
 
     def _usual_s(self, kind: str) -> float:
         """What a question of this kind usually takes."""

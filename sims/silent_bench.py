@@ -5,6 +5,7 @@ what would start its ClientApps stands still: from the start, or after some roun
 one JSON object.
 """
 
+import csv
 import json
 import sys
 import tempfile
@@ -66,16 +67,19 @@ def one_run(
                 raise failure("The run failed", folder / "run.log")
             time.sleep(POLL_S)
         seconds = time.monotonic() - begun_s
-    lines = (results / "rounds.csv").read_text(encoding="utf-8").splitlines()
-    columns = {name: i for i, name in enumerate(lines[0].split(","))}
-    rows = [line.split(",") for line in lines[1:]]
+    rounds, times = (read_rows(results / name) for name in ("rounds.csv", "times.csv"))
     return {
         "silent_after": silent_after,
         "seconds": round(seconds, 1),
-        "round_s": [round(float(row[columns["seconds"]]), 1) for row in rows],
-        "asked": [int(row[columns["asked"]]) for row in rows],
-        "answered": [int(row[columns["answered"]]) for row in rows],
+        "round_s": [round(float(row["seconds"]), 1) for row in times],
+        "asked": [int(row["asked"]) for row in rounds],
+        "answered": [int(row["answered"]) for row in rounds],
     }
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
 
 
 @contextmanager

@@ -61,7 +61,8 @@ class Missing:
     """What did not come.
 
     away: ids of nodes that have left, or that were not heard of for a minute. silent: of the
-    others that did not answer in time. unanswered: messages of the latter, by their ids.
+    others that did not answer in time. unanswered: messages of the latter, by their ids, unless the
+    SuperLink has dropped them.
     n_foreign: replies that say they are another node's. progress: at the end. waited_s: how long it
     took.
     """
@@ -100,12 +101,13 @@ def exchange(
     answered: set[int] = set()
     answered_s: dict[int, float] = {}
     n_earlier = n_foreign = 0
+    expired: set[str] = set()  # of those of before
     progress = Progress({}, [], 0)
     away: dict[str, float] = {}  # until when nodes that seem to be away are waited for
     while waiting:
         connected = set(grid.get_node_ids())
-        for message_id in [i for i in waiting if i in before and not asked[i].is_open]:
-            waiting.pop(message_id)
+        expired |= {i for i in waiting if i in before and not asked[i].is_open}
+        waiting = {i: None for i in waiting if i not in expired}
         # Asked about a node that is away, the SuperLink would drop the message and the reply to it.
         for reply in pull(grid, [i for i in waiting if asked[i].node_id in connected]):
             message_id = reply.metadata.reply_to_message_id
@@ -143,7 +145,7 @@ def exchange(
     return Missing(
         away=[each.node_id for i, each in missing.items() if i in away],
         silent=[each.node_id for each in silent.values()],
-        unanswered={i: each for i, each in silent.items() if i in waiting},
+        unanswered={i: each for i, each in silent.items() if i in waiting or i in expired},
         n_foreign=n_foreign,
         progress=progress,
         waited_s=time.monotonic() - begun_s,

@@ -63,6 +63,7 @@ class NodeStrategy(WaitingStrategy):
     _passed_over: set[int] = field(default_factory=set)
     _away: set[int] = field(default_factory=set)
     _too_slow: set[str] = field(default_factory=set)
+    _activated: dict[int, str] = field(default_factory=dict)  # when nodes came in, by the SuperLink
     _key_names: set[str] = field(default_factory=set)  # of registered keys that were seen
 
     def save(self) -> State:
@@ -95,8 +96,9 @@ class NodeStrategy(WaitingStrategy):
         again: it may have lost what it had in memory. One that takes long is heard when it is
         ready; if it is not within `prepare-timeout-s`, it is asked again some rounds later.
         """
-        connected = set(grid.get_node_ids())
-        self._forget_returned(connected)
+        known = connected_nodes(grid)
+        connected = set(known)
+        self._forget_returned(known)
         self.hear_late(grid, connected, server_round)
         earlier = {i: asked for i, asked in self._open.items() if asked.kind == MessageType.QUERY}
         at_work = {asked.node_id for asked in earlier.values()}
@@ -144,12 +146,20 @@ class NodeStrategy(WaitingStrategy):
         self._passed_over |= set(node_ids) - {m.metadata.dst_node_id for m in messages}
         return messages
 
-    def _forget_returned(self, connected: set[int]) -> None:
-        """Forget that nodes were prepared, or passed over, that have been away in between."""
-        self._passed_over &= connected
-        for node_id in self._away & connected:
+    def _forget_returned(self, known: Mapping[int, NodeInfo]) -> None:
+        """Forget that nodes were prepared, passed over or asked, that have been away in between.
+
+        known: the nodes that are connected.
+        """
+        activated = {i: info.last_activated_at for i, info in known.items()}
+        # One that restarts sooner than it is missed is told by when the SuperLink took it in.
+        self._away |= {i for i, at in activated.items() if self._activated.get(i, at) != at}
+        self._activated |= activated
+        self._passed_over &= known.keys() - self._away
+        for node_id in self._away & known.keys():
             self.prepared.pop(node_id, None)
-        self._away = set(self.prepared) - connected
+        self._open = {i: a for i, a in self._open.items() if a.node_id not in self._away}
+        self._away = self.prepared.keys() - known.keys()
 
     def _note_prepared(self, node_id: int, reply: Message, known: Mapping[int, NodeInfo]) -> None:
         """known: the nodes that are connected. Raises `NameTakenError`."""

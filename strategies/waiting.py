@@ -24,13 +24,14 @@ SETS_PACE = 2.0  # times as long as all others, with which a node is told of
 class WaitingStrategy(CountingStrategy):
     """A Flower strategy that ends a round without those who are silent, and lets them rest.
 
-    A node that is asked to prepare, and takes long, goes on with it meanwhile: it is asked nothing
-    else until it has answered.
+    A SuperNode takes one message after the other. So a node that is at work on one that it was sent
+    before goes on with it, and is asked nothing else until it has answered.
     """
 
     rests: Rests = field(default_factory=Rests)
-    _patience: Patience = field(default_factory=Patience)
+    _patience: Patience = field(default_factory=lambda: Patience(MessageType.TRAIN))
     _open: dict[str, Asked] = field(default_factory=dict)  # what may be answered still
+    _heard_s: dict[int, float] = field(default_factory=dict)  # when nodes were last (monotonic)
 
     def hear(
         self,
@@ -58,66 +59,85 @@ class WaitingStrategy(CountingStrategy):
             n_lacking = self._count_lacking(grid, progress, n_had)
             if n_lacking > 0 or not progress.waiting:
                 return math.inf if n_lacking > 0 else 0.0
-            others, named = [self._name(i) for i in progress.waiting], self._named(progress)
-            if kind != MessageType.TRAIN:
-                return self._patience.until_s(kind, named, others)
-            n_to_come = self.config.num_rounds - int(group)
-            deadline_s = self.config.round_deadline_s
-            return self._patience.until_s(kind, named, others, n_to_come, deadline_s)
+            n_rounds_left = self.config.num_rounds - int(group)
+            least_s = self.config.round_deadline_s if kind == MessageType.TRAIN else 0.0
+            return self._patience.until_s(
+                kind, progress.answered_s, progress.waiting, n_rounds_left, least_s
+            )
 
         missing = yield from exchange(grid, noted(), timeout_s, until, earlier)
         self._open = {i: asked for i, asked in self._open.items() if i not in (earlier or {})}
-        still_open = {i: asked for i, asked in missing.unanswered.items() if asked.is_open}
-        self._open |= still_open
-        answered_s = self._named(missing.progress)
+        self._open |= missing.unanswered
+        answered_s = missing.progress.answered_s
         is_enough = self._count_lacking(grid, missing.progress, n_had) <= 0
         lost_s = missing.waited_s - max(answered_s.values(), default=0.0) if is_enough else 0.0
         self._patience.note(kind, answered_s, lost_s)
-        for name in answered_s:
-            self.rests.note_alive(name)
-        *_, second, slowest = [("", 0.0), ("", 0.0), *sorted(answered_s.items(), key=itemgetter(1))]
-        if slowest[1] > SETS_PACE * second[1] + JITTER_S:
-            told = (*slowest, second[1])
+        now_s = time.monotonic()
+        for node_id in answered_s:
+            self.rests.note_alive(self._name(node_id))
+            self._heard_s[node_id] = now_s
+        in_order = sorted(answered_s.items(), key=itemgetter(1))
+        *_, (_, second_s), (slowest, slowest_s) = [(0, math.inf), (0, math.inf), *in_order]
+        if slowest_s > SETS_PACE * second_s + JITTER_S:
+            told = self._name(slowest), slowest_s, second_s
             log(INFO, "Node %s alone took %.0f s, the others %.0f s at most", *told)
         if missing.n_foreign:
             self.counts.rejected += missing.n_foreign
             log(WARNING, "%d replies rejected: of other nodes than they say", missing.n_foreign)
         for node_id in missing.away:
             log(WARNING, "Node %s is away: it has not answered", self._name(node_id))
-        at_work = {a.node_id for a in still_open.values() if a.kind == MessageType.QUERY}
+        at_work = {a.node_id for a in missing.unanswered.values() if a.kind == MessageType.QUERY}
         for node_id in missing.silent:
-            name, seconds = self._name(node_id), round(missing.waited_s, 1)
+            seconds = round(missing.waited_s, 1)
             if node_id not in at_work:
-                self._patience.note_silent(name)
-                again = self.rests.note_silent(name, int(group or 0))
-                what = f"it is asked again in round {again}, or once it is heard of"
-                log(WARNING, "Node %s has not answered within %g s: %s", name, seconds, what)
+                self._note_silent(node_id, int(group), seconds)
             elif node_id in missing.progress.waiting:
-                what = "it takes part once it is"
+                name, what = self._name(node_id), "it takes part once it is"
                 log(WARNING, "Node %s is not prepared after %g s: %s", name, seconds, what)
         return missing
 
     def hear_late(self, grid: Grid, connected: Collection[int], server_round: int) -> None:
         """Notice which nodes have answered after all: their work is lost, but they are there."""
-        self._open = {
-            i: asked
-            for i, asked in self._open.items()
-            if asked.is_open and asked.node_id in connected
-        }
+        for message_id, asked in list(self._open.items()):
+            if asked.is_open and asked.node_id in connected:
+                continue
+            del self._open[message_id]
+            if asked.kind == MessageType.QUERY and asked.node_id in connected:
+                self._note_silent(asked.node_id, server_round, self.config.prepare_timeout_s)
         ids = [i for i, asked in self._open.items() if asked.kind != MessageType.QUERY]
+        heard_s = dict(self._heard_s)
         for reply in pull(grid, ids):
-            asked = self._open.pop(reply.metadata.reply_to_message_id, None)
-            if asked is None or (reply.has_error() and reply.error.code in OF_SUPERLINK):
+            found = self._open.pop(reply.metadata.reply_to_message_id, None)
+            if found is None or (reply.has_error() and reply.error.code in OF_SUPERLINK):
                 continue
             self._enter(server_round, "up", reply)
-            name, seconds = self._name(asked.node_id), time.monotonic() - asked.asked_s
+            name, now_s = self._name(found.node_id), time.monotonic()
+            seconds = now_s - max(found.asked_s, heard_s.get(found.node_id, 0.0))
+            self._heard_s[found.node_id] = now_s
             self.rests.note_alive(name)
-            self._patience.note_late(asked.kind, name, seconds)
+            self._patience.note_late(found.kind, found.node_id, seconds)
             log(INFO, "Node %s has answered too late, after some %.0f s", name, seconds)
 
+    def _note_silent(self, node_id: int, server_round: int, seconds: float) -> None:
+        name = self._name(node_id)
+        self._patience.note_silent(node_id)
+        again = self.rests.note_silent(name, server_round)
+        what = f"it is asked again in round {again}, or once it is heard of"
+        log(WARNING, "Node %s has not answered within %g s: %s", name, seconds, what)
+
     def awake(self, server_round: int, node_ids: Sequence[int]) -> list[int]:
-        """The nodes that do not rest in a round; all, where fewer than `min-nodes` are left."""
-        found = [i for i in node_ids if not self.rests.rests(self._name(i), server_round)]
+        """The nodes that neither rest in a round nor are at work on what they were asked before;
+        all, where fewer than `min-nodes` are left.
+        """
+        at_work = {asked.node_id for asked in self._open.values()}
+
+        def is_asked(node_id: int) -> bool:
+            name = self._name(node_id)
+            if self.rests.was_silent(name):
+                return not self.rests.rests(name, server_round)
+            return node_id not in at_work
+
+        found = [i for i in node_ids if is_asked(i)]
         return found if len(found) >= self.config.min_nodes else list(node_ids)
 
     def _count_lacking(self, grid: Grid, progress: Progress, n_had: int) -> int:
@@ -128,6 +148,3 @@ class WaitingStrategy(CountingStrategy):
         # A simulation's nodes take turns on this machine: none of them is late.
         share = 1.0 if isinstance(grid, InMemoryGrid) else self.config.enough_share
         return max(self.config.min_nodes, math.ceil(share * n_possible)) - n_there
-
-    def _named(self, progress: Progress) -> dict[str, float]:
-        return {self._name(i): seconds for i, seconds in progress.answered_s.items()}
