@@ -112,20 +112,24 @@ def exchange(
         for reply in pull(grid, [i for i in waiting if asked[i].node_id in connected]):
             message_id = reply.metadata.reply_to_message_id
             code = reply.error.code if reply.has_error() else None
-            if message_id not in waiting or (
-                code not in OF_SUPERLINK and reply.metadata.src_node_id != asked[message_id].node_id
-            ):  # the SuperLink knows from whom it is, but not what the node has written into it
+            if message_id not in waiting:
                 n_foreign += 1
                 continue
             waiting.pop(message_id)
+            node_id = asked[message_id].node_id
+            if code not in OF_SUPERLINK and reply.metadata.src_node_id != node_id:
+                # The SuperLink knows from whom it is, but not what the node has written into it.
+                answered.add(node_id)
+                n_foreign += 1
+                continue
             if code == ErrorCode.NODE_UNAVAILABLE:  # it has left in this very moment
                 away[message_id] = 0.0
             elif code not in UNAVAILABLE:
-                answered.add(reply.metadata.src_node_id)
+                answered.add(node_id)
                 if code is None and message_id in before:
                     n_earlier += 1
                 elif code is None:
-                    answered_s[asked[message_id].node_id] = time.monotonic() - begun_s
+                    answered_s[node_id] = time.monotonic() - begun_s
                 yield reply
         now_s = time.monotonic()
         for message_id in list(waiting):
