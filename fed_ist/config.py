@@ -67,7 +67,7 @@ NEEDS = {
 # Keys that say where and how patiently, not what: a resumed run may have others.
 MAY_CHANGE = (
     *("name", "resume", "results-dir", "cache-dir"),
-    *("min-nodes", "round-timeout-s", "prepare-timeout-s"),
+    *("min-nodes", "enough-share", "round-timeout-s", "prepare-timeout-s"),
 )
 MOST_NAME_BYTES = 100
 RUN_NAMES = (
@@ -136,6 +136,7 @@ class RunConfig:
     num_rounds: int
     fraction_nodes: float
     min_nodes: int
+    enough_share: float
     round_timeout_s: float
     prepare_timeout_s: float
     local_epochs: int
@@ -173,7 +174,8 @@ class RunConfig:
             self._require(key, getattr(self, key) >= 0, "a whole number of at least 0")
         for key in ("partition_alpha", "round_timeout_s", "prepare_timeout_s", "learning_rate"):
             self._require(key, 0 < getattr(self, key) < float("inf"), "a number above 0")
-        self._require("fraction_nodes", 0 < self.fraction_nodes <= 1, "a number in (0, 1]")
+        for key in ("fraction_nodes", "enough_share"):
+            self._require(key, 0 < getattr(self, key) <= 1, "a number in (0, 1]")
         self._require("name", not self.name or is_run_name(self.name), RUN_NAMES)
         self._require("resume", not self.resume or bool(self.name), "true only with a run's name")
         for key in ("results_dir", "cache_dir"):

@@ -142,7 +142,8 @@ class AnchoredStrategy(GatheringStrategy):
     def _add_statistics(self, grid: Grid, server_round: int, kind: str) -> bool:
         """Ask nodes that sent no sums of this kind so far, and add what comes: whether any did."""
         counted = self._counted.setdefault(kind, set())
-        new = [i for i in self.available(grid) if self.prepared[i].name not in counted]
+        nodes = self.awake(server_round, self.available(grid))
+        new = [i for i in nodes if self.prepared[i].name not in counted]
         if not new:
             return False
         found = dict(self.collect_gram(grid, server_round, new, kind))

@@ -1,8 +1,8 @@
-"""What crosses the wire: messages are asked, heard, weighed, and kept within nodes' limits."""
+"""What crosses the wire: messages are made, weighed, and kept within nodes' limits."""
 
-from collections.abc import Generator, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from logging import INFO, WARNING
+from logging import INFO
 
 from flwr.app import ArrayRecord, ConfigRecord, Message, MessageType, MetricRecord, RecordDict
 from flwr.common import log
@@ -14,7 +14,6 @@ from fed_ist.allowance import Allowance
 from fed_ist.config import RunConfig
 from fed_ist.ledger import Ledger, Transfer
 from fed_ist.link_bytes import bytes_of_message
-from strategies.exchange import Missing, exchange
 from strategies.wire import message_bytes, payload_bytes, weigh
 
 KINDS = {
@@ -60,17 +59,6 @@ class CountingStrategy(Strategy):
     def __post_init__(self) -> None:
         limits = self.config.max_bytes_per_node_round, self.config.max_bytes_per_node
         self.allowance = Allowance(*limits)
-
-    def hear(
-        self, grid: Grid, messages: Iterable[Message], timeout_s: float
-    ) -> Generator[Message, None, Missing]:
-        """Send messages, one a node, and yield the replies; who does not answer is logged."""
-        missing = yield from exchange(grid, messages, timeout_s)
-        for node_id in missing.away:
-            log(WARNING, "Node %s is away: it has not answered", self._name(node_id))
-        for node_id in missing.silent:
-            log(WARNING, "Node %s has not answered within %g s", self._name(node_id), timeout_s)
-        return missing
 
     def _queries(
         self,

@@ -106,7 +106,8 @@ class GatheringStrategy(RoundStrategy):
         for message in messages:
             self._enter(server_round, "down", message)
         awaited = set(node_ids)
-        for reply in self.hear(grid, messages, timeout_s):
+        n_had = len(self.available(grid)) - len(node_ids)
+        for reply in self.hear(grid, messages, timeout_s, n_had):
             node_id = reply.metadata.src_node_id
             try:
                 if node_id not in awaited:

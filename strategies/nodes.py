@@ -1,20 +1,21 @@
 """Which nodes there are: wait for them, have them prepare, know them when they return."""
 
 import time
-from collections.abc import Container, Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from logging import INFO, WARNING
 
 from flwr.app import Message, MessageType
 from flwr.common import log
+from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 
 from fed_ist import protocol
 from fed_ist.capacity import Device, explain_misfit, largest_slice, plan_workload
 from fed_ist.checkpoint import State
 from fed_ist.errors import InputError
-from strategies.counting import CountingStrategy
-from strategies.exchange import Missing
+from strategies.exchange import Asked, Missing
+from strategies.naming import by_age, connected_nodes, key_name, own_name
 from strategies.replies import (
     RejectedError,
     read_capacity,
@@ -26,15 +27,16 @@ from strategies.replies import (
     rejecting,
     require_size,
 )
+from strategies.waiting import WaitingStrategy
 from strategies.wire import message_bytes
 
 POLL_S = 1.0
-CAPACITIES = "capacities"  # key of a saved state: of nodes by name
+CAPACITIES, RESTS = "capacities", "rests"  # keys of a saved state: of nodes by name
 PREPARED_BYTES = 1200  # of the answer of a node that is prepared, at most
 
 
 class NameTakenError(Exception):
-    """Two nodes with one name are connected."""
+    """A node has the name of another, which is connected and had it first."""
 
 
 @dataclass
@@ -54,7 +56,7 @@ class Prepared:
 
 
 @dataclass
-class NodeStrategy(CountingStrategy):
+class NodeStrategy(WaitingStrategy):
     """A Flower strategy that knows which nodes are prepared, and what each can do."""
 
     prepared: dict[int, Prepared] = field(default_factory=dict)
@@ -62,85 +64,120 @@ class NodeStrategy(CountingStrategy):
     _passed_over: set[int] = field(default_factory=set)
     _away: set[int] = field(default_factory=set)
     _too_slow: set[str] = field(default_factory=set)
+    _activated: dict[int, str] = field(default_factory=dict)  # when nodes came in, by the SuperLink
+    _key_names: set[str] = field(default_factory=set)  # of registered keys that were seen
 
     def save(self) -> State:
         """What the strategy remembers between rounds, beside what nodes say when they prepare."""
         known = {node.name: node.capacity for node in self.prepared.values()}
-        return State(values={CAPACITIES: self._capacities | known})
+        return State(values={CAPACITIES: self._capacities | known, RESTS: self.rests.save()})
 
     def restore(self, state: State) -> None:
         """Go on from what `save` gave, before any node is prepared."""
         self.allowance.resume(self.ledger.bytes_of_node)
         self._capacities = dict(state.values[CAPACITIES])
+        self.rests.restore(state.values[RESTS])
 
     def hear(
-        self, grid: Grid, messages: Iterable[Message], timeout_s: float
+        self,
+        grid: Grid,
+        messages: Iterable[Message],
+        timeout_s: float,
+        n_had: int = 0,
+        earlier: Mapping[str, Asked] | None = None,
     ) -> Generator[Message, None, Missing]:
-        missing = yield from super().hear(grid, messages, timeout_s)
+        missing = yield from super().hear(grid, messages, timeout_s, n_had, earlier)
         self._away |= set(missing.away)
         return missing
 
     def prepare(self, grid: Grid, server_round: int) -> None:
         """Have every node that is not prepared yet pack and encode its images.
 
-        A node that fails or does not answer within `prepare-timeout-s` is passed over until it has
-        been away. One that was away is prepared again: it may have lost what it had in memory.
+        A node that fails is passed over until it has been away. One that was away is prepared
+        again: it may have lost what it had in memory. One that takes long is heard when it is
+        ready; if it is not within `prepare-timeout-s`, it is asked again some rounds later.
         """
-        connected = set(grid.get_node_ids())
-        self._forget_returned(connected)
-        new = sorted(connected - set(self.prepared) - self._passed_over)
-        if not new:
+        known = connected_nodes(grid)
+        connected = set(known)
+        self._forget_returned(known)
+        self.hear_late(grid, connected, server_round)
+        earlier = {i: asked for i, asked in self._open.items() if asked.kind == MessageType.QUERY}
+        at_work = {asked.node_id for asked in earlier.values()}
+        left = connected - set(self.prepared) - self._passed_over - at_work
+        new = sorted(i for i in left if not self.rests.rests(self._name(i), server_round))
+        messages = self._preparations(new, server_round)
+        if not messages and not earlier:
             return
-        log(INFO, "Preparing %d nodes: they mask, pack and encode what they have not yet", len(new))
-        timeout_s = self.config.prepare_timeout_s
+        n_had = len(connected & set(self.prepared))
+        heard = self.hear(grid, messages, self.config.prepare_timeout_s, n_had, earlier)
+        replies = {reply.metadata.src_node_id: reply for reply in heard}
+        known = connected_nodes(grid)
+        late = set()
+        for node_id in by_age(replies, known):
+            try:
+                self._note_prepared(node_id, replies[node_id], known)
+            except NameTakenError as reason:
+                late.add(node_id)
+                self.counts.rejected += 1
+                log(WARNING, "Node %d came later, and is asked again: %s", node_id, reason)
+        for node_id in replies.keys() - self.prepared.keys() - late:
+            self._passed_over.add(node_id)
+            log(WARNING, "Node %d is passed over: it could not be prepared", node_id)
+        for message in messages:  # entered only now, as the replies bring the nodes' names
+            self._enter(server_round, "down", message)
+        for reply in replies.values():
+            self._enter(server_round, "up", reply)
+
+    def _preparations(self, node_ids: Sequence[int], server_round: int) -> list[Message]:
+        """What asks these nodes to prepare; who may not receive it is passed over from now on.
+
+        Raises `InputError` where a run could not even begin.
+        """
+        if not node_ids:
+            return []
+        n = len(node_ids)
+        log(INFO, "Preparing %d nodes: they mask, pack and encode what they have not yet", n)
         asked = {protocol.PROTOCOL: protocol.VERSION}
-        queries = self._queries(MessageType.QUERY, asked, new, server_round, timeout_s)
+        timeout_s = self.config.prepare_timeout_s
+        queries = self._queries(MessageType.QUERY, asked, node_ids, server_round, timeout_s)
         messages = self._affordable(queries, server_round, PREPARED_BYTES, "its preparation")
         if not messages and server_round == 0:
             needed = message_bytes(queries[0]) + PREPARED_BYTES
             raise InputError(f"{self.allowance.explain(needed, 'preparing a node')}.")
-        self._passed_over |= set(new) - {message.metadata.dst_node_id for message in messages}
-        heard = self.hear(grid, messages, timeout_s)
-        replies = {reply.metadata.src_node_id: reply for reply in heard}
-        connected = set(grid.get_node_ids())
-        for message in messages:
-            node_id = message.metadata.dst_node_id
-            try:
-                if node_id in replies:
-                    self._note_prepared(node_id, replies[node_id], connected)
-            except NameTakenError as reason:
-                self.counts.rejected += 1
-                log(WARNING, "Node %d is asked again in the next round: %s", node_id, reason)
-                continue
-            if node_id not in self.prepared and node_id not in self._away:
-                self._passed_over.add(node_id)
-                log(WARNING, "Node %d is passed over: it could not be prepared", node_id)
-        for message in messages:  # entered only now, as the replies bring the nodes' names
-            node_id = message.metadata.dst_node_id
-            self._enter(server_round, "down", message)
-            if node_id in replies:
-                self._enter(server_round, "up", replies[node_id])
+        self._passed_over |= set(node_ids) - {m.metadata.dst_node_id for m in messages}
+        return messages
 
-    def _forget_returned(self, connected: set[int]) -> None:
-        """Forget that nodes were prepared, or passed over, that have been away in between."""
-        self._passed_over &= connected
-        for node_id in self._away & connected:
+    def _forget_returned(self, known: Mapping[int, NodeInfo]) -> None:
+        """Forget that nodes were prepared, passed over or asked, that have been away in between.
+
+        known: the nodes that are connected.
+        """
+        activated = {i: info.last_activated_at for i, info in known.items()}
+        # One that restarts sooner than it is missed is told by when the SuperLink took it in.
+        self._away |= {i for i, at in activated.items() if self._activated.get(i, at) != at}
+        self._activated |= activated
+        self._passed_over &= known.keys() - self._away
+        for node_id in self._away & known.keys():
             self.prepared.pop(node_id, None)
-        self._away = set(self.prepared) - connected
+        self._open = {i: a for i, a in self._open.items() if a.node_id not in self._away}
+        self._away = self.prepared.keys() - known.keys()
 
-    def _note_prepared(self, node_id: int, reply: Message, connected: Container[int]) -> None:
+    def _note_prepared(self, node_id: int, reply: Message, known: Mapping[int, NodeInfo]) -> None:
+        """known: the nodes that are connected. Raises `NameTakenError`."""
         try:
             with rejecting():
                 require_size(reply, message_bytes(reply), PREPARED_BYTES)
                 counts, device, held = read_prepared(reply), read_device(reply), read_held(reply)
                 partition = read_partition(reply)
                 capacity = read_capacity(reply, self._usual_capacity(partition))
-                name = read_name(reply) or str(node_id if partition is None else partition)
-            self._make_way(name, node_id, connected)
+                said = read_name(reply) or ("" if partition is None else str(partition))
+            self._key_names |= {key_name(info) for info in known.values()} - {""}
+            name = own_name(node_id, said, known.get(node_id), bool(self._key_names))
         except RejectedError as reason:
             self.counts.rejected += 1
             log(WARNING, "Node %d: %s", node_id, reason)
             return
+        self._make_way(name, node_id, known)
         self._names[node_id] = name
         if self.config.round_deadline_s:
             n_examples = int(counts[protocol.NUM_EXAMPLES])
@@ -148,16 +185,22 @@ class NodeStrategy(CountingStrategy):
             capacity = self._capacities.get(name, capacity)  # measured again, it would differ
         self.prepared[node_id] = Prepared(name, counts, capacity, held)
 
-    def _make_way(self, name: str, node_id: int, connected: Container[int]) -> None:
-        """A device that returns under another id of Flower's takes the place that it had; raises
-        `NameTakenError` while that one is connected, as it is for some seconds after a cut.
+    def _make_way(self, name: str, node_id: int, known: Mapping[int, NodeInfo]) -> None:
+        """Have a node take the place of the one that had its name so far, if that is gone, as where
+        a device returns under another id of Flower's, or if the name is this one's key's alone.
 
-        With another's name it would spend the other's bytes, and keep its statistics out.
+        Raises `NameTakenError` otherwise: with another's name it would spend the other's bytes, and
+        keep its statistics out. An id stays connected for some seconds after a cut.
         """
         named = [i for i, node in self.prepared.items() if node.name == name and i != node_id]
         for other in named:
-            if other in connected:
-                raise NameTakenError(f"node {other}, which is connected, is called '{name}' too")
+            if other in known:
+                if key_name(known.get(node_id)) != name or key_name(known[other]) == name:
+                    raise NameTakenError(f"node {other}, which is connected, has the name '{name}'")
+                why = f"'{name}' is the name of another node's key"
+                log(WARNING, "Node %d is passed over: %s", other, why)
+                self._passed_over.add(other)
+                self._names[other] = str(other)
             del self.prepared[other]
 
     def _share_in_time(self, name: str, device: Device, n_examples: int) -> float:
@@ -208,7 +251,8 @@ class NodeStrategy(CountingStrategy):
         # One that was away when it was asked may return, as over a link that loses much.
         while len(self.prepared) < wanted and time.monotonic() < deadline:
             seen |= set(grid.get_node_ids())
-            if not seen - self._passed_over - set(self.prepared):
+            resting = {i for i in seen if self.rests.rests(self._name(i), server_round)}
+            if not seen - self._passed_over - set(self.prepared) - resting:
                 break
             time.sleep(POLL_S)
             self.prepare(grid, server_round)

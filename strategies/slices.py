@@ -118,7 +118,10 @@ class SliceStrategy(MergingStrategy):
             log(WARNING, "Round skipped: %d of %d nodes", len(nodes), self.config.min_nodes)
             return []
         rng = generator(self.config.seed, "round", server_round)
-        drawn = rng.permutation(len(nodes))[: self.count_sampled(len(nodes))]
+        # Who rests is drawn and left out, so that the others' order is the same.
+        awake = set(self.awake(server_round, nodes))
+        order = [i for i in rng.permutation(len(nodes)) if nodes[i] in awake]
+        drawn = order[: self.count_sampled(len(nodes))]
         sampled = [nodes[i] for i in drawn]
         widths = hidden_widths(self._params)
         capacities = [self.affordable_share(server_round, node_id) for node_id in sampled]

@@ -8,6 +8,7 @@ import numpy as np
 from flwr.app import Array, Error, Message, Metadata
 from flwr.app.message import make_message
 from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
+from flwr.proto.node_pb2 import NodeInfo
 
 from clients.app import app as client_app
 from fed_ist import protocol
@@ -35,6 +36,7 @@ class FaultyGrid(LocalGrid):
         self.faults: dict[int, Fault] = {}
         self.faulty_type = "train"
         self.absent: dict[int, int] = {}  # how often nodes that answer then seem to be away
+        self.known: dict[int, NodeInfo] = {}  # what a SuperLink knows of nodes
         self.sent: list[Message] = []
         self.received: list[Message] = []
 
@@ -44,6 +46,9 @@ class FaultyGrid(LocalGrid):
         gone = {i for i, times in self.absent.items() if times and i in asked}
         self.absent.update({i: self.absent[i] - 1 for i in gone})
         return [i for i in super().get_node_ids() if i not in gone]
+
+    def get_nodes(self) -> Iterable[NodeInfo]:
+        return [self.known.get(i, NodeInfo(node_id=i)) for i in self.get_node_ids()]
 
     def push_messages(self, messages: Iterable[Message]) -> Iterable[str]:
         messages = list(messages)

@@ -242,7 +242,7 @@ def test_a_node_that_claims_another_s_partition_is_refused_as_often_as_it_does(f
     federation.begin()
     assert set(federation.strategy.prepared) == {100, 500}
     assert federation.strategy.counts.rejected == 1
-    assert "Node 900 is asked again in the next round: node 500" in caplog.text
+    assert "Node 900 came later, and is asked again: node 500" in caplog.text
     federation.round(1)
     counts = federation.strategy.counts
     assert (counts.asked, counts.answered, counts.rejected) == (2, 2, 1)

@@ -338,7 +338,7 @@ def test_a_device_that_returns_under_another_id_takes_its_place_once_the_old_one
     federation.grid.contexts[2] = returned = copy(context)
     returned.node_id, returned.state = 2, RecordDict()
     federation.round(2)
-    assert "is called 'north' too" in caplog.text
+    assert "has the name 'north'" in caplog.text
     assert list(federation.strategy.prepared) == [1]
     del federation.grid.contexts[1]
     federation.round(3)
