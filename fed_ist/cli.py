@@ -110,7 +110,7 @@ def run(
     from fed_ist.cli_outcome import forget_reason, print_outcome
     from fed_ist.config import parse_config, parse_setting, read_defaults, require_used
     from fed_ist.launch import find_app, require_connection
-    from fed_ist.paths import require_writable, results_dir
+    from fed_ist.paths import require_cache, require_writable, results_dir
 
     folder = find_app(app)
     chosen = dict(parse_setting(text) for text in setting or [])
@@ -135,7 +135,7 @@ def run(
         if resume is None:
             _check_free(target)
         require_writable(target.parent, "results-dir")
-        require_writable(Path(config.cache_dir), "cache-dir")
+        require_cache(Path(config.cache_dir))
         if resume is not None:
             forget_reason(target)
         with _looked_at(config):
