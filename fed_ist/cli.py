@@ -220,13 +220,13 @@ def _settings_of(
     run: Path, preset: str, chosen: "dict[str, Value]", name: str, nodes: int | None
 ) -> "tuple[dict[str, Value], int]":
     """What a run that is resumed began with, and its number of nodes."""
-    from fed_ist.checkpoint import read_checkpoint
+    from fed_ist.checkpoint import read_checkpoint, require_resumable
     from fed_ist.config import parse_config, read_preset
     from fed_ist.results import read_summary
     from fed_ist.run_lookup import find_run
 
     run = find_run(run).resolve()
-    read_checkpoint(run)
+    require_resumable(run, read_checkpoint(run))
     began = read_preset(run / "config.toml")
     n_nodes = int(str(read_summary(run)["clients"]))
     if preset or name or nodes not in (None, n_nodes):
