@@ -157,13 +157,14 @@ def read_table(
     data = read_sealed(run, name, seals)
     if data is None:
         return None
-    whole = data[: data.rfind(b"\n") + 1]
-    if len(whole) < len(data):
-        notes.append(f"The last line of {name} is cut and left out.")
     try:
-        lines = list(csv.reader(io.StringIO(whole.decode(), newline=""), strict=True))
+        text = data.decode()
+        whole = text[: text.rfind("\n") + 1]
+        lines = list(csv.reader(io.StringIO(whole, newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise damaged(run, name, seals, str(error)) from None
+        raise damaged(run, name, seals, f"it cannot be read ({error})") from None
+    if len(whole) < len(text):
+        notes.append(f"The last line of {name} is cut and left out.")
     if not lines:
         return ()
     header = lines[0]

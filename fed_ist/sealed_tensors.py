@@ -20,6 +20,7 @@ from fed_ist.seals import KEY, NOT_AS_WRITTEN, DamagedError, in_words
 METADATA = "fed-ist"
 PLACE = in_words(0).encode()
 FOUND = re.compile(rb"crc32:[0-9a-f]{8}")
+MOST_HEADER_BYTES = 100_000_000  # which is safetensors' own limit
 LENGTH_BYTES = 8  # of the header's length, with which the file begins
 
 
@@ -34,6 +35,18 @@ def is_sealed(data: bytes) -> bool:
     """Whether a file has a checksum, or looks as if it had one once."""
     header = data[LENGTH_BYTES : LENGTH_BYTES + _header_bytes(data)]
     return bool(FOUND.search(header)) or KEY.encode() in header
+
+
+def require_unharmed(path: Path) -> None:
+    """Raise `DamagedError` for a file with a checksum that is not as it was written.
+
+    A file without one, as others write them, is not looked at further.
+    """
+    with path.open("rb") as file:
+        start = file.read(LENGTH_BYTES)
+        header = file.read(min(_header_bytes(start), MOST_HEADER_BYTES))
+        if FOUND.search(header) and not is_whole(start + header + file.read()):
+            raise DamagedError(f"'{path}' is damaged: {NOT_AS_WRITTEN}. Restore it from a copy.")
 
 
 def is_whole(data: bytes) -> bool:

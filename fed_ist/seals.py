@@ -90,19 +90,28 @@ def read_sealed_json(path: Path, what_to_do: str, *, is_old_read: bool = True) -
     Raises `DamagedError`, which ends with `what_to_do`, for any other.
     """
     try:
-        data = path.read_bytes()
+        return parse_sealed_json(path.read_bytes(), is_old_read=is_old_read)
+    except OSError as error:
+        raise DamagedError(f"'{path}' cannot be read: {error.strerror}. {what_to_do}") from None
+    except ValueError as error:
+        raise DamagedError(f"'{path}' is damaged: {error}. {what_to_do}") from None
+
+
+def parse_sealed_json(data: bytes, *, is_old_read: bool = True) -> dict[str, Any]:
+    """The same of a file's bytes; raises `ValueError` with the reason."""
+    try:
         values = json.loads(data.decode())
-    except (OSError, ValueError, RecursionError) as error:
-        raise DamagedError(f"'{path}' cannot be read: {error}. {what_to_do}") from None
+    except RecursionError:
+        raise ValueError(NOT_AS_WRITTEN) from None
     if not isinstance(values, dict):
-        raise DamagedError(f"'{path}' is damaged: it is no JSON object. {what_to_do}")
+        raise ValueError("it is no JSON object")
     if f'"{KEY}"'.encode() not in data and MARK.encode() not in data:
         if is_old_read:
             return values
-        raise DamagedError(f"'{path}' has no checksum, as of an earlier version. {what_to_do}")
+        raise ValueError("it has no checksum, as of an earlier version")
     found = values.pop(KEY, None)
     if found != _checksum(values):
-        raise DamagedError(f"'{path}' is damaged: {NOT_AS_WRITTEN}. {what_to_do}")
+        raise ValueError(NOT_AS_WRITTEN)
     return values
 
 
