@@ -90,7 +90,8 @@ def seconds_left(run: RunFiles, i: int) -> float | None:
 
     None before round 1: what is before it is the encoding of the images.
     """
-    done = [_number(row, "seconds") for row in run.rounds[: i + 1] if _number(row, "round") > 0]
+    rows = [row for row in run.rounds[: i + 1] if _number(row, "round") > 0]
+    done = [_number(row, "seconds") for row in rows if row.get("seconds") is not None]
     if run.num_rounds is None or not done:
         return None
     return max(0.0, run.num_rounds - _number(run.rounds[i], "round")) * median(done)

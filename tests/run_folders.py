@@ -85,6 +85,7 @@ def make_whole_run(parent: Path, name: str, config: RunConfig, n_rows: int, seed
         write_checkpoint(folder.path, Checkpoint(row.round, params, state, seals))
     if n_rows == len(ROUNDS):
         folder.finish(ledger.seal)
+        (folder.path / "accuracy.png").touch()
         remove_checkpoint(folder.path)
     ledger.close()
     return folder.path
