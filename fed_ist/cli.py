@@ -171,11 +171,13 @@ def _simulate(
     from fed_ist.cli_outcome import INTERRUPTED, TERMINATED, tells
     from fed_ist.flower_run import Ended
     from fed_ist.launch import run_experiment
+    from fed_ist.results import NAME_TAKEN_CODE
     from fed_ist.simulation import simulate
 
     if engine is Engine.INLINE:
         request = {"overrides": overrides, "n_nodes": n_nodes}
-        return Ended(run_experiment(app, "sims.inline", request))
+        code = run_experiment(app, "sims.inline", request)
+        return Ended(code, is_name_taken=code == NAME_TAKEN_CODE)
     try:
         with ExitStack() as stack:
             # Flower would look at each file of a checkout, the virtual environment's and all.
@@ -207,7 +209,7 @@ def _deploy(app: Path, overrides: "Mapping[str, Value]", config: "RunConfig", on
         how = f"flwr stop {left.run_id} {on}" if left.run_id else f"flwr ls {on}"
         typer.echo(f"No longer followed; the run goes on until it is stopped: {how}", err=True)
         raise typer.Exit(INTERRUPTED) from None
-    if target.exists() and not is_taken:
+    if ended.is_name_taken or (target.exists() and not is_taken):
         print_outcome(target, ended, is_new=not config.resume)
     elif ended.reason:
         typer.echo(f"fed-ist: The run did not finish: {ended.reason}.", err=True)

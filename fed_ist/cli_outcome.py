@@ -34,6 +34,11 @@ def print_outcome(run: Path, ended: Ended, *, is_new: bool) -> None:
     is_new: nothing was at its place before; then a run that was refused leaves nothing there.
     Raises `InputError` for what was refused, `typer.Exit` for other ends before the last round.
     """
+    if ended.is_name_taken:
+        raise InputError(
+            f"Another run was given the name '{run.name}' before this one began, which did "
+            "nothing. Choose another --name."
+        )
     if is_whole(run):
         _print_summary(run)
         return

@@ -117,8 +117,17 @@ TIME_COLUMNS = ["round", "seconds"]
 ROUND_COLUMNS = [field.name for field in fields(Round) if field.name != "seconds"]
 
 
+# How a refusal begins by which the loser of a race for a name is told from other runs.
+NAME_TAKEN = "The run's name is taken: "
+NAME_TAKEN_CODE = 3  # the exit code of its process
+
+
+class NameTakenError(InputError):
+    """Another run has the folder: it is not to be told what ended this one."""
+
+
 class RunFolder:
-    """`results/<name>/`, which must not exist before."""
+    """`results/<name>/`, which must not exist before; raises `NameTakenError` where it does."""
 
     def __init__(self, parent: Path, name: str) -> None:
         self.path = parent / name
@@ -126,8 +135,8 @@ class RunFolder:
         try:
             self.path.mkdir()
         except FileExistsError:
-            raise InputError(
-                f"'{self.path}' exists already, and no run is ever overwritten. "
+            raise NameTakenError(
+                f"{NAME_TAKEN}'{self.path}' exists already, and no run is ever overwritten. "
                 "Choose another --name, or move it away."
             ) from None
         self._table = GrowingTable(self.path / ROUNDS, ROUND_COLUMNS)

@@ -37,7 +37,15 @@ from fed_ist.ledger import Ledger
 from fed_ist.paths import cache_dir, server_results_dir
 from fed_ist.privacy import epsilon_after
 from fed_ist.report import draw_accuracy, readable_bytes
-from fed_ist.results import REASON, TRACEBACK, Model, Round, RunFolder
+from fed_ist.results import (
+    NAME_TAKEN_CODE,
+    REASON,
+    TRACEBACK,
+    Model,
+    NameTakenError,
+    Round,
+    RunFolder,
+)
 from fed_ist.run_report import write_report
 from fed_ist.run_seals import CONFIG, LEDGER, write_told
 from fed_ist.training import evaluate
@@ -56,7 +64,8 @@ def main(grid: Grid, context: Context) -> None:
     except SystemExit as end:
         # Flower knows of no such end in a process of its own: it would lose the log's last lines,
         # and miss the process after a minute. In a simulation, this is a thread of its process.
-        if end.code == REFUSED and threading.current_thread() is threading.main_thread():
+        is_refused = end.code in (REFUSED, NAME_TAKEN_CODE)
+        if is_refused and threading.current_thread() is threading.main_thread():
             flwr_exit(ExitCode.SUCCESS)  # others say that something broke
         raise
 
@@ -91,6 +100,8 @@ def conduct(
         # files that are the same on any number of cores.
         with threadpool_limits(1, user_api="blas"):
             run(open_grid(config), config, encoder, data, folder, resumed)
+    except NameTakenError as error:
+        fail(None, str(error), NAME_TAKEN_CODE)
     except InputError as error:
         fail(folder, str(error))
     except BaseException as error:
@@ -123,10 +134,10 @@ def require_same_images(folder: RunFolder, inspection: Inspection) -> None:
         log(WARNING, "There are other images than when the run began: it goes on with these")
 
 
-def fail(folder: RunFolder | None, reason: str) -> NoReturn:
+def fail(folder: RunFolder | None, reason: str, code: int = REFUSED) -> NoReturn:
     """End the run with a reason, which `fed-ist run` reads: Flower does not pass on exit codes."""
     tell(folder, reason)
-    raise SystemExit(REFUSED) from None
+    raise SystemExit(code) from None
 
 
 def why_ended(error: BaseException) -> str:
