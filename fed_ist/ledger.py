@@ -1,5 +1,7 @@
 """The byte ledger: one line for every message, written as it happens."""
 
+import csv
+import io
 from collections import Counter
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -54,10 +56,15 @@ class Ledger:
 
         seal: how it begins; as many of the lines after it as are whole are kept.
         """
+        known = path.read_bytes()[: seal.n_bytes].decode()
+        sealed_round = max((int(row["round"]) for row in _lines(known)), default=0)
+
+        def is_kept(row: Row) -> bool:
+            found = _parse(row)
+            return found is not None and may_follow(found.round, found.kind, sealed_round)
+
         ledger = cls.__new__(cls)
-        ledger._table, rows = GrowingTable.reopen(
-            path, COLUMNS, seal, lambda row: _parse(row) is not None
-        )
+        ledger._table, rows = GrowingTable.reopen(path, COLUMNS, seal, is_kept)
         ledger._start_sums()
         for transfer in map(_parse, rows):
             assert transfer is not None
@@ -92,6 +99,17 @@ class Ledger:
 
     def close(self) -> None:
         self._table.close()
+
+
+def may_follow(number: int, kind: str, sealed_round: int) -> bool:
+    """Whether a message of round `number` can come after those of a round that is complete: where a
+    run is resumed, nodes are prepared again.
+    """
+    return number > sealed_round or (number == sealed_round and kind != "train")
+
+
+def _lines(text: str) -> "csv.DictReader[str]":
+    return csv.DictReader(io.StringIO(text, newline=""))
 
 
 def _parse(row: Row) -> Transfer | None:

@@ -298,9 +298,11 @@ def write_rows(folder: Path, rows: Sequence[ProbeRow]) -> None:
     path, data = folder / "probe.csv", text.getvalue().encode()
     # What was there is accepted too, until the new one is in its place.
     accepted = [data, path.read_bytes()] if path.exists() else [data]
-    seals = {path.name: [astuple(seal_of(each)) for each in accepted]}
-    write_atomic(folder / CHECKSUMS, sealed_json(seals))
-    write_atomic(path, data)
+    for known in (accepted, [data]):
+        seals = {path.name: [astuple(seal_of(each)) for each in known]}
+        write_atomic(folder / CHECKSUMS, sealed_json(seals))
+        if known is accepted:
+            write_atomic(path, data)
 
 
 def baseline(rows: Sequence[ProbeRow]) -> ProbeRow | None:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from fed_ist.errors import InputError
-from fed_ist.ledger import DIRECTIONS
+from fed_ist.ledger import DIRECTIONS, may_follow
 from fed_ist.run_seals import (
     CONFIG,
     IMAGES,
@@ -184,6 +184,12 @@ def read_table(
                 f"line {number} is {','.join(cells)!r}, where its columns are {','.join(header)}",
             )
         rows.append(cast(Row, row))
+    if name == LEDGER and name in seals.files:
+        n_sealed = data[: seals.files[name].n_bytes].count(b"\n") - 1
+        sealed_round = max((cast(int, each["round"]) for each in rows[:n_sealed]), default=0)
+        for each in rows[n_sealed:]:
+            if not may_follow(cast(int, each["round"]), str(each["kind"]), sealed_round):
+                raise damaged(run, name, seals, f"after round {sealed_round} comes an earlier one")
     return tuple(rows)
 
 

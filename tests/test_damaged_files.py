@@ -80,6 +80,10 @@ def report(run: Path) -> str:
     return json.dumps(data, allow_nan=False)
 
 
+def report_of_cut(run: Path) -> str:
+    return report(run)
+
+
 def table(run: Path) -> str:
     return render_table([(run.name, read_summary(run))])
 
@@ -111,6 +115,7 @@ READ_BY: dict[Callable[[Path], str], tuple[int, tuple[str, ...]]] = {
             *("summary.json", "images.json", "checksums.json"),
         ),
     ),
+    report_of_cut: (CUT, ("rounds.csv", "times.csv", "ledger.csv", "config.toml")),
     report: (
         DONE,
         (
@@ -350,7 +355,8 @@ def make_pretrained(folder: Path, seed: int) -> None:
 
 
 def read_pretrained(folder: Path) -> object:
-    return told(load_checkpoint(folder / "checkpoint.pt", PretrainConfig(), "cpu"))
+    found = load_checkpoint(folder / "checkpoint.pt", PretrainConfig(), "cpu")
+    return found and told(found)  # None: it begins anew
 
 
 def read_weights(folder: Path) -> str:
