@@ -314,7 +314,7 @@ def test_a_value_that_cannot_be_is_named_with_its_file(key, tmp_path):
 WHOLE = json.dumps(asdict(run("ist", [1, 2], [0.5, 0.6])))  # as earlier versions wrote it
 BAD_FILES = {
     "cut short": (WHOLE[:40].encode(), "is not a run of fed-ist: "),
-    "a list": (b"[]", "it has to be a JSON object of dataset, partition"),
+    "a list": (b"[]", "it is no JSON object"),
     "a key less": (WHOLE.replace('"seed": 0, ', "").encode(), "it has to be a JSON object"),
     "a number for a list": (WHOLE.replace("[1, 2]", "3").encode(), "bytes = 3 is not possible"),
     "text for numbers": (WHOLE.replace("[1, 2]", '"12"').encode(), "bytes = '12' is not"),
