@@ -141,7 +141,7 @@ def read_rounds(
             raise damaged(path, ROUNDS, seals, f"round {after} follows round {before}")
     times = read_table(path, TIMES, TIME_COLUMNS, seals, [])
     if times is None:
-        return rounds
+        return tuple({"seconds": None, **row} for row in rounds)
     seconds = {row["round"]: row["seconds"] for row in times}
     return tuple({**row, "seconds": seconds.get(row["round"])} for row in rounds)
 
