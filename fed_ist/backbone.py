@@ -17,6 +17,7 @@ from fed_ist.encoder_build import build, check_sides, model_options
 from fed_ist.encoder_spec import BUNDLED_ENCODERS, checkpoint_path
 from fed_ist.encoder_weights import find_weights
 from fed_ist.errors import InputError
+from fed_ist.sealed_tensors import require_unharmed
 from fed_ist.timm_weights import fetch_model, load_model
 
 VIT_MEAN = (0.485, 0.456, 0.406)
@@ -147,6 +148,8 @@ def create_backbone(name: str, weights: str, in_chans: int, img_px: int) -> Back
 
 
 def _bundled(name: str, path: Path | None, in_chans: int) -> Backbone:
+    if path is not None and path.suffix == ".safetensors":
+        require_unharmed(path)
     shape = _bundled_shape(name, path)
     model = build_vit(replace(shape, in_chans=in_chans))
     features, note = load_weights(model, path) if path is not None else ({}, "")

@@ -1,25 +1,36 @@
 """What a run needs to go on after its last round: written after each, whole or not at all.
 
-A safetensors file: the arrays, and in its metadata the round and plain values as JSON.
+A safetensors file with a checksum: the arrays, and in its metadata, as JSON, the round, plain
+values and what the run's other files were then (see `fed_ist.run_seals`).
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from fed_ist.durable import write_atomic
 from fed_ist.errors import InputError
 from fed_ist.heads import Params
+from fed_ist.run_seals import (
+    CONFIG,
+    IMAGES,
+    LEDGER,
+    ROUNDS,
+    SUMMARY,
+    TIMES,
+    RunSeals,
+    read_object,
+    read_sealed,
+)
+from fed_ist.sealed_tensors import load_sealed, save_sealed
+from fed_ist.seals import Seal
 
 FILE = "checkpoint.safetensors"
-FORMAT = "fed-ist checkpoint 3"
+FORMAT = "fed-ist checkpoint 4"
 PARAMS = "params/"
 
 
@@ -41,19 +52,26 @@ class State:
 @dataclass(frozen=True)
 class Checkpoint:
     """round: the last one that was completed, 0 before the first. params, state: the classifier and
-    the strategy's state after it.
+    the strategy's state after it. seals: of the run's other files.
     """
 
     round: int
     params: Params
     state: State
+    seals: RunSeals = field(default_factory=RunSeals)
 
 
 def write_checkpoint(run: Path, checkpoint: Checkpoint) -> None:
     """Replace the checkpoint of a run."""
-    head = {"format": FORMAT, "round": checkpoint.round, "values": checkpoint.state.values}
+    head = {
+        "format": FORMAT,
+        "round": checkpoint.round,
+        "values": checkpoint.state.values,
+        "files": {name: astuple(seal) for name, seal in checkpoint.seals.files.items()},
+        "own": checkpoint.seals.own,
+    }
     arrays = checkpoint.state.arrays | prefixed(PARAMS, checkpoint.params)
-    write_atomic(run / FILE, save(arrays, metadata={"fed-ist": json.dumps(head)}))
+    write_atomic(run / FILE, save_sealed(arrays, head))
 
 
 def remove_checkpoint(run: Path) -> None:
@@ -74,13 +92,26 @@ def read_checkpoint(run: Path) -> Checkpoint:
             f"'{run}' cannot be resumed: there is no '{path}'. It has come to its end, or it was "
             "cut before it began; then start it anew, with another --name."
         )
+    arrays, head = load_sealed(path, "no checkpoint of a run", is_old_read=True)
+    if (found := head.get("format")) != FORMAT:
+        raise InputError(
+            f"'{run}' cannot be resumed: its checkpoint is of another version of fed-ist "
+            f"({found}). Resume it with that one, or start another run."
+        )
+    state = State(arrays, head["values"])
+    files = {name: Seal(*numbers) for name, numbers in head["files"].items()}
+    seals = RunSeals(files, tuple(head["own"]))
+    return Checkpoint(head["round"], state.under(PARAMS), state, seals)
+
+
+def require_resumable(run: Path, checkpoint: Checkpoint) -> None:
+    """Raise `InputError` where what a run goes on from is not what the run wrote."""
     try:
-        with safe_open(path, framework="numpy") as file:
-            head = json.loads(file.metadata()["fed-ist"])
-            if head["format"] != FORMAT:
-                raise ValueError(f"its format is {head['format']!r}")
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-            state = State(arrays, dict(head["values"]))
-            return Checkpoint(int(head["round"]), state.under(PARAMS), state)
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"'{path}' is cut short or no checkpoint of a run ({error}).") from None
+        for name in (CONFIG, ROUNDS, TIMES, LEDGER):
+            read_sealed(run, name, checkpoint.seals)
+        for name in (SUMMARY, IMAGES):
+            read_object(run, name, checkpoint.seals)
+    except InputError as damage:
+        raise InputError(
+            f"'{run}' cannot be resumed from its checkpoint of round {checkpoint.round}: {damage}"
+        ) from None

@@ -110,7 +110,7 @@ def run(
     from fed_ist.cli_outcome import forget_reason, print_outcome
     from fed_ist.config import parse_config, parse_setting, read_defaults, require_used
     from fed_ist.launch import find_app, require_connection
-    from fed_ist.paths import require_writable, results_dir
+    from fed_ist.paths import require_cache, require_writable, results_dir
 
     folder = find_app(app)
     chosen = dict(parse_setting(text) for text in setting or [])
@@ -135,7 +135,7 @@ def run(
         if resume is None:
             _check_free(target)
         require_writable(target.parent, "results-dir")
-        require_writable(Path(config.cache_dir), "cache-dir")
+        require_cache(Path(config.cache_dir))
         if resume is not None:
             forget_reason(target)
         with _looked_at(config):
@@ -171,11 +171,13 @@ def _simulate(
     from fed_ist.cli_outcome import INTERRUPTED, TERMINATED, tells
     from fed_ist.flower_run import Ended
     from fed_ist.launch import run_experiment
+    from fed_ist.results import NAME_TAKEN_CODE
     from fed_ist.simulation import simulate
 
     if engine is Engine.INLINE:
         request = {"overrides": overrides, "n_nodes": n_nodes}
-        return Ended(run_experiment(app, "sims.inline", request))
+        code = run_experiment(app, "sims.inline", request)
+        return Ended(code, is_name_taken=code == NAME_TAKEN_CODE)
     try:
         with ExitStack() as stack:
             # Flower would look at each file of a checkout, the virtual environment's and all.
@@ -207,7 +209,7 @@ def _deploy(app: Path, overrides: "Mapping[str, Value]", config: "RunConfig", on
         how = f"flwr stop {left.run_id} {on}" if left.run_id else f"flwr ls {on}"
         typer.echo(f"No longer followed; the run goes on until it is stopped: {how}", err=True)
         raise typer.Exit(INTERRUPTED) from None
-    if target.exists() and not is_taken:
+    if ended.is_name_taken or (target.exists() and not is_taken):
         print_outcome(target, ended, is_new=not config.resume)
     elif ended.reason:
         typer.echo(f"fed-ist: The run did not finish: {ended.reason}.", err=True)
@@ -220,13 +222,13 @@ def _settings_of(
     run: Path, preset: str, chosen: "dict[str, Value]", name: str, nodes: int | None
 ) -> "tuple[dict[str, Value], int]":
     """What a run that is resumed began with, and its number of nodes."""
-    from fed_ist.checkpoint import read_checkpoint
+    from fed_ist.checkpoint import read_checkpoint, require_resumable
     from fed_ist.config import parse_config, read_preset
     from fed_ist.results import read_summary
     from fed_ist.run_lookup import find_run
 
     run = find_run(run).resolve()
-    read_checkpoint(run)
+    require_resumable(run, read_checkpoint(run))
     began = read_preset(run / "config.toml")
     n_nodes = int(str(read_summary(run)["clients"]))
     if preset or name or nodes not in (None, n_nodes):

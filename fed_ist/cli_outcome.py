@@ -7,11 +7,11 @@ from pathlib import Path
 import typer
 
 from fed_ist.checkpoint import FILE as CHECKPOINT
-from fed_ist.durable import write_atomic
 from fed_ist.errors import InputError
 from fed_ist.flower_run import Ended
 from fed_ist.report import readable_bytes
 from fed_ist.results import REASON, TRACEBACK, read_summary
+from fed_ist.run_seals import forget_told, write_told
 
 INTERRUPTED, TERMINATED = 130, 143  # exit codes, as shells have them
 # What a run has in its folder before its first round.
@@ -34,6 +34,11 @@ def print_outcome(run: Path, ended: Ended, *, is_new: bool) -> None:
     is_new: nothing was at its place before; then a run that was refused leaves nothing there.
     Raises `InputError` for what was refused, `typer.Exit` for other ends before the last round.
     """
+    if ended.is_name_taken:
+        raise InputError(
+            f"Another run was given the name '{run.name}' before this one began, which did "
+            "nothing. Choose another --name."
+        )
     if is_whole(run):
         _print_summary(run)
         return
@@ -44,7 +49,7 @@ def print_outcome(run: Path, ended: Ended, *, is_new: bool) -> None:
         keep_reason(run, f"{how}.")
         _say_how_to_resume(run)
         raise typer.Exit(code)
-    if (run / REASON).exists():
+    if (run / REASON).is_file():
         reason = (run / REASON).read_text(encoding="utf-8", errors="replace").strip()
         if not (run / TRACEBACK).exists():
             if is_new and not (run / "summary.json").exists():
@@ -62,13 +67,12 @@ def keep_reason(run: Path, reason: str) -> None:
     """Write a run's error.txt, unless it has no folder on this host, or a reason already."""
     if run.is_dir() and not (run / REASON).exists():
         with suppress(OSError):
-            write_atomic(run / REASON, f"{reason}\n".encode(errors="backslashreplace"))
+            write_told(run, REASON, f"{reason}\n")
 
 
 def forget_reason(run: Path) -> None:
     """Remove what tells why a run ended that is to go on now."""
-    for name in (REASON, TRACEBACK):
-        (run / name).unlink(missing_ok=True)
+    forget_told(run, REASON, TRACEBACK)
 
 
 def _print_summary(run: Path) -> None:

@@ -79,9 +79,11 @@ def table(
     found = []
     for run in runs:
         try:
-            found.append((run.name, read_summary(find_run(run))))
+            figures = run.name, read_summary(find_run(run))
+            render_table([figures])
+            found.append(figures)
         except InputError as reason:
-            typer.echo(f"skipped: {reason}", err=True)
+            typer.echo(f"skipped: {run.name}: {reason}", err=True)
     if not found:
         raise InputError("None of these is a run. Give folders that runs wrote: results/<name> ...")
     typer.echo(render_table(found))

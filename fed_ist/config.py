@@ -516,7 +516,7 @@ def read_preset(path: Path) -> dict[str, Value]:
             return tomllib.load(file)
     except FileNotFoundError:
         raise InputError(f"There is no preset '{path}'.") from None
-    except (OSError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # no TOML, or no UTF-8
         raise InputError(f"Preset '{path}' cannot be read: {error}.") from None
 
 

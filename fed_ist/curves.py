@@ -1,6 +1,5 @@
 """Accuracy against bytes as one run measured it, and its file: one JSON object a run."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
@@ -9,6 +8,7 @@ from pathlib import Path
 
 from fed_ist.errors import InputError
 from fed_ist.findings import many
+from fed_ist.seals import parse_sealed_json, sealed_json
 
 
 @dataclass(frozen=True)
@@ -74,15 +74,15 @@ class Curve:
         return Setting(self.dataset, self.partition, self.clients)
 
     def to_json(self) -> str:
-        return json.dumps(asdict(self)) + "\n"
+        return sealed_json(asdict(self)).decode()
 
     @classmethod
     def from_json(cls, text: str, path: Path) -> "Curve":
         """The inverse of `to_json`; `path` is the file that an `InputError` names."""
         names = [field.name for field in fields(cls)]
         try:
-            values = json.loads(text)
-            if not isinstance(values, dict) or set(values) != set(names):
+            values = parse_sealed_json(text.encode())
+            if set(values) != set(names):
                 raise InputError(f"it has to be a JSON object of {', '.join(names)}.")
             for name in ("bytes", "accuracy"):
                 if isinstance(values[name], list):

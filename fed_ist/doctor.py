@@ -23,7 +23,7 @@ from fed_ist.folders import Opened, learnt_part
 from fed_ist.gate_requests import versions
 from fed_ist.images import ImageSource, Reading
 from fed_ist.openings import open_name
-from fed_ist.paths import cache_dir, require_writable
+from fed_ist.paths import cache_dir, require_cache
 
 # An image of 64 px takes 12.3 kB packed with nothing dropped, and its embedding 0.8 kB.
 CACHE_BYTES_PER_IMAGE = 15_000
@@ -188,7 +188,7 @@ def check_disk(n_images: int) -> Diagnosis:
     """Whether the cache's disk has room for so many images' embeddings, and for Flower's state."""
     folder = cache_dir("")
     try:
-        require_writable(folder, "the cache")
+        require_cache(folder, "the cache")
     except InputError as error:
         return Diagnosis("disk", FAILURE, str(error))
     free, needed = shutil.disk_usage(folder).free, n_images * CACHE_BYTES_PER_IMAGE + STATE_BYTES

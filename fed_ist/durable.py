@@ -48,6 +48,14 @@ def _settle(path: Path) -> None:
         os.close(descriptor)
 
 
+def clear(path: Path) -> None:
+    """Remove whatever is at a place, a file, a link or a folder, if anything is."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
 def sweep(folder: Path) -> None:
     """Remove what earlier cuts have left of files and folders that were being built."""
     for part in folder.glob(".*.part"):

@@ -1,36 +1,50 @@
 """Images to embeddings, each step on disk: masked and packed, encoded, cached.
 
-A cache folder holds `<key>.arrow` (packed masked images) and `<key>/` (embeddings, labels, counts).
-The keys are digests of everything that the content depends on, so a stale entry is never found.
-Entries are built beside their place and renamed into it: a cut leaves none half-written.
+A cache folder holds `<key>.packed` (masked and packed images) and `<key>/` (embeddings, labels,
+counts). The keys are digests of everything that the content depends on, so a stale entry is never
+found. Entries are built beside their place and renamed into it: a cut leaves none half-written.
+They have checksums: a damaged one is made again.
 """
 
+import io
 import itertools
-import json
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from fed_ist.ahead import ahead
-from fed_ist.cache_files import digest
-from fed_ist.durable import part_of, put_in_place, sweep
+from fed_ist.cache_files import digest, tell_damaged
+from fed_ist.durable import clear, part_of, put_in_place, sweep
 from fed_ist.errors import InputError
 from fed_ist.images import CONTENT_BYTES, ImageSource, squares
 from fed_ist.known_encoder import AnyEncoder, KnownEncoder
 from fed_ist.masks import MASKS, Grid, Images, Indices, count_visible, visible_patches
 from fed_ist.packing import PackedBatch, PackedImages, PackLayout, write_packed
-from fed_ist.paths import require_writable
+from fed_ist.paths import require_cache
 from fed_ist.rng import generator
+from fed_ist.seals import (
+    DamagedError,
+    Seal,
+    read_sealed_json,
+    seal_file,
+    seal_of,
+    sealed_json,
+)
 
 if TYPE_CHECKING:  # reading the cache must not cost the import of torch
     from fed_ist.config import RunConfig
+    from fed_ist.encoder import Encoder
+
+Encoded: TypeAlias = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 BATCH_SIZE = 256
+VALUES, LABELS, COUNTS = "embeddings.npy", "labels.npy", "counts.json"
 
 
 @dataclass(frozen=True)
@@ -103,9 +117,13 @@ def pack(
 
 
 def packing(
-    source: ImageSource, spec: MaskSpec, path: Path, on_skip: Callable[[str], None]
+    source: ImageSource,
+    spec: MaskSpec,
+    path: Path,
+    on_skip: Callable[[str], None],
+    key: str = "",
 ) -> Iterator[PackedBatch]:
-    """What `pack` does, handing over each batch as it is packed."""
+    """What `pack` does, handing over each batch as it is packed; key: whose file it is."""
     assert source.channels == spec.channels, (source.channels, spec.channels)
     n_visible = count_visible(spec.grid[0] * spec.grid[1], spec.mask_ratio)
 
@@ -128,7 +146,7 @@ def packing(
         spec.grid, spec.patch_px, n_visible, spec.codec, len(labelled), common, spec.channels
     )
     path.parent.mkdir(parents=True, exist_ok=True)
-    yield from write_packed(path, layout, batches())
+    yield from write_packed(path, layout, batches(), key)
 
 
 Square = tuple[int, NDArray[np.uint8], int]  # of `squares`: index, pixels, bytes of the file
@@ -165,15 +183,39 @@ def choose_patches(images: Images, contents: Sequence[bytes], spec: MaskSpec) ->
 
 def load_cached(folder: Path) -> Embeddings | None:
     """A cache entry, or None where there is none that is whole."""
+    if not folder.is_dir():
+        return None
     try:
-        counts = Counts(**json.loads((folder / "counts.json").read_text(encoding="utf-8")))
-        values = np.load(folder / "embeddings.npy", mmap_mode="r")
-        labels = np.load(folder / "labels.npy")
-    except (OSError, ValueError, TypeError):
+        found = read_sealed_json(folder / COUNTS, "", is_old_read=False)
+        if found["entry"] != folder.name:
+            raise ValueError("it is another entry's")
+        seals = {name: Seal(*numbers) for name, numbers in found["files"].items()}
+        labels = _read_labels(folder / LABELS, seals[LABELS])
+        values = _map_values(folder / VALUES, seals[VALUES])
+        return Embeddings(values, labels, Counts(**found["counts"]))
+    except (OSError, KeyError, ValueError, TypeError) as error:
+        tell_damaged(folder, str(error))
         return None
-    if len(values) != len(labels) or len(labels) != counts.n_images:
-        return None
-    return Embeddings(values, labels, counts)
+
+
+def _read_labels(path: Path, seal: Seal) -> NDArray[np.int64]:
+    data = path.read_bytes()
+    if seal_of(data) != seal:
+        raise DamagedError(f"{path.name} is not as it was written")
+    labels: NDArray[np.int64] = np.load(io.BytesIO(data))
+    return labels
+
+
+def _map_values(path: Path, seal: Seal) -> NDArray[np.float32]:
+    """The array of a file, mapped once all of it has been looked at."""
+    with path.open("rb") as file:  # what is looked at is what is mapped, whatever is put there
+        if seal_file(file) != seal:
+            raise DamagedError(f"{path.name} is not as it was written")
+        file.seek(0)
+        np.lib.format.read_magic(file)
+        shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(file)
+        order: Literal["F", "C"] = "F" if is_fortran else "C"
+        return np.memmap(file, dtype, "r", file.tell(), shape, order)
 
 
 def store(folder: Path, embeddings: Embeddings) -> None:
@@ -181,10 +223,16 @@ def store(folder: Path, embeddings: Embeddings) -> None:
     part = part_of(folder)
     part.mkdir(parents=True)
     try:
-        np.save(part / "embeddings.npy", embeddings.values)
-        np.save(part / "labels.npy", embeddings.labels)
-        (part / "counts.json").write_text(json.dumps(asdict(embeddings.counts)), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)  # an entry that `load_cached` refused
+        seals = {}
+        for name, values in ((VALUES, embeddings.values), (LABELS, embeddings.labels)):
+            with (part / name).open("w+b") as file:
+                np.lib.format.write_array(file, values, (1, 0), False)
+                file.seek(0)
+                seals[name] = astuple(seal_file(file))
+        counts = {"entry": folder.name, "counts": asdict(embeddings.counts), "files": seals}
+        (part / COUNTS).write_bytes(sealed_json(counts))
+        with suppress(OSError):  # another process may be doing so
+            clear(folder)  # an entry that `load_cached` refused
         put_in_place(part, folder)
     except OSError:
         # Another process may have put the same entry there first; then all is well.
@@ -210,21 +258,14 @@ def embed(
     found = load_cached(folder)
     if found is not None:
         return found, folder
-    require_writable(cache, "cache-dir")
+    require_cache(cache)
     sweep(cache)
-    packed_path = cache / f"{pack_key}.arrow"
+    packed_path = cache / f"{pack_key}.packed"
     whole = encoder.whole if isinstance(encoder, KnownEncoder) else encoder
-    try:
-        packed = PackedImages(packed_path)
-        whole.check_fits(packed)
-        batches = packed.batches()
-    except InputError:
-        batches = packing(source, spec, packed_path, on_skip)
-    values, labels = [], []
-    for part, part_labels in whole.encode_all(ahead(batches)):
-        values.append(part)
-        labels.append(part_labels)
-    packed = PackedImages(packed_path)
+    encoded = _encode_packed(packed_path, pack_key, whole)
+    if encoded is None:
+        encoded = _encode(whole, packing(source, spec, packed_path, on_skip, pack_key))
+    packed = PackedImages(packed_path, pack_key)
     counts = Counts(
         n_images=packed.n_images,
         n_skipped=packed.n_skipped,
@@ -232,9 +273,37 @@ def embed(
         raw_bytes=packed.raw_bytes,
         packed_bytes=packed_path.stat().st_size,
     )
-    store(folder, Embeddings(np.concatenate(values), np.concatenate(labels), counts))
+    store(folder, Embeddings(*encoded, counts))
     if not keep_packed:
         packed_path.unlink(missing_ok=True)
     loaded = load_cached(folder)
     assert loaded is not None
     return loaded, folder
+
+
+def _encode_packed(path: Path, key: str, encoder: "Encoder") -> Encoded | None:
+    """The embeddings of images that were packed before; None where no file has them all."""
+    path.with_suffix(".arrow").unlink(missing_ok=True)  # of earlier versions
+    try:
+        packed = PackedImages(path, key)
+        encoder.check_fits(packed)
+    except DamagedError as error:
+        _drop(path, error)
+        return None
+    except InputError:
+        return None
+    try:
+        return _encode(encoder, packed.batches())
+    except DamagedError as error:
+        _drop(path, error)
+        return None
+
+
+def _drop(path: Path, why: DamagedError) -> None:
+    tell_damaged(path, str(why))
+    clear(path)
+
+
+def _encode(encoder: "Encoder", batches: Iterator[PackedBatch]) -> Encoded:
+    values, labels = zip(*encoder.encode_all(ahead(batches)), strict=True)
+    return np.concatenate(values), np.concatenate(labels)

@@ -26,7 +26,7 @@ from fed_ist.encoder_spec import EncoderSpec, checkpoint_path
 from fed_ist.errors import InputError
 from fed_ist.masks import Grid, Indices
 from fed_ist.onnx_model import cached, require_onnx
-from fed_ist.paths import cache_dir, require_writable
+from fed_ist.paths import cache_dir, require_cache
 from fed_ist.precision import Runner, check_precision, in_bfloat16, in_onnx, in_torch
 from fed_ist.rng import torch_seed
 from fed_ist.visible import FilledImage, VisibleVit
@@ -90,7 +90,7 @@ class Encoder:
         assert isinstance(self.module, VisibleVit)  # or `check_precision` would have refused
         if self.spec.precision == "bf16":
             return in_bfloat16(self.module)
-        require_writable(self._cache, "cache-dir")
+        require_cache(self._cache)
         return in_onnx(cached(self._cache, self.digest, self.module, self.patch_bytes, self.facts))
 
     @property

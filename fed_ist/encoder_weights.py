@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from fed_ist.errors import InputError
+from fed_ist.sealed_tensors import require_unharmed
 
 # What training leaves beside an encoder, at the beginning of names: classifiers, MAE's decoder, and
 # the projections of contrastive and of clustering methods.
@@ -88,10 +89,13 @@ def find_weights(
 def _read(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":
+            require_unharmed(path)
             return load_file(path)
         # Official checkpoints of MAE and DINO hold the command line beside the weights: plain data.
         torch.serialization.add_safe_globals([argparse.Namespace])
         return torch.load(path, map_location="cpu", weights_only=True)
+    except InputError:
+        raise
     except Exception as error:  # torch, pickle and safetensors raise many kinds
         raise InputError(
             f"'{path}' cannot be read as a checkpoint ({type(error).__name__}). Give a "

@@ -10,6 +10,7 @@ from pathlib import Path
 from fed_ist.config import Value
 from fed_ist.environment import own_environment
 from fed_ist.launch import exit_at_sigterm, flwr_arguments
+from fed_ist.results import NAME_TAKEN
 
 STARTED = re.compile(r"Successfully started run (\d+)")
 STATUS_TIMEOUT_S = 60.0
@@ -25,11 +26,13 @@ MEANINGS = {
 @dataclass(frozen=True)
 class Ended:
     """code: of the command, as shells have it. reason: a sentence on why the run ended before it
-    was done, and empty if it was, or if its folder says why.
+    was done, and empty if it was, or if its folder says why. is_name_taken: whether another run
+    had its folder first: then what is there is none of this one's.
     """
 
     code: int
     reason: str = ""
+    is_name_taken: bool = False
 
 
 class NoLongerFollowed(KeyboardInterrupt):
@@ -49,12 +52,25 @@ def deploy(
     """
     environment = own_environment()
     with exit_at_sigterm(), flwr_arguments(app, overrides, superlink) as arguments:
-        code, run_id = run_and_tell(arguments, environment)
-    return Ended(code, "" if is_told() else why_ended(run_id, superlink, environment))
+        told = run_and_tell(arguments, environment)
+    if told.is_name_taken:
+        return Ended(told.code, is_name_taken=True)
+    return Ended(told.code, "" if is_told() else why_ended(told.run_id, superlink, environment))
 
 
-def run_and_tell(arguments: list[str], environment: Mapping[str, str]) -> tuple[int, str]:
-    """(exit code of `flwr`, the id of the run that it started, if it did); its output is passed on.
+@dataclass(frozen=True)
+class Told:
+    """code: with which `flwr` ended. run_id: of the run that it started, empty if it did not.
+    is_name_taken: whether the server said so.
+    """
+
+    code: int
+    run_id: str
+    is_name_taken: bool
+
+
+def run_and_tell(arguments: list[str], environment: Mapping[str, str]) -> Told:
+    """What `flwr` told of a run; its output is passed on.
 
     At Ctrl-C it is ended; raises `NoLongerFollowed`.
     """
@@ -67,14 +83,15 @@ def run_and_tell(arguments: list[str], environment: Mapping[str, str]) -> tuple[
         # At a terminal's Ctrl-C it would print a traceback while it loads.
         start_new_session=True,
     )
-    run_id = ""
+    run_id, is_name_taken = "", False
     assert process.stdout
     try:
         for line in process.stdout:
             print(line, end="", flush=True)
             if found := STARTED.search(line):
                 run_id = found[1]
-        return process.wait(), run_id
+            is_name_taken |= NAME_TAKEN in line
+        return Told(process.wait(), run_id, is_name_taken)
     except BaseException as end:
         process.kill()
         process.wait()

@@ -2,53 +2,65 @@
 
 import csv
 import io
+import logging
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from fed_ist.durable import write_atomic
+from fed_ist.seals import Seal, seal_of
 
 Row = dict[str, str]
+log = logging.getLogger(__name__)
 
 
 class GrowingTable:
-    """Appends rows to a new CSV file; each is handed to the system when it is added."""
+    """Appends rows to a new CSV file; each is handed to the system when it is added.
+
+    seal: of all that was written.
+    """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
-        self._open(path, columns, "x")
-        self._writer.writeheader()
+        self._columns = list(columns)
+        self._file = path.open("xb")
+        self.seal = Seal()
+        self._write([dict(zip(columns, columns, strict=True))])
 
     @classmethod
     def reopen(
-        cls, path: Path, columns: Sequence[str], is_kept: Callable[[Row], bool]
+        cls, path: Path, columns: Sequence[str], seal: Seal, is_kept: Callable[[Row], bool]
     ) -> tuple["GrowingTable", list[Row]]:
-        """Go on with a file, after dropping a cut line and the rows that are not kept.
+        """Go on with a file that begins as `seal` says, and with as many of the rows after that as
+        are whole and kept: at the first other one it is cut.
 
         Returns the table, and the rows that it begins with.
         """
+        data = path.read_bytes()
+        assert seal.fits(data)
+        n_kept = seal.n_bytes
+        for line in data[seal.n_bytes :].splitlines(keepends=True):
+            found = _parse(line, columns)
+            if not line.endswith(b"\n") or len(found) != 1 or not is_kept(found[0]):
+                break
+            n_kept += len(line)
+        if n_cut := len(data) - n_kept:
+            log.warning("%d bytes of %s were written after its last round", n_cut, path.name)
+        kept = data[:n_kept]
+        write_atomic(path, kept)
         table = cls.__new__(cls)
-        text = path.read_bytes().decode(errors="replace")
-        whole = text[: text.rfind("\n") + 1]
-        rows = [
-            row
-            for row in csv.DictReader(io.StringIO(whole, newline=""))
-            if None not in row and None not in row.values() and is_kept(row)
-        ]
-        kept = io.StringIO(newline="")
-        writer = csv.DictWriter(kept, columns)
-        writer.writeheader()
-        writer.writerows(rows)
-        write_atomic(path, kept.getvalue().encode())
-        table._open(path, columns, "a")
-        return table, rows
-
-    def _open(self, path: Path, columns: Sequence[str], mode: str) -> None:
-        self._file = path.open(mode, newline="", encoding="utf-8")
-        self._writer = csv.DictWriter(self._file, columns)
+        table._columns, table._file, table.seal = list(columns), path.open("ab"), seal_of(kept)
+        return table, _parse(kept, columns)[1:]
 
     def add(self, row: Mapping[str, object]) -> None:
-        self._writer.writerow(row)
+        self._write([row])
+
+    def _write(self, rows: Sequence[Mapping[str, object]]) -> None:
+        text = io.StringIO(newline="")
+        csv.DictWriter(text, self._columns).writerows(rows)
+        data = text.getvalue().encode()
+        self._file.write(data)
         self._file.flush()
+        self.seal = self.seal.then(data)
 
     def settle(self) -> None:
         """Wait until all rows are on the disk."""
@@ -56,3 +68,9 @@ class GrowingTable:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _parse(data: bytes, columns: Sequence[str]) -> list[Row]:
+    """The rows of lines, those left out that have more or fewer cells."""
+    lines = csv.reader(io.StringIO(data.decode(errors="replace"), newline=""))
+    return [dict(zip(columns, cells, strict=True)) for cells in lines if len(cells) == len(columns)]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from fed_ist.bundled import package_file
-from fed_ist.cache_files import digest, keep
+from fed_ist.cache_files import digest, keep, recall
 from fed_ist.encoder_spec import BUNDLED_ENCODERS, EncoderSpec, checkpoint_path
 from fed_ist.errors import InputError
 
@@ -75,11 +75,12 @@ def open_encoder(spec: EncoderSpec, cache: Path) -> AnyEncoder:
 
 
 def _recall(path: Path | None, spec: EncoderSpec, cache: Path) -> KnownEncoder | None:
-    if path is None:
+    kept = recall(path) if path is not None else None
+    if kept is None:
         return None
     try:
-        return KnownEncoder(**json.loads(path.read_text(encoding="utf-8")), spec=spec, cache=cache)
-    except (OSError, ValueError, TypeError):
+        return KnownEncoder(**json.loads(kept), spec=spec, cache=cache)
+    except (ValueError, TypeError):  # of another version
         return None
 
 

@@ -1,10 +1,13 @@
 """The byte ledger: one line for every message, written as it happens."""
 
+import csv
+import io
 from collections import Counter
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from fed_ist.growing_table import GrowingTable
+from fed_ist.growing_table import GrowingTable, Row
+from fed_ist.seals import Seal
 
 DIRECTIONS = ("down", "up")
 
@@ -48,15 +51,30 @@ class Ledger:
         self._start_sums()
 
     @classmethod
-    def reopen(cls, path: Path) -> "Ledger":
-        """Go on with the ledger of a run that was cut: what was sent has been sent."""
+    def reopen(cls, path: Path, seal: Seal) -> "Ledger":
+        """Go on with the ledger of a run that was cut: what was sent has been sent.
+
+        seal: how it begins; as many of the lines after it as are whole are kept.
+        """
+        known = path.read_bytes()[: seal.n_bytes].decode()
+        sealed_round = max((int(row["round"]) for row in _lines(known)), default=0)
+
+        def is_kept(row: Row) -> bool:
+            found = _parse(row)
+            return found is not None and may_follow(found.round, found.kind, sealed_round)
+
         ledger = cls.__new__(cls)
-        ledger._table, rows = GrowingTable.reopen(path, COLUMNS, lambda _: True)
+        ledger._table, rows = GrowingTable.reopen(path, COLUMNS, seal, is_kept)
         ledger._start_sums()
-        for row in rows:
-            numbers = {name: int(row[name]) for name in COLUMNS if name not in TEXTS}
-            ledger._sum(Transfer(**numbers, **{name: row[name] for name in TEXTS}))  # type: ignore[arg-type]
+        for transfer in map(_parse, rows):
+            assert transfer is not None
+            ledger._sum(transfer)
         return ledger
+
+    @property
+    def seal(self) -> Seal:
+        """Of all that was written."""
+        return self._table.seal
 
     def _start_sums(self) -> None:
         self.payload_bytes = dict.fromkeys(DIRECTIONS, 0)
@@ -81,3 +99,24 @@ class Ledger:
 
     def close(self) -> None:
         self._table.close()
+
+
+def may_follow(number: int, kind: str, sealed_round: int) -> bool:
+    """Whether a message of round `number` can come after those of a round that is complete: where a
+    run is resumed, nodes are prepared again.
+    """
+    return number > sealed_round or (number == sealed_round and kind != "train")
+
+
+def _lines(text: str) -> "csv.DictReader[str]":
+    return csv.DictReader(io.StringIO(text, newline=""))
+
+
+def _parse(row: Row) -> Transfer | None:
+    """A transfer from its line; None where it is none."""
+    texts = {name: row[name] for name in TEXTS}
+    try:
+        numbers = {name: int(row[name]) for name in COLUMNS if name not in TEXTS}
+        return Transfer(**numbers, **texts)  # type: ignore[arg-type]
+    except (ValueError, AssertionError):
+        return None

@@ -10,6 +10,7 @@ from fed_ist.errors import InputError
 from fed_ist.link_bytes import NOTHING, LinkBytes, round_trips
 from fed_ist.links import Link, air_s, joules, quota_share, round_s
 from fed_ist.run_files import LEDGER_COLUMNS, Row, read_table
+from fed_ist.run_seals import LEDGER, read_seals
 
 COLUMNS = (
     *("link", "round", "node", "link_bytes_down", "link_bytes_up"),
@@ -33,10 +34,10 @@ def read_node_rounds(run: Path) -> list[NodeRound]:
 
     A last line that is cut, as of a run that was interrupted, is left out.
     """
-    path = run / "ledger.csv"
-    if not path.is_file():
+    lines = read_table(run, LEDGER, LEDGER_COLUMNS, read_seals(run), [])
+    if lines is None:
         raise InputError(f"'{run}' is no run: it has no ledger.csv. Give results/<run>.")
-    return sum_node_rounds(read_table(path, LEDGER_COLUMNS, []), run)
+    return sum_node_rounds(lines, run)
 
 
 def sum_node_rounds(lines: Sequence[Row], run: Path) -> list[NodeRound]:

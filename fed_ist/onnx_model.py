@@ -10,13 +10,17 @@ import logging
 import tempfile
 import warnings
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from fed_ist.cache_files import keep, recall, tell_damaged
+from fed_ist.durable import clear
 from fed_ist.errors import InputError
+from fed_ist.seals import seal_file
 
 METADATA = "fed-ist"
 
@@ -131,8 +135,24 @@ def open_session(path: Path) -> Any:
 def cached(
     folder: Path, digest: str, module: nn.Module, patch_bytes: int, facts: Mapping[str, object]
 ) -> Path:
-    """The int8 file of an encoder, exported the first time that it is asked for."""
+    """The int8 file of an encoder, exported the first time that it is asked for, and where it is
+    no longer what was exported.
+    """
     path = folder / f"int8-{digest[:32]}.onnx"
-    if not path.exists():
-        export_onnx(module, patch_bytes, path, True, facts)
+    seal = path.with_suffix(".seal")
+    if path.exists():
+        if recall(seal) == _seal(path):
+            return path
+        tell_damaged(path)
+        clear(path)
+    export_onnx(module, patch_bytes, path, True, facts)
+    keep(seal, _seal(path))
     return path
+
+
+def _seal(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return json.dumps(asdict(seal_file(file))).encode()
+    except OSError:
+        return b""

@@ -1,34 +1,30 @@
 """Packed masked images: the visible patches of many images in one file, and nothing else.
 
-The file is an Arrow IPC file (memory-mapped when read, written as a stream), one row an image:
-`patches` holds the pixels, `visible` the patch indices (absent where one mask serves all), `label`
-the class, `file_bytes` the size of the image file that the row stands for. Arrow's footer comes
-last, so a file that was cut short is recognised; our own metadata tells a foreign file apart.
+The file holds two pieces for each batch of images (see `fed_ist.chunks`): what is known of each
+image (the size of the image file that it stands for, its class, its patch indices unless one mask
+serves all), and the patches. Each has a checksum: what was cut short or damaged is refused.
 
 Codecs: `raw` keeps the pixels; `jpeg` and `webp` compress the visible patches of an image, tiled
 into a small mosaic, so that masking saves bytes against compressed originals too.
 """
 
 import io
-import json
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fed_ist.durable import part_of, put_in_place
+from fed_ist.chunks import ChunkFile, writing_chunks
 from fed_ist.errors import InputError, require_choice
 from fed_ist.masks import Grid, Images, Indices
 
-if TYPE_CHECKING:  # a round over cached embeddings must not load it: a device waits for that
-    import pyarrow as pa
-
-FORMAT = "fed-ist packed images 1"
+FORMAT = "fed-ist packed images 2"
+FILE_BYTES, LABEL, INDEX, LENGTH = (np.dtype(code) for code in ("<i8", "<i4", "<u2", "<u4"))
 QUALITY = 90
 CODECS = ("raw", "jpeg", "webp")
 
@@ -131,99 +127,87 @@ def write_packed(
     path: Path,
     layout: PackLayout,
     batches: Iterable[tuple[Images, Indices, NDArray[np.int64], NDArray[np.int64]]],
+    key: str = "",
 ) -> Iterator[PackedBatch]:
     """Write batches of (images, visible, labels, file_bytes) to `path`, atomically.
 
     Yields each batch as reading the file would, so that it can be encoded while the next is being
     packed; the file is there once all are taken. A mask shared by all images is taken from
-    `layout`, not from the batches. Raises `InputError` where there is no batch at all.
+    `layout`, not from the batches. key: whose file it is, for `PackedImages` to look at. Raises
+    `InputError` where there is no batch at all.
     """
-    import pyarrow as pa
-
-    part = part_of(path)
-    n_images = 0
-    try:
-        with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, _schema(layout)) as writer:
-            for images, visible, labels, file_bytes in batches:
-                patches = take_visible(images, layout.patch_px, visible)
-                column = _encode_column(patches, layout)
-                rows = [
-                    column,
-                    pa.array(labels, pa.int32()),
-                    pa.array(file_bytes, pa.int64()),
-                ]
-                if layout.shared_visible is None:
-                    flat = pa.array(visible.ravel(), pa.uint16())
-                    rows.append(pa.FixedSizeListArray.from_arrays(flat, layout.n_visible))
-                writer.write_batch(pa.record_batch(rows, schema=_schema(layout)))
-                n_images += len(images)
-                yield PackedBatch(_decode_column(column, layout), visible, labels)
-        if n_images == 0:
+    n_rows: list[int] = []
+    original_bytes = 0
+    with writing_chunks(path) as chunks:
+        for images, visible, labels, file_bytes in batches:
+            patches = take_visible(images, layout.patch_px, visible)
+            known = [file_bytes.astype(FILE_BYTES), labels.astype(LABEL)]
+            if layout.shared_visible is None:
+                known.append(visible.astype(INDEX))
+            if layout.codec == "raw":
+                data: Any = np.ascontiguousarray(patches)
+            else:
+                files = [compress(p, layout.patch_px, layout.codec) for p in patches]
+                known.append(np.array([len(file) for file in files], LENGTH))
+                data = b"".join(files)
+                patches = _decompress_all(data, known[-1], layout)
+            chunks.add(b"".join(values.tobytes() for values in known))
+            chunks.add(data)
+            n_rows.append(len(images))
+            original_bytes += int(file_bytes.sum())
+            yield PackedBatch(patches, visible, labels)
+        if not n_rows:
             raise InputError("None of the images could be read, so there is nothing to pack.")
-        put_in_place(part, path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _schema(layout: PackLayout) -> "pa.Schema":
-    import pyarrow as pa
-
-    fields = [
-        pa.field("patches", pa.binary()),
-        pa.field("label", pa.int32()),
-        pa.field("file_bytes", pa.int64()),
-    ]
-    if layout.shared_visible is None:
-        fields.append(pa.field("visible", pa.list_(pa.uint16(), layout.n_visible)))
-    return pa.schema(fields, metadata={FORMAT: json.dumps(asdict(layout))})
+        chunks.head = {
+            "format": FORMAT,
+            "key": key,
+            "layout": asdict(layout),
+            "rows": n_rows,
+            "original_bytes": original_bytes,
+        }
 
 
 class PackedImages:
-    """A packed file, opened for reading; only the batch at hand is brought into memory."""
+    """A packed file, opened for reading; only the batch at hand is brought into memory.
 
-    def __init__(self, path: Path) -> None:
-        """Raises `InputError` where the file is absent, cut short, or not ours."""
-        import pyarrow as pa
+    original_bytes: the image files that it stands for; 0 where the images had no file.
+    """
 
+    def __init__(self, path: Path, key: str = "") -> None:
+        """Raises `InputError` where the file is absent, cut short, or not ours, or another's where
+        a key is given.
+        """
         self.path = path
         try:
-            self._reader = pa.ipc.open_file(pa.memory_map(str(path)))
+            self._chunks = ChunkFile(path, "packed-image file", "Pack the images again.")
         except FileNotFoundError:
             raise InputError(f"There is no packed file '{path}'.") from None
-        except (pa.ArrowInvalid, OSError) as error:
-            raise InputError(
-                f"'{path}' is cut short or is no packed-image file ({error}). "
-                "Pack the images again."
-            ) from None
-        metadata = (self._reader.schema.metadata or {}).get(FORMAT.encode())
-        if metadata is None:
-            raise InputError(
-                f"'{path}' was not written by this version of fed-ist. Pack the images again."
-            )
-        fields = json.loads(metadata)
-        fields["grid"] = tuple(fields["grid"])
-        if fields["shared_visible"] is not None:
-            fields["shared_visible"] = tuple(fields["shared_visible"])
-        self.layout = PackLayout(**fields)
-        sizes = [self._reader.get_batch(i).num_rows for i in range(len(self))]
-        self.n_images = sum(sizes)
+        head = self._chunks.head
+        if head.get("format") != FORMAT:
+            raise self._chunks.damaged("it is of another kind or version")
+        if key and head["key"] != key:
+            raise self._chunks.damaged("it is of other images")
+        fields = head["layout"]
+        shared = fields["shared_visible"]
+        self.layout = PackLayout(
+            **{
+                **fields,
+                "grid": tuple(fields["grid"]),
+                "shared_visible": None if shared is None else tuple(shared),
+            }
+        )
+        self._n_rows: list[int] = head["rows"]
+        self.n_images = sum(self._n_rows)
+        self.original_bytes: int = head["original_bytes"]
 
     def __len__(self) -> int:
         """The number of batches."""
-        return int(self._reader.num_record_batches)
+        return len(self._n_rows)
 
     @property
     def n_skipped(self) -> int:
         """Images of the source that could not be read."""
         return int(self.layout.n_source - self.n_images)
-
-    @property
-    def original_bytes(self) -> int:
-        """The image files that this file stands for; 0 where the images had no file."""
-        return sum(
-            int(self._reader.get_batch(i).column("file_bytes").to_numpy().sum())
-            for i in range(len(self))
-        )
 
     @property
     def raw_bytes(self) -> int:
@@ -233,43 +217,33 @@ class PackedImages:
         return int(n_pixels * self.layout.channels)
 
     def batches(self) -> Iterator[PackedBatch]:
-        """All images, in the order and the batches in which they were written."""
+        """All images, in the order and the batches in which they were written.
+
+        Raises `DamagedError` at the first batch that is not as it was written.
+        """
         layout = self.layout
-        for i in range(len(self)):
-            rows = self._reader.get_batch(i)
-            patches = _decode_column(rows.column("patches"), layout)
+        for i, n in enumerate(self._n_rows):
+            known, data = self._chunks.read(2 * i), self._chunks.read(2 * i + 1)
+            at = n * FILE_BYTES.itemsize
+            labels = np.frombuffer(known, LABEL, n, at).astype(np.int64)
+            at += n * LABEL.itemsize
             if layout.shared_visible is not None:
                 visible = np.array(layout.shared_visible, dtype=np.int64)
             else:
-                flat = rows.column("visible").flatten().to_numpy()
-                visible = flat.reshape(-1, layout.n_visible).astype(np.int64)
-            labels = rows.column("label").to_numpy().astype(np.int64)
+                flat = np.frombuffer(known, INDEX, n * layout.n_visible, at)
+                visible = flat.reshape(n, layout.n_visible).astype(np.int64)
+                at += flat.nbytes
+            if layout.codec == "raw":
+                patches = np.frombuffer(data, np.uint8).reshape(n, layout.n_visible, -1)
+            else:
+                patches = _decompress_all(data, np.frombuffer(known, LENGTH, n, at), layout)
             yield PackedBatch(patches, visible, labels)
 
 
-def _encode_column(patches: NDArray[np.uint8], layout: PackLayout) -> "pa.Array":
-    """uint8 (N, K, P) as the `patches` column; raw patches are taken as they lie, not copied."""
-    import pyarrow as pa
-
-    if layout.codec != "raw":
-        return pa.array([compress(p, layout.patch_px, layout.codec) for p in patches], pa.binary())
-    n, row_bytes = len(patches), patches[0].nbytes
-    offsets = np.arange(n + 1, dtype=np.int32) * np.int32(row_bytes)
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(patches))]
-    return pa.Array.from_buffers(pa.binary(), n, buffers)
-
-
-def _decode_column(column: "pa.Array", layout: PackLayout) -> NDArray[np.uint8]:
-    """The `patches` column as uint8 (N, K, P); raw patches are viewed in place, not copied."""
-    if layout.codec == "raw":
-        _, offsets, data = column.buffers()
-        start = np.frombuffer(offsets, dtype=np.int32)[column.offset]
-        n_bytes = len(column) * layout.n_visible * layout.patch_px**2 * layout.channels
-        pixels = np.frombuffer(data, dtype=np.uint8)[start : start + n_bytes]
-        return pixels.reshape(len(column), layout.n_visible, -1)
-    return np.stack(
-        [
-            decompress(memoryview(value.as_buffer()), layout.n_visible, layout.patch_px)
-            for value in column
-        ]
-    )
+def _decompress_all(
+    data: bytes, lengths: NDArray[np.uint32], layout: PackLayout
+) -> NDArray[np.uint8]:
+    """Compressed images that lie one after the other as uint8 (N, K, P)."""
+    ends = np.cumsum(lengths, dtype=np.int64)
+    files = (memoryview(data)[end - n : end] for end, n in zip(ends, lengths, strict=True))
+    return np.stack([decompress(file, layout.n_visible, layout.patch_px) for file in files])

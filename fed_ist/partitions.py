@@ -4,7 +4,6 @@ Once drawn, a partition lies in the cache: to import flwr-datasets takes each pr
 """
 
 import io
-import zipfile
 from collections.abc import Callable
 from functools import lru_cache
 from importlib.metadata import version
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fed_ist.cache_files import digest, keep
+from fed_ist.cache_files import digest, keep, recall
 from fed_ist.errors import InputError
 from fed_ist.hub import root_cause
 from fed_ist.images import ImageSource
@@ -103,11 +102,11 @@ def _partitions(
 
 
 def _read(path: Path) -> list[NDArray[np.int64]] | None:
-    try:
-        with np.load(path) as file:
-            return np.split(file["indices"], file["ends"][:-1])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+    kept = recall(path)
+    if kept is None:
         return None
+    with np.load(io.BytesIO(kept)) as file:
+        return np.split(file["indices"], file["ends"][:-1])
 
 
 def _packed(parts: list[NDArray[np.int64]]) -> bytes:

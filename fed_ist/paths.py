@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from fed_ist.bundled import checkout
@@ -13,6 +14,36 @@ def cache_dir(configured: str) -> Path:
     if configured:
         return Path(configured)
     return Path(os.environ.get("XDG_CACHE_HOME") or _home("cache-dir") / ".cache") / "fed-ist"
+
+
+def make_cache(folder: Path) -> None:
+    """Make a cache, and what is missing above it, for its owner alone; raises `OSError`.
+
+    The usual one is made private where others may enter it. A folder that is there already and that
+    somebody has named, or linked to, is theirs to share: it stays as it is.
+    """
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    for path in reversed(missing):
+        path.mkdir(mode=0o700, exist_ok=True)
+    if _is_usual_cache(folder):
+        found = folder.stat()
+        if found.st_mode & 0o077 and found.st_uid == os.geteuid():
+            folder.chmod(0o700)
+
+
+def _is_usual_cache(folder: Path) -> bool:
+    try:
+        usual = cache_dir("")
+    except InputError:
+        return False
+    return not usual.is_symlink() and folder.resolve() == usual.resolve()
+
+
+def require_cache(folder: Path, key: str = "cache-dir") -> None:
+    """As `make_cache`; raises `InputError` where nothing can be written into it."""
+    with suppress(OSError):  # which is told in the same words as of any folder
+        make_cache(folder)
+    require_writable(folder, key)
 
 
 def results_dir(configured: str) -> Path:

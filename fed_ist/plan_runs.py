@@ -1,16 +1,20 @@
 """What a planner reads from the folders of finished runs: accuracies, bytes, and settings."""
 
-import csv
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 from fed_ist.config import NEEDS
 from fed_ist.errors import InputError
 from fed_ist.results import read_summary
+from fed_ist.run_files import LEDGER_COLUMNS, Row, read_rounds, read_table
+from fed_ist.run_seals import CONFIG, LEDGER, RunSeals, damaged, read_sealed, read_seals
+
+MOST = 2.0**63
 
 # Settings that have to be equal for costs to be of the same task.
 SAME = (
@@ -53,7 +57,10 @@ class Run:
 
     @property
     def n_nodes(self) -> int:
-        return int(self.number("clients"))
+        found = int(self.number("clients"))
+        if found < 1:
+            raise self._odd(found, "summary.json", "clients")
+        return found
 
     @property
     def images_per_node(self) -> float:
@@ -70,7 +77,7 @@ class Run:
 
     def number(self, key: str) -> float:
         """A number of summary.json; raises `InputError` where a run is too old to have it."""
-        return float(str(self._required(self.summary, "summary.json", key)))
+        return self._number(self._required(self.summary, "summary.json", key), "summary.json", key)
 
     def text(self, key: str) -> str:
         """A setting as text; raises `InputError` where a run is too old to have it."""
@@ -85,7 +92,18 @@ class Run:
 
     def whole(self, key: str, default: int) -> int:
         """A whole number of the settings, which runs of earlier versions may lack."""
-        return int(str(self.settings.get(key, default)))
+        return int(self._number(self.settings.get(key, default), "config.toml", key))
+
+    def _number(self, value: object, file: str, key: str) -> float:
+        if not isinstance(value, int | float) or not abs(value) < MOST:
+            raise self._odd(value, file, key)
+        return float(value)
+
+    def _odd(self, value: object, file: str, key: str) -> InputError:
+        return InputError(
+            f"Run '{self.name}' has {key} = {value!r} in its {file}, which cannot be: the file is "
+            "damaged. Restore it, or leave this run out."
+        )
 
     def first_round(self, accuracy: float) -> int | None:
         """The first round whose accuracy is at least this; None where there is none."""
@@ -94,35 +112,43 @@ class Run:
 
 def read_run(folder: Path) -> Run:
     """The run in a folder; raises `InputError` where it is not a finished one."""
-    summary = read_summary(folder)
-    try:
-        settings = tomllib.loads((folder / "config.toml").read_text(encoding="utf-8"))
-        with (folder / "rounds.csv").open(newline="", encoding="utf-8") as file:
-            accuracies = {int(row["round"]): float(row["accuracy"]) for row in csv.DictReader(file)}
-        with (folder / "ledger.csv").open(newline="", encoding="utf-8") as file:
-            sent = tuple(_parse(row) for row in csv.DictReader(file))
-        run = Run(folder.resolve().name, settings, summary, accuracies, sent)
-        if not accuracies or run.n_nodes < 1:
-            raise ValueError("it has no rounds, or no nodes")
-    except InputError:
-        raise
-    except (OSError, KeyError, TypeError, ValueError) as error:
+    summary, seals = read_summary(folder), read_seals(folder)
+    settings = _read_settings(folder, seals)
+    rounds = read_rounds(folder, seals, [], ("round", "accuracy"))
+    ledger = read_table(folder, LEDGER, LEDGER_COLUMNS, seals, [])
+    accuracies = {
+        row["round"]: row["accuracy"]
+        for row in rounds
+        if isinstance(row["round"], int) and isinstance(row["accuracy"], int | float)
+    }
+    if not accuracies or ledger is None:
+        what = "no ledger.csv" if accuracies else "no rounds"
         raise InputError(
-            f"'{folder}' is not a finished run ({type(error).__name__}: {error}). Give folders "
-            "that `fed-ist run` wrote: results/<name>."
-        ) from None
-    return run
+            f"'{folder}' is not a finished run: it has {what}. Give folders that `fed-ist run` "
+            "wrote: results/<name>."
+        )
+    return Run(folder.resolve().name, settings, summary, accuracies, tuple(map(_sent, ledger)))
 
 
-def _parse(row: Mapping[str, str]) -> Sent:
-    n_bytes = float(row["message_bytes"])
-    link = (row.get("link_bytes_down"), row.get("link_bytes_up"))
+def _read_settings(folder: Path, seals: RunSeals) -> dict[str, object]:
+    if (data := read_sealed(folder, CONFIG, seals)) is None:
+        raise damaged(folder, CONFIG, seals, "it is missing")
+    try:
+        return tomllib.loads(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise damaged(folder, CONFIG, seals, str(error)) from None
+
+
+def _sent(row: Row) -> Sent:
+    link = [row.get("link_bytes_down"), row.get("link_bytes_up")]
+    numbers = [float(value) for value in link if isinstance(value, int)]
+    n_bytes = float(cast(int, row["message_bytes"]))
     return Sent(
-        round=int(row["round"]),
-        direction=row["direction"],
-        kind=row["kind"],
+        round=cast(int, row["round"]),
+        direction=str(row["direction"]),
+        kind=str(row["kind"]),
         message_bytes=(n_bytes, 0.0) if row["direction"] == "down" else (0.0, n_bytes),
-        link_bytes=(float(link[0]), float(link[1])) if link[0] and link[1] else None,
+        link_bytes=(numbers[0], numbers[1]) if len(numbers) == 2 else None,
     )
 
 

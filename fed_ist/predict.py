@@ -29,6 +29,21 @@ def open_encoder(model: Model) -> Encoder:
     return encoder
 
 
+def require_fit(model: Model, embed_dim: int) -> None:
+    """Raise `InputError` where a classifier is none of such embeddings and of its classes: one of
+    an earlier version has no checksum that would have told.
+    """
+    try:
+        shape = predict(model.params, np.zeros((1, embed_dim), np.float32)).shape
+    except (LookupError, TypeError, ValueError, AssertionError) as error:
+        raise InputError(f"The classifier of this model is damaged ({error}).") from None
+    if shape != (1, len(model.class_names)):
+        raise InputError(
+            f"The classifier of this model tells {shape[-1]} classes apart, and the model names "
+            f"{len(model.class_names)}: it is damaged."
+        )
+
+
 def classify(
     model: Model, paths: Sequence[Path], on_skip: Callable[[str], None]
 ) -> Iterator[tuple[str, str, float]]:
@@ -39,6 +54,7 @@ def classify(
     if model.reading.bands is not None:
         require_rasterio()
     encoder = open_encoder(model)
+    require_fit(model, encoder.embed_dim)
     spec = MaskSpec(
         mask=model.mask,
         mask_ratio=model.mask_ratio,

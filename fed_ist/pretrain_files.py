@@ -1,6 +1,7 @@
 """What pre-training leaves on disk: a checkpoint after each epoch, the encoder, its history."""
 
 import hashlib
+import io
 import json
 from dataclasses import asdict
 from pathlib import Path
@@ -11,8 +12,10 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from fed_ist.backbone import ORIGIN
-from fed_ist.durable import put_in_place, write_atomic
+from fed_ist.durable import write_atomic
 from fed_ist.errors import InputError
+from fed_ist.sealed_tensors import PLACE, with_checksum
+from fed_ist.seals import KEY, NOT_AS_WRITTEN, TRAILER, with_trailer, without_trailer
 from fed_ist.stages import PretrainConfig
 
 History = dict[str, list[float]]  # stage -> mean loss of each of its epochs
@@ -42,9 +45,9 @@ def save_checkpoint(
         "history": history,
         "config": settings(config),
     }
-    part = checkpoint.with_suffix(".part")
-    torch.save(state, part)
-    put_in_place(part, checkpoint)
+    data = io.BytesIO()
+    torch.save(state, data)
+    write_atomic(checkpoint, with_trailer(checkpoint.name, data.getvalue()))
 
 
 def load_checkpoint(checkpoint: Path, config: PretrainConfig, device: str) -> dict[str, Any] | None:
@@ -52,7 +55,12 @@ def load_checkpoint(checkpoint: Path, config: PretrainConfig, device: str) -> di
     if not checkpoint.exists():
         return None
     try:
-        state: dict[str, Any] = torch.load(checkpoint, map_location=device, weights_only=True)
+        data = checkpoint.read_bytes()
+        kept = without_trailer(checkpoint.name, data)
+        if kept is None and TRAILER in data[-len(TRAILER) * 4 :]:
+            raise ValueError(NOT_AS_WRITTEN)  # one of an earlier version ends otherwise
+        whole = io.BytesIO(data if kept is None else kept)
+        state: dict[str, Any] = torch.load(whole, map_location=device, weights_only=True)
         written = state["config"]
     except Exception as error:  # torch and pickle raise many kinds
         raise InputError(
@@ -86,8 +94,9 @@ def save_encoder(
     }
     # One entry: safetensors writes several in random order, and equal runs must give equal files.
     epochs = {name: len(losses) for name, losses in history.items()}
-    origin = json.dumps({"shape": asdict(config.shape), "epochs": epochs})
-    write_atomic(weights, save(half | features, metadata={ORIGIN: origin}))
+    values = {KEY: PLACE.decode(), "shape": asdict(config.shape), "epochs": epochs}
+    data = save(half | features, metadata={ORIGIN: json.dumps(values)})
+    write_atomic(weights, with_checksum(data))
     text = json.dumps({"config": asdict(config), "loss": history}, indent=1)
     write_atomic(weights.with_name("history.json"), text.encode())
     return weights

@@ -1,6 +1,7 @@
 """Files for keys: for their owner alone, whole or not there, and never overwritten."""
 
 import os
+import pwd
 import tempfile
 from pathlib import Path
 
@@ -11,14 +12,27 @@ def make_private(folder: Path) -> None:
     """Make a folder that only its owner may enter; raises `InputError` for one that others may."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        mode = folder.stat().st_mode & 0o777
+        found = folder.stat()
     except OSError as error:
         raise InputError(f"'{folder}' cannot be a folder for keys: {error.strerror}.") from None
+    if found.st_uid != os.geteuid():
+        raise InputError(
+            f"'{folder}' belongs to another user ({_user(found.st_uid)}), who may read and replace "
+            "what is in it, and it is to hold private keys: choose a new folder."
+        )
+    mode = found.st_mode & 0o777
     if mode & 0o077:
         raise InputError(
             f"Others may enter '{folder}' (mode {mode:o}), which is to hold private keys: choose "
             f"a new folder, or run: chmod 700 '{folder}'"
         )
+
+
+def _user(uid: int) -> str:
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:  # a container need not know it
+        return f"number {uid}"
 
 
 def write_new(path: Path, data: bytes, mode: int = 0o600) -> None:

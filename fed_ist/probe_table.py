@@ -8,7 +8,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from fed_ist.probe import (
     mlp_probe,
 )
 from fed_ist.rng import generator
+from fed_ist.seals import NOT_AS_WRITTEN, read_sealed_json, seal_of, sealed_json
 
 if TYPE_CHECKING:
     from fed_ist.encoder import Encoder
@@ -249,13 +250,10 @@ def open_folder(folder: Path, settings: Settings) -> list[ProbeRow]:
                 f"'{folder}' has a probe.csv but not the probe.json that says how it was made. "
                 "Choose another --out."
             )
-        write_atomic(path, (json.dumps(settings, indent=2) + "\n").encode())
+        write_atomic(path, sealed_json(settings, indent=2))
         return []
-    try:
-        before: Settings = json.loads(path.read_text(encoding="utf-8"))
-        differing = [key for key in settings if before.get(key) != settings[key]]
-    except (OSError, ValueError, AttributeError) as error:
-        raise InputError(f"'{path}' cannot be read ({error}). Choose another --out.") from None
+    before = read_sealed_json(path, "Choose another --out.")
+    differing = [key for key in settings if before.get(key) != settings[key]]
     if differing:
         key = differing[0]
         raise InputError(
@@ -265,21 +263,27 @@ def open_folder(folder: Path, settings: Settings) -> list[ProbeRow]:
     return read_rows(folder)
 
 
+CHECKSUMS = "checksums.json"
 KINDS: dict[Any, Callable[[str], Any]] = {str: str, float: float, int: int}
 
 
 def read_rows(folder: Path) -> list[ProbeRow]:
     """The rows of a folder's probe.csv; none where there is no such file."""
-    path = folder / "probe.csv"
-    if not path.exists():
+    path, seals = folder / "probe.csv", folder / CHECKSUMS
+    if not path.exists() and not seals.exists():
         return []
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            return [
-                ProbeRow(**{f.name: KINDS[f.type](line[f.name]) for f in fields(ProbeRow)})
-                for line in csv.DictReader(file)
-            ]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        data = path.read_bytes()
+        if seals.exists():  # else earlier versions wrote it
+            known = read_sealed_json(seals, "Choose another --out.", is_old_read=False)
+            if list(astuple(seal_of(data))) not in known[path.name]:
+                raise ValueError(NOT_AS_WRITTEN)
+        lines = csv.DictReader(io.StringIO(data.decode(), newline=""), strict=True)
+        return [
+            ProbeRow(**{f.name: KINDS[f.type](line[f.name]) for f in fields(ProbeRow)})
+            for line in lines
+        ]
+    except (OSError, ValueError, KeyError, TypeError, csv.Error) as error:
         raise InputError(
             f"'{path}' cannot be read ({type(error).__name__}: {error}). Choose another --out."
         ) from None
@@ -291,7 +295,14 @@ def write_rows(folder: Path, rows: Sequence[ProbeRow]) -> None:
     writer = csv.DictWriter(text, [f.name for f in fields(ProbeRow)], lineterminator="\n")
     writer.writeheader()
     writer.writerows(asdict(row) for row in rows)
-    write_atomic(folder / "probe.csv", text.getvalue().encode())
+    path, data = folder / "probe.csv", text.getvalue().encode()
+    # What was there is accepted too, until the new one is in its place.
+    accepted = [data, path.read_bytes()] if path.exists() else [data]
+    for known in (accepted, [data]):
+        seals = {path.name: [astuple(seal_of(each)) for each in known]}
+        write_atomic(folder / CHECKSUMS, sealed_json(seals))
+        if known is accepted:
+            write_atomic(path, data)
 
 
 def baseline(rows: Sequence[ProbeRow]) -> ProbeRow | None:

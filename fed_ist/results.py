@@ -3,15 +3,11 @@
 Tables are appended to line by line; every other file is written beside its place and renamed.
 """
 
-import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
-
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 
 from fed_ist.bands import parse_bands, parse_range
 from fed_ist.config import RunConfig
@@ -22,6 +18,24 @@ from fed_ist.growing_table import GrowingTable
 from fed_ist.heads import Params
 from fed_ist.images import Reading
 from fed_ist.paths import require_writable
+from fed_ist.run_seals import (
+    CONFIG,
+    IMAGES,
+    LEDGER,
+    MODEL,
+    OWN,
+    ROUNDS,
+    SUMMARY,
+    TIMES,
+    RunSeals,
+    forget_told,
+    read_object,
+    read_sealed,
+    read_seals,
+    write_seals,
+)
+from fed_ist.sealed_tensors import load_sealed, save_sealed
+from fed_ist.seals import Seal, seal_of, sealed_json
 
 
 @dataclass(frozen=True)
@@ -66,6 +80,14 @@ class Model:
     precision: str = "fp32"
     value_range: str = ""
 
+    def __post_init__(self) -> None:
+        for field in fields(Model):
+            value, kind = getattr(self, field.name), field.type
+            if kind in (str, int, float) and type(value) is not kind:
+                raise ValueError(f"its {field.name} is {value!r}")
+        if not all(isinstance(name, str) for name in self.class_names):
+            raise ValueError("its class_names are not text")
+
     @property
     def reading(self) -> Reading:
         """How images are read, as in training."""
@@ -95,8 +117,17 @@ TIME_COLUMNS = ["round", "seconds"]
 ROUND_COLUMNS = [field.name for field in fields(Round) if field.name != "seconds"]
 
 
+# How a refusal begins by which the loser of a race for a name is told from other runs.
+NAME_TAKEN = "The run's name is taken: "
+NAME_TAKEN_CODE = 3  # the exit code of its process
+
+
+class NameTakenError(InputError):
+    """Another run has the folder: it is not to be told what ended this one."""
+
+
 class RunFolder:
-    """`results/<name>/`, which must not exist before."""
+    """`results/<name>/`, which must not exist before; raises `NameTakenError` where it does."""
 
     def __init__(self, parent: Path, name: str) -> None:
         self.path = parent / name
@@ -104,36 +135,58 @@ class RunFolder:
         try:
             self.path.mkdir()
         except FileExistsError:
-            raise InputError(
-                f"'{self.path}' exists already, and no run is ever overwritten. "
+            raise NameTakenError(
+                f"{NAME_TAKEN}'{self.path}' exists already, and no run is ever overwritten. "
                 "Choose another --name, or move it away."
             ) from None
-        self._table = GrowingTable(self.path / "rounds.csv", ROUND_COLUMNS)
-        self._times = GrowingTable(self.path / "times.csv", TIME_COLUMNS)
+        self._table = GrowingTable(self.path / ROUNDS, ROUND_COLUMNS)
+        self._times = GrowingTable(self.path / TIMES, TIME_COLUMNS)
+        self._config = Seal()
         self.rounds: list[Round] = []
 
     @classmethod
-    def reopen(cls, path: Path, last_round: int) -> "RunFolder":
-        """The folder of a run that was cut, without what came after its last complete round."""
+    def reopen(cls, path: Path, seals: RunSeals) -> "RunFolder":
+        """The folder of a run that was cut, without what came after its last complete round.
+
+        seals: what its files were after that round, as `require_resumable` has looked at.
+        """
         folder = cls.__new__(cls)
-        folder.path = path
+        folder.path, folder._config = path, seals.files[CONFIG]
         for part in path.glob(".*.part"):
             part.unlink()
-        for told in (REASON, TRACEBACK):
-            (path / told).unlink(missing_ok=True)
-
+        forget_told(path, REASON, TRACEBACK)
+        write_seals(path, seals)  # first, as these never tell of more than there is
         folder._table, rows = GrowingTable.reopen(
-            path / "rounds.csv", ROUND_COLUMNS, lambda row: int(row["round"]) <= last_round
+            path / ROUNDS, ROUND_COLUMNS, seals.files[ROUNDS], lambda _: False
         )
-        kept = {row["round"] for row in rows}
         folder._times, times = GrowingTable.reopen(
-            path / "times.csv", TIME_COLUMNS, lambda row: row["round"] in kept
+            path / TIMES, TIME_COLUMNS, seals.files[TIMES], lambda _: False
         )
         folder.rounds = [
             Round(**{f.name: f.type((row | time)[f.name]) for f in fields(Round)})  # type: ignore[operator]
             for row, time in zip(rows, times, strict=True)
         ]
         return folder
+
+    def seal(self, ledger: Seal) -> RunSeals:
+        """Write checksums.json, once all that it tells of is on the disk; returns what it says.
+
+        ledger: the seal of ledger.csv.
+        """
+        files = {CONFIG: self._config, ROUNDS: self._table.seal, TIMES: self._times.seal}
+        own = tuple(name for name in OWN if (self.path / name).exists())
+        seals = RunSeals({**files, LEDGER: ledger}, own)
+        write_seals(self.path, seals)
+        return seals
+
+    def finish(self, ledger: Seal) -> None:
+        """Seal each file to its end, as nothing grows any more."""
+        seals = self.seal(ledger)
+        read_model(self.path)
+        for name in (SUMMARY, IMAGES):
+            read_object(self.path, name, seals)
+        others = {name: seal_of((self.path / name).read_bytes()) for name in seals.own}
+        write_seals(self.path, RunSeals({**seals.files, **others}, seals.own, is_done=True))
 
     def write_config(self, config: RunConfig, n_nodes: int) -> None:
         """config.toml: everything that was resolved, and the command that repeats the run."""
@@ -142,8 +195,9 @@ class RunFolder:
             f"# Repeat this run: fed-ist run --nodes {n_nodes} --preset {preset} "
             f"--name {shlex.quote(again)}\n"
         )
-        text = command + config.to_toml()
-        write_atomic(self.path / "config.toml", text.encode(errors="backslashreplace"))
+        data = (command + config.to_toml()).encode(errors="backslashreplace")
+        write_atomic(self.path / CONFIG, data)
+        self._config = seal_of(data)
 
     def add_round(self, row: Round) -> None:
         line = asdict(row)
@@ -154,46 +208,40 @@ class RunFolder:
         self._table.settle()
         self.rounds.append(row)
 
-    def write_images(self, images: Mapping[str, object]) -> None:
+    def write_images(self, images: Mapping[str, Any]) -> None:
         """images.json: what was found of the data set (see `fed_ist.inspection`)."""
-        write_atomic(self.path / "images.json", (json.dumps(images, indent=2) + "\n").encode())
+        write_atomic(self.path / IMAGES, sealed_json(images, indent=2))
 
     def read_images(self) -> dict[str, Any]:
         """images.json as it is; empty where there is none."""
-        try:
-            found: dict[str, Any] = json.loads((self.path / "images.json").read_text("utf-8"))
-        except (OSError, ValueError):
-            return {}
-        return found
+        return read_object(self.path, IMAGES, RunSeals())
 
-    def write_summary(self, summary: Mapping[str, object]) -> None:
-        write_atomic(self.path / "summary.json", (json.dumps(summary, indent=2) + "\n").encode())
+    def write_summary(self, summary: Mapping[str, Any]) -> None:
+        write_atomic(self.path / SUMMARY, sealed_json(summary, indent=2))
 
     def write_model(self, model: Model) -> None:
         extras = {key: value for key, value in vars(model).items() if key != "params"}
-        data = save(model.params, metadata={"fed-ist": json.dumps(extras)})
-        write_atomic(self.path / "model.safetensors", data)
+        write_atomic(self.path / MODEL, save_sealed(model.params, extras))
 
 
 def read_model(run: Path) -> Model:
-    """The model of a finished run; raises `InputError` where there is none."""
-    path = run / "model.safetensors"
+    """The model of a run; raises `InputError` where there is none, or none that is whole."""
+    path = run / MODEL
     if not path.is_file():
         raise InputError(f"'{run}' is no run with a model: there is no '{path}'.")
+    seals = read_seals(run)
+    read_sealed(run, MODEL, seals)
+    no_model = "not a fed-ist model"
+    params, extras = load_sealed(path, no_model, is_old_read=MODEL not in seals.own)
     try:
-        with safe_open(path, framework="numpy") as file:
-            extras = json.loads(file.metadata()["fed-ist"])
-            params = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise InputError(f"'{path}' is cut short or not a fed-ist model ({error}).") from None
-    extras["class_names"] = tuple(extras["class_names"])
-    return Model(params=params, **extras)
+        return Model(params=params, **{**extras, "class_names": tuple(extras["class_names"])})
+    except (KeyError, TypeError, ValueError) as error:  # one of earlier versions, without checksum
+        raise InputError(f"'{path}' is cut short or {no_model} ({error}).") from None
 
 
-def read_summary(run: Path) -> dict[str, object]:
+def read_summary(run: Path) -> dict[str, Any]:
     """summary.json of a run; raises `InputError` where there is none."""
-    try:
-        summary: dict[str, object] = json.loads((run / "summary.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"'{run}' has no readable summary.json: {error}.") from None
-    return summary
+    seals = read_seals(run)
+    if not (run / SUMMARY).is_file() and SUMMARY not in seals.own:
+        raise InputError(f"'{run}' has no readable summary.json: there is no such file.")
+    return read_object(run, SUMMARY, seals)

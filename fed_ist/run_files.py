@@ -1,18 +1,36 @@
 """Reads the folder of a run, finished or not, as far as it goes.
 
 Tables are appended to line by line, so a run that was cut leaves at most one line that is cut too.
-Columns that this version does not know are kept.
+Columns that this version does not know are kept. What the run has sealed (see `fed_ist.run_seals`)
+is what it wrote, or refused; of runs of earlier versions, which sealed nothing, what cannot be is.
 """
 
 import csv
+import io
 import json
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fed_ist.errors import InputError
+from fed_ist.ledger import DIRECTIONS, may_follow
+from fed_ist.run_seals import (
+    CONFIG,
+    IMAGES,
+    LEDGER,
+    ROUNDS,
+    SUMMARY,
+    TIMES,
+    RunSeals,
+    damaged,
+    read_object,
+    read_sealed,
+    read_seals,
+)
 
 Value = str | int | float | bool | None
 Row = dict[str, Value]
@@ -22,6 +40,16 @@ ROUND_COLUMNS = ("round", "accuracy", "loss", "bytes_down", "bytes_up")
 TIME_COLUMNS = ("round", "seconds")
 LEDGER_COLUMNS = ("round", "node", "direction", "kind", "payload_bytes", "message_bytes")
 TEXT_COLUMNS = ("node", "direction", "kind")
+WHOLE_COLUMNS = (
+    *("round", "bytes_down", "bytes_up", "payload_bytes", "message_bytes", "n_objects"),
+    *("link_bytes_down", "link_bytes_up", "asked", "answered", "rejected"),
+)
+MEASURES = ("accuracy", "loss", "seconds")
+WHOLE = re.compile(r"[0-9]{1,18}")  # what NumPy's integers hold
+NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
+NO_NUMBERS = ("nan", "inf", "-inf")
+BAD = object()  # stands for a cell that cannot be
+MOST_ROUNDS = 2**31
 
 
 @dataclass(frozen=True)
@@ -48,7 +76,7 @@ class RunFiles:
     def num_rounds(self) -> int | None:
         """How many rounds the run was to have, if its settings say so."""
         value = self.settings.get("num-rounds")
-        return value if isinstance(value, int) else None
+        return value if isinstance(value, int) and 0 <= value < MOST_ROUNDS else None
 
     @property
     def is_finished(self) -> bool:
@@ -67,84 +95,131 @@ def read_run(path: Path) -> RunFiles:
     """Read a run's folder; raises `InputError` where it is none, or damaged."""
     if not path.is_dir():
         raise InputError(f"'{path}' is no run: there is no such folder. Give results/<run>.")
-    if not (path / "rounds.csv").is_file():
+    seals = read_seals(path)
+    if not seals.files and not (path / ROUNDS).is_file():
         raise InputError(f"'{path}' is no run: it has no rounds.csv. Give results/<run>.")
+    try:
+        return _read_run(path, seals)
+    except InputError:
+        # A run that is resumed at this moment has been cut back to its last whole round.
+        if (again := read_seals(path)) == seals:
+            raise
+        return _read_run(path, again)
+
+
+def _read_run(path: Path, seals: RunSeals) -> RunFiles:
     notes: list[str] = []
-    rounds = _read_rounds(path, notes)
-    ledger: tuple[Row, ...] = ()
-    if (path / "ledger.csv").is_file():
-        ledger = read_table(path / "ledger.csv", LEDGER_COLUMNS, notes)
-    else:
+    rounds = read_rounds(path, seals, notes)
+    ledger = read_table(path, LEDGER, LEDGER_COLUMNS, seals, notes)
+    if ledger is None:
         notes.append("There is no ledger.csv: bytes of single messages are unknown.")
-    settings, command = _read_settings(path / "config.toml", notes)
-    error = path / "error.txt"
+    settings, command = _read_settings(path, seals, notes)
+    error = read_sealed(path, "error.txt", seals)
     return RunFiles(
         path=path,
         rounds=rounds,
-        ledger=ledger,
-        summary=_read_summary(path / "summary.json"),
+        ledger=ledger or (),
+        summary=_read_summary(path, seals),
         settings=settings,
         command=command,
-        error=_read_text(error).strip() if error.is_file() else "",
+        error="" if error is None else error.decode(errors="replace").strip(),
         notes=tuple(notes),
-        images=_read_object(path / "images.json"),
+        images=_read_images(path, seals),
     )
 
 
-def _read_rounds(path: Path, notes: list[str]) -> tuple[Row, ...]:
+def read_rounds(
+    path: Path,
+    seals: RunSeals,
+    notes: list[str],
+    needed: Sequence[str] = ROUND_COLUMNS,
+) -> tuple[Row, ...]:
     """The rows of rounds.csv, with the seconds of times.csv; early versions had these there too."""
-    rounds = read_table(path / "rounds.csv", ROUND_COLUMNS, notes)
-    if not (path / "times.csv").is_file():
-        return rounds
-    times = read_table(path / "times.csv", TIME_COLUMNS, [])
+    rounds = read_table(path, ROUNDS, needed, seals, notes) or ()
+    for before, after in pairwise(row["round"] for row in rounds):
+        if not cast(int, before) < cast(int, after):
+            raise damaged(path, ROUNDS, seals, f"round {after} follows round {before}")
+    times = read_table(path, TIMES, TIME_COLUMNS, seals, [])
+    if times is None:
+        return tuple({"seconds": None, **row} for row in rounds)
     seconds = {row["round"]: row["seconds"] for row in times}
     return tuple({**row, "seconds": seconds.get(row["round"])} for row in rounds)
 
 
-def read_table(path: Path, needed: Sequence[str], notes: list[str]) -> tuple[Row, ...]:
-    """The rows of a CSV file, numbers as numbers; `needed` are columns that it must have.
+def read_table(
+    run: Path, name: str, needed: Sequence[str], seals: RunSeals, notes: list[str]
+) -> tuple[Row, ...] | None:
+    """The rows of a table of a run, numbers as numbers; None where there is none.
 
-    A last line that is cut is left out, with a note. Raises `InputError` for any other damage.
+    needed: columns that it must have. A last line that is cut is left out, with a note. Raises
+    `InputError` for any other damage, and for what is no such table.
     """
-    lines = _read_text(path).splitlines(keepends=True)
-    if lines and not lines[-1].endswith("\n"):
-        notes.append(f"The last line of {path.name} is cut and left out.")
-        lines.pop()
-    reader = csv.reader(lines)
-    header = next(reader, [])
-    missing = [name for name in needed if name not in header]
-    if missing and lines:
-        raise InputError(
-            f"'{path}' is damaged or no table of a run: its first line lacks {', '.join(missing)}. "
-            "Restore the file, or leave this run out."
-        )
+    data = read_sealed(run, name, seals)
+    if data is None:
+        return None
+    try:
+        text = data.decode()
+        whole = text[: text.rfind("\n") + 1]
+        lines = list(csv.reader(io.StringIO(whole, newline=""), strict=True))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise damaged(run, name, seals, f"it cannot be read ({error})") from None
+    if len(whole) < len(text):
+        notes.append(f"The last line of {name} is cut and left out.")
+    if not lines:
+        return ()
+    header = lines[0]
+    missing = [column for column in needed if column not in header]
+    if missing or len(set(header)) < len(header):
+        lacks = f"lacks {', '.join(missing)}" if missing else "has a column twice"
+        raise damaged(run, name, seals, f"its first line {lacks}, if it is a table of a run")
     rows = []
-    for cells in reader:
-        row: Row = {
-            name: text if name in TEXT_COLUMNS else parse_value(text)
-            for name, text in zip(header, cells, strict=False)
-        }
-        # A round that evaluates to nan is a number that is none; None stands for it.
-        bad = [n for n in needed if n not in TEXT_COLUMNS and isinstance(row.get(n), str)]
-        if len(cells) != len(header) or bad:
-            raise InputError(
-                f"'{path}' is damaged: line {reader.line_num} is {','.join(cells)!r}, where its "
-                f"columns are {','.join(header)}. Restore the file, or leave this run out."
+    for number, cells in enumerate(lines[1:], start=2):
+        row = {column: _parse_cell(column, text) for column, text in zip(header, cells)}  # noqa: B905
+        bad = [column for column in needed if row.get(column, BAD) is BAD]
+        if len(cells) != len(header) or bad or BAD in row.values():
+            raise damaged(
+                run,
+                name,
+                seals,
+                f"line {number} is {','.join(cells)!r}, where its columns are {','.join(header)}",
             )
-        rows.append(row)
+        rows.append(cast(Row, row))
+    if name == LEDGER and name in seals.files:
+        n_sealed = data[: seals.files[name].n_bytes].count(b"\n") - 1
+        sealed_round = max((cast(int, each["round"]) for each in rows[:n_sealed]), default=0)
+        for each in rows[n_sealed:]:
+            if not may_follow(cast(int, each["round"]), str(each["kind"]), sealed_round):
+                raise damaged(run, name, seals, f"after round {sealed_round} comes an earlier one")
     return tuple(rows)
+
+
+def _parse_cell(column: str, text: str) -> Value | object:
+    """A cell as its column has it; BAD where that cannot be."""
+    if column in TEXT_COLUMNS:
+        return text if column != "direction" or text in DIRECTIONS else BAD
+    if column in WHOLE_COLUMNS:
+        return int(text) if WHOLE.fullmatch(text) else BAD
+    value = parse_value(text)
+    if column in MEASURES:  # nan is one that could not be computed
+        is_odd = value is None and text not in NO_NUMBERS
+        return BAD if isinstance(value, str) or is_odd or _is_beyond(column, value) else value
+    return value
+
+
+def _is_beyond(column: str, value: Value) -> bool:
+    if value is None:
+        return column == "seconds"
+    assert not isinstance(value, str)
+    return value < 0 or (column == "accuracy" and value > 1)
 
 
 def parse_value(text: str) -> Value:
     """A number where it is one, None for nothing and for numbers that JSON lacks, else the text."""
-    try:
+    if not NUMBER.fullmatch(text):
+        return None if text in ("", *NO_NUMBERS) else text
+    if WHOLE.fullmatch(text):
         return int(text)
-    except ValueError:
-        pass
-    try:
-        return finite(float(text))
-    except ValueError:
-        return text or None
+    return finite(float(text))
 
 
 def finite(value: Value) -> Value:
@@ -153,46 +228,47 @@ def finite(value: Value) -> Value:
     return None if is_odd else value
 
 
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_bytes().decode()
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(
-            f"'{path}' cannot be read: {error}. Restore the file, or leave this run out."
-        ) from None
-
-
-def _read_summary(path: Path) -> Row:
+def _read_summary(path: Path, seals: RunSeals) -> Row:
     """summary.json, its nested values as text; empty where the run has none yet."""
     return {
         key: finite(value) if value is None or isinstance(value, Value) else json.dumps(value)
-        for key, value in _read_object(path).items()
+        for key, value in read_object(path, SUMMARY, seals).items()
     }
 
 
-def _read_object(path: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is no such file."""
-    if not path.is_file():
-        return {}
-    try:
-        found = json.loads(_read_text(path))
-    except ValueError as error:
-        raise InputError(f"'{path}' is damaged: {error}. Restore or remove the file.") from None
-    if not isinstance(found, dict):
-        raise InputError(f"'{path}' is damaged: it is no JSON object. Restore or remove the file.")
+def _read_images(path: Path, seals: RunSeals) -> dict[str, Any]:
+    """images.json, as far as a report shows it."""
+    found = read_object(path, IMAGES, seals)
+    shape_ok = not found or (
+        isinstance(found.get("kind"), str)
+        and isinstance(found.get("notes"), list)
+        and all(isinstance(note, str) for note in found["notes"])
+        and all(_is_object_of(found.get(key, {}), int) for key in ("left_out", "identical"))
+        and _is_object_of(found.get("formats"), int)
+        and _is_object_of(found.get("examples", {}), str)
+        and _is_object_of(found.get("counts"), dict)
+        and all(_is_object_of(row, int) for row in found["counts"].values())
+    )
+    if not shape_ok:
+        raise damaged(path, IMAGES, seals, "it does not tell of images")
     return found
 
 
-def _read_settings(path: Path, notes: list[str]) -> tuple[Row, str]:
+def _is_object_of(value: object, kind: type) -> bool:
+    return isinstance(value, dict) and all(isinstance(each, kind) for each in value.values())
+
+
+def _read_settings(path: Path, seals: RunSeals, notes: list[str]) -> tuple[Row, str]:
     """config.toml and the command in its first line."""
-    if not path.is_file():
+    data = read_sealed(path, CONFIG, seals)
+    if data is None:
         notes.append("There is no config.toml: the settings are unknown.")
         return {}, ""
-    text = _read_text(path)
     try:
+        text = data.decode()
         found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise InputError(f"'{path}' is damaged: {error}. Restore or remove the file.") from None
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, CONFIG, seals, str(error)) from None
     _, mark, command = text.partition("\n")[0].partition("# Repeat this run: ")
     return {
         key: finite(value) if isinstance(value, Value) else str(value)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, UnidentifiedImageError
 
 from fed_ist.ahead import mapped
-from fed_ist.cache_files import digest, keep
+from fed_ist.cache_files import digest, keep, recall
 from fed_ist.decoding import (
     UnreadableImageError,
     count_colours,
@@ -195,12 +195,15 @@ def _write(found: Scan) -> bytes:
 
 
 def _read(place: Path, n_images: int) -> Scan | None:
+    kept = recall(place)
+    if kept is None:
+        return None
     try:
-        data = json.loads(place.read_bytes())
+        data = json.loads(kept)
         contents = np.frombuffer(bytes.fromhex(data["contents"]), np.uint8)
         kinds = [Header(*values) for values in data["headers"]]
         headers = tuple(kinds[i] for i in data["index"])
-    except (OSError, ValueError, KeyError, TypeError, IndexError):
+    except (ValueError, KeyError, TypeError, IndexError):  # of another version
         return None
     if len(headers) != n_images or contents.size != n_images * CONTENT_BYTES:
         return None

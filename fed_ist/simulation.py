@@ -91,11 +91,12 @@ def _run(
         wait_until_ready(superlink, port, log)
         if ray:
             wait_until_listening(ray, ray_port, "Ray", ray_log)
-        code, run_id = run_and_tell(arguments, environment)
-        reason = "" if is_told() else _why_ended(superlink, log, run_id, environment)
+        told = run_and_tell(arguments, environment)
+        is_explained = told.is_name_taken or is_told()
+        reason = "" if is_explained else _why_ended(superlink, log, told.run_id, environment)
         if ray:
             _close_input(ray)  # it takes as long to end as the SuperLink, which is next
-        return Ended(code, reason)
+        return Ended(told.code, reason, told.is_name_taken)
 
 
 def _why_ended(superlink: Process, log: Path, run_id: str, environment: Mapping[str, str]) -> str:

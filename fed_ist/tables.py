@@ -6,7 +6,7 @@ where they are many: a table of compressed columns becomes an uncompressed file 
 
 import hashlib
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import reduce
 from pathlib import Path
@@ -32,10 +32,10 @@ from fed_ist.decoding import (
     load_file,
     read_file,
 )
-from fed_ist.durable import part_of, put_in_place
 from fed_ist.errors import InputError
 from fed_ist.folders import reading_signature
 from fed_ist.images import ImageSource, Reading
+from fed_ist.kept_column import Cell, KeptColumn
 from fed_ist.left_out import NO_IMAGE, LeftOut
 from fed_ist.printable import printable
 
@@ -101,13 +101,26 @@ class Table:
             ) from None
         return whole.column(name)
 
-    def image_column(self, name: str, cache: Path | None) -> "pa.ChunkedArray":
-        """The column of the images: in memory where it is small, else mapped from the cache."""
+    def image_column(self, name: str, cache: Path | None) -> "pa.ChunkedArray | KeptColumn":
+        """The column of the images: in memory where it is small, else a file in the cache."""
         if self.columns is not None:
             return self.columns[name]
         if cache is None or _column_bytes(self.paths, name) <= MOST_IN_MEMORY:
             return self.column(name)
-        return _mapped_column(self, name, cache / f"table-{digest(self.signature, name)}.arrow")
+        place = cache / f"table-{digest(self.signature, name)}.images"
+        place.with_suffix(".arrow").unlink(missing_ok=True)  # of earlier versions
+        return KeptColumn(place, lambda: self._cells(name))
+
+    def _cells(self, name: str) -> Iterator[Cell]:
+        """A column of all files, read a few rows at a time."""
+        from pyarrow import parquet
+
+        for path in self.paths:
+            file = _read(path, parquet.ParquetFile)
+            batches = file.iter_batches(ROWS_AT_A_TIME, columns=[name])
+            while (batch := _read(path, lambda _, left=batches: next(left, None))) is not None:
+                for value in batch.column(0):
+                    yield _cell(value.as_py())
 
     def first(self, column: str) -> object:
         """The first value that is not null, None for none."""
@@ -200,8 +213,10 @@ def table_source(
     return _Rows(table, how, cells, reading).source(class_names, labels), how.notes, left_out
 
 
-def _absent(cells: "pa.ChunkedArray") -> NDArray[np.bool_]:
+def _absent(cells: "pa.ChunkedArray | KeptColumn") -> NDArray[np.bool_]:
     """Which rows hold no image: (n,)."""
+    if isinstance(cells, KeptColumn):
+        return cells.absent()
     import pyarrow as pa
     from pyarrow import compute
 
@@ -222,7 +237,11 @@ class _Rows:
     """The images of a table, by row."""
 
     def __init__(
-        self, table: Table, how: Columns, cells: "pa.ChunkedArray", reading: Reading
+        self,
+        table: Table,
+        how: Columns,
+        cells: "pa.ChunkedArray | KeptColumn",
+        reading: Reading,
     ) -> None:
         self.table, self.how, self.cells, self.reading = table, how, cells, reading
 
@@ -249,9 +268,8 @@ class _Rows:
 
     def _file(self, i: int) -> Path | bytes:
         """The image of a row: its bytes, or where they are."""
-        cell = self.cells[i].as_py()
-        if isinstance(cell, dict):
-            cell = cell.get("bytes") or cell.get("path")
+        cells = self.cells
+        cell = cells[i] if isinstance(cells, KeptColumn) else _cell(cells[i].as_py())
         if isinstance(cell, str):
             path = Path(cell)
             return path if path.is_absolute() else self.table.folder / path
@@ -282,6 +300,14 @@ class _Rows:
         return np.array(self.table.column(name).to_pylist())
 
 
+def _cell(value: object) -> Cell:
+    """An image's bytes, or where it is; None for no image."""
+    if isinstance(value, dict):
+        data = value.get("bytes")
+        value = data or value.get("path") or data
+    return value if isinstance(value, bytes | str) else None
+
+
 def _first(column: Any) -> object:
     return next((value.as_py() for value in column if value.is_valid), None)
 
@@ -310,28 +336,3 @@ def _column_bytes(paths: Sequence[Path], name: str) -> int:
                 c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] == name
             )
     return total
-
-
-def _mapped_column(table: Table, name: str, path: Path) -> "pa.ChunkedArray":
-    """A column of all files, written to `path` a few rows at a time unless it is there."""
-    import pyarrow as pa
-    from pyarrow import parquet
-
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part = part_of(path)
-        schema = pa.schema([table.schema.field(name)])
-        try:
-            with pa.OSFile(str(part), "wb") as sink, pa.ipc.new_file(sink, schema) as writer:
-
-                def copy(file: Path) -> None:
-                    rows = parquet.ParquetFile(file).iter_batches(ROWS_AT_A_TIME, columns=[name])
-                    for batch in rows:
-                        writer.write_batch(batch.cast(schema))
-
-                for file in table.paths:
-                    _read(file, copy)
-            put_in_place(part, path)
-        finally:
-            part.unlink(missing_ok=True)
-    return pa.ipc.open_file(pa.memory_map(str(path))).read_all().column(name)

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from fed_ist.cache_files import digest, keep
+from fed_ist.cache_files import digest, keep, recall
 from fed_ist.image_kinds import (
     HEAD_BYTES,
     OTHER_SUFFIXES,
@@ -217,10 +217,10 @@ def _write(found: Walk) -> bytes:
 
 
 def _read(place: Path, root: Path) -> Walk | None:
-    try:
-        images, tables, sizes, folders, counts, examples = json.loads(place.read_bytes())
-    except (OSError, ValueError):
+    kept = recall(place)
+    if kept is None:
         return None
+    images, tables, sizes, folders, counts, examples = json.loads(kept)
     return Walk(
         root,
         tuple(map(tuple, images)),

@@ -13,6 +13,7 @@ from fed_ist.run_files import Row, RunFiles, read_run
 from fed_ist.run_lookup import find_run, missing, run_places
 
 POLL_S = 0.5
+MOST_LEFT_S = 1e12  # what a `timedelta` holds, and more than anyone waits
 HEADER = f"{'round':>9}  accuracy    loss  {'down':>10}  {'up':>10}  seconds  left"
 
 
@@ -77,7 +78,7 @@ def render_round(run: RunFiles, i: int) -> str:
     row = run.rounds[i]
     planned = "?" if run.num_rounds is None else run.num_rounds
     left_s = seconds_left(run, i)
-    left = "" if left_s is None else str(timedelta(seconds=round(left_s)))
+    left = "" if left_s is None or left_s > MOST_LEFT_S else str(timedelta(seconds=round(left_s)))
     return (
         f"{row['round']!s:>4}/{planned!s:<4}  {100 * _number(row, 'accuracy'):7.2f}%  "
         f"{_number(row, 'loss'):6.3f}  {readable_bytes(_number(row, 'bytes_down')):>10}  "
@@ -90,7 +91,8 @@ def seconds_left(run: RunFiles, i: int) -> float | None:
 
     None before round 1: what is before it is the encoding of the images.
     """
-    done = [_number(row, "seconds") for row in run.rounds[: i + 1] if _number(row, "round") > 0]
+    rows = [row for row in run.rounds[: i + 1] if _number(row, "round") > 0]
+    done = [_number(row, "seconds") for row in rows if row.get("seconds") is not None]
     if run.num_rounds is None or not done:
         return None
     return max(0.0, run.num_rounds - _number(run.rounds[i], "round")) * median(done)

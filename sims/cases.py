@@ -4,7 +4,6 @@ A folder holds `settings.json`, what all runs have in common, and `runs/<case>.j
 see `case_files`.
 """
 
-import json
 import multiprocessing
 import os
 import signal
@@ -20,9 +19,10 @@ from tqdm import tqdm
 
 from fed_ist.config import RunConfig, Value, parse_config
 from fed_ist.curves import Curve, read_curve
-from fed_ist.durable import write_atomic
+from fed_ist.durable import clear, write_atomic
 from fed_ist.errors import InputError
 from fed_ist.paths import require_writable
+from fed_ist.seals import read_sealed_json, sealed_json
 from sims.case_files import Case, tell_of_others
 from sims.experiment import run_case
 from sims.shared import SharedFiles, load_shared
@@ -33,17 +33,14 @@ def require_same(folder: Path, settings: Mapping[str, object]) -> None:
     require_writable(folder, "--out")
     path = folder / "settings.json"
     if path.exists():
-        try:
-            before = json.loads(path.read_text(encoding="utf-8"))
-            changed = [key for key in settings if before.get(key) != settings[key]]
-        except (OSError, ValueError, AttributeError) as error:
-            raise InputError(f"'{path}' cannot be read ({error}). Choose another --out.") from None
+        before = read_sealed_json(path, "Choose another --out.")
+        changed = [key for key in settings if before.get(key) != settings[key]]
         if changed:
             raise InputError(
                 f"'{folder}' holds runs with another {changed[0]} ({before.get(changed[0])!r}, not "
                 f"{settings[changed[0]]!r}). Choose another --out, or the same settings."
             )
-    write_atomic(path, (json.dumps(settings, indent=2) + "\n").encode())
+    write_atomic(path, sealed_json(settings, indent=2))
 
 
 def run_cases(
@@ -62,7 +59,7 @@ def run_cases(
     runs.mkdir(exist_ok=True)
     tell_of_others(runs, cases, data)
     found = [(case, runs / case.file_name(data)) for case in cases]
-    left = [(case, path) for case, path in found if not path.exists()]
+    left = [(case, path) for case, path in found if not _is_done(case, path)]
     # The slowest first, so that no worker is left with one at the end.
     left.sort(key=lambda one: (one[0].config.strategy == "ist", -one[0].clients))
     context = multiprocessing.get_context("spawn")
@@ -89,6 +86,22 @@ def run_cases(
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     return [(case, read_curve(path)) for case, path in found if path.exists()], failures
+
+
+def _is_done(case: Case, path: Path) -> bool:
+    """Whether the run of a case is there; one that is damaged, or another's, is removed."""
+    if not os.path.lexists(path):
+        return False
+    try:
+        found = read_curve(path)
+        label = (found.dataset, found.partition, found.clients, found.method, found.seed)
+        if label == (case.dataset, case.partition, case.clients, case.method, case.config.seed):
+            return True
+    except InputError:
+        pass
+    print(f"'{path}' is damaged, so that it is run again.", file=sys.stderr)
+    clear(path)
+    return False
 
 
 def _start_worker(parent: int) -> None:

@@ -17,7 +17,13 @@ from flwr.superlink.grid import InMemoryGrid
 from threadpoolctl import threadpool_limits
 
 from fed_ist import protocol
-from fed_ist.checkpoint import Checkpoint, read_checkpoint, remove_checkpoint, write_checkpoint
+from fed_ist.checkpoint import (
+    Checkpoint,
+    read_checkpoint,
+    remove_checkpoint,
+    require_resumable,
+    write_checkpoint,
+)
 from fed_ist.config import GROUPED, RunConfig, Value, parse_config, read_preset
 from fed_ist.datasets import DataSet
 from fed_ist.durable import write_atomic
@@ -31,8 +37,17 @@ from fed_ist.ledger import Ledger
 from fed_ist.paths import cache_dir, server_results_dir
 from fed_ist.privacy import epsilon_after
 from fed_ist.report import draw_accuracy, readable_bytes
-from fed_ist.results import REASON, TRACEBACK, Model, Round, RunFolder
+from fed_ist.results import (
+    NAME_TAKEN_CODE,
+    REASON,
+    TRACEBACK,
+    Model,
+    NameTakenError,
+    Round,
+    RunFolder,
+)
 from fed_ist.run_report import write_report
+from fed_ist.run_seals import CONFIG, LEDGER, write_told
 from fed_ist.training import evaluate
 from strategies import STRATEGIES, RoundStrategy
 
@@ -49,7 +64,8 @@ def main(grid: Grid, context: Context) -> None:
     except SystemExit as end:
         # Flower knows of no such end in a process of its own: it would lose the log's last lines,
         # and miss the process after a minute. In a simulation, this is a thread of its process.
-        if end.code == REFUSED and threading.current_thread() is threading.main_thread():
+        is_refused = end.code in (REFUSED, NAME_TAKEN_CODE)
+        if is_refused and threading.current_thread() is threading.main_thread():
             flwr_exit(ExitCode.SUCCESS)  # others say that something broke
         raise
 
@@ -84,6 +100,8 @@ def conduct(
         # files that are the same on any number of cores.
         with threadpool_limits(1, user_api="blas"):
             run(open_grid(config), config, encoder, data, folder, resumed)
+    except NameTakenError as error:
+        fail(None, str(error), NAME_TAKEN_CODE)
     except InputError as error:
         fail(folder, str(error))
     except BaseException as error:
@@ -116,10 +134,10 @@ def require_same_images(folder: RunFolder, inspection: Inspection) -> None:
         log(WARNING, "There are other images than when the run began: it goes on with these")
 
 
-def fail(folder: RunFolder | None, reason: str) -> NoReturn:
+def fail(folder: RunFolder | None, reason: str, code: int = REFUSED) -> NoReturn:
     """End the run with a reason, which `fed-ist run` reads: Flower does not pass on exit codes."""
     tell(folder, reason)
-    raise SystemExit(REFUSED) from None
+    raise SystemExit(code) from None
 
 
 def why_ended(error: BaseException) -> str:
@@ -148,7 +166,7 @@ def keep(folder: RunFolder | None, name: str, text: str) -> None:
     """Write a file of the run's folder, where there is one; on a full disk, the log has to do."""
     if folder is not None:
         with suppress(OSError):
-            write_atomic(folder.path / name, text.encode(errors="backslashreplace"))
+            write_told(folder.path, name, text)
 
 
 def open_folder(config: RunConfig) -> tuple[RunFolder, Checkpoint | None]:
@@ -159,9 +177,10 @@ def open_folder(config: RunConfig) -> tuple[RunFolder, Checkpoint | None]:
         return RunFolder(parent, name), None
     path = parent / config.name
     checkpoint = read_checkpoint(path)
-    config.require_same(parse_config(read_preset(path / "config.toml")))
+    require_resumable(path, checkpoint)
+    config.require_same(parse_config(read_preset(path / CONFIG)))
     log(INFO, "Resumed after round %d of %d", checkpoint.round, config.num_rounds)
-    return RunFolder.reopen(path, checkpoint.round), checkpoint
+    return RunFolder.reopen(path, checkpoint.seals), checkpoint
 
 
 def run(
@@ -175,8 +194,8 @@ def run(
     """Evaluate and record round after round; draw the report at the end."""
     started = time.monotonic() - sum(row.seconds for row in folder.rounds)
     test, class_names = embed_test_images(config, encoder, data.test)
-    open_ledger = Ledger if resumed is None else Ledger.reopen
-    ledger = open_ledger(folder.path / "ledger.csv")
+    place = folder.path / LEDGER
+    ledger = Ledger.reopen(place, resumed.seals.files[LEDGER]) if resumed else Ledger(place)
     strategy = STRATEGIES[config.strategy](config, class_names, encoder.embed_dim, ledger)
     if resumed is not None:
         strategy.restore(resumed.state)
@@ -191,6 +210,7 @@ def run(
     folder.write_summary(recorder.summary())  # which now tells why the run ended, if early
     figure = draw_accuracy(folder.rounds, folder.path.name)
     write_atomic(folder.path / "accuracy.png", figure)
+    folder.finish(ledger.seal)
     write_report([folder.path], None)
     remove_checkpoint(folder.path)
     log(
@@ -300,7 +320,8 @@ class Recorder:
         self.folder.write_summary(self.summary())
         self.strategy.ledger.settle()
         # Last, as a round is complete once it can be gone on from.
-        checkpoint = Checkpoint(server_round, params, self.strategy.save())
+        seals = self.folder.seal(self.strategy.ledger.seal)
+        checkpoint = Checkpoint(server_round, params, self.strategy.save(), seals)
         write_checkpoint(self.folder.path, checkpoint)
         log(INFO, "Round %d: accuracy %.2f%%, loss %.4f", server_round, 100 * accuracy, loss)
 

@@ -1,10 +1,15 @@
 """Run folders written by hand, with numbers that are easy to add."""
 
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
+from fed_ist.checkpoint import Checkpoint, State, remove_checkpoint, write_checkpoint
 from fed_ist.config import RunConfig
+from fed_ist.heads import init_params
 from fed_ist.ledger import Ledger, Transfer
-from fed_ist.results import Round, RunFolder
+from fed_ist.results import Model, Round, RunFolder
 
 ROUNDS = (
     Round(0, 0.1, 2.3, 20, 40, 9.0, 0, 0, 0, 600, 800),
@@ -37,4 +42,50 @@ def make_run(
             "image_bytes_packed": 6000.0,
         }  # fmt: skip
         folder.write_summary(figures)
+    return folder.path
+
+
+IMAGES = {
+    "images": {"train": 30, "test": 10}, "num_classes": 2, "kind": "a folder of images",
+    "counts": {"beach": {"train": 20, "test": 5}, "forest": {"train": 10, "test": 5}},
+    "is_held_out": True, "formats": {"JPEG, 64 px": 40}, "sizes": {"smallest": [64, 64]},
+    "left_out": {"no image": 1}, "identical": {}, "examples": {"no image": "a.txt"},
+    "notes": ["One note."],
+}  # fmt: skip
+FIGURES = {
+    "clients": 2, "images": 200, "groups": 2, "embed_dim": 192, "num_classes": 2, "asked": 4,
+    "answered": 4, "accuracy": 0.55, "best_accuracy": 0.6, "hidden_dim": 8, "hidden_layers": 1,
+    "payload_bytes_down": 4000, "payload_bytes_up": 3200, "bytes_down": 4420, "bytes_up": 4040,
+    "dataset": "beach", "strategy": "ist", "mask": "fixed", "mask_ratio": 0.5, "norm": "none",
+    "image_bytes_original": 7000.0, "image_bytes_packed": 6000.0, "ended_early": "",
+}  # fmt: skip
+
+
+def make_whole_run(parent: Path, name: str, config: RunConfig, n_rows: int, seed: int = 0) -> Path:
+    """A run with all that a server writes, sealed after each round: cut, or done with 3 rows."""
+    rng = np.random.default_rng(seed)
+    folder = RunFolder(parent, name)
+    folder.write_images(IMAGES)
+    ledger = Ledger(folder.path / "ledger.csv")
+    folder.write_config(config, 2)
+    for row in ROUNDS[:n_rows]:
+        row = replace(row, loss=row.loss + seed)
+        for node in ("0", "1"):
+            kind = "train" if row.round else "prepare"
+            ledger.add(Transfer(row.round, node, "down", kind, 100 + seed, 110 + seed, 3, 150, 40))
+            ledger.add(Transfer(row.round, node, "up", kind, 80, 100, 3, 20, 120))
+        folder.add_round(row)
+        params = init_params(192, 8, 2, rng, 1)
+        folder.write_model(
+            Model(params, ("beach", "forest"), "e", "random", "d", "cls", "fixed", 0.5, seed)
+        )
+        folder.write_summary(FIGURES | {"rounds": row.round, "seed": seed})
+        seals = folder.seal(ledger.seal)
+        state = State({"sums": rng.random(5)}, {"round": row.round})
+        write_checkpoint(folder.path, Checkpoint(row.round, params, state, seals))
+    if n_rows == len(ROUNDS):
+        folder.finish(ledger.seal)
+        (folder.path / "accuracy.png").touch()
+        remove_checkpoint(folder.path)
+    ledger.close()
     return folder.path

@@ -336,7 +336,7 @@ def test_a_folder_that_is_no_finished_run_is_one_sentence(write_run, tmp_path):
         read_run(tmp_path)
     path = write_run("ist", [0.7])
     (path / "ledger.csv").write_text("round,node\n0,1\n")
-    with pytest.raises(InputError, match=r"is not a finished run \(KeyError"):
+    with pytest.raises(InputError, match=r"ledger\.csv' is damaged: its first line lacks"):
         read_run(path)
     (path / "summary.json").write_text("{}")
     with pytest.raises(InputError):

@@ -241,7 +241,7 @@ def test_a_folder_of_other_settings_or_a_damaged_one_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"probe\.csv' cannot be read"):
         open_folder(tmp_path, {"limit": 100, "seed": 0})
     (tmp_path / "probe.json").write_text("[")
-    with pytest.raises(InputError, match=r"probe\.json' cannot be read"):
+    with pytest.raises(InputError, match=r"probe\.json' is damaged"):
         open_folder(tmp_path, {"limit": 100, "seed": 0})
     (tmp_path / "probe.json").unlink()
     with pytest.raises(InputError, match=r"has a probe\.csv but not the probe\.json"):

@@ -19,7 +19,15 @@ import pytest
 from faulty_grid import FaultyGrid
 from federation import NODES
 
-from fed_ist.checkpoint import FILE, Checkpoint, State, read_checkpoint, write_checkpoint
+from fed_ist.checkpoint import (
+    FILE,
+    Checkpoint,
+    State,
+    read_checkpoint,
+    require_resumable,
+    write_checkpoint,
+)
+from fed_ist.config import RunConfig
 from fed_ist.durable import STALE_S, part_of, sweep, write_atomic
 from fed_ist.embeddings import Counts, Embeddings, load_cached, store
 from fed_ist.encoder import create_encoder
@@ -28,6 +36,7 @@ from fed_ist.growing_table import GrowingTable
 from fed_ist.ledger import Ledger, Transfer
 from fed_ist.packing import PackedImages, PackLayout, write_packed
 from fed_ist.results import Round, RunFolder
+from fed_ist.run_files import read_run
 from sims.server_app import open_folder, run
 
 MODEL = "model.safetensors"
@@ -245,11 +254,15 @@ def test_a_node_whose_disk_is_full_says_so_and_leaves_nothing_half_written(
 def test_a_table_is_reopened_without_its_cut_line_and_the_rows_that_are_not_kept(tmp_path):
     path = tmp_path / "table.csv"
     table = GrowingTable(path, ["round", "text"])
+    seals = []
     for number in range(4):
         table.add({"round": number, "text": 'a, "b"'})
+        seals.append(table.seal)
     table.close()
     path.write_bytes(path.read_bytes() + b"4,c")
-    table, kept = GrowingTable.reopen(path, ["round", "text"], lambda row: int(row["round"]) < 3)
+    columns = ["round", "text"]
+    table, kept = GrowingTable.reopen(path, columns, seals[1], lambda row: int(row["round"]) < 3)
+    assert table.seal.fits(path.read_bytes(), to_the_end=True)
     table.add({"round": 9, "text": "new"})
     table.close()
     assert [row["round"] for row in kept] == ["0", "1", "2"]
@@ -272,7 +285,7 @@ def test_what_cuts_have_left_is_swept_away_but_not_what_is_being_built(tmp_path)
     assert sorted(p.name for p in tmp_path.iterdir()) == sorted([fresh.name, "kept"])
 
 
-def keep_writing(folder: Path, first: int) -> Iterator[None]:
+def keep_writing(folder: Path, first: int, config: RunConfig) -> Iterator[None]:
     """All that a run and a node write, over and over, each time of another content and length;
     yields after each file or folder.
     """
@@ -294,12 +307,17 @@ def keep_writing(folder: Path, first: int) -> Iterator[None]:
         write_atomic(folder / "summary.json", json.dumps([number] * 1000 * n).encode())
         yield
         run = folder / "run"
+        (run / FILE).unlink(missing_ok=True)  # or the rest would be what it tells of
         shutil.rmtree(run, ignore_errors=True)
         made = RunFolder(folder, "run")
         ledger = Ledger(run / "ledger.csv")
+        made.write_config(config, 2)
         for server_round in range(5):
             ledger.add(Transfer(server_round, "north", "up", "train", 1, 2, 3, 4, 5))
             made.add_round(Round(server_round, 0.5, 1.0, 1, 2, 3.0, 4, 5, 6, 7, 8))
+            made.write_summary({"round": server_round})
+            seals = made.seal(ledger.seal)
+            write_checkpoint(run, Checkpoint(server_round, {}, State(), seals))
             yield
 
 
@@ -323,20 +341,26 @@ def require_whole(folder: Path) -> None:
     if (folder / "summary.json").exists():
         assert len(set(json.loads((folder / "summary.json").read_text()))) == 1
     run = folder / "run"
-    if (run / "rounds.csv").exists() and (run / "ledger.csv").exists():
-        reopened, ledger = RunFolder.reopen(run, 3), Ledger.reopen(run / "ledger.csv")
-        assert [row.round for row in reopened.rounds] == list(range(len(reopened.rounds)))
-        assert sum(ledger.message_bytes.values()) in range(0, 11, 2)
+    if (run / FILE).exists():
+        read_run(run)
+        checkpoint = read_checkpoint(run)
+        require_resumable(run, checkpoint)
+        reopened = RunFolder.reopen(run, checkpoint.seals)
+        ledger = Ledger.reopen(run / "ledger.csv", checkpoint.seals.files["ledger.csv"])
+        assert [row.round for row in reopened.rounds] == list(range(checkpoint.round + 1))
+        n_sent = sum(ledger.message_bytes.values()) // 2
+        assert checkpoint.round + 1 <= n_sent <= checkpoint.round + 2
+        read_run(run)
 
 
-def test_nothing_half_written_is_ever_read_after_a_kill_at_any_point(tmp_path):
+def test_nothing_half_written_is_ever_read_after_a_kill_at_any_point(tmp_path, make_config):
     draw = random.Random(0)
     for number in range(100):
         ours, theirs = os.pipe()
         child = os.fork()
         if child == 0:
             with suppress(BaseException):
-                for _ in keep_writing(tmp_path, number):
+                for _ in keep_writing(tmp_path, number, make_config()):
                     os.write(theirs, b".")
             os._exit(1)
         os.close(theirs)

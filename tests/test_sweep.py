@@ -228,7 +228,7 @@ def test_a_folder_of_other_settings_is_refused_and_so_is_a_damaged_one(finished,
     settings = finished / "settings.json"
     whole = settings.read_text()
     settings.write_text("{")
-    with pytest.raises(InputError, match=r"settings\.json' cannot be read"):
+    with pytest.raises(InputError, match=r"settings\.json' is damaged"):
         sweep(request_for(), ROOT)
     settings.write_text(whole)
 
