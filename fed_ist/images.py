@@ -18,6 +18,7 @@ from fed_ist.ahead import mapped
 from fed_ist.bands import BandChoice
 from fed_ist.decoding import Picture, UnreadableImageError
 from fed_ist.errors import require_choice
+from fed_ist.room import room
 
 INTERPOLATIONS = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -102,7 +103,8 @@ class ImageSource:
 
     def content(self, i: int) -> bytes:
         """A digest of the image's file, `CONTENT_BYTES` long: the same for identical images."""
-        return content_digest(self.read(i))
+        with room():
+            return content_digest(self.read(i))
 
     def subset(self, indices: NDArray[np.int64]) -> "ImageSource":
         """The images at `indices`, in that order."""
@@ -157,10 +159,11 @@ def squares(
 
     def prepare(i: int) -> tuple[NDArray[np.uint8], int] | UnreadableImageError:
         try:
-            picture, file_bytes = source.load(i, img_px)
+            with room():
+                picture, file_bytes = source.load(i, img_px)
+                return square(picture, img_px, interpolation), file_bytes
         except UnreadableImageError as reason:
             return reason
-        return square(picture, img_px, interpolation), file_bytes
 
     for i, found in enumerate(mapped(prepare, range(len(source)))):
         if isinstance(found, UnreadableImageError):
