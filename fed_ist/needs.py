@@ -119,9 +119,7 @@ def _tiles_need(data: bytes) -> int:
     head = data[start : start + 42]
     if start < 0 or len(head) < 42:
         raise ValueError("it is damaged")
-    x1, y1, _, _, tile_w, tile_h, tile_x, tile_y, n_components = struct.unpack_from(
-        ">8IH", head, 8
-    )
+    x1, y1, _, _, tile_w, tile_h, tile_x, tile_y, n_components = struct.unpack_from(">8IH", head, 8)
     if not tile_w or not tile_h or x1 < tile_x or y1 < tile_y:
         raise ValueError("it is damaged")
     n_tiles = -(-(x1 - tile_x) // tile_w) * -(-(y1 - tile_y) // tile_h)

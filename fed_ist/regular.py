@@ -1,4 +1,4 @@
-"""Files that are nothing but files: a pipe, a device or a socket is never opened, nor a link to one.
+"""Files that are nothing but files: no pipe, device or socket is ever opened, nor a link to one.
 
 Reading a pipe waits for ever, and reading a device may never end. What stood there when a folder
 was listed may be another thing when it is opened, so what was opened is looked at.
@@ -16,7 +16,7 @@ class NoRegularFileError(OSError):
 
 def open_regular(path: Path | str) -> BinaryIO:
     """A file opened for reading; raises `OSError`, also for what is no regular file."""
-    _require(os.stat(path).st_mode, path)  # opening a device may already do something
+    _require(Path(path).stat().st_mode, path)  # opening a device may already do something
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:
         _require(os.fstat(descriptor).st_mode, path)
