@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from fed_ist.bands import BandChoice, read_bands, read_mask
-from fed_ist.deep_images import BYTES_OF_PIXEL, FULL_RANGE, Range, deep_values, is_deep, shown
+from fed_ist.deep_images import FULL_RANGE, Range, deep_need, deep_values, is_deep, shown
 from fed_ist.errors import InputError
 from fed_ist.image_kinds import HEAD_BYTES, image_format, why_unreadable
 from fed_ist.needs import check_parts, pixels_need
@@ -30,7 +30,7 @@ Picture = Image.Image | NDArray[np.uint8]  # RGB, or chosen bands (H, W, C)
 BITS_TAG, NO_DATA_TAG, ORIENTATION_TAG = 258, 42113, 0x0112  # the second is GDAL's
 ROWS_AT_A_TIME = 256
 # What an image takes is looked at here. Pillow refuses twice this: a reduced JPEG takes its time.
-Image.MAX_IMAGE_PIXELS = 150_000_000
+Image.MAX_IMAGE_PIXELS = MOST_PIXELS = 150_000_000
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 PngImagePlugin.MAX_TEXT_MEMORY = 4_000_000  # unpacked, of all texts of a PNG
 
@@ -46,7 +46,11 @@ def open_image(data: bytes, kind: str) -> Image.Image:
     would take too much already. kind: its format, the only one that it is read as.
     """
     take(check_parts(data, kind), "it")
-    return Image.open(io.BytesIO(data), formats=[kind])
+    try:
+        return Image.open(io.BytesIO(data), formats=[kind])
+    except Image.DecompressionBombError:
+        most = 2 * MOST_PIXELS // 1_000_000
+        raise TooLargeError(f"it has more than {most} million pixels. Save it smaller") from None
 
 
 def decode(
@@ -80,7 +84,7 @@ def decode(
 def _decode(data: bytes, kind: str, name: str, min_px: int | None, span: Range) -> Image.Image:
     image = open_image(data, kind)
     if is_deep(data[:HEAD_BYTES]):
-        take(BYTES_OF_PIXEL * image.width * image.height, _size(image))
+        take(deep_need(image, data[:HEAD_BYTES]), _size(image))
         deep = shown(deep_values(data), span)
         return _on_black(_upright(deep, _orientation(image)))
     if min_px is not None:

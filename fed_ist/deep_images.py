@@ -13,7 +13,6 @@ from fed_ist.image_kinds import HEAD_BYTES, depth_of, image_format
 Range = tuple[float, float]
 
 FULL_RANGE = (0.0, 65535.0)
-BYTES_OF_PIXEL = 24  # at most: the values twice, transparency, and the image of 8 bits
 PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 
 
@@ -23,6 +22,11 @@ def is_deep(head: bytes) -> bool:
     2000 of 12 bits has 12 in its header.)
     """
     return depth_of(head).bits == 16
+
+
+def deep_need(image: Image.Image, head: bytes) -> int:
+    """Bytes that it takes to make an open image of `is_deep` into one of 8 bits, as measured."""
+    return image.width * image.height * (8 + 5 * (depth_of(head).channels or 4))
 
 
 def deep_values(data: bytes) -> NDArray[np.integer[Any]]:

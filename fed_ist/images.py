@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from fed_ist.ahead import mapped
+from fed_ist.ahead import N_WORKERS, mapped
 from fed_ist.bands import BandChoice
 from fed_ist.decoding import Picture, UnreadableImageError
 from fed_ist.errors import require_choice
@@ -27,6 +27,7 @@ INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
 }
 CONTENT_BYTES = 16
+AHEAD_BYTES = 10_000_000  # of squares that are ready before they are used
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,8 @@ def squares(
         except UnreadableImageError as reason:
             return reason
 
-    for i, found in enumerate(mapped(prepare, range(len(source)))):
+    n_ahead = max(N_WORKERS, min(64, AHEAD_BYTES // (img_px**2 * source.channels)))
+    for i, found in enumerate(mapped(prepare, range(len(source)), n_ahead)):
         if isinstance(found, UnreadableImageError):
             on_skip(str(found))
         else:

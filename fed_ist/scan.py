@@ -17,7 +17,7 @@ from PIL import UnidentifiedImageError
 from fed_ist.ahead import mapped
 from fed_ist.cache_files import digest, keep
 from fed_ist.decoding import UnreadableImageError, open_image, tiff_bits
-from fed_ist.deep_images import BYTES_OF_PIXEL, count_colours, deep_values, is_deep
+from fed_ist.deep_images import count_colours, deep_need, deep_values, is_deep
 from fed_ist.errors import InputError
 from fed_ist.image_kinds import HEAD_BYTES, depth_of, image_format, why_unreadable
 from fed_ist.images import CONTENT_BYTES, ImageSource, content_digest
@@ -183,7 +183,7 @@ def _extremes(source: ImageSource, i: int) -> NDArray[np.int64]:
     with room():
         data = source.read(i)
         with open_image(data, image_format(data[:HEAD_BYTES])) as image:
-            take(BYTES_OF_PIXEL * image.width * image.height, "it")
+            take(deep_need(image, data[:HEAD_BYTES]), "it")
         values = deep_values(data)
         colours = values[:, :, : count_colours(values)]
         return np.array([colours.min(), colours.max()], dtype=np.int64)
