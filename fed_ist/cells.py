@@ -133,11 +133,7 @@ def _write(file: BinaryIO, columns: "Iterable[pa.Array]", n_rows: int, most: int
     rows = np.zeros(n_rows, ROW)
     file.seek(HEAD_BYTES + rows.nbytes)
     n_done = end = 0
-    for cell in _contents(columns):
-        if isinstance(cell, str):
-            data, kind = cell.encode("utf-8", "surrogateescape"), PATH
-        else:
-            data, kind = cell or b"", NOTHING if cell is None else BYTES
+    for data, kind in _contents(columns):
         end += len(data)
         if end > most:
             raise InputError(
@@ -154,10 +150,29 @@ def _write(file: BinaryIO, columns: "Iterable[pa.Array]", n_rows: int, most: int
     file.flush()
 
 
-def _contents(columns: "Iterable[pa.Array]") -> Iterator[bytes | str | None]:
+def _contents(columns: "Iterable[pa.Array]") -> Iterator[tuple[bytes | memoryview, int]]:
+    """(what a cell holds, what that is), without a copy of images."""
+    import pyarrow as pa
+
     for column in columns:
-        for value in column:
-            yield content(value.as_py())
+        parts = {"bytes": column, "path": column}
+        if pa.types.is_struct(column.type):
+            names = [column.type.field(i).name for i in range(column.type.num_fields)]
+            parts = dict(zip(names, column.flatten(), strict=True))
+        for i in range(len(column)):
+            yield _content(*(parts[name][i] for name in ("bytes", "path") if name in parts))
+
+
+def _content(*cells: Any) -> tuple[bytes | memoryview, int]:
+    """The first of these that holds anything."""
+    import pyarrow as pa
+
+    for cell in cells:
+        if isinstance(cell, pa.BinaryScalar) and cell.is_valid:
+            data = memoryview(cell.as_buffer())
+            if len(data):
+                return data, PATH if isinstance(cell, pa.StringScalar) else BYTES
+    return b"", NOTHING
 
 
 def content(cell: Any) -> bytes | str | None:

@@ -83,8 +83,9 @@ def decode(
 
 def _decode(data: bytes, kind: str, name: str, min_px: int | None, span: Range) -> Image.Image:
     image = open_image(data, kind)
+    what = f"an image of {image.width} x {image.height} pixels"  # before it is reduced
     if is_deep(data[:HEAD_BYTES]):
-        take(deep_need(image, data[:HEAD_BYTES]), _size(image))
+        take(deep_need(image, data[:HEAD_BYTES]), what)
         deep = shown(deep_values(data), span)
         return _on_black(_upright(deep, _orientation(image)))
     if min_px is not None:
@@ -92,11 +93,11 @@ def _decode(data: bytes, kind: str, name: str, min_px: int | None, span: Range) 
     if kind == "TIFF" and tiff_bits(image) > 8:
         raise UnreadableImageError(f"{name}: {_more_than_rgb('its values are not 8 bits')}")
     orientation = _orientation(image) if "exif" in image.info or kind == "TIFF" else 0
-    take(pixels_need(image, kind, data, orientation > 1), _size(image))
+    take(pixels_need(image, kind, data, orientation > 1), what)
     absent = _absent(image, data) if kind == "TIFF" else None
     image.load()
     if not orientation and _orientation(image) > 1:  # a PNG may say it after its pixels
-        take(4 * image.width * image.height, _size(image))
+        take(4 * image.width * image.height, what)
     image = _upright(image, _orientation(image))
     if image.mode.startswith("I"):  # of 16 bits, by formats that say how many of them are used
         image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
@@ -104,10 +105,6 @@ def _decode(data: bytes, kind: str, name: str, min_px: int | None, span: Range) 
     if absent is not None and absent.shape == image.size[::-1]:
         image.paste((0, 0, 0), mask=Image.fromarray(absent))
     return image
-
-
-def _size(image: Image.Image) -> str:
-    return f"an image of {image.width} x {image.height} pixels"
 
 
 def _orientation(image: Image.Image) -> int:

@@ -14,7 +14,7 @@ STOP, TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT =
 
 @dataclass(frozen=True)
 class Pages:
-    """Of a column: bytes of the largest page, compressed and not, and of all of them unpacked."""
+    """Of a column: bytes of the largest page, and of all of them, unpacked."""
 
     largest: int
     total: int
@@ -32,14 +32,14 @@ def column_pages(file: BinaryIO, metadata: Any, column: str) -> Pages:
             chunk = group.column(i)
             if chunk.path_in_schema.split(".")[0] != column:
                 continue
-            for packed, unpacked in _pages(file, chunk):
-                largest = max(largest, packed + unpacked)
-                total += unpacked
+            for n_bytes in _pages(file, chunk):
+                largest = max(largest, n_bytes)
+                total += n_bytes
     return Pages(largest, total)
 
 
-def _pages(file: BinaryIO, chunk: Any) -> Iterator[tuple[int, int]]:
-    """(compressed, uncompressed) bytes of each page of a column chunk."""
+def _pages(file: BinaryIO, chunk: Any) -> Iterator[int]:
+    """Bytes of each page of a column chunk, unpacked."""
     at = chunk.data_page_offset
     if chunk.dictionary_page_offset:
         at = min(at, chunk.dictionary_page_offset)
@@ -51,7 +51,7 @@ def _pages(file: BinaryIO, chunk: Any) -> Iterator[tuple[int, int]]:
         unpacked, packed = fields.get(2, -1), fields.get(3, -1)
         if packed < 0 or unpacked < 0:
             raise ValueError("a page without a size")
-        yield packed, unpacked
+        yield unpacked
         at += header.at + packed
 
 

@@ -17,9 +17,11 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from fed_ist.bands import BandChoice
 from fed_ist.datasets import open_all
 from fed_ist.decoding import UnreadableImageError, decode, load_file
 from fed_ist.errors import InputError
+from fed_ist.images import Reading
 from fed_ist.needs import read_frame
 from fed_ist.parquet_pages import column_pages
 from fed_ist.regular import open_regular
@@ -134,15 +136,16 @@ def overlapping() -> bytes:
 
 def many_pages() -> bytes:
     pages = 200_000
-    body = b"".join(
-        struct.pack("<HHHIII", 1, 256, 4, 1, 8, 8 + 18 * (i + 1)) for i in range(pages)
-    )
+    body = b"".join(struct.pack("<HHHIII", 1, 256, 4, 1, 8, 8 + 18 * (i + 1)) for i in range(pages))
     return b"II*\0" + struct.pack("<I", 8) + body
 
 
 # name -> (its bytes, part of the sentence that says why it is left out)
 BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
-    "eps.png": (lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(x) run\n", "not an image"),
+    "eps.png": (
+        lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n(x) run\n",
+        "not an image",
+    ),
     "wide.png": (lambda: png(15_800, 15_800), "15800 x 15800 pixels would take"),
     "deep.png": (lambda: png(9000, 9000, 16), "9000 x 9000 pixels would take"),
     "texts.png": (bomb_texts, "text"),
@@ -162,7 +165,9 @@ BOMBS: dict[str, tuple[Callable[[], bytes], str]] = {
         "12000 pixels would take",
     ),
     "scans.jpg": (
-        lambda: saved("JPEG", 64, 64, progressive=True)[:-2] + b"\xff\xda\0\x08\1\1\0\0\x3f\0" * 2000,
+        lambda: (
+            saved("JPEG", 64, 64, progressive=True)[:-2] + b"\xff\xda\0\x08\1\1\0\0\x3f\0" * 2000
+        ),
         "scans",
     ),
     "junk.jpg": (lambda: b"\xff\xd8\xff\xfe\0\2" + bytes(2_000_000), "damaged"),
@@ -199,3 +204,161 @@ def test_a_folder_of_them_is_packed_with_little_memory_and_all_are_named(tmp_pat
     for name in BOMBS:
         assert f"{name}: " in said
     assert "2 neither file nor folder" in said
+
+
+def test_what_is_no_file_is_not_opened_wherever_it_is_named(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    server = socket.socket(socket.AF_UNIX)
+    server.bind(str(tmp_path / "socket.png"))
+    (tmp_path / "zero.png").symlink_to("/dev/zero")
+    (tmp_path / "folder.png").mkdir()
+    names = ["pipe.png", "socket.png", "zero.png", "folder.png"]
+    for name in names:
+        with pytest.raises(OSError, match=r"regular"):
+            open_regular(tmp_path / name)
+        with pytest.raises(UnreadableImageError, match="regular"):
+            load_file(tmp_path / name)
+    cells = [{"bytes": None, "path": str(tmp_path / name)} for name in names]
+    how = Reading(image_column="image")
+    source = open_all(str(table(tmp_path / "a.parquet", cells)), how)
+    for i in range(len(source)):
+        with pytest.raises(UnreadableImageError, match="regular"):
+            source.load(i)
+    server.close()
+
+
+def table(path: Path, cells: list, labels: object = None, **options: object) -> Path:
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    columns = {"image": pa.array(cells, kind)}
+    if labels is not None:
+        columns["label"] = labels
+    pq.write_table(pa.table(columns), path, **options)
+    return path
+
+
+def cell(data: bytes) -> dict[str, object]:
+    return {"bytes": data, "path": None}
+
+
+def test_a_table_with_a_page_that_unpacks_to_much_is_refused_by_the_pages_own_header(tmp_path):
+    cells = [cell(bytes(1_000_000))] * 200
+    path = table(tmp_path / "a.parquet", cells, use_dictionary=False, compression="zstd")
+    assert path.stat().st_size < 1_000_000
+    mb, n_images, said = packed(path)
+    assert (n_images, "has pages of 200 MB" in said) == (0, True), said
+    assert mb < MOST_MB
+
+
+def test_one_image_in_ten_thousand_rows_does_not_fill_the_disk(tmp_path):
+    rng = np.random.default_rng(0)
+    cells = pa.DictionaryArray.from_arrays(np.zeros(10_000, np.int32), [rng.bytes(1_000_000)])
+    pq.write_table(pa.table({"image": cells}), tmp_path / "a.parquet")
+    assert (tmp_path / "a.parquet").stat().st_size < 2_000_000
+    with pytest.raises(InputError, match=r"unpack to more than 0\.2 GB|none can be told"):
+        open_all(str(tmp_path / "a.parquet"))
+    one = cell(png(9, 9) + rng.bytes(1_000_000))
+    path = table(tmp_path / "b.parquet", [one] * 2000)
+    assert path.stat().st_size < 3_000_000
+    with pytest.raises(InputError, match=r"unpack to more than 0\.2 GB"):
+        open_all(str(path))
+
+
+def test_rows_that_take_no_bytes_are_not_believed(tmp_path):
+    columns = {"image": pa.nulls(3_000_000, pa.binary()), "label": np.zeros(3_000_000, np.int8)}
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    with pytest.raises(InputError, match=r"claims 3000000 rows, and has \d+ bytes"):
+        open_all(str(tmp_path / "a.parquet"))
+
+
+def test_labels_that_are_long_or_all_different_are_no_classes(tmp_path):
+    image = cell(png(9, 9))
+    for name, labels in {
+        "long": pa.DictionaryArray.from_arrays(np.zeros(1000, np.int32), ["x" * 20_000_000]),
+        "many": pa.array([str(i) for i in range(150_000)]),
+    }.items():
+        path = table(tmp_path / f"{name}.parquet", [image] * len(labels), labels)
+        with pytest.raises(InputError, match=f"holds {1 if name == 'long' else 150000} different"):
+            open_all(str(path))
+
+
+def test_the_sizes_of_pages_are_what_writers_wrote(tmp_path):
+    cells = [cell(bytes([i % 250]) * 5000) for i in range(3000)]
+    for version in ("1.0", "2.0"):
+        for options in ({"use_dictionary": False}, {"compression": "none"}):
+            path = table(
+                tmp_path / "a.parquet",
+                cells,
+                data_page_version=version,
+                row_group_size=700,
+                **options,
+            )
+            with path.open("rb") as file:
+                pages = column_pages(file, pq.read_metadata(path), "image")
+            assert 720 * 5000 > pages.largest > 5000
+            assert pages.total > (3000 if "use_dictionary" in options else 250) * 5000
+
+
+def test_what_was_unpacked_and_is_damaged_is_told_and_removed(tmp_path, monkeypatch):
+    monkeypatch.setattr("fed_ist.tables.SMALL_TABLE", 0)
+    path = table(tmp_path / "a.parquet", [cell(png(9, 9 + i)) for i in range(9)])
+    how = Reading(cache=tmp_path / "cache")
+    assert [open_all(str(path), how).load(i)[0].height for i in range(9)] == list(range(9, 18))
+    unpacked = next((tmp_path / "cache").glob("table-*.cells"))
+    whole = unpacked.read_bytes()
+    for at in (3, 20, 40, 70, 100, len(whole) - 5):
+        unpacked.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        with pytest.raises(InputError, match="damaged, and was removed"):
+            source = open_all(str(path), how)
+            _ = [source.load(i) for i in range(9)]
+        assert not unpacked.exists()
+        assert len(open_all(str(path), how)) == 9
+
+
+def raster(path: Path, width: int, height: int, count: int = 4, **options: object) -> Path:
+    rasterio = pytest.importorskip("rasterio")
+    how = {"driver": "GTiff", "dtype": "uint8", "compress": "deflate", "sparse_ok": True} | options
+    with rasterio.open(path, "w", width=width, height=height, count=count, **how):
+        return path
+
+
+def test_rasters_that_would_take_much_are_left_out_and_no_file_beside_one_is_opened(tmp_path):
+    root = tmp_path / "images"
+    root.mkdir()
+    for i in range(3):
+        raster(root / f"good{i}.tif", 300, 300)
+    raster(root / "wide.tif", 20_000, 20_000)
+    raster(root / "block.tif", 9000, 9000, 1, blockysize=9000)
+    raster(root / "many.tif", 500, 500, 3000, interleave="pixel")  # of which one band is read
+    mb, n_images, said = packed(root, "1")
+    assert n_images == 4, said
+    assert mb < MOST_MB
+    for name in ("wide.tif", "block.tif"):
+        assert f"{name}: " in said
+    # GDAL would read any format there, and formats that name further files.
+    raster(tmp_path / "secret.tif", 300, 300, 1)
+    beside = root / "good0.tif.msk"
+    source = "<SourceFilename>../secret.tif</SourceFilename><SourceBand>1</SourceBand>"
+    band = f'<VRTRasterBand dataType="Byte" band="1"><SimpleSource>{source}</SimpleSource>'
+    size = 'rasterXSize="300" rasterYSize="300"'
+    beside.write_text(f"<VRTDataset {size}>{band}</VRTRasterBand></VRTDataset>")
+    with pytest.raises(UnreadableImageError, match=r"good0.tif"):
+        load_file(root / "good0.tif", 64, BandChoice(("1",), None))
+
+
+def test_large_images_wait_for_each_other_and_one_may_not_take_more_than_its_room():
+    with room():
+        take(MOST_BYTES - 5, "it")
+        with room():
+            take(5, "it")
+        with pytest.raises(TooLargeError, match="would take 150 MB"):
+            take(1, "it")
+    with room():
+        take(MOST_BYTES, "it")
+
+
+def test_large_photographs_are_reduced_while_they_are_decoded(tmp_path):
+    data = saved("JPEG", 12_000, 9000, quality=30)
+    assert decode(data, "x", 64).size == (1500, 1125)
+    assert not read_frame(data).is_buffered
+    waiting = read_frame(saved("JPEG", 64, 64, progressive=True))
+    assert waiting.is_buffered
