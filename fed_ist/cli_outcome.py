@@ -10,6 +10,7 @@ from fed_ist.checkpoint import FILE as CHECKPOINT
 from fed_ist.durable import write_atomic
 from fed_ist.errors import InputError
 from fed_ist.flower_run import Ended
+from fed_ist.printable import indented, printable
 from fed_ist.report import readable_bytes
 from fed_ist.results import REASON, TRACEBACK, read_summary
 
@@ -53,7 +54,7 @@ def print_outcome(run: Path, ended: Ended, *, is_new: bool) -> None:
     else:
         reason = f"The run did not finish: {ended.reason or f'its process ended with code {code}'}."
         keep_reason(run, reason)
-    typer.echo(f"fed-ist: {reason}\n{_left_by(run).capitalize()}", err=True)
+    typer.echo(f"fed-ist: {indented(reason)}\n{_left_by(run).capitalize()}", err=True)
     _say_how_to_resume(run)
     raise typer.Exit(1)
 
@@ -78,7 +79,7 @@ def _print_summary(run: Path) -> None:
     typer.echo(f"bytes up    {readable_bytes(float(str(summary['bytes_up'])))}")
     typer.echo(f"results     {run}")
     if why := summary.get("ended_early"):
-        typer.echo(f"It ended after round {summary['rounds']}: {why}.", err=True)
+        typer.echo(f"It ended after round {summary['rounds']}: {printable(why)}.", err=True)
 
 
 def _left_by(run: Path) -> str:

@@ -72,6 +72,7 @@ def table(
     runs: Annotated[list[Path], typer.Argument(help="Finished runs, by name or path.")],
 ) -> None:
     """Print a table of runs: accuracy, and bytes to and from each client and round."""
+    from fed_ist.printable import printable
     from fed_ist.results import read_summary
     from fed_ist.run_lookup import find_run
     from fed_ist.run_table import render_table
@@ -81,7 +82,7 @@ def table(
         try:
             found.append((run.name, read_summary(find_run(run))))
         except InputError as reason:
-            typer.echo(f"skipped: {reason}", err=True)
+            typer.echo(f"skipped: {printable(reason)}", err=True)
     if not found:
         raise InputError("None of these is a run. Give folders that runs wrote: results/<name> ...")
     typer.echo(render_table(found))

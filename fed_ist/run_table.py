@@ -5,6 +5,7 @@ from pathlib import Path
 
 from fed_ist.config import GROUPED
 from fed_ist.ist import slice_bytes
+from fed_ist.printable import printable
 
 # Whose slices the formula gives: the whole classifier, or one part in `groups`.
 WHOLE_OR_GROUPED = ("fedadam", "fedavg", "fedavgm", *GROUPED)
@@ -34,7 +35,7 @@ def render_table(runs: Sequence[tuple[str, Mapping[str, object]]]) -> str:
     """
     rows = [HEADER, tuple("---" for _ in HEADER)]
     rows += [_row(name, summary) for name, summary in runs]
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join(f"| {' | '.join(printable(cell) for cell in row)} |" for row in rows)
 
 
 def _row(name: str, summary: Mapping[str, object]) -> tuple[str, ...]:
