@@ -53,7 +53,6 @@ def inspect(
     from fed_ist.datasets import open_data
     from fed_ist.errors import InputError
     from fed_ist.inspection import inspect as look
-    from fed_ist.printable import printable
 
     if not 0 < test_share < 1:
         raise InputError(f"--test-share {test_share:g} is not possible: give one between 0 and 1.")
@@ -66,4 +65,4 @@ def inspect(
         typer.echo(json.dumps(found.to_json(), indent=2, ensure_ascii=False))
         return
     for line in found.lines():
-        typer.echo(printable(line))
+        typer.echo(line)

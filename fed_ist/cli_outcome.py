@@ -77,13 +77,13 @@ def _print_summary(run: Path) -> None:
     typer.echo(f"accuracy    {100 * float(str(summary['accuracy'])):.2f}%")
     typer.echo(f"bytes down  {readable_bytes(float(str(summary['bytes_down'])))}")
     typer.echo(f"bytes up    {readable_bytes(float(str(summary['bytes_up'])))}")
-    typer.echo(f"results     {run}")
+    typer.echo(f"results     {printable(run)}")
     if why := summary.get("ended_early"):
         typer.echo(f"It ended after round {summary['rounds']}: {printable(why)}.", err=True)
 
 
 def _left_by(run: Path) -> str:
-    return f"what the run wrote is in {run}" if run.exists() else "nothing was written"
+    return f"what the run wrote is in {printable(run)}" if run.exists() else "nothing was written"
 
 
 def _remove_early(run: Path) -> None:
@@ -97,4 +97,4 @@ def _remove_early(run: Path) -> None:
 def _say_how_to_resume(run: Path) -> None:
     if (run / CHECKPOINT).exists():
         how = f"fed-ist run --resume {shlex.quote(str(run))}"
-        typer.echo(f"It goes on after its last whole round with: {how}", err=True)
+        typer.echo(f"It goes on after its last whole round with: {printable(how)}", err=True)

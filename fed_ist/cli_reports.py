@@ -10,6 +10,7 @@ import typer
 
 from fed_ist.cli_plan import Accuracy, ChosenDevice, ChosenLinks, ImagesPerS
 from fed_ist.errors import InputError
+from fed_ist.printable import printable
 
 reports = typer.Typer()
 
@@ -43,7 +44,7 @@ def report(
 
     question = Question(accuracy, device, images_per_s=images_per_s)
     folders = [find_run(run) for run in runs]
-    typer.echo(f"report    {write_report(folders, out, question, choose_links(link))}")
+    typer.echo(f"report    {printable(write_report(folders, out, question, choose_links(link)))}")
 
 
 @reports.command()
@@ -72,7 +73,6 @@ def table(
     runs: Annotated[list[Path], typer.Argument(help="Finished runs, by name or path.")],
 ) -> None:
     """Print a table of runs: accuracy, and bytes to and from each client and round."""
-    from fed_ist.printable import printable
     from fed_ist.results import read_summary
     from fed_ist.run_lookup import find_run
     from fed_ist.run_table import render_table
