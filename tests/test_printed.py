@@ -26,6 +26,8 @@ from fed_ist.printable import class_name, guard_log, indented, printable, shown
 # A title, a cleared screen, a C1 control, orders of text, nothing to see, returns and a new line.
 EVIL = "\x1b]0;owned\x07\x1b[2J\x9b31m\u202e\u2066\u200b\ufeff\x7f\r\u2028\nfed-ist: all is well"
 KEY = "evil" + EVIL
+FIGURES = ("accuracy", "best_accuracy", "bytes_down", "bytes_up")
+FIGURES += ("payload_bytes_down", "payload_bytes_up")
 
 
 def obeyed(text: str) -> set[str]:
@@ -80,6 +82,8 @@ def run(tmp_path, make_config) -> Path:
     path = make_run(tmp_path, "run", make_config(num_rounds=2), with_summary=True)
     summary = json.loads((path / "summary.json").read_text())
     summary |= {"hidden_dim": 64, "hidden_layers": 2, "asked": 2, "answered": 2}
+    summary |= {"dataset": "x", "strategy": "ist", "mask": "fixed", "mask_ratio": 0.5}
+    summary = dict.fromkeys(FIGURES, 1.0) | summary
     texts = {key: f"{value}{EVIL}" for key, value in summary.items() if isinstance(value, str)}
     (path / "summary.json").write_text(json.dumps(summary | texts | {"ended_early": EVIL}))
     ledger = (path / "ledger.csv").read_text().replace(",0,down", f',"0{EVIL}",down')
@@ -201,7 +205,8 @@ def test_any_text_is_shown_and_its_lines_stay_lines(text):
 
 
 def test_what_scripts_need_to_be_read_stays():
-    for text in ("میخواهم", "می\u200cخواهم", "क्\u200dष", "👩\u200d🌾", "Ünïcode é", "日本", "a b"):
+    persian, hindi, emoji = "می\u200cخواهم", "क्\u200dष", "👩\u200d🌾"  # noqa: RUF001
+    for text in (persian, hindi, emoji, "Ünïcode é", "日本", "a b"):
         assert printable(text) == shown(text) == text
     assert printable("ad\u200cmin") == "ad\\u200cmin"
     assert shown("\r 50%|###  |") == "\r 50%|###  |"
