@@ -15,7 +15,7 @@ MOST_SCANS = 100  # of a JPEG: each costs as much time as the whole image
 MOST_JUNK = 100_000  # bytes between the segments of a JPEG, where Pillow looks at them one by one
 BYTES_OF_MODE = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "LA": 4, "PA": 4}
 # Beside the image itself, for each pixel: canvases, other colour spaces, wavelets.
-BYTES_OF_DECODER = {"WEBP": 16, "AVIF": 16, "HEIF": 16, "JPEG2000": 24, "GIF": 4}
+BYTES_OF_DECODER = {"WEBP": 24, "AVIF": 12, "HEIF": 16, "JPEG2000": 16, "GIF": 4}
 BYTES_OF_TAG_VALUE = 400  # a number in a tag of a TIFF, with the tile that it may stand for
 BYTES_OF_TILE, BYTES_OF_COMPONENT = 8000, 1200  # what OpenJPEG keeps of each tile
 
