@@ -27,6 +27,7 @@ from fed_ist.codecs import encode
 from fed_ist.config import RunConfig, parse_config
 from fed_ist.errors import InputError
 from fed_ist.heads import Params
+from fed_ist.printable import guard_log
 from fed_ist.rng import generator
 
 VERSION = "version"  # of a part of the classifier that statistics gave, in its record there
@@ -116,6 +117,7 @@ def create_app(data: NodeData, mods: Sequence[Mod] = ()) -> ClientApp:
 
 
 app = create_app(OwnImages())
+guard_log("flwr")  # it carries what files are called
 
 
 def _answer(message: Message, work: Callable[[], RecordDict]) -> Message:

@@ -6,6 +6,7 @@ this package and is imported when the first raster is opened.
 """
 
 import math
+import os
 import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -18,8 +19,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_ist.errors import InputError
+from fed_ist.needs import pages_need
+from fed_ist.regular import open_regular
+from fed_ist.room import room, take
+from fed_ist.tiff_pages import read_pages
 
 N_PROBED = 100
+GDAL_CACHE_BYTES = 32_000_000
+GDAL_OPTIONS = {"GDAL_CACHEMAX": GDAL_CACHE_BYTES, "GDAL_PAM_ENABLED": "NO"}
+VALUES_AT_A_TIME = 500_000
 
 
 @dataclass(frozen=True)
@@ -94,44 +102,108 @@ def require_rasterio() -> Any:
 
 @contextmanager
 def open_raster(file: Path | bytes) -> Iterator[Any]:
-    """A GeoTIFF, on disk or in memory, as a rasterio dataset."""
+    """A GeoTIFF, on disk or in memory, as a rasterio dataset; within a `room`.
+
+    Raises `ValueError` and `TooLargeError` for what would take too much to open, `OSError` for what
+    is no regular file.
+    """
     require_rasterio()
+    import rasterio
     from rasterio.errors import NotGeoreferencedWarning
     from rasterio.io import MemoryFile
 
     # GeoTIFF alone: GDAL's other formats include some that read further files on their own.
     # Where an image lies is of no interest. For good: to undo it is not safe between threads.
     warnings.simplefilter("ignore", NotGeoreferencedWarning)
-    if isinstance(file, bytes):
-        with MemoryFile(file) as memory, memory.open(driver="GTiff") as dataset:
+    data = file if isinstance(file, bytes) else _read_whole(file)
+    with rasterio.Env(**GDAL_OPTIONS):
+        take(pages_need(read_pages(data)), "it")
+        # From memory: beside a file, GDAL would open others in any of its formats.
+        with MemoryFile(data) as memory, memory.open(driver="GTiff") as dataset:
+            what = f"{dataset.count} bands of {dataset.width} x {dataset.height} pixels"
+            take(min(GDAL_CACHE_BYTES, _whole_bytes(dataset)), what)
             yield dataset
-    else:
-        with require_rasterio().open(file, driver="GTiff") as dataset:
-            yield dataset
+
+
+def _read_whole(path: Path) -> bytes:
+    with open_regular(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        take(size, "the file")
+        return file.read(size)
+
+
+def _whole_bytes(dataset: Any) -> int:
+    """Of all bands, as they are."""
+    itemsize = np.dtype(dataset.dtypes[0]).itemsize
+    return int(dataset.width * dataset.height * dataset.count * itemsize)
 
 
 def read_bands(file: Path | bytes, name: str, choice: BandChoice) -> NDArray[np.uint8]:
     """The chosen bands of a GeoTIFF: uint8 (H, W, C). No-data and NaN become 0.
 
     name: what messages call the file. Raises `InputError` where it has not the bands or where
-    their values need a range; rasterio's and GDAL's own errors where it cannot be read.
+    their values need a range; rasterio's and GDAL's own errors where it cannot be read, and
+    `TooLargeError` where it would take too much memory.
     """
-    with open_raster(file) as dataset:
+    with room(), open_raster(file) as dataset:
         numbers = _band_numbers(dataset, name, choice)
         _require_range(dataset, name, choice, numbers)
-        channels = [_as_bytes(dataset, number, choice.value_range) for number in numbers]
-        outside = _outside(dataset, numbers)
-    pixels = np.stack(channels).transpose(1, 2, 0)
-    return pixels if outside is None else np.where(outside[..., None], np.uint8(0), pixels)
+        height, width = dataset.shape
+        what = f"{len(numbers)} bands of {width} x {height} pixels"
+        take(width * height * (len(numbers) + 2) + rows_need(dataset), what)
+        pixels = np.empty((height, width, len(numbers)), dtype=np.uint8)
+        for rows, window in _windows(dataset):
+            for k, number in enumerate(numbers):
+                values = dataset.read(number, window=window)
+                pixels[rows, :, k] = _as_bytes(
+                    values, dataset.nodatavals[number - 1], choice.value_range
+                )
+        outside = _outside(dataset, numbers, mask_beside(file))
+    if outside is not None:
+        pixels[outside] = 0
+    return pixels
+
+
+def _windows(dataset: Any) -> Iterator[tuple[slice, Any]]:
+    """A raster in parts of whole blocks of rows: (rows, window)."""
+    from rasterio.windows import Window
+
+    block = dataset.block_shapes[0][0]
+    step = max(1, VALUES_AT_A_TIME // (block * dataset.width)) * block
+    for top in range(0, dataset.height, step):
+        n_rows = min(step, dataset.height - top)
+        yield slice(top, top + n_rows), Window(0, top, dataset.width, n_rows)
+
+
+def rows_need(dataset: Any) -> int:
+    """Bytes that one part of `_windows` takes while it becomes 8 bits."""
+    block = dataset.block_shapes[0][0]
+    n_rows = min(dataset.height, max(block, VALUES_AT_A_TIME // dataset.width))
+    return int(n_rows * dataset.width * (np.dtype(dataset.dtypes[0]).itemsize + 25))
 
 
 def read_mask(file: bytes) -> NDArray[np.bool_] | None:
     """Where the mask of a GeoTIFF says that there is no data: (H, W); None where it has none.
 
-    Raises `InputError` where rasterio is not installed, and GDAL's errors.
+    Within a `room`. Raises `InputError` where rasterio is not installed, and GDAL's errors.
     """
     with open_raster(file) as dataset:
-        return _outside(dataset, list(range(1, dataset.count + 1)))
+        take(2 * dataset.width * dataset.height, "its mask")
+        return _outside(dataset, list(range(1, dataset.count + 1)), None)
+
+
+def mask_beside(file: Path | bytes) -> NDArray[np.bool_] | None:
+    """Where a mask that GDAL keeps in a file beside a raster says that there is no data: (H, W)."""
+    if isinstance(file, bytes):
+        return None
+    beside = file.with_name(f"{file.name}.msk")
+    if not beside.is_file():
+        return None
+    with open_raster(beside) as mask:
+        if mask.dtypes[0] != "uint8":
+            return None
+        take(2 * mask.width * mask.height, "its mask")
+        return np.asarray(mask.read(1) == 0)
 
 
 def check_first(files: Iterable[tuple[str, Path | bytes]], place: str, choice: BandChoice) -> None:
@@ -143,7 +215,7 @@ def check_first(files: Iterable[tuple[str, Path | bytes]], place: str, choice: B
     reason = ""
     for name, file in islice(files, N_PROBED):
         try:
-            with open_raster(file) as dataset:
+            with room(), open_raster(file) as dataset:
                 _require_range(dataset, name, choice, _band_numbers(dataset, name, choice))
             return
         except InputError:
@@ -186,8 +258,7 @@ def _require_range(dataset: Any, name: str, choice: BandChoice, numbers: list[in
         )
     if choice.value_range is not None or kind == np.uint8:
         return
-    values = np.concatenate([_valid(dataset, number).ravel() for number in set(numbers)])
-    low, high = (values.min(), values.max()) if len(values) else (0, 0)
+    low, high = _extremes(dataset, numbers)
     raise InputError(
         f"'{name}' holds {kind} values (here from {low:g} to {high:g}), so band-range must say "
         "which become 0 and 255 in all images: for example "
@@ -195,10 +266,16 @@ def _require_range(dataset: Any, name: str, choice: BandChoice, numbers: list[in
     )
 
 
-def _valid(dataset: Any, number: int) -> NDArray[Any]:
-    """The values of a band that mean something: (n,)."""
-    values = dataset.read(number)
-    return np.asarray(values[~_no_data(values, dataset.nodatavals[number - 1])])
+def _extremes(dataset: Any, numbers: list[int]) -> tuple[float, float]:
+    """The smallest and the largest value that means something; zeros where there is none."""
+    take(rows_need(dataset), "it")
+    found: list[float] = []
+    for number in set(numbers):
+        for _, window in _windows(dataset):
+            values = dataset.read(number, window=window)
+            valid = values[~_no_data(values, dataset.nodatavals[number - 1])]
+            found += [valid.min(), valid.max()] if len(valid) else []
+    return (min(found), max(found)) if found else (0, 0)
 
 
 def _no_data(values: NDArray[Any], marker: float | None) -> NDArray[np.bool_]:
@@ -207,17 +284,22 @@ def _no_data(values: NDArray[Any], marker: float | None) -> NDArray[np.bool_]:
     return absent if marker is None else absent | (values == marker)
 
 
-def _outside(dataset: Any, numbers: list[int]) -> NDArray[np.bool_] | None:
+def _outside(
+    dataset: Any, numbers: list[int], beside: NDArray[np.bool_] | None
+) -> NDArray[np.bool_] | None:
     """Where the file's mask, or its band of transparency, says that there is no data: (H, W).
 
-    None where it has neither. A band that is chosen is data, whatever the file calls it: many write
-    near infrared as the fourth of four bands, which GDAL then takes for transparency.
+    None where it has neither. beside: that of another file. A band that is chosen is data, whatever
+    the file calls it: many write near infrared as the fourth of four bands, which GDAL then takes
+    for transparency.
     """
     from rasterio.enums import ColorInterp, MaskFlags
 
     flags = dataset.mask_flag_enums[0]
     if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
         return np.asarray(dataset.read_masks(1) == 0)
+    if beside is not None and beside.shape == dataset.shape:
+        return beside
     alphas = [i for i, kind in enumerate(dataset.colorinterp, 1) if kind == ColorInterp.alpha]
     if alphas and alphas[0] not in numbers:
         return np.asarray(dataset.read(alphas[0]) == 0)
@@ -225,11 +307,10 @@ def _outside(dataset: Any, numbers: list[int]) -> NDArray[np.bool_] | None:
 
 
 def _as_bytes(
-    dataset: Any, number: int, value_range: tuple[float, float] | None
+    values: NDArray[Any], marker: float | None, value_range: tuple[float, float] | None
 ) -> NDArray[np.uint8]:
-    """One band: uint8 (H, W)."""
-    values = dataset.read(number)
-    absent = _no_data(values, dataset.nodatavals[number - 1])
+    """Values of one band: uint8 of the same shape."""
+    absent = _no_data(values, marker)
     if value_range is None:
         return np.where(absent, 0, values).astype(np.uint8)
     low, high = value_range

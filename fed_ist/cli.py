@@ -1,6 +1,5 @@
 """The `fed-ist` command. Everything heavy is imported where it is used, so that --help is quick."""
 
-import io
 import sys
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -27,6 +26,7 @@ from fed_ist.cli_reports import reports
 from fed_ist.cli_rounds import round_commands
 from fed_ist.cli_wire import wire_commands
 from fed_ist.errors import InputError
+from fed_ist.printable import guard_terminal, indented, printable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -310,10 +310,10 @@ def predict(
 
     def skip(reason: str) -> None:
         skipped.append(reason)
-        typer.echo(f"skipped: {reason}", err=True)
+        typer.echo(f"skipped: {printable(reason)}", err=True)
 
     for path, class_name, probability in classify(read_model(find_run(run)), images, skip):
-        typer.echo(f"{path}\t{class_name}\t{probability:.3f}")
+        typer.echo(f"{path}\t{printable(class_name)}\t{probability:.3f}")
     if skipped:
         typer.echo(f"{len(skipped)} could not be classified", err=True)
         raise typer.Exit(2)
@@ -366,11 +366,9 @@ def pack(
 
 def main() -> None:
     """The console script: bad input is one sentence on stderr and exit code 2."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):  # what a terminal cannot show is no reason to end
-            stream.reconfigure(errors="backslashreplace")
+    guard_terminal()
     try:
         cli()
     except InputError as error:
-        print(f"fed-ist: {error}", file=sys.stderr)
+        print(f"fed-ist: {indented(str(error))}", file=sys.stderr)
         sys.exit(2)

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from fed_ist.errors import InputError
+from fed_ist.printable import indented
 
 deployment = typer.Typer()
 unit = typer.Typer(
@@ -162,6 +163,6 @@ def doctor(
     wanted = tuple(name.strip() for name in classes.split(",") if name.strip())
     failed = False
     for found in examine(Question(data_path, superlink, root_certificates, key, wanted)):
-        typer.echo(f"{found.level:8} {found.check:12} {found.text}")
+        typer.echo(f"{found.level:8} {found.check:12} {indented(found.text)}")
         failed |= found.level == FAILURE
     raise typer.Exit(int(failed))

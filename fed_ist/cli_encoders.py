@@ -11,6 +11,7 @@ import typer
 from fed_ist.cli_numbers import whole_numbers
 from fed_ist.encoder_spec import BUNDLED_ENCODER, BUNDLED_ENCODERS, require_whole_patches
 from fed_ist.errors import InputError
+from fed_ist.printable import printable
 
 if TYPE_CHECKING:
     from fed_ist.backbone import VitShape
@@ -122,7 +123,7 @@ def pretrain(
     except KeyboardInterrupt:
         typer.echo("Interrupted; the same command goes on after the last whole epoch.", err=True)
         raise typer.Exit(130) from None
-    typer.echo(f"weights  {weights.resolve()}")
+    typer.echo(f"weights  {printable(weights.resolve())}")
 
 
 def _init_weights(init: str, shape: "VitShape") -> str:
@@ -264,12 +265,12 @@ def _probe_cells(
             with tqdm.external_write_mode():
                 typer.echo(render_line(row, baseline(rows)))
     for reason in sorted(skipped):
-        typer.echo(f"skipped: {reason}", err=True)
+        typer.echo(f"skipped: {printable(reason)}", err=True)
     if out:
         title = f"{settings['encoder']} on {Path(str(settings['dataset'])).name}"
         write_atomic(out / "probe.png", draw_probe(rows, title))
         write_atomic(out / "probe.md", render_report(settings, rows).encode())
-        typer.echo(f"report    {(out / 'probe.md').resolve()}")
+        typer.echo(f"report    {printable((out / 'probe.md').resolve())}")
 
 
 bench = typer.Typer(no_args_is_help=True, help="Measure this machine.")
@@ -382,4 +383,4 @@ def export(
     if model.note:
         typer.echo(model.note, err=True)
     export_onnx(model.module, model.patch_bytes, onnx.absolute(), precision == "int8", model.facts)
-    typer.echo(f"{onnx.resolve()}  {onnx.stat().st_size / 1e6:.1f} MB")
+    typer.echo(f"{printable(onnx.resolve())}  {onnx.stat().st_size / 1e6:.1f} MB")

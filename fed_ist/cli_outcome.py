@@ -9,6 +9,7 @@ import typer
 from fed_ist.checkpoint import FILE as CHECKPOINT
 from fed_ist.errors import InputError
 from fed_ist.flower_run import Ended
+from fed_ist.printable import indented, printable
 from fed_ist.report import readable_bytes
 from fed_ist.results import REASON, TRACEBACK, read_summary
 from fed_ist.run_seals import forget_told, write_told
@@ -58,7 +59,7 @@ def print_outcome(run: Path, ended: Ended, *, is_new: bool) -> None:
     else:
         reason = f"The run did not finish: {ended.reason or f'its process ended with code {code}'}."
         keep_reason(run, reason)
-    typer.echo(f"fed-ist: {reason}\n{_left_by(run).capitalize()}", err=True)
+    typer.echo(f"fed-ist: {indented(reason)}\n{_left_by(run).capitalize()}", err=True)
     _say_how_to_resume(run)
     raise typer.Exit(1)
 
@@ -80,13 +81,13 @@ def _print_summary(run: Path) -> None:
     typer.echo(f"accuracy    {100 * float(str(summary['accuracy'])):.2f}%")
     typer.echo(f"bytes down  {readable_bytes(float(str(summary['bytes_down'])))}")
     typer.echo(f"bytes up    {readable_bytes(float(str(summary['bytes_up'])))}")
-    typer.echo(f"results     {run}")
+    typer.echo(f"results     {printable(run)}")
     if why := summary.get("ended_early"):
-        typer.echo(f"It ended after round {summary['rounds']}: {why}.", err=True)
+        typer.echo(f"It ended after round {summary['rounds']}: {printable(why)}.", err=True)
 
 
 def _left_by(run: Path) -> str:
-    return f"what the run wrote is in {run}" if run.exists() else "nothing was written"
+    return f"what the run wrote is in {printable(run)}" if run.exists() else "nothing was written"
 
 
 def _remove_early(run: Path) -> None:
@@ -100,4 +101,4 @@ def _remove_early(run: Path) -> None:
 def _say_how_to_resume(run: Path) -> None:
     if (run / CHECKPOINT).exists():
         how = f"fed-ist run --resume {shlex.quote(str(run))}"
-        typer.echo(f"It goes on after its last whole round with: {how}", err=True)
+        typer.echo(f"It goes on after its last whole round with: {printable(how)}", err=True)

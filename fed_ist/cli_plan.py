@@ -5,6 +5,8 @@ from typing import Annotated
 
 import typer
 
+from fed_ist.printable import printable
+
 plans = typer.Typer()
 
 Accuracy = Annotated[
@@ -65,4 +67,4 @@ def plan(
     typer.echo(render_plans(found))
     if out:
         write_plans(found, out)
-        typer.echo(f"plan.csv and plan.json are in {out}", err=True)
+        typer.echo(f"plan.csv and plan.json are in {printable(out)}", err=True)

@@ -10,6 +10,7 @@ import typer
 
 from fed_ist.cli_plan import Accuracy, ChosenDevice, ChosenLinks, ImagesPerS
 from fed_ist.errors import InputError
+from fed_ist.printable import printable
 
 reports = typer.Typer()
 
@@ -43,7 +44,7 @@ def report(
 
     question = Question(accuracy, device, images_per_s=images_per_s)
     folders = [find_run(run) for run in runs]
-    typer.echo(f"report    {write_report(folders, out, question, choose_links(link))}")
+    typer.echo(f"report    {printable(write_report(folders, out, question, choose_links(link)))}")
 
 
 @reports.command()
@@ -83,7 +84,7 @@ def table(
             render_table([figures])
             found.append(figures)
         except InputError as reason:
-            typer.echo(f"skipped: {run.name}: {reason}", err=True)
+            typer.echo(f"skipped: {printable(run.name)}: {printable(reason)}", err=True)
     if not found:
         raise InputError("None of these is a run. Give folders that runs wrote: results/<name> ...")
     typer.echo(render_table(found))

@@ -12,6 +12,7 @@ import typer
 from fed_ist.cli_experiments import App
 from fed_ist.cli_numbers import parts_of_one, whole_numbers
 from fed_ist.errors import InputError
+from fed_ist.printable import printable
 
 round_commands = typer.Typer()
 
@@ -116,7 +117,7 @@ def train(
                 f"{row.against_torch:12.2f}x  {difference:>10}"
             )
     keep_figures(out, "train", settings, found)
-    typer.echo(f"figures  {(out / 'train.json').resolve()}")
+    typer.echo(f"figures  {printable((out / 'train.json').resolve())}")
 
 
 @round_commands.command()

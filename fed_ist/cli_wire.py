@@ -11,6 +11,7 @@ import typer
 from fed_ist.cli_encoders import bench
 from fed_ist.cli_experiments import App
 from fed_ist.cli_numbers import whole_numbers
+from fed_ist.printable import printable
 
 wire_commands = typer.Typer()
 
@@ -57,7 +58,7 @@ def links(
         for line in render_rows([*rows, *total_rows(rows)], "node"):
             typer.echo(line)
         for figure, source in chosen[0].sources.items():
-            typer.echo(f"{figure}: {source}")
+            typer.echo(printable(f"{figure}: {source}"))
     else:
         mean = [mean_node_round(node_rounds)]
         rows = [
@@ -67,7 +68,7 @@ def links(
             typer.echo(line)
     for one in chosen:
         if one.note:
-            typer.echo(f"{one.name}: {one.note}")
+            typer.echo(printable(f"{one.name}: {one.note}"))
     hour = bytes_of_waiting(3600)
     typer.echo(
         f"A node that waits for messages takes {hour.down:,} B an hour more down and {hour.up:,} up"

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 IMAGE_NAMES = ("image", "img", "picture", "jpg", "png")
+MOST_CLASSES, MOST_OF_NAMES = 100_000, 10_000_000  # the latter in bytes
+NOTHING, BEYOND = -1, -2  # labels
 LABEL_NAMES = ("label", "labels", "class", "class_name", "category", "target", "scene")
 
 
@@ -159,11 +161,11 @@ def _quoted(columns: Sequence[str], taken: str) -> str:
 
 @dataclass(frozen=True)
 class Labels:
-    """values: int64 (n,), -1 where there is none. left_out: reason -> rows."""
+    """values: int64 (n,), -1 where there is none. left_out: reason -> rows, int64."""
 
     class_names: tuple[str, ...]
     values: NDArray[np.int64]
-    left_out: Mapping[str, Sequence[int]]
+    left_out: Mapping[str, NDArray[np.int64]]
 
 
 def read_labels(
@@ -179,17 +181,19 @@ def read_labels(
 
     kind = column.type
     if pa.types.is_dictionary(kind):
-        column = column.cast(kind.value_type)
-        kind = column.type
+        kind = kind.value_type
     is_text = pa.types.is_string(kind) or pa.types.is_large_string(kind)
-    if is_text or pa.types.is_boolean(kind):
-        return _texts([None if v is None or v == "" else str(v) for v in column.to_pylist()])
-    if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+    is_number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    if not (is_text or is_number or pa.types.is_boolean(kind)):
         raise InputError(
             f"{key} of '{name}' holds {kind}, which is no class: each image needs one whole number "
             "or text. Choose another column with label-column."
         )
-    cells = [v if v is not None and math.isfinite(v) else None for v in column.to_pylist()]
+    found, codes = _coded(column, name, key)
+    if not is_number:
+        texts = [None if v is None or v == "" else class_name(str(v)) for v in found]
+        return _ordered(texts, codes)
+    cells = [v if v is not None and math.isfinite(v) else None for v in found]
     if fractions := [v for v in cells if v is not None and v != int(v)]:
         raise InputError(
             f"{key} of '{name}' holds fractions such as {fractions[0]:g}, which are no classes. "
@@ -197,32 +201,55 @@ def read_labels(
         )
     numbered = [None if v is None or v < 0 else int(v) for v in cells]
     if declared is None:
-        order = sorted({v for v in numbered if v is not None})
-        position = {v: i for i, v in enumerate(order)}
-        found = [-1 if v is None else position[v] for v in numbered]
-        return _labels(tuple(str(v) for v in order), found, {})
-    beyond = [i for i, v in enumerate(numbered) if v is not None and v >= len(declared)]
-    values = [-1 if v is None or v >= len(declared) else v for v in numbered]
+        return _ordered(numbered, codes)
     canonical = [class_name(text) for text in declared]
     names = tuple(dict.fromkeys(canonical))
-    place = np.array([names.index(text) for text in canonical], dtype=np.int64)
-    found = [int(place[v]) if v >= 0 else -1 for v in values]
-    return _labels(names, found, {OUT_OF_RANGE: beyond} if beyond else {})
-
-
-def _texts(cells: Sequence[str | None]) -> Labels:
-    named = [None if text is None else class_name(text) for text in cells]
-    names = tuple(sorted(Counter(text for text in named if text is not None)))
     position = {text: i for i, text in enumerate(names)}
-    return _labels(names, [-1 if text is None else position[text] for text in named], {})
+    place = [
+        NOTHING if v is None else position[canonical[v]] if v < len(canonical) else BEYOND
+        for v in numbered
+    ]
+    values = _placed(place, codes)
+    beyond = np.flatnonzero(values == BEYOND)
+    return _labels(names, values, {OUT_OF_RANGE: beyond} if len(beyond) else {})
+
+
+def _coded(column: "pa.ChunkedArray", name: str, key: str) -> tuple[list[Any], NDArray[np.int64]]:
+    """(the different values, which of them each row has, -1 for none)."""
+    import pyarrow as pa
+
+    if not pa.types.is_dictionary(column.type):
+        column = column.dictionary_encode()
+    column = column.unify_dictionaries()
+    if not column.num_chunks:
+        return [], np.zeros(0, dtype=np.int64)
+    found = column.chunk(0).dictionary
+    if len(found) > MOST_CLASSES or found.nbytes > MOST_OF_NAMES:
+        raise InputError(
+            f"{key} of '{name}' holds {len(found)} different values, too many for classes. Choose "
+            "another column with label-column."
+        )
+    codes = [chunk.indices.fill_null(-1).to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    return found.to_pylist(), np.concatenate(codes).astype(np.int64)
+
+
+def _placed(place: Sequence[int], codes: NDArray[np.int64]) -> NDArray[np.int64]:
+    return np.array([*place, NOTHING], dtype=np.int64)[codes]  # -1 is the last
+
+
+def _ordered(found: Sequence[Any], codes: NDArray[np.int64]) -> Labels:
+    """Classes are the values that occur, in order."""
+    used = {found[i] for i in np.unique(codes) if i >= 0}
+    order = sorted(value for value in used if value is not None)
+    position = {value: i for i, value in enumerate(order)}
+    place = [position.get(value, NOTHING) for value in found]
+    return _labels(tuple(str(value) for value in order), _placed(place, codes), {})
 
 
 def _labels(
-    names: tuple[str, ...], found: Sequence[int], left_out: dict[str, Sequence[int]]
+    names: tuple[str, ...], values: NDArray[np.int64], left_out: dict[str, NDArray[np.int64]]
 ) -> Labels:
-    values = np.array(found, dtype=np.int64)
-    beyond = set(left_out.get(OUT_OF_RANGE, ()))
-    unlabelled = [i for i in np.flatnonzero(values < 0).tolist() if i not in beyond]
-    if unlabelled:
+    unlabelled = np.flatnonzero(values == NOTHING)
+    if len(unlabelled):
         left_out = left_out | {NO_LABEL: unlabelled}
-    return Labels(names, values, left_out)
+    return Labels(names, np.maximum(values, -1), left_out)

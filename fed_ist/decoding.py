@@ -2,34 +2,55 @@
 
 What a file says beside its pixels is heeded, in training and in `predict` alike: its orientation, a
 palette, transparency (composed on black, as no data is 0 everywhere here), and in TIFFs the value
-or the mask that marks no data.
+or the mask that marks no data. What an image would take is looked at first, see `needs` and `room`.
 """
 
 import io
+import os
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 
 from fed_ist.bands import BandChoice, read_bands, read_mask
+from fed_ist.deep_images import FULL_RANGE, Range, deep_need, deep_values, is_deep, shown
 from fed_ist.errors import InputError
-from fed_ist.image_kinds import HEAD_BYTES, depth_of, image_format, why_unreadable
+from fed_ist.image_kinds import HEAD_BYTES, image_format, why_unreadable
+from fed_ist.needs import check_parts, pixels_need
 from fed_ist.printable import printable
+from fed_ist.regular import open_regular
+from fed_ist.room import TooLargeError, room, take
 
 Picture = Image.Image | NDArray[np.uint8]  # RGB, or chosen bands (H, W, C)
-Range = tuple[float, float]
 
-FULL_RANGE = (0.0, 65535.0)
-BITS_TAG, NO_DATA_TAG = 258, 42113  # of TIFFs; the latter is GDAL's
-# A large scene is no attack; one of more than twice as many pixels is refused all the same.
+BITS_TAG, NO_DATA_TAG, ORIENTATION_TAG = 258, 42113, 0x0112  # the second is GDAL's
+ROWS_AT_A_TIME = 256
+# What an image takes is looked at here. Pillow refuses twice this: a reduced JPEG takes its time.
+Image.MAX_IMAGE_PIXELS = MOST_PIXELS = 150_000_000
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+PngImagePlugin.MAX_TEXT_MEMORY = 4_000_000  # unpacked, of all texts of a PNG
 
 
 class UnreadableImageError(Exception):
     """One image that cannot be decoded; callers skip it and count it."""
+
+
+def open_image(data: bytes, kind: str) -> Image.Image:
+    """An image whose header is read, and no pixel yet; within a `room`.
+
+    Raises what Pillow's readers do on damaged files, and `ValueError` and `TooLargeError` for what
+    would take too much already. kind: its format, the only one that it is read as.
+    """
+    take(check_parts(data, kind), "it")
+    try:
+        return Image.open(io.BytesIO(data), formats=[kind])
+    except Image.DecompressionBombError:
+        most = 2 * MOST_PIXELS // 1_000_000
+        raise TooLargeError(f"it has more than {most} million pixels. Save it smaller") from None
 
 
 def decode(
@@ -47,21 +68,8 @@ def decode(
             raise UnreadableImageError(f"{name}: it is not an image")
         if reason := why_unreadable(kind):
             raise UnreadableImageError(f"{name}: {reason}")
-        if is_deep(data[:HEAD_BYTES]):
-            return _deep(data, value_range or FULL_RANGE)
-        image: Image.Image = Image.open(io.BytesIO(data), formats=[kind])
-        if min_px is not None:
-            image.draft(None, (min_px, min_px))
-        if kind == "TIFF" and tiff_bits(image) > 8:
-            raise UnreadableImageError(f"{name}: {_more_than_rgb('its values are not 8 bits')}")
-        absent = _absent(image, data) if kind == "TIFF" else None
-        ImageOps.exif_transpose(image, in_place=True)
-        if image.mode.startswith("I"):  # of 16 bits, by formats that say how many of them are used
-            image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
-        image = _on_black(image)
-        if absent is not None and absent.shape == image.size[::-1]:
-            image.paste((0, 0, 0), mask=Image.fromarray(absent))
-        return image
+        with room():
+            return _decode(data, kind, name, min_px, value_range or FULL_RANGE)
     except UnreadableImageError:
         raise
     except UnidentifiedImageError as error:
@@ -70,7 +78,47 @@ def decode(
             reason = _more_than_rgb("it is no RGB image")
         raise UnreadableImageError(f"{name}: {reason}") from error
     except Exception as error:  # Pillow's decoders raise many kinds on damaged files
-        raise UnreadableImageError(f"{name}: {error}") from error
+        raise UnreadableImageError(f"{name}: {printable(error)}") from error
+
+
+def _decode(data: bytes, kind: str, name: str, min_px: int | None, span: Range) -> Image.Image:
+    image = open_image(data, kind)
+    what = f"an image of {image.width} x {image.height} pixels"  # before it is reduced
+    if is_deep(data[:HEAD_BYTES]):
+        take(deep_need(image, data[:HEAD_BYTES]), what)
+        deep = shown(deep_values(data), span)
+        return _on_black(_upright(deep, _orientation(image)))
+    if min_px is not None:
+        image.draft(None, (min_px, min_px))
+    if kind == "TIFF" and tiff_bits(image) > 8:
+        raise UnreadableImageError(f"{name}: {_more_than_rgb('its values are not 8 bits')}")
+    orientation = _orientation(image) if "exif" in image.info or kind == "TIFF" else 0
+    take(pixels_need(image, kind, data, orientation > 1), what)
+    absent = _absent(image, data) if kind == "TIFF" else None
+    image.load()
+    if not orientation and _orientation(image) > 1:  # a PNG may say it after its pixels
+        take(4 * image.width * image.height, what)
+    image = _upright(image, _orientation(image))
+    if image.mode.startswith("I"):  # of 16 bits, by formats that say how many of them are used
+        image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
+    image = _on_black(image)
+    if absent is not None and absent.shape == image.size[::-1]:
+        image.paste((0, 0, 0), mask=Image.fromarray(absent))
+    return image
+
+
+def _orientation(image: Image.Image) -> int:
+    """1 to 8, as EXIF numbers them; 0 where nothing says."""
+    found = image.getexif().get(ORIENTATION_TAG)
+    return found if isinstance(found, int) else 0
+
+
+def _upright(image: Image.Image, orientation: int) -> Image.Image:
+    if orientation < 2:
+        return image
+    image.getexif()[ORIENTATION_TAG] = orientation
+    ImageOps.exif_transpose(image, in_place=True)
+    return image
 
 
 def _more_than_rgb(problem: str) -> str:
@@ -80,12 +128,21 @@ def _more_than_rgb(problem: str) -> str:
 def _on_black(image: Image.Image) -> Image.Image:
     """RGB, with what is transparent black: under it, files keep any colour."""
     if image.has_transparency_data:
-        whole = image.convert("RGBA")
-        return Image.alpha_composite(Image.new("RGBA", image.size, "black"), whole).convert("RGB")
+        whole = Image.new("RGB", image.size)
+        for box in _strips(image):
+            part = image.crop(box).convert("RGBA")
+            black = Image.new("RGBA", part.size, "black")
+            whole.paste(Image.alpha_composite(black, part).convert("RGB"), box)
+        return whole
     if image.mode == "RGB":
-        image.load()
         return image
     return image.convert("RGB")
+
+
+def _strips(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
+    """Boxes that make up an image, a few rows each: what is made of one takes little memory."""
+    for top in range(0, image.height, ROWS_AT_A_TIME):
+        yield 0, top, image.width, min(top + ROWS_AT_A_TIME, image.height)
 
 
 def _absent(image: Any, data: bytes) -> NDArray[np.bool_] | None:
@@ -101,16 +158,10 @@ def _absent(image: Any, data: bytes) -> NDArray[np.bool_] | None:
     marker = image.tag_v2.get(NO_DATA_TAG)
     if marker is None or image.mode not in ("1", "L", "P", "RGB", "RGBA"):
         return None
-    values = np.asarray(image).reshape(image.height, image.width, -1)[:, :, :3]
-    return np.asarray((values == float(str(marker).strip("\0 "))).all(axis=2))
-
-
-def is_deep(head: bytes) -> bool:
-    """Whether a file, by its first bytes, has 16 bits a channel without saying how many of these
-    are used: a PNG of 12 bits has the same header. (Formats that say so are scaled by it: a JPEG
-    2000 of 12 bits has 12 in its header.)
-    """
-    return depth_of(head).bits == 16
+    value = float(str(marker).strip("\0 "))
+    strips = [np.asarray(image.crop(box)) for box in _strips(image)]
+    found = [(s.reshape(*s.shape[:2], -1)[:, :, :3] == value).all(axis=2) for s in strips]
+    return np.concatenate(found)
 
 
 def tiff_bits(image: Any) -> int:
@@ -119,70 +170,30 @@ def tiff_bits(image: Any) -> int:
     return max(bits) if isinstance(bits, tuple) else int(bits)
 
 
-def deep_values(data: bytes) -> NDArray[np.integer[Any]]:
-    """The values of a PNG or JPEG 2000 of 16 bits, (H, W, channels), with transparency last where
-    it has some. Raises `UnreadableImageError` for a JPEG 2000 in colour.
-    """
-    kind, depth = image_format(data[:HEAD_BYTES]), depth_of(data[:HEAD_BYTES])
-    if depth.channels == 1:
-        with Image.open(io.BytesIO(data), formats=[kind]) as image:
-            values = np.asarray(image)[..., None]
-            marker = image.info.get("transparency")
-        opaque = np.where(values == marker, 0, 65535) if isinstance(marker, int) else None
-        return values if opaque is None else np.concatenate([values, opaque], axis=2)
-    if kind != "PNG":
-        raise UnreadableImageError("a JPEG 2000 of 16 bits in colour: save it as a PNG")
-    # Pillow keeps the upper 8 bits of each colour alone.
-    import torch
-    from torchvision.io import ImageReadMode, decode_png
-
-    pixels = decode_png(
-        torch.frombuffer(bytearray(data), dtype=torch.uint8), ImageReadMode.UNCHANGED
-    )
-    found: NDArray[np.integer[Any]] = pixels.permute(1, 2, 0).numpy()
-    return found
-
-
-def count_colours(values: NDArray[np.integer[Any]]) -> int:
-    """Channels of `deep_values` without the transparency."""
-    n_channels = int(values.shape[2])
-    return n_channels - (n_channels in (2, 4))
-
-
-def _deep(data: bytes, value_range: Range) -> Image.Image:
-    """An image of 16 bits, with the values of `value_range` as 0 to 255."""
-    values = deep_values(data)
-    n_colours = count_colours(values)
-    low, high = value_range
-    # Rounded down, as by // 257 where the range is all of 16 bits.
-    scaled = ((values[:, :, :n_colours].astype(np.float64) - low) * 255 / (high - low)).clip(0, 255)
-    colours = np.broadcast_to(np.floor(scaled + 1e-9), (*values.shape[:2], 3)).astype(np.uint8)
-    image = Image.fromarray(colours)
-    if n_colours < values.shape[2]:
-        image.putalpha(Image.fromarray((values[:, :, -1] // 257).astype(np.uint8)))
-    with Image.open(io.BytesIO(data)) as original:
-        orientation = original.getexif().get(0x0112)
-    if orientation:
-        image.getexif()[0x0112] = orientation
-        ImageOps.exif_transpose(image, in_place=True)
-    return _on_black(image)
-
-
 def decode_bands(file: Path | bytes, name: str, bands: BandChoice) -> NDArray[np.uint8]:
     """Chosen bands of a GeoTIFF: uint8 (H, W, C); raises `UnreadableImageError`."""
     try:
-        return read_bands(file, name, bands)
+        with room():
+            return read_bands(file, name, bands)
     except InputError as error:  # this one file is unlike the first, which `check_first` let pass
         raise UnreadableImageError(str(error)) from error
     except Exception as error:  # GDAL raises several kinds on damaged files
-        raise UnreadableImageError(f"{name}: {error}") from error
+        raise UnreadableImageError(f"{name}: {printable(error)}") from error
 
 
 def read_file(path: Path, n_bytes: int = -1) -> bytes:
-    """The first bytes of a file, all for -1; raises `UnreadableImageError`."""
+    """The first bytes of a file, all for -1; raises `UnreadableImageError`.
+
+    Within a `room` the file counts to what its image takes.
+    """
     try:
-        with path.open("rb") as file:
-            return file.read(n_bytes)
+        with open_regular(path) as file, room():
+            size = os.fstat(file.fileno()).st_size
+            n_read = size if n_bytes < 0 else min(size, n_bytes)
+            take(n_read, "the file")
+            return file.read(n_read)
+    except TooLargeError as error:
+        raise UnreadableImageError(f"{printable(path)}: {error}") from error
     except OSError as error:
         raise UnreadableImageError(f"{printable(path)}: {error.strerror}") from error
 
@@ -201,5 +212,6 @@ def load_file(
         except OSError as error:
             raise UnreadableImageError(f"{name}: {error.strerror}") from error
         return decode_bands(path, name, bands), n_bytes
-    data = read_file(path)
-    return decode(data, name, min_px, value_range), len(data)
+    with room():
+        data = read_file(path)
+        return decode(data, name, min_px, value_range), len(data)

@@ -45,6 +45,7 @@ Encoded: TypeAlias = tuple[NDArray[np.float32], NDArray[np.int64]]
 
 BATCH_SIZE = 256
 VALUES, LABELS, COUNTS = "embeddings.npy", "labels.npy", "counts.json"
+BATCH_BYTES = BATCH_SIZE * 128 * 128 * 3
 
 
 @dataclass(frozen=True)
@@ -133,14 +134,13 @@ def packing(
     labelled = source.subset(np.flatnonzero(source.labels >= 0))
 
     def batches() -> Iterator[tuple[Images, Indices, NDArray[np.int64], NDArray[np.int64]]]:
-        for rows in _in_blocks(squares(labelled, spec.img_px, on_skip, spec.interpolation)):
-            images = np.stack([pixels for _, pixels, _ in rows])
+        found = squares(labelled, spec.img_px, on_skip, spec.interpolation)
+        for images, rows, file_bytes in _in_blocks(found, images_in_batch(spec)):
             visible = probe
             if not common:  # else no file is read again for its digest
-                contents = [labelled.content(i) for i, _, _ in rows]
+                contents = [labelled.content(i) for i in rows]
                 visible = choose_patches(images, contents, spec)
-            labels = labelled.labels[[i for i, _, _ in rows]]
-            yield images, visible, labels, np.array([n for _, _, n in rows], dtype=np.int64)
+            yield images, visible, labelled.labels[rows], np.array(file_bytes, dtype=np.int64)
 
     layout = PackLayout(
         spec.grid, spec.patch_px, n_visible, spec.codec, len(labelled), common, spec.channels
@@ -149,13 +149,19 @@ def packing(
     yield from write_packed(path, layout, batches(), key)
 
 
+def images_in_batch(spec: MaskSpec) -> int:
+    """Images to pack at once: fewer of large ones, as several batches are in memory."""
+    return min(BATCH_SIZE, max(1, BATCH_BYTES // (spec.img_px**2 * spec.channels)))
+
+
 Square = tuple[int, NDArray[np.uint8], int]  # of `squares`: index, pixels, bytes of the file
 
 
-def _in_blocks(found: Iterator[Square]) -> Iterator[list[Square]]:
-    """The images of each block of BATCH_SIZE indices that has any."""
-    for _, rows in itertools.groupby(found, key=lambda row: row[0] // BATCH_SIZE):
-        yield list(rows)
+def _in_blocks(found: Iterator[Square], size: int) -> Iterator[tuple[Images, list[int], list[int]]]:
+    """The images, indices and bytes of each block of `size` indices that has any."""
+    for _, rows in itertools.groupby(found, key=lambda row: row[0] // size):
+        indices, pixels, file_bytes = zip(*rows, strict=True)
+        yield np.stack(pixels), list(indices), list(file_bytes)
 
 
 def choose_patches(images: Images, contents: Sequence[bytes], spec: MaskSpec) -> Indices:

@@ -3,9 +3,12 @@
 import json
 import re
 import subprocess
+import sys
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from fed_ist.config import Value
 from fed_ist.environment import own_environment
@@ -14,6 +17,7 @@ from fed_ist.results import NAME_TAKEN
 
 STARTED = re.compile(r"Successfully started run (\d+)")
 STATUS_TIMEOUT_S = 60.0
+ERRORS_S = 5.0
 COMPLETED = "finished:completed"
 # What Flower says of a run, and what that means.
 MEANINGS = {
@@ -78,6 +82,7 @@ def run_and_tell(arguments: list[str], environment: Mapping[str, str]) -> Told:
         ["flwr", *arguments],
         env={**environment, "PYTHONUNBUFFERED": "1"},
         stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         encoding="utf-8",
         errors="replace",
         # At a terminal's Ctrl-C it would print a traceback while it loads.
@@ -85,12 +90,17 @@ def run_and_tell(arguments: list[str], environment: Mapping[str, str]) -> Told:
     )
     run_id, is_name_taken = "", False
     assert process.stdout
+    assert process.stderr
+    # Printed by us as well, so that it passes through what guards the terminal.
+    errors = threading.Thread(target=_pass_on, args=(process.stderr,), daemon=True)
+    errors.start()
     try:
         for line in process.stdout:
             print(line, end="", flush=True)
             if found := STARTED.search(line):
                 run_id = found[1]
             is_name_taken |= NAME_TAKEN in line
+        errors.join(ERRORS_S)  # what flwr started may keep it open
         return Told(process.wait(), run_id, is_name_taken)
     except BaseException as end:
         process.kill()
@@ -100,6 +110,12 @@ def run_and_tell(arguments: list[str], environment: Mapping[str, str]) -> Told:
         raise
     finally:
         process.stdout.close()
+
+
+def _pass_on(output: IO[str]) -> None:
+    with output:
+        for line in output:
+            print(line, end="", file=sys.stderr, flush=True)
 
 
 def why_ended(run_id: str, superlink: str, environment: Mapping[str, str]) -> str:

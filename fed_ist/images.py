@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from fed_ist.ahead import mapped
+from fed_ist.ahead import N_WORKERS, mapped
 from fed_ist.bands import BandChoice
 from fed_ist.decoding import Picture, UnreadableImageError
 from fed_ist.errors import require_choice
+from fed_ist.room import room
 
 INTERPOLATIONS = {
     "bicubic": Image.Resampling.BICUBIC,
@@ -26,6 +27,7 @@ INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
 }
 CONTENT_BYTES = 16
+AHEAD_BYTES = 10_000_000  # of squares that are ready before they are used
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,8 @@ class ImageSource:
 
     def content(self, i: int) -> bytes:
         """A digest of the image's file, `CONTENT_BYTES` long: the same for identical images."""
-        return content_digest(self.read(i))
+        with room():
+            return content_digest(self.read(i))
 
     def subset(self, indices: NDArray[np.int64]) -> "ImageSource":
         """The images at `indices`, in that order."""
@@ -157,12 +160,14 @@ def squares(
 
     def prepare(i: int) -> tuple[NDArray[np.uint8], int] | UnreadableImageError:
         try:
-            picture, file_bytes = source.load(i, img_px)
+            with room():
+                picture, file_bytes = source.load(i, img_px)
+                return square(picture, img_px, interpolation), file_bytes
         except UnreadableImageError as reason:
             return reason
-        return square(picture, img_px, interpolation), file_bytes
 
-    for i, found in enumerate(mapped(prepare, range(len(source)))):
+    n_ahead = max(N_WORKERS, min(64, AHEAD_BYTES // (img_px**2 * source.channels)))
+    for i, found in enumerate(mapped(prepare, range(len(source)), n_ahead)):
         if isinstance(found, UnreadableImageError):
             on_skip(str(found))
         else:

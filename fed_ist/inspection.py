@@ -15,6 +15,7 @@ from fed_ist.decoding import UnreadableImageError
 from fed_ist.errors import InputError
 from fed_ist.images import ImageSource, Reading
 from fed_ist.left_out import UNREADABLE, LeftOut
+from fed_ist.printable import printable
 from fed_ist.scan import DRAWN, RASTER, Header, Scan, require_range, scan
 from fed_ist.splits import TEST, TRAIN
 
@@ -61,23 +62,24 @@ class Inspection:
         lines = [f"images      {parts} ({self.kind})"]
         lines += [f"left out    {_listed(self.left_out)}"] if self.left_out else []
         lines += [f"identical   {_listed(self.identical)}"] if self.identical else []
-        return lines + [f"note        {note}" for note in self.notes]
+        lines += [f"note        {note}" for note in self.notes]
+        return [printable(line) for line in lines]
 
     def lines(self) -> Iterator[str]:
         """All of it, for people."""
         yield from self.first_lines()
         for text, n in self.formats.items():
-            yield f"format      {text}: {n}"
+            yield f"format      {printable(text)}: {n}"
         if self.sizes:
             shown = (f"{name} {w} x {h}" for name, (w, h) in self.sizes.items())
             yield f"pixels      {', '.join(shown)}"
         for reason, example in self.examples.items():
-            yield f"example     {reason}: {example}"
+            yield printable(f"example     {reason}: {example}")
         width = max(len(name) for name in ("class", *self.counts))
         yield ""
         yield f"{'class':{width}}  {TRAIN:>8}  {TEST:>8}"
         for name, row in self.counts.items():
-            yield f"{name:{width}}  {row[TRAIN]:8}  {row[TEST]:8}"
+            yield f"{printable(name):{width}}  {row[TRAIN]:8}  {row[TEST]:8}"
 
 
 def inspect(

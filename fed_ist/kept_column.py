@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterable
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -32,13 +33,15 @@ class KeptColumn:
         """The number of rows."""
         return len(self._file) - 1
 
-    def __getitem__(self, i: int) -> Cell:
+    def get(self, i: int) -> Cell:
+        """The cell of a row."""
         piece = self._read(i)
         kind, content = piece[0], piece[1:]
         if kind == PATH:
             return content.decode("utf-8", "surrogateescape")
         return content if kind == BYTES else None
 
+    @cached_property
     def absent(self) -> NDArray[np.bool_]:
         """Which rows hold nothing: (n,)."""
         kinds = np.frombuffer(self._read(len(self)), np.uint8)

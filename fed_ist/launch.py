@@ -165,7 +165,7 @@ def run_experiment(app: Path, module: str, request: Mapping[str, object]) -> int
     Signals that end this process are passed on, and the experiment waited for: it ends once what it
     has is kept.
     """
-    command = [sys.executable, "-m", module, json.dumps(request)]
+    command = [sys.executable, "-m", "sims.printed", module, json.dumps(request)]
     overrides = request.get("overrides")
     cache = str(overrides.get("cache-dir", "")) if isinstance(overrides, Mapping) else ""
     # In a session of its own, or a terminal would tell it of Ctrl-C beside us.

@@ -16,12 +16,16 @@ OUT_OF_RANGE = "label out of range"
 NO_IMAGE = "no image in the row"
 UNREADABLE = "unreadable image"
 OUTSIDE_SPLITS = "beside the splits"
+OTHER_ENDING = "no image, with another ending"
+LONGEST_ENDING, MOST_REASONS = 12, 40  # a folder may hold a million endings
 UNUSED_SPLIT = "in a split that is not used"
 
 
 def no_image(suffix: str) -> str:
     """The reason of a file whose content is no image, by its ending."""
-    return f"no image, ending {suffix}" if suffix else "no image, without an ending"
+    if len(suffix) > LONGEST_ENDING:
+        return OTHER_ENDING
+    return f"no image, ending {printable(suffix)}" if suffix else "no image, without an ending"
 
 
 @dataclass
@@ -36,6 +40,8 @@ class LeftOut:
 
     def add(self, reason: str, example: object, n: int = 1) -> None:
         """Count `n` more for a reason; the first example of it is kept."""
+        if reason not in self.counts and len(self.counts) >= MOST_REASONS:
+            reason = OTHER_ENDING
         if n:
             self.counts[reason] += n
             self.examples.setdefault(reason, printable(example))

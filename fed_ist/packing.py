@@ -119,7 +119,7 @@ def compress(patches: NDArray[np.uint8], patch_px: int, codec: str) -> bytes:
 
 def decompress(data: memoryview, n_visible: int, patch_px: int) -> NDArray[np.uint8]:
     """The inverse of `compress` for `jpeg` and `webp`, up to their losses: uint8 (K, P)."""
-    mosaic = np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))
+    mosaic = np.asarray(Image.open(io.BytesIO(data), formats=["JPEG", "WEBP"]).convert("RGB"))
     return patchify(mosaic[None], patch_px)[0, :n_visible]
 
 

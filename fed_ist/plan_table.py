@@ -12,6 +12,7 @@ from fed_ist.durable import write_atomic
 from fed_ist.pages import table_line
 from fed_ist.plan import Cost, Plan
 from fed_ist.plan_ways import UPLOAD_ROUND_TRIPS, Way
+from fed_ist.printable import printable
 from fed_ist.report import readable_bytes
 
 Value = str | float | bool | None
@@ -97,18 +98,18 @@ def _record(way: Way, cost: Cost | None) -> dict[str, Value]:
 
 
 def _row(way: Way, cost: Cost | None) -> list[Cell]:
-    origin = f"run {way.run}" if way.run else "computed"
+    origin = f"run {printable(way.run)}" if way.run else "computed"
     if way.round is not None:
         origin += f", round {way.round}"
     if way.demand is None or cost is None:
         origin += ", not reached"
         missing: list[Cell] = [("", None)] * (len(HEADER) - 2)
-        return [(way.name, way.name), (origin, way.run), *missing]
+        return [(printable(way.name), way.name), (origin, way.run), *missing]
     n_bytes = [getattr(way.demand, key) for key in BYTES]
     seconds = [getattr(cost, key) for key in SECONDS]
     joules = [getattr(cost, key) for key in JOULES]
     return [
-        (way.name, way.name),
+        (printable(way.name), way.name),
         (origin, way.run),
         *((readable_bytes(value), value) for value in n_bytes),
         *((_digits(value / 3600), value) for value in seconds),
@@ -161,7 +162,7 @@ def _notes(plan: Plan) -> list[str]:
 
 
 def _bullets(notes: Sequence[str]) -> str:
-    return "\n".join(f"- {note}" for note in notes)
+    return "\n".join(f"- {printable(note)}" for note in notes)
 
 
 def _digits(value: float) -> str:

@@ -15,6 +15,7 @@ from fed_ist.errors import InputError
 from fed_ist.images import square
 from fed_ist.packing import take_visible
 from fed_ist.results import Model
+from fed_ist.room import room
 from fed_ist.training import log_softmax, predict
 
 
@@ -74,11 +75,12 @@ def classify(
             continue
         for i in range(len(source)):
             try:
-                picture, _ = source.load(i, encoder.img_px)
+                with room():
+                    picture, _ = source.load(i, encoder.img_px)
+                    images = square(picture, encoder.img_px, encoder.interpolation)[None]
             except UnreadableImageError as reason:
                 on_skip(str(reason))
                 continue
-            images = square(picture, encoder.img_px, encoder.interpolation)[None]
             visible = choose_patches(images, [source.content(i)], spec)
             embedding = encoder.encode(take_visible(images, encoder.patch_px, visible), visible)
             with threadpool_limits(1, user_api="blas"):  # as where the run was evaluated

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from fed_ist.errors import InputError
 from fed_ist.paths import results_dir, server_results_dir
+from fed_ist.printable import printable
 
 # Any of these is in the folder of a run, from its start or from its first round on.
 MARKS = ("rounds.csv", "summary.json", "model.safetensors")
@@ -58,7 +59,7 @@ def _what_is_in(*folders: Path) -> str:
     if not found:
         return "No runs are there."
     newest = sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
-    names = ", ".join(path.name for path in newest[:N_LISTED])
+    names = ", ".join(printable(path.name) for path in newest[:N_LISTED])
     more = f" and {len(newest) - N_LISTED} more" if len(newest) > N_LISTED else ""
     return f"The runs there: {names}{more}."
 

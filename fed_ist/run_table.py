@@ -6,6 +6,7 @@ from pathlib import Path
 from fed_ist.config import GROUPED
 from fed_ist.errors import InputError
 from fed_ist.ist import slice_bytes
+from fed_ist.printable import printable
 
 MOST = 2.0**63
 
@@ -41,7 +42,7 @@ def render_table(runs: Sequence[tuple[str, Mapping[str, object]]]) -> str:
             rows.append(_row(name, summary))
         except (ZeroDivisionError, KeyError) as error:
             raise InputError(f"'{name}' has a summary.json that cannot be ({error}).") from None
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows)
+    return "\n".join(f"| {' | '.join(printable(cell) for cell in row)} |" for row in rows)
 
 
 def _row(name: str, summary: Mapping[str, object]) -> tuple[str, ...]:

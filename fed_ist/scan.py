@@ -3,7 +3,6 @@
 Nothing is decoded but headers. What was found lies in the cache under the signature of the images.
 """
 
-import io
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -13,20 +12,17 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 
 from fed_ist.ahead import mapped
 from fed_ist.cache_files import digest, keep, recall
-from fed_ist.decoding import (
-    UnreadableImageError,
-    count_colours,
-    deep_values,
-    is_deep,
-    tiff_bits,
-)
+from fed_ist.decoding import UnreadableImageError, open_image, tiff_bits
+from fed_ist.deep_images import count_colours, deep_need, deep_values, is_deep
 from fed_ist.errors import InputError
 from fed_ist.image_kinds import HEAD_BYTES, depth_of, image_format, why_unreadable
 from fed_ist.images import CONTENT_BYTES, ImageSource, content_digest
+from fed_ist.printable import printable
+from fed_ist.room import room, take
 
 HALF_RANGE = 32768  # values below it use 15 of 16 bits at most
 MOST_MEASURED = 200
@@ -68,11 +64,11 @@ def scan(source: ImageSource, cache: Path | None) -> Scan:
 
     def look(i: int) -> tuple[bytes, Header]:
         try:
-            data = source.read(i)
+            with room():
+                data = source.read(i)
+                return content_digest(data), read_header(data, source.name(i))
         except UnreadableImageError as problem:
             return bytes(CONTENT_BYTES), Header(problem=str(problem))
-        name = source.name(i)
-        return content_digest(data), read_header(data, name)
 
     rows: list[tuple[bytes, Header]] = []
     bar = tqdm(total=len(source), desc="looking at the images", disable=None, leave=False)
@@ -98,7 +94,7 @@ def read_header(data: bytes, name: str) -> Header:
     if reason := why_unreadable(kind):
         return Header(kind, problem=f"{name}: {reason}")
     try:
-        with Image.open(io.BytesIO(data), formats=[kind]) as image:
+        with room(), open_image(data, kind) as image:
             width, height = image.size
             channels, bits = len(image.getbands()), MODE_BITS.get(image.mode, 8)
             if kind in ("PNG", "JPEG2000"):
@@ -112,7 +108,7 @@ def read_header(data: bytes, name: str) -> Header:
             return raster
         return Header(kind, problem=f"{name}: it is damaged, or no image that can be read here")
     except Exception as error:  # Pillow's readers raise many kinds on damaged files
-        return Header(kind, problem=f"{name}: {error}")
+        return Header(kind, problem=f"{name}: {printable(error)}")
 
 
 def _raster_header(data: bytes) -> Header | None:
@@ -179,8 +175,18 @@ def _is_deep(source: ImageSource, i: int) -> bool:
 def _measured(source: ImageSource, some: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
     for i in some:
         with suppress(Exception):  # damaged: skipped and counted when it is its turn
-            values = deep_values(source.read(int(i)))
-            yield values[:, :, : count_colours(values)]
+            yield _extremes(source, int(i))
+
+
+def _extremes(source: ImageSource, i: int) -> NDArray[np.int64]:
+    """The smallest and the largest value of an image of 16 bits, transparency apart."""
+    with room():
+        data = source.read(i)
+        with open_image(data, image_format(data[:HEAD_BYTES])) as image:
+            take(deep_need(image, data[:HEAD_BYTES]), "it")
+        values = deep_values(data)
+        colours = values[:, :, : count_colours(values)]
+        return np.array([colours.min(), colours.max()], dtype=np.int64)
 
 
 def _write(found: Scan) -> bytes:

@@ -1,22 +1,21 @@
 """Tables of images: one or several parquet files, or what the Hub gave, as one source.
 
-Only the columns of images, classes and those that were asked for are read. Images stay on the disk
-where they are many: a table of compressed columns becomes an uncompressed file in the cache, once.
+Only the columns of images, classes and those that were asked for are read. Images stay on the disk,
+see `cells`.
 """
 
 import hashlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fed_ist.bands import check_first
 from fed_ist.cache_files import digest
+from fed_ist.cells import ArrowCells, Cells, unpack
 from fed_ist.columns import (
     Columns,
     choose_columns,
@@ -35,15 +34,16 @@ from fed_ist.decoding import (
 from fed_ist.errors import InputError
 from fed_ist.folders import reading_signature
 from fed_ist.images import ImageSource, Reading
-from fed_ist.kept_column import Cell, KeptColumn
 from fed_ist.left_out import NO_IMAGE, LeftOut
+from fed_ist.parquet import batches, look_at, whole_column
 from fed_ist.printable import printable
+from fed_ist.room import TooLargeError, room, take
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
-MOST_IN_MEMORY = 256_000_000  # bytes of images, uncompressed
-ROWS_AT_A_TIME = 64
+SMALL_TABLE = 32_000_000  # bytes of files that are unpacked again each time
+LONGEST_NAME = 100  # letters of a value of partition-column
 SHARD = re.compile(r"-(\d+)-of-(\d+)")
 
 
@@ -65,9 +65,7 @@ class Table:
         """Of all files."""
         if self.columns is not None:
             return max((len(column) for column in self.columns.values()), default=0)
-        from pyarrow import parquet
-
-        return sum(_read(path, parquet.read_metadata).num_rows for path in self.paths)
+        return sum(look_at(path, lambda found: int(found.metadata.num_rows)) for path in self.paths)
 
     @property
     def image_columns(self) -> list[str]:
@@ -84,65 +82,38 @@ class Table:
         """A column in memory; raises `InputError` where the files cannot be read, or disagree."""
         if self.columns is not None:
             return self.columns[name]
-        import pyarrow as pa
-        from pyarrow import parquet
+        return whole_column(self.paths, self.name, name)
 
-        found = [
-            _read(path, lambda p: parquet.read_table(p, columns=[name])) for path in self.paths
-        ]
-        try:
-            whole = pa.concat_tables(
-                [table.replace_schema_metadata(None) for table in found],
-                promote_options="permissive",
-            )
-        except pa.ArrowException as error:
-            raise InputError(
-                f"The tables of '{self.name}' disagree on their column '{name}': {error}."
-            ) from None
-        return whole.column(name)
-
-    def image_column(self, name: str, cache: Path | None) -> "pa.ChunkedArray | KeptColumn":
-        """The column of the images: in memory where it is small, else a file in the cache."""
+    def cells(self, name: str, cache: Path | None) -> Cells:
+        """The images in a column: unpacked to the cache where they are many, else to a file that
+        is gone with the process.
+        """
         if self.columns is not None:
-            return self.columns[name]
-        if cache is None or _column_bytes(self.paths, name) <= MOST_IN_MEMORY:
-            return self.column(name)
-        place = cache / f"table-{digest(self.signature, name)}.images"
-        place.with_suffix(".arrow").unlink(missing_ok=True)  # of earlier versions
-        return KeptColumn(place, lambda: self._cells(name))
-
-    def _cells(self, name: str) -> Iterator[Cell]:
-        """A column of all files, read a few rows at a time."""
-        from pyarrow import parquet
-
-        for path in self.paths:
-            file = _read(path, parquet.ParquetFile)
-            batches = file.iter_batches(ROWS_AT_A_TIME, columns=[name])
-            while (batch := _read(path, lambda _, left=batches: next(left, None))) is not None:
-                for value in batch.column(0):
-                    yield _cell(value.as_py())
+            return ArrowCells(self.columns[name])
+        n_bytes = sum(path.stat().st_size for path in self.paths)
+        is_kept = cache is not None and n_bytes > SMALL_TABLE
+        place = (
+            cache / f"table-{digest(self.signature, name)}.images" if cache and is_kept else None
+        )
+        if place:
+            place.with_suffix(".arrow").unlink(missing_ok=True)  # of earlier versions
+        return unpack(
+            lambda: (column for path in self.paths for column in batches(path, name)),
+            n_bytes,
+            place,
+        )
 
     def first(self, column: str) -> object:
         """The first value that is not null, None for none."""
-        from pyarrow import parquet
-
         if self.columns is not None:
             return _first(self.columns[column])
-
-        def look(path: Path) -> object:
-            batches = parquet.ParquetFile(path).iter_batches(16, columns=[column])
-            values = (_first(batch.column(0)) for batch in batches)
-            return next((value for value in values if value is not None), None)
-
-        found = (_read(path, look) for path in self.paths)
+        found = (_first(part) for path in self.paths for part in batches(path, column, 16))
         return next((value for value in found if value is not None), None)
 
 
 def open_files(paths: Sequence[Path], name: str, signature: str) -> Table:
     """Parquet files with the same columns; raises `InputError` where one is none."""
-    from pyarrow import parquet
-
-    schemas = [_read(path, parquet.read_schema) for path in paths]
+    schemas = [look_at(path, lambda found: found.schema_arrow) for path in paths]
     for path, schema in zip(paths, schemas, strict=True):
         if set(schema.names) != set(schemas[0].names):
             raise InputError(
@@ -195,15 +166,15 @@ def table_source(
         is_label_needed,
     )
     left_out = LeftOut()
-    cells = table.image_column(how.image, reading.cache)
-    absent = _absent(cells)
+    cells = table.cells(how.image, reading.cache)
+    absent = cells.absent
     if how.label:
         key = f"The column '{how.label}'"
         found = read_labels(table.column(how.label), how.class_names, table.name, key)
         class_names, labels = found.class_names, found.values
         for reason, rows in found.left_out.items():
-            here = [row for row in rows if not absent[row]]
-            if here:
+            here = rows[~absent[rows]]
+            if len(here):
                 left_out.add(reason, f"{table.name}, row {here[0]}", len(here))
     else:
         class_names, labels = ("image",), np.zeros(len(cells), dtype=np.int64)
@@ -213,36 +184,10 @@ def table_source(
     return _Rows(table, how, cells, reading).source(class_names, labels), how.notes, left_out
 
 
-def _absent(cells: "pa.ChunkedArray | KeptColumn") -> NDArray[np.bool_]:
-    """Which rows hold no image: (n,)."""
-    if isinstance(cells, KeptColumn):
-        return cells.absent()
-    import pyarrow as pa
-    from pyarrow import compute
-
-    absent = compute.is_null(cells)
-    if pa.types.is_struct(cells.type):
-        fields = [cells.type.field(i).name for i in range(cells.type.num_fields)]
-        empty = [
-            compute.is_null(compute.struct_field(cells, name))
-            for name in ("bytes", "path")
-            if name in fields
-        ]
-        absent = compute.or_(absent, reduce(compute.and_, empty))
-    found: NDArray[np.bool_] = absent.to_numpy().astype(bool)
-    return found
-
-
 class _Rows:
     """The images of a table, by row."""
 
-    def __init__(
-        self,
-        table: Table,
-        how: Columns,
-        cells: "pa.ChunkedArray | KeptColumn",
-        reading: Reading,
-    ) -> None:
+    def __init__(self, table: Table, how: Columns, cells: Cells, reading: Reading) -> None:
         self.table, self.how, self.cells, self.reading = table, how, cells, reading
 
     def source(self, class_names: tuple[str, ...], labels: Any) -> ImageSource:
@@ -268,12 +213,11 @@ class _Rows:
 
     def _file(self, i: int) -> Path | bytes:
         """The image of a row: its bytes, or where they are."""
-        cells = self.cells
-        cell = cells[i] if isinstance(cells, KeptColumn) else _cell(cells[i].as_py())
+        cell = self.cells.get(i)
         if isinstance(cell, str):
             path = Path(cell)
             return path if path.is_absolute() else self.table.folder / path
-        if not isinstance(cell, bytes):
+        if cell is None:
             raise UnreadableImageError(f"{self.name(i)}: it holds no image")
         return cell
 
@@ -281,58 +225,46 @@ class _Rows:
         file = self._file(i)
         if isinstance(file, Path):
             return read_file(file, n_bytes)
+        with room():
+            _take(file, self.name(i))
         return file if n_bytes < 0 else file[:n_bytes]
 
     def load(self, i: int, min_px: int | None = None) -> tuple[Picture, int]:
         file, bands, span = self._file(i), self.reading.bands, self.reading.value_range
         if isinstance(file, Path):
             return load_file(file, min_px, bands, span)
-        if bands is not None:
-            return decode_bands(file, self.name(i), bands), len(file)
-        return decode(file, self.name(i), min_px, span), len(file)
+        with room():
+            _take(file, self.name(i))
+            if bands is not None:
+                return decode_bands(file, self.name(i), bands), len(file)
+            return decode(file, self.name(i), min_px, span), len(file)
 
     def _further(self, name: str) -> Any:
+        import pyarrow as pa
+        from pyarrow import compute
+
         if name not in self.table.schema.names:
             raise InputError(
                 f"partition-column = '{name}' is not there. Columns of '{self.table.name}': "
-                f"{', '.join(self.table.schema.names)}."
+                f"{printable(', '.join(self.table.schema.names))}."
             )
-        return np.array(self.table.column(name).to_pylist())
+        column = self.table.column(name)
+        if pa.types.is_dictionary(column.type):
+            texts = [chunk.dictionary for chunk in column.chunks[:1]]
+            if any((compute.binary_length(part).to_numpy() > LONGEST_NAME).any() for part in texts):
+                raise InputError(
+                    f"partition-column = '{printable(name)}' of '{self.table.name}' holds values "
+                    f"of more than {LONGEST_NAME} letters, which name no place. Choose another."
+                )
+        return np.array(column.to_pylist())
 
 
-def _cell(value: object) -> Cell:
-    """An image's bytes, or where it is; None for no image."""
-    if isinstance(value, dict):
-        data = value.get("bytes")
-        value = data or value.get("path") or data
-    return value if isinstance(value, bytes | str) else None
+def _take(file: bytes, name: str) -> None:
+    try:
+        take(len(file), "the image")
+    except TooLargeError as error:
+        raise UnreadableImageError(f"{name}: {error}") from error
 
 
 def _first(column: Any) -> object:
     return next((value.as_py() for value in column if value.is_valid), None)
-
-
-def _read(path: Path, how: Any) -> Any:
-    from pyarrow import ArrowException
-
-    try:
-        return how(path)
-    except (ArrowException, OSError) as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InputError(f"'{printable(path)}' cannot be read as parquet: {reason}") from None
-
-
-def _column_bytes(paths: Sequence[Path], name: str) -> int:
-    """What a column takes uncompressed, as the files themselves say."""
-    from pyarrow import parquet
-
-    total = 0
-    for path in paths:
-        metadata = _read(path, parquet.read_metadata)
-        for group in range(metadata.num_row_groups):
-            row_group = metadata.row_group(group)
-            columns = (row_group.column(i) for i in range(row_group.num_columns))
-            total += sum(
-                c.total_uncompressed_size for c in columns if c.path_in_schema.split(".")[0] == name
-            )
-    return total

@@ -28,6 +28,7 @@ from fed_ist.left_out import (
     LeftOut,
     no_image,
 )
+from fed_ist.regular import open_regular
 
 TABLE_MARK = b"PAR1"
 SYSTEM_FOLDERS = frozenset(
@@ -200,7 +201,7 @@ def _is_file(entry: "os.DirEntry[str]") -> bool:
 
 def _head(path: str) -> bytes:
     try:
-        with open(path, "rb") as file:  # noqa: PTH123 - a name may hold any bytes
+        with open_regular(path) as file:
             return file.read(HEAD_BYTES)
     except OSError:
         return b""

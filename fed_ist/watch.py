@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from fed_ist.errors import InputError
+from fed_ist.printable import printable
 from fed_ist.report import readable_bytes
 from fed_ist.run_files import Row, RunFiles, read_run
 from fed_ist.run_lookup import find_run, missing, run_places
@@ -64,13 +65,13 @@ def follow(path: Path, say: Callable[[str], None]) -> None:
             n_said = len(run.rounds)
             if run.rounds:
                 bar.total, bar.n = run.num_rounds, _number(run.rounds[-1], "round")
-                bar.set_description(path.name)
+                bar.set_description(printable(path.name))
             if run.error:
                 raise InputError(run.error)
             if run.is_finished:
                 break
             time.sleep(POLL_S)
-    say(f"finished  {path}")
+    say(f"finished  {printable(path)}")
 
 
 def render_round(run: RunFiles, i: int) -> str:
@@ -79,11 +80,12 @@ def render_round(run: RunFiles, i: int) -> str:
     planned = "?" if run.num_rounds is None else run.num_rounds
     left_s = seconds_left(run, i)
     left = "" if left_s is None or left_s > MOST_LEFT_S else str(timedelta(seconds=round(left_s)))
-    return (
+    line = (
         f"{row['round']!s:>4}/{planned!s:<4}  {100 * _number(row, 'accuracy'):7.2f}%  "
         f"{_number(row, 'loss'):6.3f}  {readable_bytes(_number(row, 'bytes_down')):>10}  "
         f"{readable_bytes(_number(row, 'bytes_up')):>10}  {_number(row, 'seconds'):7.1f}  {left}"
-    ).rstrip()
+    )
+    return printable(line).rstrip()
 
 
 def seconds_left(run: RunFiles, i: int) -> float | None:

@@ -35,6 +35,7 @@ from fed_ist.inspection import Inspection, inspect
 from fed_ist.known_encoder import AnyEncoder, open_encoder
 from fed_ist.ledger import Ledger
 from fed_ist.paths import cache_dir, server_results_dir
+from fed_ist.printable import guard_log
 from fed_ist.privacy import epsilon_after
 from fed_ist.report import draw_accuracy, readable_bytes
 from fed_ist.results import (
@@ -52,6 +53,7 @@ from fed_ist.training import evaluate
 from strategies import STRATEGIES, RoundStrategy
 
 app = ServerApp()
+guard_log("flwr")  # it carries what nodes and files are called
 NETWORK = (ConnectionError, TimeoutError)  # which are OSErrors, but of no file
 REFUSED = 2  # the exit code of bad input
 

@@ -307,7 +307,7 @@ def make_column(folder: Path, seed: int) -> None:
 
 def read_column(folder: Path) -> object:
     column = KeptColumn(folder / "table-0.images", lambda: CELLS[0])
-    return [column[i] for i in range(len(column))], column.absent().tolist()
+    return [column.get(i) for i in range(len(column))], column.absent.tolist()
 
 
 def make_curve(folder: Path, seed: int) -> None:

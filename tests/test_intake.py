@@ -461,7 +461,7 @@ def test_a_table_that_says_nothing_of_its_columns_is_known_by_content(tmp_path):
 def test_a_large_table_is_read_from_the_cache(tmp_path, monkeypatch):
     path = table(tmp_path / "a.parquet", LABELS)
     plain = open_all(str(path))
-    monkeypatch.setattr("fed_ist.tables.MOST_IN_MEMORY", 0)
+    monkeypatch.setattr("fed_ist.tables.SMALL_TABLE", 0)
     mapped = open_all(str(path), Reading(cache=tmp_path / "cache"))
     assert len(list((tmp_path / "cache").glob("table-*.images"))) == 1
     for i in range(36):
