@@ -6,13 +6,21 @@ has crossed no link, and is no reply of the node's.
 
 import math
 import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
+from logging import WARNING
+from typing import Any
 
-from flwr.app import Message
+from flwr.app import Error, Message, Metadata
+from flwr.app.message import make_message
+from flwr.common import log
 from flwr.common.constant import ErrorCode
 from flwr.serverapp import Grid
+from flwr.superlink.grid import http_grid
+
+from fed_ist.printable import printable
 
 LEAST_POLL_S, MOST_POLL_S = 0.02, 3.0  # the latter is Flower's own
 POLLS = 20  # the pause between two is one part in so many of the time so far
@@ -181,5 +189,34 @@ def _push(grid: Grid, messages: Iterable[Message]) -> tuple[dict[str, Asked], di
 
 def pull(grid: Grid, ids: Sequence[str]) -> Iterable[Message]:
     """The replies to these messages that are there; of nodes that are connected."""
-    for first in range(0, len(ids), AT_ONCE):
-        yield from grid.pull_messages(ids[first : first + AT_ONCE])
+    with _unreadable_in_place():
+        for first in range(0, len(ids), AT_ONCE):
+            yield from grid.pull_messages(ids[first : first + AT_ONCE])
+
+
+@contextmanager
+def _unreadable_in_place() -> Iterator[None]:
+    """Within it a reply that Flower cannot read comes as an error that answers nothing.
+
+    A node uploads its reply in parts, whose bytes nobody has looked at when Flower's grid reads
+    them; it would raise what went wrong with one, and lose those that came with it.
+    """
+    read = http_grid.inflate_object_from_contents  # type: ignore[attr-defined]
+
+    def read_or_tell(object_id: str, *rest: Any, **how: Any) -> Any:
+        try:
+            found = read(object_id, *rest, **how)
+            if isinstance(found, Message):
+                return found
+            reason = f"it is no message but a {type(found).__name__}"
+        except Exception as error:  # whatever a node may have put there
+            reason = f"{type(error).__name__}: {error}"
+        log(WARNING, "A reply cannot be read, and counts as silence: %s", printable(reason)[:300])
+        metadata = Metadata(0, "", 0, 0, "", "", time.time(), 0.0, "train")
+        return make_message(metadata, error=Error(ErrorCode.UNKNOWN))
+
+    http_grid.inflate_object_from_contents = read_or_tell  # type: ignore[attr-defined]
+    try:
+        yield
+    finally:
+        http_grid.inflate_object_from_contents = read  # type: ignore[attr-defined]

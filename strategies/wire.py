@@ -1,6 +1,9 @@
 """Between plain arrays and Flower messages, and what a message weighs."""
 
+from typing import Any
+
 from flwr.app import Array, ArrayRecord, Message, Metadata
+from flwr.app.message import make_message
 from flwr.supercore.inflatable.inflatable_object import (
     get_all_nested_objects,
     no_object_id_recompute,
@@ -75,8 +78,10 @@ def weigh(message: Message) -> tuple[int, int]:
         src_task_id=None if ids.src_task_id is None else LARGEST_ID,
         dst_task_id=None if ids.dst_task_id is None else LARGEST_ID,
     )
-    part = {"error": message.error} if message.has_error() else {"content": message.content}
-    wide = Message(**part, metadata=metadata)  # type: ignore[call-overload]
+    part: Any = {"error": message.error} if message.has_error() else {"content": message.content}
+    wide = make_message(
+        metadata, **part
+    )  # which takes any type, as a node may have given its answer
     with no_object_id_recompute():  # else each object is hashed again for each that holds it
         objects = get_all_nested_objects(wide).values()
         return sum(len(value.deflate()) for value in objects), len(objects)
