@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-slow lint check audit attack privacy aid ist-variants codecs masks capacity presets clean
+.PHONY: run test test-slow lint check audit attack gate privacy aid ist-variants codecs masks capacity presets clean
 
 run: $(VENV)/.ready
 	$(BIN)/fed-ist run
@@ -48,10 +48,19 @@ presets: JOBS ?= 1
 presets: $(VENV)/.ready
 	$(BIN)/python -m sims.preset_table $(DATA) $(JOBS)
 
-# What one dishonest node can do, with the defaults and without. DATA holds the parquet files.
+# Attacks by devices: 50,000 replies that no node should send, claims to another's name, a node that
+# never answers, and what one that lies does to accuracy, with the defaults and without (on scenes
+# alone where DATA is empty). Over an hour in all; the last writes results/attack/attack.md.
 attack: DATA ?= ../shared/data
 attack: $(VENV)/.ready
+	$(BIN)/pytest -m slow tests/test_reply_fuzz.py
+	$(BIN)/pytest -m "" tests/test_names.py
+	$(BIN)/python -m sims.silent_bench '{"n_rounds": 8, "silent_after": [-1, 2]}'
 	$(BIN)/python -m sims.attack_table $(DATA)
+
+# What strangers at the gate do to a run: minutes, with nginx and its stream module.
+gate: $(VENV)/.ready
+	$(BIN)/python -m sims.gate_bench results/reference/gate.md
 
 # What local differential privacy costs. DATA holds the parquet files.
 privacy: DATA ?= ../shared/data

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -16,6 +17,7 @@ from conftest import HANG_S, ROOT
 from fed_ist.config import read_defaults
 from fed_ist.curves import read_curve
 from fed_ist.errors import InputError
+from sims.attackers import Attack
 from sims.case_files import Case
 from sims.cases import require_same
 from sims.compare import CHOSEN, METHODS, Request, compare, list_cases
@@ -158,8 +160,9 @@ def test_every_setting_is_in_the_name_of_a_result(make_config, changes):
 
 def test_attackers_and_images_are_in_the_name_of_a_result_and_places_are_not(make_config):
     case = Case("a", "iid", 4, "ist", make_config())
+    attacked = replace(case, attack=Attack(1, flips=True))
     assert case.file_name("data") != case.file_name("other data")
-    assert case.file_name("d") != Case("a", "iid", 4, "ist", make_config(), 1).file_name("d")
+    assert case.file_name("d") != attacked.file_name("d")
     moved = make_config(results_dir="/r", cache_dir="/c", name="n", dataset="/d", resume=True)
     assert case.file_name("d") == Case("a", "iid", 4, "ist", moved).file_name("d")
 

@@ -14,7 +14,7 @@ from fed_ist.robust import MOST_CHANGE, root_mean_square
 from strategies.replies import LONGEST_REASON
 from strategies.wire import message_bytes
 
-BAD = NODES[1]
+BAD, NAME = NODES[1], "1"  # its name is its partition
 SLICE_BYTES = 20_000  # more than the slices of these tests have
 
 
@@ -75,7 +75,7 @@ def test_a_reply_that_is_too_large_is_refused_unread_and_stands_in_the_ledger(
     assert federation.strategy.counts.rejected == 1
     n_bytes = message_bytes(federation.received("train")[BAD])
     (warning,) = (r.getMessage() for r in caplog.records if "rejected" in r.getMessage())
-    assert f"Reply of node {BAD} rejected: it has {n_bytes} bytes, and no more than" in warning
+    assert f"Reply of node {NAME} rejected: it has {n_bytes} bytes, and no more than" in warning
     name = federation.strategy.prepared[BAD].name
     (line,) = (
         line
@@ -107,7 +107,7 @@ def test_the_text_of_an_error_is_cut_and_cannot_steer_a_terminal(federate, caplo
     federation.round()
     (warning,) = (r.getMessage() for r in caplog.records if "rejected" in r.getMessage())
     assert warning.isprintable()
-    assert warning.startswith(f"Reply of node {BAD} rejected: no  [2Jmemory  xxx")
+    assert warning.startswith(f"Reply of node {NAME} rejected: no  [2Jmemory  xxx")
     assert len(warning) < LONGEST_REASON + 50
     (line,) = (line for line in federation.lines() if line["kind"] == "error")
     assert int(line["message_bytes"]) > 10_000_000
@@ -267,7 +267,7 @@ def test_statistics_that_are_too_large_are_refused_unread(kind, federate, caplog
         each.grid.faulty_type, each.grid.faults = protocol.STATISTICS_QUERY, {BAD: node_fault}
     assert same(federation.begin().params, other.begin().params)
     n_bytes = message_bytes(federation.received(protocol.STATISTICS_QUERY)[BAD])
-    assert f"Statistics of node {BAD} rejected: it has {n_bytes} bytes" in caplog.text
+    assert f"Statistics of node {NAME} rejected: it has {n_bytes} bytes" in caplog.text
     assert federation.strategy.counts.rejected == 1
     found = [n["message_bytes"] for n in federation.lines() if n["kind"] == "statistics"]
     assert str(n_bytes) in found
