@@ -5,7 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 from faulty_grid import replace_array, replace_metric, replace_plain_array, silence
-from federation import NODES, plain_arrays, task
+from federation import NODES, PLAIN_MEAN, plain_arrays, task
 
 from clients.app import create_app
 from clients.coding import MEMORY
@@ -144,7 +144,7 @@ def test_replies_that_are_not_what_was_asked_for_are_refused(strategy, federate)
 
 def test_heterofl_takes_means_where_slices_overlap_and_keeps_what_nobody_holds(federate):
     """Of 24 neurons node 0 has 0-11, node 1 has 0-5, node 2 (like 0) 0-11; 12-23 rest."""
-    federation = federate(strategy="heterofl", capacities="0.5,0.25").begin()
+    federation = federate(strategy="heterofl", capacities="0.5,0.25", **PLAIN_MEAN).begin()
     for i, n_examples in enumerate((10, 30, 10)):
         node_id, fault = federation.node(i), replace_metric(protocol.NUM_EXAMPLES, n_examples)
         federation.strategy.prepared[node_id].counts[protocol.NUM_EXAMPLES] = n_examples
@@ -270,7 +270,7 @@ def two_rounds(federation):
 
 def test_fedavgm_carries_nine_tenths_of_the_first_difference_into_the_second_round(federate):
     (p0, p1, p2), (m1, m2) = two_rounds(
-        federate(strategy="fedavgm", server_learning_rate=0.5, server_momentum=0.9)
+        federate(strategy="fedavgm", server_learning_rate=0.5, server_momentum=0.9, **PLAIN_MEAN)
     )
     for name in p0:
         first, second = m1[name] - p0[name], m2[name] - p1[name]
@@ -288,7 +288,7 @@ def test_fedavgm_without_momentum_at_its_own_rate_is_fedavg(federate):
 
 def test_fedadam_steps_by_its_moments(federate):
     """Rate 0.01, beta1 0.9, beta2 0.99, tau 0.001; v starts at tau²."""
-    (p0, p1, p2), (m1, m2) = two_rounds(federate(strategy="fedadam"))
+    (p0, p1, p2), (m1, m2) = two_rounds(federate(strategy="fedadam", **PLAIN_MEAN))
     for name in p0:
         d1, d2 = m1[name] - p0[name], m2[name] - p1[name]
         mean, square = 0.1 * d1, 0.99e-6 + 0.01 * d1**2
@@ -304,7 +304,7 @@ def test_running_moments_of_batch_norm_are_averaged_whatever_the_server_s_optimi
     strategy, federate
 ):
     """They are no gradients: momentum would carry a variance past 0."""
-    (_, p1, p2), (m1, m2) = two_rounds(federate(strategy=strategy, norm="batch"))
+    (_, p1, p2), (m1, m2) = two_rounds(federate(strategy=strategy, norm="batch", **PLAIN_MEAN))
     for name in ("norm1.mean", "norm1.var", "norm2.mean", "norm2.var"):
         assert p1[name] == pytest.approx(m1[name], abs=1e-6)
         assert p2[name] == pytest.approx(m2[name], abs=1e-6)
