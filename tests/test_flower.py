@@ -73,7 +73,7 @@ def test_everything_promised_is_in_the_folder(first):
     _, folder = first
     assert {path.name for path in folder.iterdir()} == {
         "config.toml", "images.json", "rounds.csv", "times.csv", "ledger.csv", "summary.json",
-        "model.safetensors", "accuracy.png", "report.html", "report.json",
+        "model.safetensors", "accuracy.png", "report.html", "report.json", "checksums.json",
     }  # fmt: skip
     parse_config(tomllib.loads((folder / "config.toml").read_text()))
     summary = json.loads((folder / "summary.json").read_text())
@@ -143,6 +143,7 @@ def test_the_inline_engine_writes_the_same_files_byte_for_byte(first, place):
         for run in ("first", "inline")
     ]
     assert [s.pop("seconds") > 0 for s in summaries] == [True, True]
+    assert [bool(s.pop("checksum")) for s in summaries] == [True, True]  # of the seconds too
     assert summaries[0] == summaries[1]
 
 
