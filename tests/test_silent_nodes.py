@@ -236,8 +236,8 @@ def test_statistics_are_not_waited_for_either_and_are_added_later(federate, monk
     clock = put_on_clock(federation, takes, monkeypatch)
     ends = run(federation, clock)
     assert ends[0] <= 1.5 * (PREPARE_S + ROUND_S)
-    assert "Statistics of 7 nodes added; 7 in all" in caplog.text
-    assert "Statistics of 1 nodes added; 8 in all" in caplog.text
+    assert "Statistics of 7 of 8 nodes added" in caplog.text
+    assert "Statistics of 1 of 1 nodes added" in caplog.text
     assert asked(federation)[-1] == 8
 
 
