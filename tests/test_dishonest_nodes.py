@@ -9,7 +9,7 @@ from sims.experiment import run_case
 from sims.shared import Shared
 
 N_CLASSES, EMBED_DIM, NODES = 6, 24, 8
-TIMES = (10, 10**6)  # the count that a liar states, over its own
+TIMES = (10**6,)  # the count that a liar states, over its own
 MOST_LOST = 0.02  # of accuracy
 UNDEFENDED = {"clip_norm": 0.0, "max_weight": 0.0, "dissenters": "keep"}
 

@@ -20,7 +20,7 @@ from strategies import STRATEGIES as CLASSES_OF
 
 BAD = NODES[1]
 KINDS = ("query", protocol.STATISTICS_QUERY, "train")
-N_SAMPLE, N_ALL = 15, 1600  # runs of each case: at every test, and all 50,000
+N_SAMPLE, N_ALL = 8, 1600  # runs of each case: at every test, and all 50,000
 VARIANTS = {
     **{strategy: {"strategy": strategy} for strategy in STRATEGIES},
     "anchored, int4": {

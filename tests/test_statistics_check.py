@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fed_ist.gaussians import class_gaussians, within_share
@@ -42,6 +42,7 @@ def judged(sums):
     return find_dissenters(sums, variance_of_unit(sum(sums.values())))
 
 
+@settings(max_examples=25)
 @given(
     seed=SEEDS,
     n_nodes=st.integers(4, 12),
@@ -51,6 +52,7 @@ def test_no_honest_node_is_left_out_however_its_classes_are(seed, n_nodes, parti
     assert not judged(dealt(seed, n_nodes, 1200, partitioner))
 
 
+@settings(max_examples=25)
 @given(seed=SEEDS, wrong=st.integers(1, N_CLASSES - 1), n_nodes=st.integers(4, 12))
 def test_a_node_with_wrong_labels_is_left_out_and_no_other(seed, wrong, n_nodes):
     assert set(judged(dealt(seed, n_nodes, 1200, "iid", wrong))) == {"0"}
@@ -93,6 +95,7 @@ def test_of_three_nodes_nobody_is_judged_unless_earlier_ones_are_trusted():
     assert set(find_dissenters(sums, variance_of_unit(before), before=before)) == {"0"}
 
 
+@settings(max_examples=25)
 @given(seed=SEEDS)
 def test_noise_that_hides_the_images_leaves_nobody_out(seed):
     rng = np.random.default_rng(seed)
