@@ -99,8 +99,8 @@ def what_is_left(run: Path, name: str, seals: RunSeals) -> str:
     """Sentences on what can be done without a file of a run, and which others are whole."""
     if not seals.files:
         return RESTORE
-    whole = [other for other in (*seals.files, *seals.own) if other != name]
-    whole = [other for other in whole if _is_whole(run, other, seals)]
+    names = dict.fromkeys((*seals.files, *seals.own))
+    whole = [other for other in names if other != name and _is_whole(run, other, seals)]
     told = f"Whole are {', '.join(whole)}" if whole else "No other file is whole"
     use = ", so that `fed-ist predict` works" if MODEL in whole else ""
     as_it_is = f" To have it read as it is now, delete '{run / FILE}'." if name in TABLES else ""
