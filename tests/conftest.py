@@ -55,6 +55,17 @@ def embedded(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture
+def quiet_flower() -> Iterator[None]:
+    """Flower's log without what is no error, and as it was after the test."""
+    from flwr.common.logger import FLOWER_LOGGER
+
+    level = FLOWER_LOGGER.level
+    FLOWER_LOGGER.setLevel("ERROR")
+    yield
+    FLOWER_LOGGER.setLevel(level)
+
+
+@pytest.fixture
 def federate(make_config, image_folder, tmp_path):
     """Makes a `federation.Federation` on the small image folder."""
     from federation import CLASSES, NODES, Federation  # Flower takes a second to load

@@ -29,7 +29,8 @@ def shared():
 
 
 @pytest.fixture
-def accuracy(shared, make_config):
+def accuracy(shared, make_config, quiet_flower):
+    # A run sets the level of Flower's log itself; `quiet_flower` puts it back.
     def run(attack, **changes):
         settings = {"hidden_dim": 32, "num_rounds": 8, "local_epochs": 2, "learning_rate": 0.01}
         config = make_config(**({"partitioner": "iid"} | settings | changes))

@@ -1,7 +1,6 @@
 """Replies of all kinds that no node should send: none ends a run, and nothing of them stays."""
 
 import copy
-import logging
 import math
 from hashlib import sha256
 from pathlib import Path
@@ -10,7 +9,6 @@ import numpy as np
 import pytest
 from faulty_grid import FaultyGrid
 from federation import NODES
-from flwr.common.logger import FLOWER_LOGGER
 from reply_mutations import mutate
 
 from fed_ist import protocol
@@ -101,12 +99,10 @@ def fuzz(federation, kind, n, tmp_path):
         path.unlink()
 
 
+@pytest.mark.usefixtures("quiet_flower")
 @pytest.mark.parametrize("n", [N_SAMPLE, pytest.param(N_ALL, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(("name", "kind"), CASES)
-def test_no_reply_ends_a_run_or_leaves_what_is_not_finite(
-    name, kind, n, federate, tmp_path, monkeypatch
-):
-    monkeypatch.setattr(FLOWER_LOGGER, "level", logging.ERROR)
+def test_no_reply_ends_a_run_or_leaves_what_is_not_finite(name, kind, n, federate, tmp_path):
     settings = {"num_rounds": 1, "min_nodes": 2} | VARIANTS[name]
     node_ids = [*NODES, 7, 8][: settings.pop("n_nodes", 3)]
     fuzz(federate(node_ids, **settings).prepare(), kind, n, tmp_path)
