@@ -108,7 +108,9 @@ def deployed(field):
     """
     nodes, ids = field.hosts.nodes, [node.node_id for node in field.hosts.nodes]
     folder = field.folder / "results" / "deployed"
-    process = field.start("deployed", num_rounds=5, round_timeout_s=ROUND_TIMEOUT_S)
+    # With one node that answers there are too few, so that who was silent is asked again at once.
+    changes = {"min_nodes": 3, "round_timeout_s": ROUND_TIMEOUT_S}
+    process = field.start("deployed", num_rounds=5, **changes)
     held = []
 
     def hold(client_app):
