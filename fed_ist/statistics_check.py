@@ -10,9 +10,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from fed_ist.dissent import LEAST_NODES
 from fed_ist.statistics import Floats
 
-LEAST_NODES = 4  # of fewer, one could not say which of them is the odd one out
 LEAST_AGREEMENT = 0.5  # 1 is what others have, 0 is chance
 DEVIATIONS = 3.0  # of chance, by which a node must fall below
 

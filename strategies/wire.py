@@ -79,9 +79,7 @@ def weigh(message: Message) -> tuple[int, int]:
         dst_task_id=None if ids.dst_task_id is None else LARGEST_ID,
     )
     part: Any = {"error": message.error} if message.has_error() else {"content": message.content}
-    wide = make_message(
-        metadata, **part
-    )  # which takes any type, as a node may have given its answer
+    wide = make_message(metadata, **part)
     with no_object_id_recompute():  # else each object is hashed again for each that holds it
         objects = get_all_nested_objects(wide).values()
         return sum(len(value.deflate()) for value in objects), len(objects)
