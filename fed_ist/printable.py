@@ -18,7 +18,7 @@ from typing import Any, TextIO
 OBEYED = ("Cc", "Cf", "Cs", "Zl", "Zp")
 JOINERS = "\u200c\u200d"  # scripts and emoji need them; after a letter of ASCII they only hide
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # Flower's log has them
-OURS = ("fed_ist", "strategies", "clients", "sims")
+OURS = {"fed_ist", "strategies", "clients", "sims"}
 
 
 def printable(name: object) -> str:
@@ -100,7 +100,7 @@ class _Lines(logging.Filter):
     """Log records of one line each, whatever a node or a file put into them."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if Path(record.pathname).parent.name in OURS and isinstance(record.args, tuple):
+        if OURS.intersection(Path(record.pathname).parts) and isinstance(record.args, tuple):
             record.msg = shown(str(record.msg))
             record.args = tuple(
                 arg if isinstance(arg, Number) else printable(arg) for arg in record.args

@@ -4,21 +4,25 @@ A count is what a node states of itself, and nobody can look. Left alone, one no
 thousand times the images that it has is the mean.
 """
 
-from collections.abc import Collection, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+Node = TypeVar("Node")
 
-def bounded_weight(count: int, counts: Collection[int], most: float) -> int:
-    """A node's count of examples, or `most` times the median of all nodes' where that is less.
 
-    counts: of all nodes, this one among them. most: 0 for no bound. At least 1.
+def bounded_weights(counts: Mapping[Node, int], most: float) -> dict[Node, int]:
+    """What each node counts for: its examples, or `most` times the median of all nodes' counts
+    where that is less, and at least 1.
+
+    counts: examples that each node states. most: 0 for no bound.
     """
-    if not most:
-        return count
-    return max(1, min(count, int(most * low_median(list(counts)))))
+    if not most or not counts:
+        return dict(counts)
+    bound = int(most * low_median(list(counts.values())))
+    return {node: max(1, min(count, bound)) for node, count in counts.items()}
 
 
 def low_median(values: Sequence[float] | NDArray[np.floating[Any]]) -> float:

@@ -15,7 +15,7 @@ from fed_ist.training import evaluate
 from sims.attackers import NO_ATTACK, Attack, create_attacked
 from sims.local_grid import LocalGrid
 from sims.shared import Shared, SharedData
-from strategies import STRATEGIES
+from strategies import create_strategy
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def run_case(
     compute_s = multiply_adds = 0.0
     with tempfile.TemporaryDirectory(prefix="fed-ist-case-") as folder:
         ledger = Ledger(Path(folder, "ledger.csv"))
-        strategy = STRATEGIES[config.strategy](config, shared.class_names, shared.embed_dim, ledger)
+        strategy = create_strategy(config, shared.class_names, shared.embed_dim, ledger)
         app = create_attacked(SharedData(shared.train, config, n_nodes), attack)
         grid = LocalGrid(app, config, list(range(1, n_nodes + 1)))
         strategy.require_nodes(grid)
@@ -61,8 +61,8 @@ def run_case(
             accuracies.append(round(accuracy, 6))
             client_bytes.append(round(sum(ledger.message_bytes.values()) / n_nodes))
             if server_round:
-                compute_s += strategy.counts.compute_s
-                multiply_adds += strategy.counts.multiply_adds
+                compute_s += strategy.post.counts.compute_s
+                multiply_adds += strategy.post.counts.multiply_adds
 
         strategy.run(grid, record)
         ledger.close()

@@ -28,9 +28,9 @@ from fed_ist.training import evaluate
 from sims.local_grid import LocalGrid
 from sims.round_data import EMBED_DIM, N_CLASSES, DrawnData, part_of, read_examples
 from sims.round_parts import plain_round, timed_rounds
-from strategies.exchange import exchange
-from strategies.rounds import draw_classifier
-from strategies.wire import from_record, to_record
+from strategies.core.exchange import exchange
+from strategies.core.wire import from_record, to_record
+from strategies.federated import draw_classifier
 
 EMPTY = "query.empty"
 MANY_NODES = 64  # above which one round of FedAvg is measured, after a first

@@ -1,13 +1,12 @@
 """Where the seconds of a round go: on Flower, and in one plain process that only does the sums."""
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from flwr.app import Message
 from flwr.serverapp import Grid
 
 from clients.work import train_slice
@@ -15,15 +14,15 @@ from fed_ist import protocol
 from fed_ist.config import RunConfig
 from fed_ist.dealing import partition_units
 from fed_ist.heads import Params, hidden_widths
-from fed_ist.ist import Merger, Subnet, extract
+from fed_ist.ist import Merger, extract
 from fed_ist.ledger import Ledger
 from fed_ist.rng import generator
 from fed_ist.training import evaluate
 from sims.round_data import CLASS_NAMES, EMBED_DIM, N_CLASSES, part_of, read_examples
 from sims.stopwatch import Seconds, Stopwatch
-from strategies.ist import IstStrategy
-from strategies.rounds import draw_classifier
-from strategies.slices import Errand
+from strategies.core.errands import Errands
+from strategies.federated import FederatedStrategy, draw_classifier
+from strategies.ist import Ist
 
 SLICING, SERIALISING, TRAINING = "slicing", "serialising", "training"
 MERGING, EVALUATION, FLOWER = "merging", "evaluation", "flower"
@@ -31,48 +30,41 @@ PARTS = (SLICING, SERIALISING, TRAINING, MERGING, EVALUATION, FLOWER)
 
 
 @dataclass
-class TimedIst(IstStrategy):
-    """IST whose server says what it spends its time on."""
+class TimedStrategy(FederatedStrategy):
+    """A strategy whose server says what it spends its time on."""
 
     watch: Stopwatch = field(default_factory=Stopwatch)
 
-    def ask(self, server_round: int, params: Params, grid: Grid) -> Iterable[Message]:
-        with self.watch.on(SLICING):
-            return super().ask(server_round, params, grid)
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._time(SLICING, self, "ask")
+        self._time(SERIALISING, self.post, "enter")
+        self._time(MERGING, self.merging, "leave_out_dissenters")
+        make_merger = self.merging.merger
 
-    def _message(
-        self, server_round: int, number: int, node_id: int, widths: Mapping[str, int]
-    ) -> Message:
-        with self.watch.on(SERIALISING):
-            return super()._message(server_round, number, node_id, widths)
+        def timed_merger(*arguments: Any) -> Any:
+            merger = make_merger(*arguments)
+            self._time(MERGING, merger, "add", "merged")
+            return merger
 
-    def _enter(self, server_round: int, direction: str, message: Message) -> int:
-        with self.watch.on(SERIALISING):
-            return super()._enter(server_round, direction, message)
+        vars(self.merging)["merger"] = timed_merger
 
-    def _read(self, reply: Message, errand: Errand, slice_id: str) -> tuple[Params, float]:
-        with self.watch.on(SERIALISING):
-            return super()._read(reply, errand, slice_id)
+    def _deal(self, server_round: int, params: Params, grid: Grid) -> Errands:
+        errands = super()._deal(server_round, params, grid)
+        self._time(SERIALISING, errands, "message", "read")
+        return errands
 
-    def merger(self, params: Params, subnets: Sequence[Subnet]) -> Any:
-        with self.watch.on(MERGING):
-            return TimedMerger(super().merger(params, subnets), self.watch)
+    def _time(self, part: str, owner: object, *names: str) -> None:
+        """Have the watch run on a part of the round while these methods of an object do."""
+        for name in names:
+            vars(owner)[name] = self._timed(part, getattr(owner, name))
 
+    def _timed(self, part: str, method: Callable[..., Any]) -> Callable[..., Any]:
+        def timed(*arguments: Any) -> Any:
+            with self.watch.on(part):
+                return method(*arguments)
 
-class TimedMerger:
-    """A merger, and the seconds that it takes."""
-
-    def __init__(self, merger: Any, watch: Stopwatch) -> None:
-        self._merger, self._watch = merger, watch
-
-    def add(self, subnet: Subnet, slice_: Params, n_examples: int) -> None:
-        with self._watch.on(MERGING):
-            self._merger.add(subnet, slice_, n_examples)
-
-    def merged(self) -> Params:
-        with self._watch.on(MERGING):
-            merged: Params = self._merger.merged()
-            return merged
+        return timed
 
 
 def timed_rounds(grid: Grid, config: RunConfig, folder: Path, n_cores: int) -> Seconds:
@@ -82,7 +74,7 @@ def timed_rounds(grid: Grid, config: RunConfig, folder: Path, n_cores: int) -> S
     folder: for the ledger.
     """
     ledger = Ledger(folder / "ledger.csv")
-    strategy = TimedIst(config, CLASS_NAMES, EMBED_DIM, ledger)
+    strategy = TimedStrategy(config, CLASS_NAMES, EMBED_DIM, ledger, Ist(config))
     strategy.require_nodes(grid)
     rounds: list[Seconds] = []
     last = time.perf_counter()
@@ -93,7 +85,7 @@ def timed_rounds(grid: Grid, config: RunConfig, folder: Path, n_cores: int) -> S
             evaluate(params, *read_examples(Path(config.dataset), "test"))
         now, seconds = time.perf_counter(), strategy.watch.take()
         if server_round > 1:  # the first finds cold caches
-            seconds[TRAINING] = strategy.counts.compute_s / n_cores
+            seconds[TRAINING] = strategy.post.counts.compute_s / n_cores
             seconds["round"] = now - last
             rounds.append(seconds)
         last = now

@@ -50,7 +50,7 @@ from fed_ist.results import (
 from fed_ist.run_report import write_report
 from fed_ist.run_seals import CONFIG, LEDGER, write_told
 from fed_ist.training import evaluate
-from strategies import STRATEGIES, RoundStrategy
+from strategies import FederatedStrategy, create_strategy
 
 app = ServerApp()
 guard_log("flwr")  # it carries what nodes and files are called
@@ -198,12 +198,12 @@ def run(
     test, class_names = embed_test_images(config, encoder, data.test)
     place = folder.path / LEDGER
     ledger = Ledger.reopen(place, resumed.seals.files[LEDGER]) if resumed else Ledger(place)
-    strategy = STRATEGIES[config.strategy](config, class_names, encoder.embed_dim, ledger)
+    strategy = create_strategy(config, class_names, encoder.embed_dim, ledger)
     if resumed is not None:
         strategy.restore(resumed.state)
     strategy.require_nodes(grid, resumed.round if resumed else 0)
     if resumed is None:
-        folder.write_config(config, len(strategy.prepared))
+        folder.write_config(config, len(strategy.roster.prepared))
     if config.dp_clip_norm:
         log(INFO, "%s", describe_privacy(config))
     recorder = Recorder(config, folder, strategy, encoder, test, started)
@@ -257,7 +257,7 @@ class Recorder:
         self,
         config: RunConfig,
         folder: RunFolder,
-        strategy: RoundStrategy,
+        strategy: FederatedStrategy,
         encoder: AnyEncoder,
         test: Embeddings,
         started: float,
@@ -285,7 +285,7 @@ class Recorder:
         accuracy, loss = evaluate(params, self.test.values, self.test.labels)
         now, sent = time.monotonic(), dict(self.strategy.ledger.message_bytes)
         on_links = dict(self.strategy.ledger.link_bytes)
-        counts = self.strategy.counts
+        counts = self.strategy.post.counts
         row = Round(
             round=server_round,
             accuracy=round(accuracy, 6),
@@ -330,7 +330,7 @@ class Recorder:
     def summary(self) -> dict[str, object]:
         """What summary.json holds: the run in one screen."""
         config, ledger, rounds = self.config, self.strategy.ledger, self.folder.rounds
-        prepared = self.strategy.prepared.values()
+        prepared = self.strategy.roster.prepared.values()
         total = {key: int(sum(node.counts[key] for node in prepared)) for key in protocol.PREPARED}
         n_images = total[protocol.NUM_EXAMPLES]
         most_asked = max(row.asked for row in rounds) or len(prepared)
@@ -350,7 +350,7 @@ class Recorder:
             "dealing": config.dealing,
             "rescale": config.rescale,
             "anchor": config.anchor,
-            "anchor_used": self.strategy.anchor_used,
+            "anchor_used": self.strategy.foundation.used,
             "anchor_bytes": config.anchor_bytes,
             "statistics_noise": config.statistics_noise,
             "learning_rate_schedule": config.learning_rate_schedule,

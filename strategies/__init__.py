@@ -1,30 +1,40 @@
 """Flower strategies, by the name that the run config's `strategy` gives."""
 
-from strategies.closed_form import Fed3rStrategy, FedNcmStrategy, FedPftStrategy
-from strategies.compressed import TopKStrategy
-from strategies.fedavg import FedAdamStrategy, FedAvgMStrategy, FedAvgStrategy
-from strategies.ist import IstStrategy
-from strategies.rounds import RoundStrategy
-from strategies.submodels import (
-    FedDropoutStrategy,
-    FedRolexStrategy,
-    FjordStrategy,
-    HeteroFlStrategy,
-)
+from fed_ist.config import RunConfig
+from fed_ist.ledger import Ledger
+from strategies.closed_form import Fed3r, FedNcm, FedPft
+from strategies.core.method import ClosedForm, Method
+from strategies.fedavg import FedAdam, FedAvg, FedAvgM
+from strategies.federated import FederatedStrategy
+from strategies.ist import Ist
+from strategies.submodels import FedDropout, FedRolex, Fjord, HeteroFl
+from strategies.top_k import TopK
 
-__all__ = ["STRATEGIES", "RoundStrategy"]
+__all__ = ["METHODS", "FederatedStrategy", "create_strategy"]
 
-STRATEGIES: dict[str, type[RoundStrategy]] = {
-    "fed3r": Fed3rStrategy,
-    "fedadam": FedAdamStrategy,
-    "fedavg": FedAvgStrategy,
-    "fedavgm": FedAvgMStrategy,
-    "feddropout": FedDropoutStrategy,
-    "fedncm": FedNcmStrategy,
-    "fedpft": FedPftStrategy,
-    "fedrolex": FedRolexStrategy,
-    "fjord": FjordStrategy,
-    "heterofl": HeteroFlStrategy,
-    "ist": IstStrategy,
-    "topk": TopKStrategy,
+METHODS: dict[str, type[Method] | type[ClosedForm]] = {
+    "fed3r": Fed3r,
+    "fedadam": FedAdam,
+    "fedavg": FedAvg,
+    "fedavgm": FedAvgM,
+    "feddropout": FedDropout,
+    "fedncm": FedNcm,
+    "fedpft": FedPft,
+    "fedrolex": FedRolex,
+    "fjord": Fjord,
+    "heterofl": HeteroFl,
+    "ist": Ist,
+    "topk": TopK,
 }
+
+
+def create_strategy(
+    config: RunConfig, class_names: tuple[str, ...], embed_dim: int, ledger: Ledger
+) -> FederatedStrategy:
+    """The strategy of a run. Arguments as of `FederatedStrategy`."""
+    kind = METHODS[config.strategy]
+    if issubclass(kind, ClosedForm):
+        method: Method | ClosedForm = kind(config, embed_dim, len(class_names))
+    else:
+        method = kind(config)
+    return FederatedStrategy(config, class_names, embed_dim, ledger, method)

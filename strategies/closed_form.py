@@ -1,122 +1,78 @@
 """Methods without rounds: nodes send statistics of their embeddings once, the server solves."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-
-import numpy as np
-from flwr.app import Message
-from flwr.serverapp import Grid
 
 from fed_ist import protocol
 from fed_ist.anchors import BIAS, WEIGHT, solve_anchor, with_projection
-from fed_ist.capacity import MESSAGE_OVERHEAD_BYTES
-from fed_ist.errors import InputError
 from fed_ist.exact_sum import ExactSum
-from fed_ist.gaussians import Gaussians, sample_gaussians, within_share
+from fed_ist.gaussians import Gaussians, sample_gaussians
 from fed_ist.heads import Params
-from fed_ist.possible import require_possible_gaussians
 from fed_ist.rng import generator
-from fed_ist.statistics import GramSum, class_means
+from fed_ist.statistics import Floats, Gram, GramSum, class_means
 from fed_ist.training import Examples, local_training, train
-from fed_ist.weights import low_median
-from strategies.gathering import GatheringStrategy
-from strategies.replies import read_arrays
+from strategies.core.method import ClosedForm
 
-MOST_DRAWN = 2**18  # embeddings in a pass, lest the counts that nodes state fill the memory
+MOST_DRAWN = 2**18  # embeddings in a pass, so that counts that nodes state cannot fill the memory
 
 
 @dataclass
-class ClosedFormStrategy(GatheringStrategy):
-    """Asks every prepared node once; nodes that come later change nothing."""
-
-    @property
-    def num_rounds(self) -> int:
-        return 0
-
-    def require(self, n_nodes: int) -> None:
-        """Raise `InputError` where statistics came from so few nodes."""
-        if n_nodes < self.config.min_nodes:
-            raise InputError(
-                f"min-nodes = {self.config.min_nodes}, but only {n_nodes} nodes sent their "
-                "statistics. The log above says what is wrong with the others."
-            )
-
-
-@dataclass
-class Fed3rStrategy(ClosedFormStrategy):
+class Fed3r(ClosedForm):
     """Ridge regression from summed statistics (Fanì et al. 2024); with `anchor-bytes` on random
     features, as many as these bytes allow (RanPAC: McDonnell et al. 2023).
     """
 
-    def initial(self, params: Params, grid: Grid) -> Params:
-        n_features = self.config.count_features(len(self.class_names))
-        kind = protocol.RANDOM_GRAM if n_features else protocol.GRAM
-        came, found = dict(self.collect_gram(grid, 0, self.available(grid), kind)), GramSum()
-        for stats in self.agreed_grams(came):
-            found.add(stats)
-        self.require(found.n_terms)
-        head = solve_anchor(found.total(), self.config.anchor_scale)
-        return with_projection(head, self.embed_dim, n_features, self.config.seed)
+    @property
+    def statistics(self) -> str:
+        return protocol.RANDOM_GRAM if self._n_features else protocol.GRAM
+
+    def solve(self, found: Sequence[Gram], start: Params) -> Params:
+        total = GramSum()
+        for stats in found:
+            total.add(stats)
+        head = solve_anchor(total.total(), self.config.anchor_scale)
+        return with_projection(head, self.embed_dim, self._n_features, self.config.seed)
+
+    @property
+    def _n_features(self) -> int:
+        return self.config.count_features(self.num_classes)
 
 
 @dataclass
-class FedNcmStrategy(ClosedFormStrategy):
+class FedNcm(ClosedForm):
     """The nearest class mean of embeddings of length 1 (Legate et al. 2023)."""
 
-    def initial(self, params: Params, grid: Grid) -> Params:
-        came = {
-            node_id: self.share_counted(node_id) * sums.astype(np.float64)
-            for node_id, sums in self.collect_class_sums(grid, 0, self.available(grid))
-        }
-        gone = self.dissenters(came)
-        self.require(len(came) - len(gone))
-        found = ExactSum((len(self.class_names), self.embed_dim + 1))
-        for node_id, sums in came.items():
-            if node_id not in gone:
-                found.add(sums)
-        weight, bias = class_means(found.total())
+    @property
+    def statistics(self) -> str:
+        return protocol.CLASS_SUMS
+
+    def solve(self, found: Sequence[Floats], start: Params) -> Params:
+        total = ExactSum((self.num_classes, self.embed_dim + 1))
+        for sums in found:
+            total.add(sums)
+        weight, bias = class_means(total.total())
         return {WEIGHT: weight, BIAS: bias}
 
 
 @dataclass
-class FedPftStrategy(ClosedFormStrategy):
+class FedPft(ClosedForm):
     """The server trains the classifier on embeddings that it draws from the nodes' Gaussians, one
     for each class (Beitollahi et al. 2024): as many as nodes have, though no more than
     `MOST_DRAWN`, for as many passes as the rounds would take.
     """
 
-    def initial(self, params: Params, grid: Grid) -> Params:
-        shape = (len(self.class_names), self.embed_dim)
-        wanted = {
-            "means": (shape, "float32"),
-            "variances": (shape, "float32"),
-            "counts": (shape[:1], "int64"),
-        }
-        nodes = self.available(grid)
-        kind = protocol.GAUSSIANS
-        # Three arrays, each with a header and a name.
-        n_bytes = 4 * MESSAGE_OVERHEAD_BYTES + 8 * (self.embed_dim + 1) * len(self.class_names)
+    @property
+    def statistics(self) -> str:
+        return protocol.GAUSSIANS
 
-        def read(reply: Message, n_examples: int) -> Gaussians:
-            found = Gaussians(**read_arrays(reply, wanted))
-            require_possible_gaussians(found, n_examples)
-            return found
-
-        came = dict(self.collect(grid, 0, nodes, kind, read, n_bytes))
-        found = {i: within_share(each, self.share_counted(i)) for i, each in came.items()}
-        if found:
-            # What a node says of its own variances must not decide by what it is judged.
-            variance = low_median([each.variance for each in found.values()])
-            for node_id in self.dissenters({i: g.sums for i, g in found.items()}, variance):
-                del found[node_id]
-        self.require(len(found))
-        gaussians = [found[node_id] for node_id in nodes if node_id in found]
-        n_samples = min(MOST_DRAWN, int(sum(each.counts.sum() for each in gaussians)))
+    def solve(self, found: Sequence[Gaussians], start: Params) -> Params:
         seed = self.config.seed
+        n_samples = min(MOST_DRAWN, int(sum(each.counts.sum() for each in found)))
 
         def draw(number_of_pass: int) -> Examples:
-            return sample_gaussians(gaussians, n_samples, generator(seed, "draw", number_of_pass))
+            return sample_gaussians(found, n_samples, generator(seed, "draw", number_of_pass))
 
         passes = self.config.num_rounds * max(1, self.config.local_epochs)
         how = replace(local_training(self.config), local_epochs=passes, local_steps=0)
-        trained, _ = train(params, draw, how, 1.0, generator(seed, "train"))
+        trained, _ = train(start, draw, how, 1.0, generator(seed, "train"))
         return trained

@@ -7,13 +7,13 @@ from fed_ist.dealing import leading_units
 from fed_ist.heads import RUNNING, Params
 from fed_ist.ist import Subnet
 from fed_ist.server_optimizers import ServerAdam, ServerMomentum
-from strategies.slices import Dealing, SliceStrategy
+from strategies.core.method import Dealing, Method
 
 ADAM_BETA2, ADAM_TAU = 0.99, 1e-3  # the paper's
 
 
 @dataclass
-class FedAvgStrategy(SliceStrategy):
+class FedAvg(Method):
     """Sends the whole classifier to each node and averages what comes back, by examples.
 
     It is IST with a single group: the slice is everything.
@@ -24,27 +24,15 @@ class FedAvgStrategy(SliceStrategy):
 
 
 @dataclass
-class FedAvgMStrategy(FedAvgStrategy):
+class FedAvgM(FedAvg):
     """FedAvg with momentum on the server (Hsu et al. 2019)."""
 
     _optimizer: ServerMomentum | ServerAdam = field(init=False)
 
     def __post_init__(self) -> None:
-        super().__post_init__()
-        self._optimizer = self.make_optimizer()
+        self._optimizer = self._make_optimizer()
 
-    def save(self) -> State:
-        state = super().save()
-        for kind, slots in self._optimizer.slots.items():
-            state.arrays.update(prefixed(f"{kind}/", slots))
-        return state
-
-    def restore(self, state: State) -> None:
-        super().restore(state)
-        for kind, slots in self._optimizer.slots.items():
-            slots.update(state.under(f"{kind}/"))
-
-    def make_optimizer(self) -> ServerMomentum | ServerAdam:
+    def _make_optimizer(self) -> ServerMomentum | ServerAdam:
         rate = self.config.server_learning_rate or 1.0
         return ServerMomentum(rate, self.config.server_momentum)
 
@@ -53,11 +41,19 @@ class FedAvgMStrategy(FedAvgStrategy):
         # Batch norm's running moments are no gradients' work: momentum would carry them astray.
         return {name: merged[name] if name.endswith(RUNNING) else stepped[name] for name in params}
 
+    def save(self) -> State:
+        slots = self._optimizer.slots.items()
+        return State({k: v for kind, own in slots for k, v in prefixed(f"{kind}/", own).items()})
+
+    def restore(self, state: State) -> None:
+        for kind, own in self._optimizer.slots.items():
+            own.update(state.under(f"{kind}/"))
+
 
 @dataclass
-class FedAdamStrategy(FedAvgMStrategy):
+class FedAdam(FedAvgM):
     """FedAvg with Adam on the server (Reddi et al. 2021)."""
 
-    def make_optimizer(self) -> ServerAdam:
+    def _make_optimizer(self) -> ServerAdam:
         rate = self.config.server_learning_rate or 0.01
         return ServerAdam(rate, self.config.server_momentum, ADAM_BETA2, ADAM_TAU)

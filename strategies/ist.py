@@ -1,23 +1,23 @@
 """Independent Subnetwork Training (Yuan et al. 2022): a disjoint slice for each group of nodes."""
 
 from dataclasses import dataclass, field
-from logging import WARNING
+from logging import getLogger
 
 import numpy as np
-from flwr.common import log
 from numpy.typing import NDArray
 
 from fed_ist.checkpoint import State, prefixed
 from fed_ist.dealing import equal_shares, partition_units
 from fed_ist.ist import Subnet
 from fed_ist.rng import generator
-from strategies.slices import Dealing, SliceStrategy
+from strategies.core.method import Dealing, Method
 
 LAST_DEALT = "last-dealt/"  # prefix of arrays in a saved state
+LOG = getLogger("flwr")  # Flower's, which the terminal shows
 
 
 @dataclass
-class IstStrategy(SliceStrategy):
+class Ist(Method):
     """Deals the hidden neurons anew each round.
 
     With `groups = 0` every sampled node is a group of its own. With more nodes than groups, nodes
@@ -31,22 +31,13 @@ class IstStrategy(SliceStrategy):
 
     _last_dealt: dict[str, NDArray[np.int64]] = field(default_factory=dict)
 
-    def save(self) -> State:
-        state = super().save()
-        state.arrays.update(prefixed(LAST_DEALT, self._last_dealt))
-        return state
-
-    def restore(self, state: State) -> None:
-        super().restore(state)
-        self._last_dealt = state.under(LAST_DEALT)
-
     def deal(self, to: Dealing) -> list[Subnet]:
         n_groups = self.config.groups or len(to.capacities)
         if self.config.dealing == "rotating":
             if min(to.capacities) >= 1 / n_groups:
                 return self._rotate(to, n_groups)
             why = "a node is too weak for one of %d equal groups, or has too few bytes left"
-            log(WARNING, f"Dealt at random: {why}", n_groups)
+            LOG.warning(f"Dealt at random: {why}", n_groups)
         weakest = [min(to.capacities[i::n_groups], default=1.0) for i in range(n_groups)]
         shares = equal_shares(weakest)[: len(to.capacities)]
         if not self._last_dealt:
@@ -62,3 +53,9 @@ class IstStrategy(SliceStrategy):
         rng = generator(self.config.seed, "groups")
         groups = partition_units(to.widths, [1 / n_groups] * n_groups, rng)
         return [groups[(place + to.server_round) % n_groups] for place in to.places]
+
+    def save(self) -> State:
+        return State(prefixed(LAST_DEALT, self._last_dealt))
+
+    def restore(self, state: State) -> None:
+        self._last_dealt = state.under(LAST_DEALT)

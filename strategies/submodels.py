@@ -5,11 +5,11 @@ from dataclasses import dataclass
 from fed_ist import protocol
 from fed_ist.dealing import leading_units, random_units, rolling_units
 from fed_ist.ist import Subnet
-from strategies.slices import Dealing, SliceStrategy
+from strategies.core.method import Dealing, Method
 
 
 @dataclass
-class FedDropoutStrategy(SliceStrategy):
+class FedDropout(Method):
     """Federated Dropout (Caldas et al. 2018): each node gets random neurons of its own.
 
     As many as IST would deal it, one part in `groups` (0: in the number of nodes).
@@ -21,7 +21,7 @@ class FedDropoutStrategy(SliceStrategy):
 
 
 @dataclass
-class HeteroFlStrategy(SliceStrategy):
+class HeteroFl(Method):
     """HeteroFL (Diao et al. 2021): each node gets the first neurons, as many as it can train."""
 
     def deal(self, to: Dealing) -> list[Subnet]:
@@ -29,7 +29,7 @@ class HeteroFlStrategy(SliceStrategy):
 
 
 @dataclass
-class FjordStrategy(HeteroFlStrategy):
+class Fjord(HeteroFl):
     """FjORD's ordered dropout (Horváth et al. 2021): HeteroFL's slices, of which each step trains
     a random level. Hidden sums are not rescaled, as in the paper, since every step has another
     width.
@@ -45,7 +45,7 @@ class FjordStrategy(HeteroFlStrategy):
 
 
 @dataclass
-class FedRolexStrategy(SliceStrategy):
+class FedRolex(Method):
     """FedRolex (Alam et al. 2022): neighbouring neurons, as many as a node can train, starting one
     further in each round.
     """

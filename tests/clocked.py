@@ -70,8 +70,8 @@ class ClockedGrid(FaultyGrid):
 def clocked(federation: Federation, takes: Takes, monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Put the federation's nodes under a clock; returns it."""
     clock = Clock()
-    for module in ("exchange", "nodes", "waiting"):
-        monkeypatch.setattr(f"strategies.{module}.time", clock)
+    for module in ("exchange", "roster", "waiting"):
+        monkeypatch.setattr(f"strategies.core.{module}.time", clock)
     grid = ClockedGrid(federation.config, list(federation.grid.contexts))
     grid.contexts = federation.grid.contexts
     grid.clock, grid.takes = clock, takes

@@ -16,8 +16,11 @@ from fed_ist.config import RunConfig
 from fed_ist.embeddings import Embeddings, load_cached
 from fed_ist.heads import Params, init_params, param_shapes
 from fed_ist.ledger import Ledger
-from strategies import STRATEGIES
-from strategies.wire import from_record, to_record
+from strategies import create_strategy
+from strategies.core.errands import Errand
+from strategies.core.post import RoundCounts
+from strategies.core.roster import Prepared
+from strategies.core.wire import from_record, to_record
 
 NODES = [900, 100, 500]
 # Settings with which what comes back is averaged by examples, and nothing else.
@@ -40,7 +43,7 @@ class Federation:
         self.ledger_path = Path(tempfile.mkdtemp(dir=tmp_path), "ledger.csv")
         self.ledger = Ledger(self.ledger_path)
         self.grid = FaultyGrid(config, node_ids, node_config)
-        self.strategy = STRATEGIES[config.strategy](config, classes, 192, self.ledger)
+        self.strategy = create_strategy(config, classes, 192, self.ledger)
         self.params = init_params(
             192,
             config.hidden_dim,
@@ -50,6 +53,18 @@ class Federation:
             config.norm,
         )
 
+    @property
+    def counts(self) -> RoundCounts:
+        return self.strategy.post.counts
+
+    @property
+    def prepared(self) -> dict[int, Prepared]:
+        return self.strategy.roster.prepared
+
+    @property
+    def errands(self) -> dict[int, Errand]:
+        return self.strategy.errands.of_node
+
     def prepare(self) -> "Federation":
         self.strategy.require_nodes(self.grid)
         return self
@@ -57,7 +72,7 @@ class Federation:
     def begin(self) -> "Federation":
         """Prepared, and with the parameters from which the rounds start."""
         self.prepare()
-        self.params = self.strategy.initial(self.params, self.grid)
+        self.params = self.strategy.begin(self.params, self.grid)
         return self
 
     def configure(self, number: int = 1) -> list[Message]:
@@ -66,7 +81,7 @@ class Federation:
 
     def round(self, number: int = 1) -> Params:
         """One round; returns the parameters after it."""
-        return self.strategy._one_round(number, self.params, self.grid)
+        return self.strategy.one_round(number, self.params, self.grid)
 
     def rounds(self, *numbers: int) -> Params:
         """These rounds, one after the other."""
@@ -104,7 +119,7 @@ class Federation:
 
     def node(self, partition: int) -> int:
         """The id of the node that has this partition."""
-        (found,) = (i for i, p in self.strategy.prepared.items() if p.name == str(partition))
+        (found,) = (i for i, p in self.prepared.items() if p.name == str(partition))
         return found
 
     def examples(self, node_id: int) -> Embeddings:

@@ -18,7 +18,7 @@ def task_identity(monkeypatch):
 
 
 def counts(federation):
-    found = federation.strategy.counts
+    found = federation.counts
     return found.asked, found.answered, found.rejected
 
 
@@ -37,7 +37,7 @@ def test_the_round_goes_on_without_a_node_that_is_not_heard_of(federate, caplog,
     after = federation.round(1)
     assert counts(federation) == (3, 2, 0)
     assert said in caplog.text
-    rows = federation.strategy._errands[NODE].subnet.units["h1"]
+    rows = federation.errands[NODE].subnet.units["h1"]
     assert (after["fc1.weight"][rows] == before["fc1.weight"][rows]).all()
     assert (after["fc1.weight"] != before["fc1.weight"]).any()
     lines = [line for line in federation.lines() if line["kind"] == "train"]
@@ -70,14 +70,14 @@ def test_a_run_that_needs_a_node_that_is_away_waits_until_it_returns(federate):
 
     federation.grid.faulty_type, federation.grid.faults[NODE] = "query", at_first
     federation.prepare()
-    assert len(federation.strategy.prepared) == 3
+    assert len(federation.prepared) == 3
 
 
 def test_a_node_that_was_away_when_asked_to_prepare_is_asked_again(federate, caplog):
     federation = federate()
     federation.grid.faulty_type, federation.grid.faults[NODE] = "query", away
     federation.prepare()
-    assert len(federation.strategy.prepared) == 2
+    assert len(federation.prepared) == 2
     federation.grid.faults.clear()
     federation.round(1)
     assert counts(federation) == (3, 3, 0)
@@ -155,5 +155,5 @@ def test_a_node_that_says_nonsense_of_what_it_holds_is_passed_over(federate, ver
     federation = federate()
     federation.grid.faulty_type, federation.grid.faults[NODE] = "query", fault
     federation.prepare()
-    assert NODE not in federation.strategy.prepared
+    assert NODE not in federation.prepared
     assert "its 'versions' are" in caplog.text

@@ -108,21 +108,21 @@ def run_again(strategy, federate):
 def test_a_node_that_has_spent_its_bytes_is_skipped_and_the_others_go_on(federate):
     """Node 900 has sent much before, as one that came back under its name would have."""
     federation = federate(num_rounds=3, min_nodes=2, max_bytes_per_node=60_000).begin()
-    name = federation.strategy.prepared[900].name
-    federation.strategy.allowance.enter(0, name, 57_000)
+    name = federation.prepared[900].name
+    federation.strategy.post.allowance.enter(0, name, 57_000)
     federation.rounds(1, 2)
     assert set(federation.sent("train")) == {100, 500}
-    assert federation.strategy.counts.asked == 2
+    assert federation.counts.asked == 2
 
 
 def test_a_node_that_would_have_to_prepare_again_and_cannot_pay_is_passed_over(federate):
     federation = federate(max_bytes_per_node=60_000).begin()
-    name = federation.strategy.prepared[900].name
-    federation.strategy.allowance.enter(0, name, 58_500)
-    del federation.strategy.prepared[900]  # it lost its embeddings
+    name = federation.prepared[900].name
+    federation.strategy.post.allowance.enter(0, name, 58_500)
+    del federation.prepared[900]  # it lost its embeddings
     federation.rounds(1)
     assert set(federation.sent("train")) == {100, 500}
-    assert 900 in federation.strategy._passed_over
+    assert 900 in federation.strategy.roster.passed_over
 
 
 def test_what_statistics_gave_counts_in_the_round_that_brings_it(federate):
@@ -187,10 +187,10 @@ def test_no_reply_is_larger_than_was_reckoned_with(federate):
     ):
         federation = federate(**settings).begin()
         federation.rounds(1, 2)
-        for node_id, errand in federation.strategy._errands.items():
+        for node_id, errand in federation.errands.items():
             shapes = {name: array.shape for name, array in errand.sent.items()}
-            cost = federation.strategy.cost(node_id, shapes)
-            name = federation.strategy.prepared[node_id].name
+            cost = federation.strategy.purse.cost(node_id, shapes)
+            name = federation.prepared[node_id].name
             used = [
                 int(line["message_bytes"])
                 for line in federation.lines()

@@ -75,7 +75,7 @@ def test_statistics_are_asked_and_what_they_gave_is_sent_once(strategy, federate
     assert asked(federation) == [(i, protocol.GRAM) for i in sorted(NODES)]
     assert [given(federation, number) for number in (1, 2, 3)] == [set(NODES), set(), set()]
     assert all(task(m)[protocol.VERSIONS] == [1, 1] for m in federation.sent("train").values())
-    assert federation.strategy.counts.rejected == 0
+    assert federation.counts.rejected == 0
 
 
 def test_a_node_gets_just_what_the_server_evaluates_but_for_the_features_it_draws(federate):
@@ -119,9 +119,12 @@ def test_a_node_that_lost_all_it_had_is_mended_in_the_next_round(federate):
     federation.rounds(1)
     federation.grid.contexts[LATE].state = RecordDict()
     federation.rounds(2)
-    assert federation.strategy.counts.rejected == 1
+    assert federation.counts.rejected == 1
     federation.rounds(3)
-    assert (federation.strategy.counts.answered, federation.strategy.counts.rejected) == (3, 0)
+    assert (federation.counts.answered, federation.counts.rejected) == (
+        3,
+        0,
+    )
     assert given(federation, 3) == {LATE}
     assert asked(federation, 3) == []  # its statistics are counted already
 
@@ -136,10 +139,13 @@ def test_a_node_without_the_anchor_says_so_and_is_mended_in_the_next_round(lost,
     else:
         state.config_records[protocol.ANCHOR][VERSION] = 0
     federation.rounds(2)
-    assert federation.strategy.counts.rejected == 1
+    assert federation.counts.rejected == 1
     assert "has not got the anchor" in federation.received("train", 2)[LATE].error.reason
     federation.rounds(3)
-    assert (federation.strategy.counts.answered, federation.strategy.counts.rejected) == (3, 0)
+    assert (federation.counts.answered, federation.counts.rejected) == (
+        3,
+        0,
+    )
     assert given(federation, 3) == {LATE}
 
 
@@ -160,7 +166,7 @@ def test_the_anchor_after_a_late_node_is_that_of_all_nodes(federate):
         assert np.abs(second[name] - first[name]).max() > 0.1
     assert asked(federation, 2) == [(LATE, protocol.RANDOM_GRAM)]
     assert given(federation, 2) == set(NODES)
-    assert federation.strategy.counts.rejected == 0
+    assert federation.counts.rejected == 0
 
 
 @pytest.mark.parametrize("anchor", ["ridge", "inputs"])
@@ -247,7 +253,7 @@ def test_a_node_that_answers_twice_counts_once(federate):
         return [*replies, *replies[:1]]
 
     federation.grid.pull_messages = twice
-    doubled = federation.strategy.initial(federation.params, federation.grid)
+    doubled = federation.strategy.begin(federation.params, federation.grid)
     once = federate(anchor_bytes=FEW).begin().params
     assert all((doubled[name] == once[name]).all() for name in once)
     up = [n for n in federation.lines() if (n["kind"], n["direction"]) == ("statistics", "up")]
@@ -321,7 +327,7 @@ def test_a_run_on_noisy_statistics_is_possible_and_repeats_itself_in_a_simulatio
     first, again = noisy.rounds(1, 2), same.rounds(1, 2)
     assert all((first[name] == again[name]).all() for name in first)
     assert all(np.isfinite(array).all() for array in first.values())
-    assert noisy.strategy.counts.rejected == 0
+    assert noisy.counts.rejected == 0
 
 
 def test_both_kinds_of_statistics_have_noise_of_their_own(federate):
@@ -351,7 +357,7 @@ def test_a_device_draws_noise_that_nobody_can_draw_again(federate, image_folder)
 def test_a_node_that_is_asked_again_has_no_new_noise_to_average_away(federate, image_folder):
     settings = {"node_config": {"data-path": str(image_folder)}, "statistics_noise": 0.5}
     federation = federate([5, 6], **settings).begin()
-    again = dict(federation.strategy.collect_gram(federation.grid, 0, [5], protocol.GRAM))
+    again = dict(federation.strategy.gathering.collect(federation.grid, 0, [5], protocol.GRAM))
     assert (again[5].gram == gram(federation, 5)).all()
 
 
@@ -363,23 +369,23 @@ def test_statistics_that_know_nothing_are_not_used_and_the_log_says_so(federate,
     federation = federate(statistics_noise=1000.0).begin()
     assert WEIGHT not in federation.params
     assert "Done without anchor: by cross-validation on the statistics" in caplog.text
-    assert protocol.ANCHOR not in federation.strategy.anchor_used
+    assert protocol.ANCHOR not in federation.strategy.foundation.used
     after = federation.rounds(1, 2)
     assert WEIGHT not in after
-    assert federation.strategy.counts.rejected == 0
+    assert federation.counts.rejected == 0
 
 
 def test_what_was_used_is_known(federate):
-    assert federate().begin().strategy.anchor_used == "inputs, anchor"
-    assert federate(anchor="inputs").begin().strategy.anchor_used == "inputs"
-    assert federate(anchor="none").begin().strategy.anchor_used == "none"
+    assert federate().begin().strategy.foundation.used == "inputs, anchor"
+    assert federate(anchor="inputs").begin().strategy.foundation.used == "inputs"
+    assert federate(anchor="none").begin().strategy.foundation.used == "none"
 
 
 def test_an_anchor_that_slices_have_learnt_beside_stays_whatever_comes(federate):
     federation, late = without(federate(), LATE)
     federation.rounds(1)
-    assert "anchor" in federation.strategy.anchor_used
-    assert federation.strategy._is_good(protocol.ANCHOR, "a reason")
+    assert "anchor" in federation.strategy.foundation.used
+    assert federation.strategy.foundation.is_good(protocol.ANCHOR, "a reason")
     federation.grid.contexts[LATE] = late
     assert WEIGHT in federation.rounds(2)
 

@@ -32,9 +32,9 @@ from fed_ist.ist import Subnet
 from fed_ist.ledger import Ledger
 from fed_ist.links import find_link
 from fed_ist.training import LocalTraining, train
-from strategies import STRATEGIES
-from strategies.slices import Dealing
-from strategies.wire import message_bytes
+from strategies import create_strategy
+from strategies.core.method import Dealing
+from strategies.core.wire import message_bytes
 
 # embed_dim 10, hidden_dim 100, 5 classes, 2 hidden layers, Adam; 50 examples, 3 times, in batches
 # of 8: 21 steps
@@ -241,7 +241,7 @@ def test_speed_is_measured_by_training(make_config):
 def capacities(federation):
     """node name -> neurons of its hidden layers that a node can train"""
     width = federation.config.hidden_dim
-    return {node.name: node.capacity * width for node in federation.strategy.prepared.values()}
+    return {node.name: node.capacity * width for node in federation.prepared.values()}
 
 
 @pytest.fixture
@@ -262,7 +262,7 @@ def test_a_pi_and_a_jetson_get_slices_with_which_each_meets_the_deadline(
     messages = {m.metadata.dst_node_id: m for m in federation.configure()}
     sizes, real_s = {}, {}
     for node_id, profile in ((1, "pi-zero"), (2, "jetson-nano")):
-        node, device = federation.strategy.prepared[node_id], PROFILES[profile]
+        node, device = federation.prepared[node_id], PROFILES[profile]
         n_examples = int(node.counts[protocol.NUM_EXAMPLES])
         work = plan_workload(federation.config, 192, 4, n_examples)
         message = messages[node_id]
@@ -353,19 +353,19 @@ def test_malformed_metrics_are_refused(name, value, federate, caplog):
     federation.grid.faulty_type = "query"
     federation.grid.faults = {2: fault}
     federation.prepare()
-    assert set(federation.strategy.prepared) == {1, 3}
+    assert set(federation.prepared) == {1, 3}
     assert f"its '{name}' is {value!r}" in caplog.text
 
 
 def test_a_node_that_cannot_meet_the_deadline_gets_one_neuron_and_is_named_once(federate, caplog):
     federation = federate([1, 2], devices="pi-zero,jetson-nano", round_deadline_s=0.05).prepare()
     assert capacities(federation) == {"0": 1, "1": 24}
-    federation.strategy.prepared.pop(1)  # it lost its embeddings, say
+    federation.prepared.pop(1)  # it lost its embeddings, say
     federation.round()
     warnings = [r.getMessage() for r in caplog.records if "cannot meet" in r.getMessage()]
     assert len(warnings) == 1
     assert "Node 0 cannot meet round-deadline-s: one neuron of each layer takes 0.07" in warnings[0]
-    assert federation.strategy.counts.answered == 2
+    assert federation.counts.answered == 2
 
 
 # --- every neuron has its turn -------------------------------------------------------------------
@@ -406,7 +406,7 @@ def test_the_strategy_deals_every_neuron_within_some_rounds(tmp_path_factory, se
     values = read_defaults(ROOT / "pyproject.toml")
     config = parse_config(values | {"hidden-dim": 48, "groups": groups, "round-deadline-s": 5.0})
     ledger = Ledger(tmp_path_factory.mktemp("ledger") / "ledger.csv")
-    strategy = STRATEGIES["ist"](config, ("a", "b"), 16, ledger)
+    strategy = create_strategy(config, ("a", "b"), 16, ledger)
     work = plan_workload(config, 16, 2, 100)
     found = [
         max(1, largest_slice(Device(multiply_adds_per_s=speed), work, 5.0)) / 48 for speed in speeds
@@ -416,7 +416,7 @@ def test_the_strategy_deals_every_neuron_within_some_rounds(tmp_path_factory, se
         number += 1
         places = rng.permutation(len(found)).tolist()
         to = Dealing({"h1": 48, "h2": 48}, found, places, number, rng)
-        subnets: list[Subnet] = strategy.deal(to)
+        subnets: list[Subnet] = strategy.method.deal(to)
         for i, subnet in enumerate(subnets):
             assert len(subnet.units["h2"]) <= round(48 * min(found[i :: len(subnets)]))
             seen |= set(subnet.units["h2"].tolist())
@@ -433,12 +433,12 @@ def rotating(tmp_path_factory):
 
     def make(groups):
         own = {"hidden-dim": 24, "groups": groups, "dealing": "rotating"}
-        strategy = STRATEGIES["ist"](parse_config(values | own), ("a", "b"), 16, ledger)
+        strategy = create_strategy(parse_config(values | own), ("a", "b"), 16, ledger)
 
         def deal(places, number, capacity=1.0):
             rng = np.random.default_rng(number)
             to = Dealing({"h1": 24}, [capacity] * len(places), places, number, rng)
-            return [frozenset(subnet.units["h1"].tolist()) for subnet in strategy.deal(to)]
+            return [frozenset(subnet.units["h1"].tolist()) for subnet in strategy.method.deal(to)]
 
         return deal
 
@@ -484,8 +484,8 @@ def test_every_neuron_of_a_mixed_federation_is_trained(federate, slow_profiles):
     while n_dealt < 24:
         number += 1
         federation.params = federation.round(number)
-        assert federation.strategy.counts.rejected == 0
-        for errand in federation.strategy._errands.values():
+        assert federation.counts.rejected == 0
+        for errand in federation.errands.values():
             n_dealt += len(errand.subnet.units["h1"])
             for axis, rows in errand.subnet.units.items():
                 dealt[axis] |= set(rows.tolist())

@@ -96,7 +96,7 @@ def test_coded_runs_of_one_seed_are_the_same_and_others_differ(strategy, federat
     assert all((courses[0][name] == courses[1][name]).all() for name in courses[0])
     assert any((courses[0][name] != courses[2][name]).any() for name in courses[0])
     assert first.lines() == same.lines()
-    assert first.strategy.counts.rejected == 0
+    assert first.counts.rejected == 0
 
 
 def test_nodes_with_the_same_slice_round_it_each_in_its_own_way(federate):
@@ -112,7 +112,7 @@ def test_the_anchor_and_its_statistics_travel_in_codecs_of_their_own(federate):
     ).begin()
     plain = federate(anchor="ridge").begin()
     federation.rounds(1, 2)
-    assert federation.strategy.counts.rejected == 0
+    assert federation.counts.rejected == 0
     for node_id in NODES:
         reply, exact = (f.received(protocol.STATISTICS_QUERY)[node_id] for f in (federation, plain))
         found = statistics(reply, 192, "fp16")
@@ -167,7 +167,7 @@ def test_foreign_bytes_for_a_slice_are_refused_and_change_nothing(kind, federate
     federation.grid.faults = {NODES[0]: replace_bytes(protocol.SLICE, BAD[kind])}
     other.grid.faults = {NODES[0]: silence}
     with_bad, without = federation.round(), other.round()
-    assert federation.strategy.counts.rejected == 1
+    assert federation.counts.rejected == 1
     assert all((with_bad[name] == without[name]).all() for name in without)
 
 
@@ -178,6 +178,6 @@ def test_a_slice_that_a_node_cannot_read_is_an_error_that_says_so(federate):
     record[protocol.SLICE] = record[protocol.SLICE][:-1]
     replies = federation.grid.send_and_receive(messages)
     federation.strategy.aggregate_train(1, replies)
-    assert federation.strategy.counts.rejected == 1
+    assert federation.counts.rejected == 1
     (error,) = (reply.error.reason for reply in replies if reply.has_error())
     assert "The slice that came cannot be read: it has" in error

@@ -66,7 +66,7 @@ def test_a_node_names_the_classes_that_the_server_does_not_know(federate, image_
         node_config={"data-path": str(image_folder)},
         min_nodes=1,
     ).prepare()
-    (node,) = federation.strategy.prepared.values()
+    (node,) = federation.prepared.values()
     assert node.counts[protocol.UNKNOWN_CLASSES] == 24
     assert "car-park (12 images), farmland (12 images)" in caplog.text
     examples = federation.examples(5)

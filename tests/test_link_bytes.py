@@ -13,7 +13,7 @@ from fed_ist.link_bytes import (
     bytes_of_waiting,
     round_trips,
 )
-from strategies.wire import weigh
+from strategies.core.wire import weigh
 
 SIZES = st.integers(400, 20_000_000)
 OBJECTS = st.integers(1, 40)

@@ -45,7 +45,7 @@ def register(federation, *node_ids, **names):
 
 
 def names(federation):
-    return {node_id: node.name for node_id, node in federation.strategy.prepared.items()}
+    return {node_id: node.name for node_id, node in federation.prepared.items()}
 
 
 def test_without_keys_who_was_there_first_has_the_name_whatever_the_ids(federate, caplog):
@@ -146,7 +146,7 @@ def test_a_reply_that_says_it_is_another_nodes_is_rejected(federate, caplog):
 
     federation.grid.faults[SECOND] = fault
     federation.round(1)
-    counts = federation.strategy.counts
+    counts = federation.counts
     assert (counts.asked, counts.answered, counts.rejected) == (3, 2, 1)
     assert "1 replies rejected: of other nodes than they say" in caplog.text
 

@@ -125,9 +125,9 @@ def test_cached_embeddings_are_not_run(name, is_array, trap, federate):
     federation.round(1)
     errors = {r.error.reason for r in federation.received("train").values() if r.has_error()}
     assert errors == {"This node's embeddings are gone from its cache."}
-    assert federation.strategy.counts.rejected == 1
+    assert federation.counts.rejected == 1
     federation.round(2)
-    assert federation.strategy.counts.rejected == 0
+    assert federation.counts.rejected == 0
     assert (folder / name).read_bytes() == kept
 
 

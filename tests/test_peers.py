@@ -22,13 +22,13 @@ from fed_ist.statistics import gram_statistics
 from fed_ist.training import LocalTraining, evaluate, predict, train
 from sims.local_grid import LocalGrid
 from sims.shared import SharedData
-from strategies import STRATEGIES
-from strategies.wire import from_record, message_bytes
+from strategies import METHODS, create_strategy
+from strategies.core.wire import from_record, message_bytes
 
 EMBED, HIDDEN, CLASSES = 192, 24, 4
 ENTRIES = 24 * 192 + 24 + 24 * 24 + 24 + 4 * 24 + 4
 CAPACITIES = "1,0.5,0.25"  # of nodes 0, 1 and 2
-IN_ROUNDS = sorted(set(STRATEGIES) - set(CLOSED_FORMS))
+IN_ROUNDS = sorted(set(METHODS) - set(CLOSED_FORMS))
 
 
 @pytest.fixture
@@ -75,10 +75,10 @@ def run(federation):
 
 
 def test_every_strategy_has_a_formula():
-    assert set(PAYLOADS) == set(STRATEGIES)
+    assert set(PAYLOADS) == set(METHODS)
 
 
-@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("strategy", METHODS)
 def test_a_run_is_the_same_twice_and_every_message_and_byte_of_it_is_counted(strategy, federate):
     first, second = (
         federate(strategy=strategy, num_rounds=2, capacities=CAPACITIES) for _ in range(2)
@@ -131,7 +131,7 @@ def test_replies_that_are_not_what_was_asked_for_are_refused(strategy, federate)
         fault = replace_plain_array("values", lambda a: a[:-1])
     federation.grid.faults = {NODES[0]: fault}
     with_bad = federation.round()
-    assert federation.strategy.counts.rejected == 1
+    assert federation.counts.rejected == 1
 
     other = federate(strategy=strategy).begin()
     other.grid.faults = {NODES[0]: silence}
@@ -147,7 +147,7 @@ def test_heterofl_takes_means_where_slices_overlap_and_keeps_what_nobody_holds(f
     federation = federate(strategy="heterofl", capacities="0.5,0.25", **PLAIN_MEAN).begin()
     for i, n_examples in enumerate((10, 30, 10)):
         node_id, fault = federation.node(i), replace_metric(protocol.NUM_EXAMPLES, n_examples)
-        federation.strategy.prepared[node_id].counts[protocol.NUM_EXAMPLES] = n_examples
+        federation.prepared[node_id].counts[protocol.NUM_EXAMPLES] = n_examples
         federation.grid.faults[node_id] = fault
     before, after = federation.params, federation.round()
     a, b, c = (federation.slice_from(federation.node(i)) for i in range(3))
@@ -315,7 +315,7 @@ def test_a_running_variance_below_zero_is_refused(federate):
     federation = federate(norm="batch").begin()
     federation.grid.faults = {NODES[0]: replace_array("norm1.var", lambda a: -a, norm="batch")}
     after = federation.round()
-    assert federation.strategy.counts.rejected == 1
+    assert federation.counts.rejected == 1
     assert (after["norm1.var"] > 0).all()
 
 
@@ -372,7 +372,7 @@ def test_top_k_of_everything_is_fedavg(federate):
 def test_an_update_that_diverged_is_an_error_of_that_node_and_the_round_goes_on(settings, federate):
     federation = federate(**settings, optimizer="sgd", learning_rate=1e30, local_steps=9).begin()
     after = federation.round()
-    assert federation.strategy.counts.rejected == 3
+    assert federation.counts.rejected == 3
     assert all((after[name] == federation.params[name]).all() for name in after)
     reasons = {reply.error.reason for reply in federation.received("train").values()}
     assert len(reasons) == 1
@@ -384,7 +384,7 @@ def test_an_update_that_diverged_is_an_error_of_that_node_and_the_round_goes_on(
 
 def pooled(federation):
     """All nodes' examples in one place."""
-    parts = [federation.examples(node_id) for node_id in federation.strategy.prepared]
+    parts = [federation.examples(node_id) for node_id in federation.prepared]
     return np.concatenate([p.values for p in parts]), np.concatenate([p.labels for p in parts])
 
 
@@ -403,10 +403,10 @@ def test_fed3r_is_the_ridge_regression_of_all_examples_in_one_place(
         partitioner="dirichlet",
     )
     data = embeddings(400)
-    strategy = STRATEGIES["fed3r"](config, tuple("abcd"), 8, Ledger(tmp_path / "ledger.csv"))
+    strategy = create_strategy(config, tuple("abcd"), 8, Ledger(tmp_path / "ledger.csv"))
     grid = LocalGrid(create_app(SharedData((data,), config, 5)), config, [1, 2, 3, 4, 5])
     strategy.require_nodes(grid)
-    head = strategy.initial({}, grid)
+    head = strategy.begin({}, grid)
     projection = head.get(PROJECTION)
     assert (projection is None) == (anchor_bytes == 0)
     seen = features(data.values, projection)
@@ -540,7 +540,7 @@ def test_a_capacity_that_is_not_possible_is_one_sentence_and_costs_its_node_alon
     federation = federate()
     federation.grid.contexts[500].node_config["capacity"] = capacity
     federation.begin()
-    assert set(federation.strategy.prepared) == {900, 100}
+    assert set(federation.prepared) == {900, 100}
     sentence = f"capacity = {capacity!r} is not possible: give a number in (0, 1]."
     (error,) = (reply.error for reply in federation.grid.received if reply.has_error())
     assert error.reason == sentence
@@ -559,4 +559,4 @@ def test_a_capacity_that_no_node_could_have_is_refused_by_the_server(capacity, f
 
     federation.grid.faults = {500: claims}
     federation.begin()
-    assert set(federation.strategy.prepared) == {900, 100}
+    assert set(federation.prepared) == {900, 100}

@@ -11,8 +11,8 @@ from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRec
 from fed_ist import protocol
 from fed_ist.codecs import shapes_of
 from fed_ist.robust import MOST_CHANGE, root_mean_square
-from strategies.replies import LONGEST_REASON
-from strategies.wire import message_bytes
+from strategies.core.replies import LONGEST_REASON
+from strategies.core.wire import message_bytes
 
 BAD, NAME = NODES[1], "1"  # its name is its partition
 SLICE_BYTES = 20_000  # more than the slices of these tests have
@@ -72,11 +72,11 @@ def test_a_reply_that_is_too_large_is_refused_unread_and_stands_in_the_ledger(
     with_bad, without = federation.round(), other.round()
     assert same(with_bad, without)
     assert not same(with_bad, federation.params)  # the others' slices are merged
-    assert federation.strategy.counts.rejected == 1
+    assert federation.counts.rejected == 1
     n_bytes = message_bytes(federation.received("train")[BAD])
     (warning,) = (r.getMessage() for r in caplog.records if "rejected" in r.getMessage())
     assert f"Reply of node {NAME} rejected: it has {n_bytes} bytes, and no more than" in warning
-    name = federation.strategy.prepared[BAD].name
+    name = federation.prepared[BAD].name
     (line,) = (
         line
         for line in federation.lines()
@@ -86,7 +86,7 @@ def test_a_reply_that_is_too_large_is_refused_unread_and_stands_in_the_ledger(
     federation.grid.faults = {}
     federation.params = with_bad
     federation.round(2)
-    counts = federation.strategy.counts
+    counts = federation.counts
     assert (counts.asked, counts.answered, counts.rejected) == (3, 3, 0)
 
 
@@ -95,9 +95,9 @@ def test_an_honest_reply_is_never_too_large(strategy, federate):
     """The most that a reply may weigh is not far above what it weighs."""
     federation = federate(strategy=strategy).begin()
     federation.round()
-    assert federation.strategy.counts.rejected == 0
+    assert federation.counts.rejected == 0
     shapes = shapes_of(federation.slice_to(BAD))
-    most = federation.strategy.reply_bytes(shapes)
+    most = federation.strategy.purse.reply_bytes(shapes)
     assert message_bytes(federation.received("train")[BAD]) < most < 3 * SLICE_BYTES * 4
 
 
@@ -131,10 +131,10 @@ def test_a_reply_that_no_training_gives_changes_nothing_and_the_next_round_goes_
     with_bad, without = federation.round(), other.round()
     assert same(with_bad, without)
     assert not same(with_bad, federation.params)
-    assert federation.strategy.counts.rejected == 1
+    assert federation.counts.rejected == 1
     federation.grid.faults, federation.params = {}, with_bad
     federation.round(2)
-    counts = federation.strategy.counts
+    counts = federation.counts
     assert (counts.asked, counts.answered, counts.rejected) == (3, 3, 0)
 
 
@@ -147,7 +147,7 @@ def test_a_change_is_refused_from_a_hundred_times_what_was_sent(reply, times, fe
     far = times * MOST_CHANGE * root_mean_square(sent.values()) * np.sqrt(size)
     federation.grid.faults = {7: replace_array("fc1.weight", lambda a: a + np.float32(far))}
     after = federation.round()
-    assert federation.strategy.counts.rejected == (times > 1)
+    assert federation.counts.rejected == (times > 1)
     assert same(after, sent) == (times > 1)
 
 
@@ -156,7 +156,7 @@ def test_training_from_a_silent_last_layer_in_few_bits_is_never_refused(federate
     for more in ({}, settings, {"down_codec": "int4", "up_codec": "int4", "reply": "update"}):
         federation = federate(anchor="ridge", local_epochs=5, **more).begin()
         federation.rounds(1, 2)
-        assert federation.strategy.counts.rejected == 0
+        assert federation.counts.rejected == 0
 
 
 def test_a_slice_for_another_group_is_refused(federate):
@@ -169,7 +169,7 @@ def test_a_slice_for_another_group_is_refused(federate):
         ConfigRecord(dict(record)) for record in reversed(records)
     )
     federation.strategy.aggregate_train(1, replies.values())
-    assert federation.strategy.counts.rejected == 2
+    assert federation.counts.rejected == 2
 
 
 @pytest.mark.parametrize("strategy", ["ist", "fedavg"])
@@ -180,18 +180,18 @@ def test_a_slice_of_another_round_is_refused(strategy, federate):
     federation.configure(2)
     merged, _ = federation.strategy.aggregate_train(2, late)
     assert merged is None
-    assert federation.strategy.counts.rejected == 3
+    assert federation.counts.rejected == 3
 
 
 def test_a_node_whose_images_have_changed_prepares_again(federate):
     federation = federate().begin()
-    federation.strategy.prepared[BAD].counts[protocol.NUM_EXAMPLES] += 5
+    federation.prepared[BAD].counts[protocol.NUM_EXAMPLES] += 5
     federation.round(1)
-    assert federation.strategy.counts.rejected == 1
+    assert federation.counts.rejected == 1
     federation.round(2)
-    assert federation.strategy.counts.rejected == 0
+    assert federation.counts.rejected == 0
     n_examples = len(federation.examples(BAD).labels)
-    assert federation.strategy.prepared[BAD].counts[protocol.NUM_EXAMPLES] == n_examples
+    assert federation.prepared[BAD].counts[protocol.NUM_EXAMPLES] == n_examples
 
 
 IMPOSSIBLE_METRICS = {
@@ -220,8 +220,8 @@ def test_a_node_that_cannot_be_as_it_says_is_passed_over_and_the_others_go_on(
     bad, others = 900, {100, 500}
     federation.grid.faulty_type, federation.grid.faults = "query", {bad: IMPOSSIBLE_METRICS[kind]}
     federation.begin()
-    assert set(federation.strategy.prepared) == others
-    assert federation.strategy.counts.rejected == 1
+    assert set(federation.prepared) == others
+    assert federation.counts.rejected == 1
     warnings = [r.getMessage() for r in caplog.records if f"Node {bad}" in r.getMessage()]
     assert len(warnings) == 2  # why, and that it is passed over
     assert max(map(len, warnings)) < LONGEST_REASON + 50
@@ -229,7 +229,7 @@ def test_a_node_that_cannot_be_as_it_says_is_passed_over_and_the_others_go_on(
     answer = federation.received("query")[bad]
     assert max(int(n["message_bytes"]) for n in up.values()) >= message_bytes(answer)
     federation.round(1)
-    counts = federation.strategy.counts
+    counts = federation.counts
     assert (counts.asked, counts.answered, counts.rejected) == (2, 2, 0)
 
 
@@ -240,15 +240,15 @@ def test_a_node_that_claims_another_s_partition_is_refused_as_often_as_it_does(f
         {900: change_metrics(partition=2)},
     )
     federation.begin()
-    assert set(federation.strategy.prepared) == {100, 500}
-    assert federation.strategy.counts.rejected == 1
+    assert set(federation.prepared) == {100, 500}
+    assert federation.counts.rejected == 1
     assert "Node 900 came later, and is asked again: node 500" in caplog.text
     federation.round(1)
-    counts = federation.strategy.counts
+    counts = federation.counts
     assert (counts.asked, counts.answered, counts.rejected) == (2, 2, 1)
     federation.grid.faults = {}
     federation.round(2)
-    assert set(federation.strategy.prepared) == set(NODES)
+    assert set(federation.prepared) == set(NODES)
 
 
 LARGE_STATISTICS = {
@@ -268,6 +268,6 @@ def test_statistics_that_are_too_large_are_refused_unread(kind, federate, caplog
     assert same(federation.begin().params, other.begin().params)
     n_bytes = message_bytes(federation.received(protocol.STATISTICS_QUERY)[BAD])
     assert f"Statistics of node {NAME} rejected: it has {n_bytes} bytes" in caplog.text
-    assert federation.strategy.counts.rejected == 1
+    assert federation.counts.rejected == 1
     found = [n["message_bytes"] for n in federation.lines() if n["kind"] == "statistics"]
     assert str(n_bytes) in found

@@ -14,7 +14,7 @@ from reply_mutations import mutate
 from fed_ist import protocol
 from fed_ist.config import STRATEGIES, TRAINED
 from fed_ist.ledger import Ledger
-from strategies import STRATEGIES as CLASSES_OF
+from strategies import create_strategy
 
 BAD = NODES[1]
 KINDS = ("query", protocol.STATISTICS_QUERY, "train")
@@ -82,19 +82,19 @@ def fuzz(federation, kind, n, tmp_path):
     for i in range(n):
         grid.sent, grid.received = [], []
         ledger = Ledger(path := Path(tmp_path, f"{i}.csv"))
-        strategy = CLASSES_OF[config.strategy](config, federation.strategy.class_names, 192, ledger)
+        strategy = create_strategy(config, federation.strategy.class_names, 192, ledger)
         strategy.require_nodes(grid)
-        params = strategy.initial(federation.params, grid)
+        params = strategy.begin(federation.params, grid)
         if strategy.num_rounds:
-            params = strategy._one_round(1, params, grid)
+            params = strategy.one_round(1, params, grid)
         ledger.close()
         assert all(np.isfinite(array).all() for array in params.values()), i
-        counts = strategy.counts
+        counts = strategy.post.counts
         assert math.isfinite(counts.compute_s) and math.isfinite(counts.multiply_adds)
         state = strategy.save()
         kept = [array for array in state.arrays.values() if array.dtype.kind == "f"]
         assert all(np.isfinite(array).all() for array in kept), i
-        assert set(grid.contexts) - {BAD} <= set(strategy.prepared)
+        assert set(grid.contexts) - {BAD} <= set(strategy.roster.prepared)
         assert not {"nan", "inf"} & set(path.read_text().replace("\n", ",").split(","))
         path.unlink()
 

@@ -248,7 +248,7 @@ def test_a_node_whose_disk_is_full_says_so_and_leaves_nothing_half_written(
     assert "Is its disk full?" in caplog.text
     assert not [p for p in small_disk.iterdir() if p.suffix in (".part", ".arrow") or p.is_dir()]
     filler.unlink()
-    assert len(federate(cache_dir=str(small_disk)).prepare().strategy.prepared) == len(NODES)
+    assert len(federate(cache_dir=str(small_disk)).prepare().prepared) == len(NODES)
 
 
 def test_a_table_is_reopened_without_its_cut_line_and_the_rows_that_are_not_kept(tmp_path):

@@ -18,7 +18,7 @@ from clients.app import create_app
 from fed_ist.embeddings import Counts, Embeddings
 from fed_ist.errors import InputError
 from sims.shared import SharedData
-from strategies.exchange import Progress
+from strategies.core.exchange import Progress
 
 NODES = [800, 100, 700, 300, 600, 200, 500, 400]  # with the partitions 0 to 7
 ODD = 300  # the node that is unlike the others; its partition is 3
@@ -258,7 +258,7 @@ def test_who_rests_changes_neither_the_order_nor_the_choice_of_the_others(federa
         put_on_clock(federation, but_for_one(usual), monkeypatch)
         federation.prepare()
         if rests:
-            federation.strategy.rests.note_silent("3", 3)
+            federation.strategy.post.waiting.rests.note_silent("3", 3)
         rounds = [federation.configure(number) for number in range(1, 6)]
         found.append([[m.metadata.dst_node_id for m in messages] for messages in rounds])
     assert any(ODD in node_ids for node_ids in found[0])
@@ -274,7 +274,7 @@ def test_all_are_asked_where_too_few_would_be_left(federate, monkeypatch):
     put_on_clock(federation, but_for_one(usual), monkeypatch)
     federation.prepare()
     for name in "0123":
-        federation.strategy.rests.note_silent(name, 0)
+        federation.strategy.post.waiting.rests.note_silent(name, 0)
     assert len(federation.configure(1)) == 8
 
 
@@ -282,7 +282,7 @@ def test_a_resumed_run_lets_the_same_nodes_rest(federate, monkeypatch):
     federation, resumed = federate(), federate()
     put_on_clock(resumed, but_for_one(usual), monkeypatch)
     for server_round in (1, 4):
-        federation.strategy.rests.note_silent("3", server_round)
+        federation.strategy.post.waiting.rests.note_silent("3", server_round)
     resumed.strategy.restore(federation.strategy.save())
     resumed.prepare()
     resumed.rounds(5, 9)
@@ -291,9 +291,10 @@ def test_a_resumed_run_lets_the_same_nodes_rest(federate, monkeypatch):
 
 def test_a_simulation_waits_for_all_its_nodes(federate):
     """They take turns on this machine's cores."""
-    strategy = federate().strategy
+    post = federate().strategy.post
     progress = Progress(dict.fromkeys(NODES[:7], 0.1), NODES[7:], 0)
-    assert strategy._count_lacking(InMemoryGrid.__new__(InMemoryGrid), progress, 0) == 1
+    share = post.awaited_share(InMemoryGrid.__new__(InMemoryGrid))
+    assert post.waiting.count_lacking(progress, 0, share) == 1
 
 
 def test_a_node_that_restarts_unnoticed_is_prepared_again_at_once(federate, monkeypatch):
@@ -308,6 +309,6 @@ def test_a_node_that_restarts_unnoticed_is_prepared_again_at_once(federate, monk
     federation.rounds(2)
     assert asked(federation, kind="query") == [0, 2]
     assert asked(federation) == [1, 2]
-    counts = federation.strategy.counts
+    counts = federation.counts
     assert (counts.asked, counts.answered, counts.rejected) == (8, 8, 0)
     assert clock.now_s < 2.2 * (PREPARE_S + ROUND_S)

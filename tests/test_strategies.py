@@ -23,8 +23,8 @@ from fed_ist.errors import InputError
 from fed_ist.ist import slice_bytes
 from fed_ist.rng import generator
 from fed_ist.training import OPTIMIZERS, LocalTraining, train
-from strategies import STRATEGIES
-from strategies.wire import from_record, message_bytes
+from strategies import METHODS
+from strategies.core.wire import from_record, message_bytes
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +35,7 @@ def task_identity(monkeypatch):
 
 
 def test_names_in_the_config_are_those_that_exist():
-    assert set(STRATEGY_NAMES) == set(STRATEGIES)
+    assert set(STRATEGY_NAMES) == set(METHODS)
     assert set(OPTIMIZER_NAMES) == set(OPTIMIZERS)
 
 
@@ -95,11 +95,11 @@ def test_a_rotating_group_goes_on_to_the_next_node_as_it_came_back(federate):
     """Node i has in round 2 what node i + 1 had in round 1, with the weights that came back."""
     federation = federate(dealing="rotating", hidden_layers=1).prepare()
     federation.params = federation.round(1)
-    had, trained = dict(federation.strategy._errands), federation.params
+    had, trained = dict(federation.errands), federation.params
     federation.configure(2)
     ids = sorted(had)
     for node_id, before in zip(ids, ids[1:] + ids[:1], strict=True):
-        now, then = federation.strategy._errands[node_id], had[before].subnet.units["h1"]
+        now, then = federation.errands[node_id], had[before].subnet.units["h1"]
         assert (now.subnet.units["h1"] == then).all()
         assert (now.sent["fc1.bias"] == trained["fc1.bias"][then]).all()
 
@@ -107,7 +107,7 @@ def test_a_rotating_group_goes_on_to_the_next_node_as_it_came_back(federate):
 @pytest.mark.parametrize("strategy", ["ist", "fedavg"])
 def test_one_group_and_one_client_is_centralised_training_bit_for_bit(strategy, federate):
     federation = federate([7], strategy=strategy, min_nodes=1, local_epochs=2).prepare()
-    found = next(p for p in federation.strategy.prepared)
+    found = next(p for p in federation.prepared)
     params = federation.params
     for number in (1, 2):
         federation.params = federation.round(number)
@@ -176,11 +176,11 @@ def test_a_bad_reply_is_refused_counted_and_changes_nothing(kind, federate):
     federation, bad = federate().prepare(), NODES[1]
     federation.grid.faults = {bad: BAD_REPLIES[kind]}
     with_bad = federation.round()
-    counts = federation.strategy.counts
+    counts = federation.counts
     assert (counts.asked, counts.answered, counts.rejected) == (3, 3, 1)
     federation.grid.faults = {bad: silence}
     without = federation.round()
-    counts = federation.strategy.counts
+    counts = federation.counts
     assert (counts.asked, counts.answered, counts.rejected) == (3, 2, 0)
     assert all((with_bad[name] == without[name]).all() for name in without)
     assert all(np.isfinite(array).all() for array in with_bad.values())
@@ -199,7 +199,7 @@ def test_a_reply_from_a_node_that_was_not_asked_is_refused(federate):
         reply_to=Message(RecordDict(), dst_node_id=4711, message_type="train"),
     )
     federation.strategy.aggregate_train(1, [*replies, replies[0], stranger])
-    assert federation.strategy.counts.rejected == 2
+    assert federation.counts.rejected == 2
 
 
 def test_only_silence_leaves_the_classifier_as_it_was(federate):
@@ -207,7 +207,10 @@ def test_only_silence_leaves_the_classifier_as_it_was(federate):
     federation.grid.faults = dict.fromkeys(NODES, silence)
     after = federation.round()
     assert all((after[name] == federation.params[name]).all() for name in after)
-    assert (federation.strategy.counts.asked, federation.strategy.counts.answered) == (3, 0)
+    assert (federation.counts.asked, federation.counts.answered) == (
+        3,
+        0,
+    )
 
 
 @pytest.mark.parametrize("n_groups", [1, 2, 3, 6])
@@ -260,7 +263,7 @@ def test_a_node_with_its_own_folder_agrees_on_classes_by_name(federate, image_fo
     federation = federate(
         [5], classes=classes, node_config={"data-path": str(image_folder)}, min_nodes=1
     ).prepare()
-    (node,) = federation.strategy.prepared.values()
+    (node,) = federation.prepared.values()
     assert node.counts[protocol.NUM_EXAMPLES] == 24
     assert node.counts[protocol.UNKNOWN_CLASSES] == 24
     assert node.name == "5"
@@ -269,7 +272,7 @@ def test_a_node_with_its_own_folder_agrees_on_classes_by_name(federate, image_fo
 def test_a_node_of_another_version_than_the_server_says_so(federate):
     federation = federate()
     asked = {protocol.PROTOCOL: protocol.VERSION - 1}
-    messages = federation.strategy._queries("query", asked, NODES, 0, 60.0)
+    messages = federation.strategy.post.questions("query", asked, NODES, 0, 60.0)
     replies = federation.grid.send_and_receive(messages)
     assert all(reply.has_error() for reply in replies)
     assert "install the same fed-ist on both" in replies[0].error.reason
@@ -304,10 +307,10 @@ def test_a_node_that_lost_its_embeddings_is_prepared_again(federate, tmp_path):
     federation = federate().prepare()
     shutil.rmtree(tmp_path / "cache")
     federation.round(1)
-    assert federation.strategy.counts.rejected == 3
+    assert federation.counts.rejected == 3
     federation.round(2)
-    assert federation.strategy.counts.rejected == 0
-    assert federation.strategy.counts.answered == 3
+    assert federation.counts.rejected == 0
+    assert federation.counts.answered == 3
 
 
 def test_a_device_is_called_by_its_name_and_draws_the_same_whatever_flower_calls_it(
@@ -339,10 +342,10 @@ def test_a_device_that_returns_under_another_id_takes_its_place_once_the_old_one
     returned.node_id, returned.state = 2, RecordDict()
     federation.round(2)
     assert "has the name 'north'" in caplog.text
-    assert list(federation.strategy.prepared) == [1]
+    assert list(federation.prepared) == [1]
     del federation.grid.contexts[1]
     federation.round(3)
-    assert list(federation.strategy.prepared) == [2]
+    assert list(federation.prepared) == [2]
     assert set(federation.received("train", 3)) == {2}
     asked = [line for line in federation.lines() if line["kind"] == "statistics"]
     assert len(asked) == 2  # down and up: its images are counted once

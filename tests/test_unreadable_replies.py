@@ -5,7 +5,7 @@ from federation import NODES
 from flwr.app import ArrayRecord
 from flwr.superlink.grid import http_grid
 
-from strategies.exchange import pull
+from strategies.core.exchange import pull
 
 
 class Uploaded:

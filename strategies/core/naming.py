@@ -11,7 +11,7 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 
 from fed_ist import protocol
-from strategies.replies import RejectedError
+from strategies.core.replies import RejectedError
 
 
 def connected_nodes(grid: Grid) -> dict[int, NodeInfo]:

@@ -13,6 +13,7 @@ from fed_ist import protocol
 from fed_ist.capacity import Device
 from fed_ist.codecs import Shapes, decode
 from fed_ist.heads import Params
+from strategies.core.method import Layout
 
 MOST_EXAMPLES = 2**29 - 1  # up to it float32 times a count is exact in float64 (see `ist.merge`)
 MOST_BYTES = 2**53  # of images; up to it float64 counts one by one
@@ -32,7 +33,6 @@ MOST: Mapping[str, float] = {
 MOST_OF_DEVICE = 1e18  # bytes, multiply-adds a second, and so on
 LEAST_OF_DEVICE = 1e-9
 LONGEST_REASON = 300
-Layout = Mapping[str, tuple[tuple[int, ...], str]]  # name -> shape, dtype
 
 
 class RejectedError(Exception):

@@ -5,40 +5,43 @@ from dataclasses import dataclass, field
 from logging import WARNING
 
 from flwr.common import log
-from flwr.serverapp import Grid
 
 from fed_ist.checkpoint import State
-from fed_ist.config import GROUPED
+from fed_ist.config import GROUPED, RunConfig
 from fed_ist.dissent import LEAST_NODES, Suspicion, spreads_below
 from fed_ist.errors import InputError
 from fed_ist.heads import Params
 from fed_ist.ist import Merger, Subnet
 from fed_ist.robust import RobustMerger
 from fed_ist.weights import low_median
-from strategies.paying import PayingStrategy
+from strategies.core.waiting import Names
 
 SUSPICION = "suspicion"  # key of a saved state: of nodes by name
 LEAST_TRIMMED = 3  # values of a weight, of which the largest and the smallest are left out
 
 
 @dataclass
-class MergingStrategy(PayingStrategy):
-    """A strategy that merges slices as `aggregation`, `clip-norm` and `dissenters` say."""
+class Merging:
+    """Merges slices as `aggregation`, `clip-norm` and `dissenters` say.
 
+    names: what nodes are called.
+    """
+
+    config: RunConfig
+    names: Names
     _suspicion: Suspicion = field(default_factory=Suspicion)
 
     def save(self) -> State:
-        state = super().save()
-        state.values[SUSPICION] = dict(self._suspicion.by_name)
-        return state
+        """How far each node has gone against the others so far."""
+        return State(values={SUSPICION: dict(self._suspicion.by_name)})
 
     def restore(self, state: State) -> None:
-        super().restore(state)
+        """Go on from what `save` gave."""
         self._suspicion = Suspicion(state.values[SUSPICION])
 
     def merger(self, params: Params, subnets: Sequence[Subnet]) -> Merger | RobustMerger:
         """What the slices that come back are given to."""
-        clip_norm, is_trimmed = self.config.clip_norm, self.config.aggregation == "trimmed-mean"
+        clip_norm, is_trimmed = self.config.clip_norm, self._is_trimmed
         if not clip_norm and not is_trimmed and self.config.dissenters == "keep":
             return Merger(params, subnets)
         return RobustMerger(params, clip_norm, self.config.trim_share if is_trimmed else None)
@@ -54,7 +57,7 @@ class MergingStrategy(PayingStrategy):
             return []
         if len(node_ids) < LEAST_NODES:
             return []
-        names = [self._name(node_id) for node_id in node_ids]
+        names = [self.names[node_id] for node_id in node_ids]
         agreed = merger.agreements()
         suspects = self._suspicion.judge(dict(zip(names, spreads_below(agreed), strict=True)))
         places = [i for i, name in enumerate(names) if name in suspects]
@@ -69,16 +72,11 @@ class MergingStrategy(PayingStrategy):
         merger.leave_out(places)
         return [node_ids[i] for i in places]
 
-    def step(self, params: Params, merged: Params) -> Params:
-        """The next classifier, of the present one and the mean of what came back."""
-        return merged
-
-    def require_nodes(self, grid: Grid, server_round: int = 0) -> None:
-        """Also raises `InputError` where there would be nothing to trim in any round."""
-        super().require_nodes(grid, server_round)
-        if self.config.aggregation != "trimmed-mean":
+    def require(self, n_nodes: int) -> None:
+        """Raise `InputError` where there would be nothing to trim in any round of so many nodes."""
+        if not self._is_trimmed:
             return
-        n_sampled = self.count_sampled(len(self.available(grid)))
+        n_sampled = self.count_sampled(n_nodes)
         grouped = self.config.strategy in GROUPED
         n_slices = (self.config.groups or n_sampled) if grouped else 1
         if n_sampled < LEAST_TRIMMED * n_slices:
@@ -91,3 +89,7 @@ class MergingStrategy(PayingStrategy):
     def count_sampled(self, n_nodes: int) -> int:
         """How many of so many nodes a round asks."""
         return max(self.config.min_nodes, int(self.config.fraction_nodes * n_nodes))
+
+    @property
+    def _is_trimmed(self) -> bool:
+        return self.config.aggregation == "trimmed-mean"

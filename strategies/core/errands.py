@@ -1,0 +1,118 @@
+"""What nodes are sent to do in a round: slices go out encoded, and come back checked."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from flwr.app import ConfigRecord, Message, MessageType, RecordDict
+
+from fed_ist import protocol
+from fed_ist.codecs import STEPS, encode, shapes_of
+from fed_ist.config import RunConfig
+from fed_ist.heads import Params, layer_widths
+from fed_ist.ist import Subnet
+from fed_ist.rng import generator
+from fed_ist.robust import require_possible_change
+from strategies.core.method import Method
+from strategies.core.replies import (
+    RejectedError,
+    read_arrays,
+    read_encoded,
+    read_outcome,
+    rejecting,
+)
+
+
+@dataclass(frozen=True)
+class Errand:
+    """What one node is asked to train.
+
+    subnet: the neurons of its slice. sent: the slice, as it is before it is encoded. capacity: the
+    share of the neurons that the node can train. n_examples: images that it was prepared with.
+    weight: how many of them it counts for.
+    """
+
+    subnet: Subnet
+    sent: Params
+    capacity: float
+    n_examples: int
+    weight: int
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a node has made of its slice: the parameters, their loss, and the seconds it took."""
+
+    slice: Params
+    loss: float
+    seconds: float
+
+
+@dataclass
+class Errands:
+    """The errands of one round, by node id, between arrays and messages.
+
+    server_round: 0 before the first. params: the classifier that is trained in slices, without what
+    statistics gave it. widths: neurons on each of its axes.
+    """
+
+    config: RunConfig
+    method: Method
+    server_round: int = 0
+    params: Params = field(default_factory=dict)
+    widths: Mapping[str, int] = field(default_factory=dict)
+    of_node: dict[int, Errand] = field(default_factory=dict)
+    _slice_ids: dict[int, str] = field(default_factory=dict)
+    _encoded: dict[Subnet, tuple[bytes, str]] = field(default_factory=dict)
+
+    def message(self, number: int, node_id: int, from_statistics: Mapping[str, Any]) -> Message:
+        """The message to a node, the `number`-th of the round.
+
+        from_statistics: what else goes into its task.
+        """
+        errand, server_round = self.of_node[node_id], self.server_round
+        data, self._slice_ids[node_id] = self._encode(number, errand)
+        task: dict[str, Any] = {
+            protocol.ROUND: server_round,
+            protocol.WIDTHS: layer_widths(errand.sent),
+            protocol.SLICE: data,
+        }
+        task |= self.method.task(errand.subnet.share(self.widths), errand.capacity)
+        task |= from_statistics
+        return Message(
+            RecordDict({protocol.TASK: ConfigRecord(task)}),
+            dst_node_id=node_id,
+            message_type=MessageType.TRAIN,
+            ttl=self.config.round_timeout_s,
+            group_id=str(server_round),
+        )
+
+    def _encode(self, number: int, errand: Errand) -> tuple[bytes, str]:
+        """The slice as it travels, and its id. Where nothing is drawn, nodes share the bytes."""
+        config = self.config
+        if errand.subnet in self._encoded:
+            return self._encoded[errand.subnet]
+        rng = generator(config.seed, "down", self.server_round, number)
+        data = encode(errand.sent, config.down_codec, rng, config.zstd)
+        encoded = data, protocol.slice_id(data, self.server_round)
+        if config.down_codec not in STEPS:
+            self._encoded[errand.subnet] = encoded
+        return encoded
+
+    def read(self, node_id: int, reply: Message) -> Trained:
+        """What a node answers to its errand; raises `RejectedError` for what no training makes."""
+        errand, method, config = self.of_node[node_id], self.method, self.config
+        with rejecting():
+            loss, seconds = read_outcome(reply, self._slice_ids[node_id], errand.n_examples)
+            layout = method.reply_layout(errand.sent)
+            if layout is None:
+                shapes = shapes_of(errand.sent)
+                back = read_encoded(reply, protocol.SLICE, config.up_codec, shapes)
+            else:
+                back = read_arrays(reply, layout)
+            trained = method.trained(back, errand.sent)
+            for name, array in trained.items():
+                if name.endswith(".var") and (array < 0).any():
+                    raise RejectedError(f"'{name}' holds a variance below 0")
+            require_possible_change(trained, errand.sent, config.dp_noise)
+        return Trained(trained, loss, seconds)

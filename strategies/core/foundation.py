@@ -1,0 +1,189 @@
+"""What nodes' statistics give the classifier: solved by the server, sent to each node once."""
+
+from dataclasses import dataclass, field
+from logging import INFO, WARNING
+from typing import Any
+
+import numpy as np
+from flwr.common import log
+from flwr.serverapp import Grid
+
+from fed_ist import protocol
+from fed_ist.anchors import (
+    WEIGHT,
+    judge_anchor,
+    judge_inputs,
+    solve_anchor,
+    solve_inputs,
+    start_silent,
+    with_projection,
+)
+from fed_ist.checkpoint import State, prefixed
+from fed_ist.codecs import decode, encode, shapes_of
+from fed_ist.config import RunConfig
+from fed_ist.heads import Params
+from fed_ist.rng import generator
+from fed_ist.statistics import Gram, GramSum, add
+from strategies.core.gathering import Gathering
+from strategies.core.roster import Roster
+
+# Of a saved state: prefixes of arrays, and keys of values
+FIXED, DECODED, GRAMS, SUMS = "fixed-data/", "fixed/", "gram/", "sums/"
+VERSIONS, COUNTED, NOISE, JUDGED = "versions", "counted", "noise", "judged"
+
+
+@dataclass
+class Foundation:
+    """The parts of the classifier that come from statistics, which slices are trained beside.
+
+    These are the inputs (what turns embeddings into inputs of the classifier) and the anchor (a
+    linear head whose logits are added to the slice's).
+
+    fixed: their parameters, as nodes get them. fixed_data: the same encoded, by their part of the
+    protocol.
+    """
+
+    config: RunConfig
+    roster: Roster
+    gathering: Gathering
+    fixed: Params = field(default_factory=dict)
+    fixed_data: dict[str, bytes] = field(default_factory=dict)
+    _versions: dict[str, int] = field(default_factory=dict)
+    _sums: dict[str, Gram] = field(default_factory=dict)
+    _counted: dict[str, set[str]] = field(default_factory=dict)
+    _inputs_judged: bool = False
+
+    @property
+    def used(self) -> str:
+        """What of `anchor` its statistics were good enough for."""
+        return ", ".join(part for part in protocol.PARTS if part in self.fixed_data) or "none"
+
+    def begin(self, params: Params, grid: Grid) -> Params:
+        """What a run starts from: `params` with what the nodes' statistics give."""
+        self.renew(grid, 0)
+        return self.whole(start_silent(params) if WEIGHT in self.fixed else params)
+
+    def whole(self, params: Params) -> Params:
+        """The classifier as it is evaluated: with what statistics gave it."""
+        embed_dim = self.roster.embed_dim
+        fixed = with_projection(self.fixed, embed_dim, self._n_features, self.config.seed)
+        return params | fixed
+
+    # --- on the server -----------------------------------------------------------------------
+
+    def renew(self, grid: Grid, server_round: int) -> None:
+        """Solve the inputs, once, and the anchor, again with each node whose statistics are new,
+        unless these say themselves that a run is better off without.
+
+        Another rotation of the inputs would leave the weights that learnt from them without sense.
+        """
+        config = self.config
+        if config.anchor == "none":
+            return
+        first = not self._inputs_judged
+        seen = protocol.RANDOM_GRAM if self._n_features else protocol.GRAM  # by the anchor
+        kinds = {protocol.GRAM: first} | ({seen: True} if config.anchor == "ridge" else {})
+        came = [
+            kind
+            for kind, is_wanted in kinds.items()
+            if is_wanted and self._add_statistics(grid, server_round, kind)
+        ]
+        if first and protocol.GRAM in came:
+            self._inputs_judged = True
+            if self.is_good(protocol.INPUTS, judge_inputs(self._sums[protocol.GRAM])):
+                self._fix(protocol.INPUTS, solve_inputs(self._sums[protocol.GRAM]))
+        if config.anchor != "ridge" or seen not in came:
+            return
+        if self.is_good(protocol.ANCHOR, judge_anchor(self._sums[seen])):
+            self._fix(protocol.ANCHOR, solve_anchor(self._sums[seen], config.anchor_scale))
+
+    def is_good(self, part: str, reason: str) -> bool:
+        """Whether a part is to be used; one that slices have learnt beside stays.
+
+        reason: why a run is better off without it; empty for no such reason.
+        """
+        if not reason or part in self.fixed_data:
+            return True
+        log(WARNING, "Done without %s: by cross-validation on the statistics, %s", part, reason)
+        return False
+
+    def _fix(self, part: str, solved: Params) -> None:
+        self._versions[part] = version = self._versions.get(part, 0) + 1
+        codec, rng = self.config.fixed_codec, generator(self.config.seed, part, version)
+        self.fixed_data[part] = encode(solved, codec, rng, self.config.zstd)
+        # The server evaluates what the nodes train on, codec and all.
+        self.fixed = self.fixed | decode(self.fixed_data[part], codec, shapes_of(solved))
+
+    def _add_statistics(self, grid: Grid, server_round: int, kind: str) -> bool:
+        """Ask nodes that sent no sums of this kind so far, and add what comes: whether any did."""
+        counted, prepared = self._counted.setdefault(kind, set()), self.roster.prepared
+        nodes = self.roster.post.waiting.awake(server_round, self.roster.available(grid))
+        new = [i for i in nodes if prepared[i].name not in counted]
+        if not new:
+            return False
+        found = dict(self.gathering.collect(grid, server_round, new, kind))
+        counted |= {prepared[node_id].name for node_id in found}
+        came = GramSum()
+        for stats in self.gathering.agreed(kind, found, self._sums.get(kind)).values():
+            came.add(stats)
+        if not came.n_terms:
+            return False
+        stats = came.total()
+        self._sums[kind] = add(self._sums[kind], stats) if kind in self._sums else stats
+        log(INFO, "Statistics of %d of %d nodes added", came.n_terms, len(new))
+        return True
+
+    @property
+    def _n_features(self) -> int:
+        """Random features that the anchor sees; 0 for the embeddings themselves."""
+        return self.config.count_features(len(self.roster.post.class_names))
+
+    # --- on its way to the nodes -------------------------------------------------------------
+
+    def lacks(self, node_id: int) -> list[str]:
+        """The parts that a node has not got as they are now."""
+        held = self.roster.prepared[node_id].held
+        return [part for part, version in self._versions.items() if held[part] != version]
+
+    def bytes_for(self, node_id: int) -> int:
+        """Of the parts that a node has not got."""
+        return sum(len(self.fixed_data[part]) for part in self.lacks(node_id))
+
+    def task(self, node_id: int) -> dict[str, Any]:
+        """What goes into a node's task; from then on it has all parts."""
+        if not self.fixed_data:
+            return {}
+        sent: dict[str, Any] = {part: self.fixed_data[part] for part in self.lacks(node_id)}
+        self.roster.prepared[node_id].held |= self._versions
+        versions = [self._versions.get(part, 0) for part in protocol.PARTS]
+        return sent | {protocol.VERSIONS: versions}
+
+    # --- between rounds ----------------------------------------------------------------------
+
+    def save(self) -> State:
+        """The parts, and the sums that they were solved from."""
+        arrays = {
+            f"{FIXED}{part}": np.frombuffer(data, np.uint8)
+            for part, data in self.fixed_data.items()
+        } | prefixed(DECODED, self.fixed)
+        for kind, sums in self._sums.items():
+            arrays |= {f"{GRAMS}{kind}": sums.gram, f"{SUMS}{kind}": sums.sums}
+        values = {
+            VERSIONS: dict(self._versions),
+            COUNTED: {kind: sorted(names) for kind, names in self._counted.items()},
+            JUDGED: self._inputs_judged,
+            NOISE: {kind: sums.noise for kind, sums in self._sums.items()},
+        }
+        return State(arrays, values)
+
+    def restore(self, state: State) -> None:
+        """Go on from what `save` gave."""
+        self.fixed_data = {part: data.tobytes() for part, data in state.under(FIXED).items()}
+        self.fixed = state.under(DECODED)
+        sums, noise = state.under(SUMS), state.values[NOISE]
+        self._sums = {
+            kind: Gram(gram, sums[kind], noise[kind]) for kind, gram in state.under(GRAMS).items()
+        }
+        self._versions = dict(state.values[VERSIONS])
+        self._inputs_judged = state.values[JUDGED]
+        self._counted = {kind: set(names) for kind, names in state.values[COUNTED].items()}
