@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -26,6 +27,7 @@ from fed_ist.errors import InputError
 Process = subprocess.Popen[Any]
 
 START_TIMEOUT_S = 60.0
+SERVER_PORTS = range(20000, 32768)
 
 
 def find_app(given: Path | None) -> Path:
@@ -69,10 +71,16 @@ def require_connection(name: str) -> None:
 
 
 def free_port() -> int:
-    """A TCP port of this machine on which nothing listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A TCP port of this machine on which nothing listens.
+
+    It is none of those that systems give to outgoing connections (from 32768 on), which another
+    process may be given before ours listens.
+    """
+    while True:
+        port = secrets.choice(SERVER_PORTS)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def wait_until_ready(process: Process, port: int, log: Path) -> None:

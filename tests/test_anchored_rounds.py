@@ -9,7 +9,7 @@ from faulty_grid import an_error, replace_bytes, silence
 from federation import NODES, statistics, task
 from flwr.app import Message, RecordDict
 
-from clients.app import VERSION
+from clients.kept import VERSION
 from fed_ist import protocol
 from fed_ist.anchors import (
     BIAS,
