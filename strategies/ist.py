@@ -55,7 +55,8 @@ class Ist(Method):
         return [groups[(place + to.server_round) % n_groups] for place in to.places]
 
     def save(self) -> State:
-        return State(prefixed(LAST_DEALT, self._last_dealt))
+        rounds = {axis: rows.copy() for axis, rows in self._last_dealt.items()}
+        return State(prefixed(LAST_DEALT, rounds))
 
     def restore(self, state: State) -> None:
         self._last_dealt = state.under(LAST_DEALT)
