@@ -10,9 +10,9 @@ from strategies.ist import Ist
 from strategies.submodels import FedDropout, FedRolex, Fjord, HeteroFl
 from strategies.top_k import TopK
 
-__all__ = ["METHODS", "FederatedStrategy", "create_strategy"]
+__all__ = ["METHOD_CLASSES", "FederatedStrategy", "create_strategy"]
 
-METHODS: dict[str, type[Method] | type[ClosedForm]] = {
+METHOD_CLASSES: dict[str, type[Method] | type[ClosedForm]] = {
     "fed3r": Fed3r,
     "fedadam": FedAdam,
     "fedavg": FedAvg,
@@ -32,7 +32,7 @@ def create_strategy(
     config: RunConfig, class_names: tuple[str, ...], embed_dim: int, ledger: Ledger
 ) -> FederatedStrategy:
     """The strategy of a run. Arguments as of `FederatedStrategy`."""
-    kind = METHODS[config.strategy]
+    kind = METHOD_CLASSES[config.strategy]
     if issubclass(kind, ClosedForm):
         method: Method | ClosedForm = kind(config, embed_dim, len(class_names))
     else:

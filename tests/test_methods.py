@@ -13,7 +13,7 @@ from fed_ist.config import CLOSED_FORMS, GROUPED, SLICED
 from fed_ist.config import STRATEGIES as NAMES
 from fed_ist.gaussians import Gaussians
 from fed_ist.statistics import gram_statistics
-from strategies import METHODS
+from strategies import METHOD_CLASSES
 from strategies.core.method import ClosedForm, Dealing
 
 WIDTHS = {"h1": 4}
@@ -28,13 +28,13 @@ def dealt(method, *capacities: float, server_round: int = 1) -> list[list[int]]:
 
 @pytest.fixture
 def trained(make_config):
-    return lambda name, **changes: METHODS[name](make_config(strategy=name, **changes))
+    return lambda name, **changes: METHOD_CLASSES[name](make_config(strategy=name, **changes))
 
 
 @pytest.fixture
 def solved(make_config):
     """A closed form for embeddings of two numbers and two classes."""
-    return lambda name, **changes: METHODS[name](make_config(strategy=name, **changes), 2, 2)
+    return lambda name, **changes: METHOD_CLASSES[name](make_config(strategy=name, **changes), 2, 2)
 
 
 def test_ist_deals_each_neuron_to_one_node(trained):
@@ -167,12 +167,12 @@ def test_fedpft_learns_from_what_it_draws_of_the_nodes_gaussians(solved):
 
 
 def test_every_name_has_a_method_and_every_method_a_name():
-    assert set(METHODS) == set(NAMES)
+    assert set(METHOD_CLASSES) == set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_method_is_what_its_row_says(name, trained):
-    assert issubclass(METHODS[name], ClosedForm) == (name in CLOSED_FORMS)
+    assert issubclass(METHOD_CLASSES[name], ClosedForm) == (name in CLOSED_FORMS)
     if name in CLOSED_FORMS:
         return
     weak = dealt(trained(name), *[0.5] * 4)

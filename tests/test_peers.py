@@ -22,13 +22,13 @@ from fed_ist.statistics import gram_statistics
 from fed_ist.training import LocalTraining, evaluate, predict, train
 from sims.local_grid import LocalGrid
 from sims.shared import SharedData
-from strategies import METHODS, create_strategy
+from strategies import METHOD_CLASSES, create_strategy
 from strategies.core.wire import from_record, message_bytes
 
 EMBED, HIDDEN, CLASSES = 192, 24, 4
 ENTRIES = 24 * 192 + 24 + 24 * 24 + 24 + 4 * 24 + 4
 CAPACITIES = "1,0.5,0.25"  # of nodes 0, 1 and 2
-IN_ROUNDS = sorted(set(METHODS) - set(CLOSED_FORMS))
+IN_ROUNDS = sorted(set(METHOD_CLASSES) - set(CLOSED_FORMS))
 
 
 @pytest.fixture
@@ -75,10 +75,10 @@ def run(federation):
 
 
 def test_every_strategy_has_a_formula():
-    assert set(PAYLOADS) == set(METHODS)
+    assert set(PAYLOADS) == set(METHOD_CLASSES)
 
 
-@pytest.mark.parametrize("strategy", METHODS)
+@pytest.mark.parametrize("strategy", METHOD_CLASSES)
 def test_a_run_is_the_same_twice_and_every_message_and_byte_of_it_is_counted(strategy, federate):
     first, second = (
         federate(strategy=strategy, num_rounds=2, capacities=CAPACITIES) for _ in range(2)

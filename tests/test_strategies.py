@@ -23,7 +23,7 @@ from fed_ist.errors import InputError
 from fed_ist.ist import slice_bytes
 from fed_ist.rng import generator
 from fed_ist.training import OPTIMIZERS, LocalTraining, train
-from strategies import METHODS
+from strategies import METHOD_CLASSES
 from strategies.core.wire import from_record, message_bytes
 
 
@@ -35,7 +35,7 @@ def task_identity(monkeypatch):
 
 
 def test_names_in_the_config_are_those_that_exist():
-    assert set(STRATEGY_NAMES) == set(METHODS)
+    assert set(STRATEGY_NAMES) == set(METHOD_CLASSES)
     assert set(OPTIMIZER_NAMES) == set(OPTIMIZERS)
 
 
