@@ -1,7 +1,7 @@
 """Which room imports which: `python -m tests.rooms` prints it, and tests hold that none goes up.
 
-A room is a package of `ORDER`; what lies directly in `fed_ist` or `sims` is a room as well. Rooms of
-one line of `ORDER` do not import each other, and each imports lines above its own alone.
+A room is a package of `ORDER`; what lies directly in `fed_ist` or `sims` is a room as well. Rooms
+on one line of `ORDER` do not import each other, and each imports from lines above its own alone.
 """
 
 import ast
