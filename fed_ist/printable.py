@@ -7,6 +7,7 @@ them, a name can erase lines, set the title, or turn the order of what follows i
 """
 
 import logging
+import os
 import re
 import sys
 import unicodedata
@@ -18,7 +19,8 @@ from typing import Any, TextIO
 OBEYED = ("Cc", "Cf", "Cs", "Zl", "Zp")
 JOINERS = "\u200c\u200d"  # scripts and emoji need them; after a letter of ASCII they only hide
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # Flower's log has them
-OURS = {"fed_ist", "strategies", "clients", "sims"}
+HOME = Path(__file__).parent.parent
+OURS = tuple(f"{HOME / name}{os.sep}" for name in ("fed_ist", "strategies", "clients", "sims"))
 
 
 def printable(name: object) -> str:
@@ -100,7 +102,7 @@ class _Lines(logging.Filter):
     """Log records of one line each, whatever a node or a file put into them."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        if OURS.intersection(Path(record.pathname).parts) and isinstance(record.args, tuple):
+        if record.pathname.startswith(OURS) and isinstance(record.args, tuple):
             record.msg = shown(str(record.msg))
             record.args = tuple(
                 arg if isinstance(arg, Number) else printable(arg) for arg in record.args

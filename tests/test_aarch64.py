@@ -1,9 +1,10 @@
 """The proof on an emulated ARM: what can be said of it without one."""
 
 import pytest
+from conftest import ROOT
 
 from fed_ist.errors import InputError
-from sims.aarch64 import REPORTED, merge_constraints, render, require_emulation
+from sims.aarch64 import REPORTED, TESTS, find_tests, merge_constraints, render, require_emulation
 
 RECORD = """<testsuites><testsuite>
 <testcase classname="tests.test_masks" name="a" time="1.5"/>
@@ -24,6 +25,10 @@ def test_the_report_counts_outcomes_and_names_failures(tmp_path):
     assert "| test_onnx | 0 | 1 | 0 | 0 |" in text
     assert "- failed: test_masks::b" in text
     assert "in 2 minutes" in text
+
+
+def test_each_chosen_test_is_there():
+    assert [path.stem.removeprefix("test_") for path in find_tests(ROOT)] == list(TESTS)
 
 
 def test_without_root_it_is_one_sentence(monkeypatch):

@@ -1,57 +1,96 @@
 """Who may import whom, and what a device must not have to load."""
 
-import ast
 import subprocess
 import sys
 import tomllib
-from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from rooms import ORDER, PACKAGES, arrows_up, circle, graph, modules, render
+from setuptools import find_packages
 
 from sims.message_app import HEAVY
 
-FORBIDDEN = {
-    "fed_ist": {"flwr", "strategies", "clients", "sims"},
-    "strategies": {"clients", "sims"},
-    "clients": {"strategies", "sims"},
-    "sims": set(),
+# Foreign packages that are loaded by few modules, as they are heavy or belong to the other side.
+USERS = {
+    "timm": {
+        "fed_ist.backbone",
+        "fed_ist.encoder",
+        "fed_ist.encoder_build",
+        "fed_ist.mae",
+        "fed_ist.timm_weights",
+    },
+}
+# What still names the settings below the room of the settings; goes with it.
+KNOWN_ARROWS_UP = {
+    ("fed_ist.capacity", "fed_ist.config"),
+    ("fed_ist.embeddings", "fed_ist.config"),
+    ("fed_ist.training", "fed_ist.config"),
 }
 
 
-def imports(path: Path) -> set[str]:
-    found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            found.add(node.module or "")
-    return found
+@pytest.fixture(scope="module")
+def found():
+    return graph()
 
 
-@pytest.mark.parametrize("package", FORBIDDEN)
-def test_imports_go_one_way(package):
-    for path in (ROOT / package).glob("*.py"):
-        tops = {name.split(".")[0] for name in imports(path)}
-        assert not tops & FORBIDDEN[package], path
+def test_every_module_is_read_and_lies_in_a_room(found):
+    files = [path for package in PACKAGES for path in (ROOT / package).rglob("*.py")]
+    assert len(found) == len(files) > 200
+    packages = {name for name, path in modules().items() if path.name == "__init__.py"}
+    assert packages == {room for line in ORDER for room in line}
+    assert "clients.app" in found and "fed_ist.errors" in found["clients.app"]
 
 
-def test_few_modules_touch_timm():
-    users = {
-        p.name
-        for p in (ROOT / "fed_ist").glob("*.py")
-        if any(n.startswith("timm") for n in imports(p))
-    }
-    assert users == {
-        *("backbone.py", "encoder.py", "encoder_build.py", "mae.py", "timm_weights.py"),
-    }
+def test_imports_go_down_from_room_to_room(found):
+    up = set(arrows_up(found))
+    assert not up - KNOWN_ARROWS_UP, "these import a room that is not above theirs in rooms.ORDER"
+    assert not KNOWN_ARROWS_UP - up, "these are mended: take them from KNOWN_ARROWS_UP"
 
 
-def test_every_package_is_in_the_wheel():
-    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
-        "packages"
-    ]
-    assert set(packages) == set(FORBIDDEN)
+def test_no_import_leads_back_to_where_it_began(found):
+    known = {module: {other for one, other in KNOWN_ARROWS_UP if one == module} for module in found}
+    assert circle({module: others - known[module] for module, others in found.items()}) == []
+
+
+def test_the_checks_see_an_arrow_up_and_a_circle(found):
+    wrong = {**found, "fed_ist.errors": frozenset({"fed_ist.cli.main"})}
+    assert ("fed_ist.errors", "fed_ist.cli.main") in arrows_up(wrong)
+    assert "UP: fed_ist.errors imports fed_ist.cli.main" in render(wrong)
+    around = circle(wrong)
+    assert {"fed_ist.errors", "fed_ist.cli.main"} <= set(around)
+    assert all(b in wrong[a] for a, b in zip(around, [*around[1:], around[0]], strict=True))
+
+
+def test_only_nodes_and_server_know_flower(found):
+    """What a message is to Flower is for strategies, clients and simulations."""
+    for module, others in found.items():
+        if module.startswith("fed_ist"):
+            assert not {name for name in others if name.split(".")[0] == "flwr"}, module
+
+
+@pytest.mark.parametrize("package", USERS)
+def test_few_modules_touch_what_is_heavy(package, found):
+    users = {m for m, others in found.items() if any(o.split(".")[0] == package for o in others)}
+    assert users == USERS[package]
+
+
+def test_importing_a_room_loads_nothing_of_it():
+    """A re-export would load torch on a node."""
+    rooms = [room for line in ORDER for room in line]
+    for room in rooms:
+        if "." in room or room == "sims":
+            path = ROOT / room.replace(".", "/") / "__init__.py"
+            assert not path.read_text(encoding="utf-8"), f"{path} must be empty"
+
+
+def test_every_module_is_in_the_wheel():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    chosen = settings["packages"]["find"]
+    assert chosen["namespaces"] is False
+    packages = find_packages(str(ROOT), include=chosen["include"])
+    folders = {path.parent for path in modules().values()}
+    assert {ROOT / package.replace(".", "/") for package in packages} == folders
 
 
 def loaded_by(statement: str) -> set[str]:
@@ -72,9 +111,11 @@ def test_a_training_round_loads_no_torch_and_no_vision_library():
         "examples = np.eye(3, dtype=np.float32), np.array([0, 1, 1])\n"
         "train(params, lambda _: examples, LocalTraining(1, 0, 2, 'adam', 0.1), 1.0, rng)"
     )
+    assert "numpy" in loaded
     assert not loaded & set(HEAVY)
 
 
 def test_help_loads_nothing_heavy():
     loaded = loaded_by("import fed_ist.cli")
+    assert "typer" in loaded
     assert not loaded & {"torch", "timm", "flwr", "datasets", "pyarrow", "matplotlib", "numpy"}

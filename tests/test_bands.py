@@ -278,7 +278,10 @@ def test_a_missing_rasterio_is_one_sentence(rasters, monkeypatch):
 
 
 def test_rasterio_is_loaded_only_where_bands_are_chosen():
-    code = "import sys, fed_ist.datasets, fed_ist.config; sys.exit('rasterio' in sys.modules)"
+    code = (
+        "import sys\nimport fed_ist.config\nimport fed_ist.datasets\n"
+        "sys.exit('rasterio' in sys.modules)"
+    )
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
 
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from fed_ist import scenes
 from fed_ist.config import PARTITIONERS
 from fed_ist.datasets import open_all, open_dataset, open_own
 from fed_ist.decoding import UnreadableImageError
@@ -51,6 +52,17 @@ def split(source, kind, n_nodes, cache=NONE, **changes):
     """What each node gets; without a cache, where nothing can be written."""
     options = {"alpha": 0.3, "classes_per_node": 2, "column": "station", "seed": 0, "cache": cache}
     return [partition(source, kind, n_nodes, i, **(options | changes)) for i in range(n_nodes)]
+
+
+def test_scenes_that_are_drawn_otherwise_have_another_signature(monkeypatch):
+    before = scenes_source("train", 0).signature
+    assert scenes_source("train", 0).signature == before
+    monkeypatch.setitem(SCENES, "forest", SCENES["river"])
+    scenes._hand.cache_clear()
+    assert scenes_source("train", 0).signature != before
+    monkeypatch.undo()
+    scenes._hand.cache_clear()
+    assert scenes_source("train", 0).signature == before
 
 
 def test_scenes_are_the_same_for_a_seed_and_others_for_another():

@@ -62,8 +62,8 @@ def test_an_experiment_is_told_to_end_and_its_command_ends_with_it(how, code, tm
         "except KeyboardInterrupt:\n    sys.exit(130)\n"
     )
     call = f"run_experiment(Path({str(tmp_path)!r}), 'endless', {{}})"
-    words = "import sys; from pathlib import Path; from fed_ist.launch import run_experiment; "
-    command = [sys.executable, "-c", words + f"sys.exit({call})"]
+    words = "import sys\nfrom pathlib import Path\nfrom fed_ist.launch import run_experiment"
+    command = [sys.executable, "-c", f"{words}\nsys.exit({call})"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "began\n"
