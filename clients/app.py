@@ -24,7 +24,9 @@ from clients.work import statistics, train_slice
 from fed_ist import protocol
 from fed_ist.anchors import anchor_shapes, inputs_shapes, with_projection
 from fed_ist.codecs import encode
-from fed_ist.config import RunConfig, parse_config
+from fed_ist.config.derive import count_features, fixed_codec
+from fed_ist.config.parsing import parse_config
+from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError
 from fed_ist.heads import Params
 from fed_ist.printable import guard_log
@@ -141,7 +143,7 @@ def _statistics_record(
 def _fixed(context: Context, task: dict[str, Any], config: RunConfig) -> Params:
     """What statistics gave the classifier, empty for nothing; a node keeps it between rounds."""
     embed_dim, *_, num_classes = (int(width) for width in task[protocol.WIDTHS])
-    n_features = config.count_features(num_classes)
+    n_features = count_features(config, num_classes)
     shapes = {
         protocol.INPUTS: inputs_shapes(embed_dim),
         protocol.ANCHOR: anchor_shapes(n_features or embed_dim, num_classes),
@@ -158,7 +160,7 @@ def _fixed(context: Context, task: dict[str, Any], config: RunConfig) -> Params:
             raise InputError(
                 f"This node has not got the {part} that its slice is to be trained on."
             )
-        fixed |= decoded(kept, part, config.fixed_codec, shapes[part])
+        fixed |= decoded(kept, part, fixed_codec(config), shapes[part])
     return with_projection(fixed, embed_dim, n_features, config.seed)
 
 

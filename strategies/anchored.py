@@ -20,6 +20,7 @@ from fed_ist.anchors import (
 )
 from fed_ist.checkpoint import State, prefixed
 from fed_ist.codecs import decode, encode, shapes_of
+from fed_ist.config.derive import count_features, fixed_codec
 from fed_ist.heads import Params
 from fed_ist.rng import generator
 from fed_ist.statistics import Gram, GramSum, add
@@ -80,7 +81,7 @@ class AnchoredStrategy(GatheringStrategy):
 
     def whole(self, params: Params) -> Params:
         """The classifier as it is evaluated: with what statistics gave it."""
-        n_features = self.config.count_features(len(self.class_names))
+        n_features = count_features(self.config, len(self.class_names))
         fixed = with_projection(self.fixed, self.embed_dim, n_features, self.config.seed)
         return params | fixed
 
@@ -94,7 +95,7 @@ class AnchoredStrategy(GatheringStrategy):
         if config.anchor == "none":
             return
         first = not self._inputs_judged
-        n_features = config.count_features(len(self.class_names))
+        n_features = count_features(config, len(self.class_names))
         seen = protocol.RANDOM_GRAM if n_features else protocol.GRAM  # by the anchor
         kinds = {protocol.GRAM: first} | ({seen: True} if config.anchor == "ridge" else {})
         came = [
@@ -120,7 +121,7 @@ class AnchoredStrategy(GatheringStrategy):
 
     def _fix(self, part: str, solved: Params) -> None:
         self._versions[part] = version = self._versions.get(part, 0) + 1
-        codec, rng = self.config.fixed_codec, generator(self.config.seed, part, version)
+        codec, rng = fixed_codec(self.config), generator(self.config.seed, part, version)
         self.fixed_data[part] = encode(solved, codec, rng, self.config.zstd)
         # The server evaluates what the nodes train on, codec and all.
         self.fixed = self.fixed | decode(self.fixed_data[part], codec, shapes_of(solved))

@@ -9,6 +9,7 @@ from flwr.serverapp import Grid
 from fed_ist import protocol
 from fed_ist.anchors import BIAS, WEIGHT, solve_anchor, with_projection
 from fed_ist.capacity import MESSAGE_OVERHEAD_BYTES
+from fed_ist.config.derive import count_features, local_training
 from fed_ist.errors import InputError
 from fed_ist.exact_sum import ExactSum
 from fed_ist.gaussians import Gaussians, sample_gaussians, within_share
@@ -16,7 +17,7 @@ from fed_ist.heads import Params
 from fed_ist.possible import require_possible_gaussians
 from fed_ist.rng import generator
 from fed_ist.statistics import GramSum, class_means
-from fed_ist.training import Examples, local_training, train
+from fed_ist.training import Examples, train
 from fed_ist.weights import low_median
 from strategies.gathering import GatheringStrategy
 from strategies.replies import read_arrays
@@ -48,7 +49,7 @@ class Fed3rStrategy(ClosedFormStrategy):
     """
 
     def initial(self, params: Params, grid: Grid) -> Params:
-        n_features = self.config.count_features(len(self.class_names))
+        n_features = count_features(self.config, len(self.class_names))
         kind = protocol.RANDOM_GRAM if n_features else protocol.GRAM
         came, found = dict(self.collect_gram(grid, 0, self.available(grid), kind)), GramSum()
         for stats in self.agreed_grams(came):

@@ -11,7 +11,7 @@ from flwr.serverapp.strategy import Strategy
 
 from fed_ist import protocol
 from fed_ist.allowance import Allowance
-from fed_ist.config import RunConfig
+from fed_ist.config.run_config import RunConfig
 from fed_ist.ledger import Ledger, Transfer
 from fed_ist.link_bytes import bytes_of_message
 from strategies.wire import message_bytes, payload_bytes, weigh

@@ -13,6 +13,7 @@ from flwr.serverapp import Grid
 from fed_ist import protocol
 from fed_ist.capacity import MESSAGE_OVERHEAD_BYTES
 from fed_ist.codecs import Shapes, encoded_bytes
+from fed_ist.config.derive import count_features
 from fed_ist.errors import InputError
 from fed_ist.factors import noisy, restore
 from fed_ist.possible import require_possible_gram, require_possible_sums
@@ -145,7 +146,7 @@ class GatheringStrategy(RoundStrategy):
     ) -> Iterator[tuple[int, Gram]]:
         """With a node's id, sums over its embeddings, or over random features of them."""
         codec, n_classes = self.config.statistics_codec, len(self.class_names)
-        n_features = self.config.count_features(n_classes)
+        n_features = count_features(self.config, n_classes)
         width = (self.embed_dim if kind == protocol.GRAM else n_features) + 1
         shapes = {
             protocol.GRAM: (width * (width + 1) // 2,),

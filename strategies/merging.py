@@ -8,7 +8,7 @@ from flwr.common import log
 from flwr.serverapp import Grid
 
 from fed_ist.checkpoint import State
-from fed_ist.config import GROUPED
+from fed_ist.config.methods import GROUPED
 from fed_ist.dissent import LEAST_NODES, Suspicion, spreads_below
 from fed_ist.errors import InputError
 from fed_ist.heads import Params

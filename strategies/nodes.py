@@ -11,8 +11,9 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 
 from fed_ist import protocol
-from fed_ist.capacity import Device, explain_misfit, largest_slice, plan_workload
+from fed_ist.capacity import Device, explain_misfit, largest_slice
 from fed_ist.checkpoint import State
+from fed_ist.config.derive import capacity_levels, plan_workload
 from fed_ist.errors import InputError
 from strategies.exchange import Asked, Missing
 from strategies.naming import by_age, connected_nodes, key_name, own_name
@@ -218,7 +219,7 @@ class NodeStrategy(WaitingStrategy):
 
     def _usual_capacity(self, partition: int | None) -> float:
         """Simulated nodes take the levels in turn; others have the first until they say more."""
-        levels = self.config.capacity_levels
+        levels = capacity_levels(self.config)
         return levels[0] if partition is None else levels[partition % len(levels)]
 
     def wait_for_nodes(self, grid: Grid, timeout_s: float) -> bool:

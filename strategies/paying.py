@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from fed_ist.capacity import MESSAGE_OVERHEAD_BYTES
 from fed_ist.checkpoint import State
 from fed_ist.codecs import Shapes, encoded_bytes
-from fed_ist.config import SLICED
+from fed_ist.config.methods import SLICED
 from fed_ist.errors import InputError
 from fed_ist.heads import param_shapes
 from strategies.anchored import AnchoredStrategy

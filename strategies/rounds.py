@@ -10,7 +10,7 @@ from flwr.serverapp import Grid
 
 from fed_ist import protocol
 from fed_ist.checkpoint import Checkpoint
-from fed_ist.config import RunConfig
+from fed_ist.config.run_config import RunConfig
 from fed_ist.heads import Params, init_params
 from fed_ist.rng import generator
 from strategies.nodes import NodeStrategy

@@ -20,6 +20,7 @@ from flwr.serverapp import Grid
 from fed_ist import protocol
 from fed_ist.anchors import split
 from fed_ist.codecs import STEPS, encode, shapes_of
+from fed_ist.config.derive import dp_noise, local_training
 from fed_ist.heads import Params, hidden_widths, layer_widths, multiply_adds
 from fed_ist.ist import Subnet, extract
 from fed_ist.rng import generator
@@ -217,8 +218,8 @@ class SliceStrategy(MergingStrategy):
             for name, array in trained.items():
                 if name.endswith(".var") and (array < 0).any():
                     raise RejectedError(f"'{name}' holds a variance below 0")
-            require_possible_change(trained, errand.sent, self.config.dp_noise)
-        n_seen = self.config.count_seen(errand.n_examples)
+            require_possible_change(trained, errand.sent, dp_noise(self.config))
+        n_seen = local_training(self.config).count_seen(errand.n_examples)
         self.counts.compute_s += seconds
         self.counts.multiply_adds += n_seen * multiply_adds(errand.sent)
         return trained, loss

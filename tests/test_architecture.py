@@ -51,7 +51,7 @@ def test_every_package_is_in_the_wheel():
     packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"][
         "packages"
     ]
-    assert set(packages) == set(FORBIDDEN)
+    assert set(packages) == set(FORBIDDEN) | {"fed_ist.config"}
 
 
 def loaded_by(statement: str) -> set[str]:
