@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-slow lint check audit attack gate privacy aid ist-variants codecs masks capacity presets clean
+.PHONY: run test test-slow lint check docs-settings audit attack gate privacy aid ist-variants codecs masks capacity presets clean
 
 run: $(VENV)/.ready
 	$(BIN)/fed-ist run
@@ -22,6 +22,10 @@ lint: $(VENV)/.ready
 	$(BIN)/mypy
 
 check: lint test
+
+# docs/settings.md: every key of a run, from its row and its default.
+docs-settings: $(VENV)/.ready
+	$(BIN)/python -m fed_ist.config.table > docs/settings.md
 
 # Whether anything is known against the pinned dependencies; needs a network.
 audit: $(VENV)/.ready

@@ -25,7 +25,8 @@ from clients.privacy import private
 from clients.work import statistics, train_slice
 from fed_ist import protocol
 from fed_ist.codecs import encode
-from fed_ist.config import RunConfig, parse_config
+from fed_ist.config.parsing import parse_config
+from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError, file_trouble
 from fed_ist.heads import Params
 from fed_ist.printable import guard_log

@@ -10,7 +10,7 @@ from clients.node import identify
 from clients.work import encode_reply, largest_changes
 from fed_ist import protocol
 from fed_ist.codecs import Shapes, decode
-from fed_ist.config import RunConfig
+from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError
 from fed_ist.heads import Params, param_shapes
 

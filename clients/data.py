@@ -11,7 +11,7 @@ from flwr.common import log
 
 from clients.node import Node, embed_images, open_images, unknown_classes
 from fed_ist import protocol
-from fed_ist.config import RunConfig
+from fed_ist.config.run_config import RunConfig
 from fed_ist.embeddings import load_cached
 from fed_ist.errors import InputError
 from fed_ist.masks import MASKS

@@ -12,12 +12,13 @@ import numpy as np
 import psutil
 
 from clients.node import Node
-from fed_ist.capacity import PROFILES, Device
-from fed_ist.config import RunConfig
+from fed_ist.capacity import Device
+from fed_ist.config.derive import local_training, simulated_device
+from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError, require_choice
 from fed_ist.heads import init_params, multiply_adds
 from fed_ist.links import find_link
-from fed_ist.training import local_training, train
+from fed_ist.training import train
 
 WARM_UP_STEPS, TIMED_STEPS, REPEATS = 3, 10, 3
 
@@ -41,8 +42,8 @@ def require_known_keys(node_config: Mapping[str, object]) -> None:
 
 def declared_device(node: Node, node_config: Mapping[str, object], config: RunConfig) -> Device:
     """The profile of a simulated node, or what a device's node config says."""
-    if node.n_nodes and config.device_names:
-        return PROFILES[config.device_names[node.number % len(config.device_names)]]
+    if node.n_nodes and (profile := simulated_device(config, node.number)):
+        return profile
     found = Device(*[_declared(key, node_config.get(key)) for key in DECLARED])
     if "link" not in node_config:
         return found

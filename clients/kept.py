@@ -7,7 +7,8 @@ from flwr.app import ConfigRecord, Context
 from clients.coding import decoded
 from fed_ist import protocol
 from fed_ist.anchors import anchor_shapes, inputs_shapes, with_projection
-from fed_ist.config import RunConfig
+from fed_ist.config.derive import count_features, fixed_codec
+from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError
 from fed_ist.heads import Params
 
@@ -27,7 +28,7 @@ def fixed_parts(context: Context, task: dict[str, Any], config: RunConfig) -> Pa
     Raises `InputError` where the slice is to be trained on what this node has not got.
     """
     embed_dim, *_, num_classes = (int(width) for width in task[protocol.WIDTHS])
-    n_features = config.count_features(num_classes)
+    n_features = count_features(config, num_classes)
     shapes = {
         protocol.INPUTS: inputs_shapes(embed_dim),
         protocol.ANCHOR: anchor_shapes(n_features or embed_dim, num_classes),
@@ -44,5 +45,5 @@ def fixed_parts(context: Context, task: dict[str, Any], config: RunConfig) -> Pa
             raise InputError(
                 f"This node has not got the {part} that its slice is to be trained on."
             )
-        fixed |= decoded(kept, part, config.fixed_codec, shapes[part])
+        fixed |= decoded(kept, part, fixed_codec(config), shapes[part])
     return with_projection(fixed, embed_dim, n_features, config.seed)

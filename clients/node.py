@@ -11,9 +11,10 @@ from pathlib import Path
 from flwr.app import Context
 from flwr.common import log
 
-from fed_ist.config import RunConfig
+from fed_ist.config.derive import encoder_spec, mask_spec, open_run_data, reading
+from fed_ist.config.run_config import RunConfig
 from fed_ist.datasets import open_own
-from fed_ist.embeddings import Embeddings, embed, mask_spec
+from fed_ist.embeddings import Embeddings, embed
 from fed_ist.errors import InputError
 from fed_ist.images import ImageSource
 from fed_ist.known_encoder import open_encoder
@@ -80,7 +81,7 @@ def open_images(node: Node, config: RunConfig) -> ImageSource:
                 "--node-config \"data-path='/absolute/path'\" to a folder of <class>/<image>."
             )
         # A run's name says nothing of when this device last looked at its folder.
-        return open_own(str(path), replace(config.reading, run=""), lambda s: log(INFO, "%s", s))
+        return open_own(str(path), replace(reading(config), run=""), lambda s: log(INFO, "%s", s))
     if node.n_nodes == 0:
         raise InputError(
             "This node has no images. Start its SuperNode with "
@@ -105,13 +106,13 @@ def _training_images(config: RunConfig) -> ImageSource:
     known = left_at(path, cache_dir(config.cache_dir), config.name)
     if not known and path.is_file():
         known = path.stat().st_mtime_ns
-    return _open_once(config, known) if known else config.open_data().part("train")
+    return _open_once(config, known) if known else open_run_data(config).part("train")
 
 
 @lru_cache(maxsize=1)
 def _open_once(config: RunConfig, known_ns: int) -> ImageSource:
     """known_ns: when the data set was looked at, or changed, lest it be read as it was before."""
-    return config.open_data().part("train")
+    return open_run_data(config).part("train")
 
 
 def embed_images(
@@ -123,7 +124,7 @@ def embed_images(
 ) -> tuple[Embeddings, Path]:
     """Embeddings of the node's images as seen in one pass over them, and their cache folder."""
     cache = cache_dir(config.cache_dir)
-    encoder = _encoder(config.encoder_spec, cache)
+    encoder = _encoder(encoder_spec(config), cache)
     redrawn = MASKS[config.mask].per_pass
     spec = mask_spec(config, encoder, (number_of_pass,) if redrawn else ())
     # A mask that is drawn anew needs the images again, so its packed files serve just once.

@@ -14,7 +14,9 @@ from flwr.clientapp.typing import ClientAppCallable
 
 from clients.node import identify
 from fed_ist import protocol
-from fed_ist.config import RunConfig, parse_config
+from fed_ist.config.derive import dp_noise
+from fed_ist.config.parsing import parse_config
+from fed_ist.config.run_config import RunConfig
 from fed_ist.rng import generator
 
 
@@ -44,7 +46,7 @@ def _mod(config: RunConfig) -> LocalDpMod:
     usual = math.sqrt(2 * math.log(1.25 / config.dp_delta)) / config.dp_epsilon
     return LocalDpMod(
         clipping_norm=config.dp_clip_norm,
-        sensitivity=config.dp_noise / usual,
+        sensitivity=dp_noise(config) / usual,
         epsilon=config.dp_epsilon,
         delta=config.dp_delta,
     )

@@ -11,14 +11,15 @@ from fed_ist import protocol
 from fed_ist.anchors import draw_projection, features
 from fed_ist.codecs import encode
 from fed_ist.compression import Payload, top_k
-from fed_ist.config import RunConfig
+from fed_ist.config.derive import count_features, local_training
+from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError
 from fed_ist.factors import factorise
 from fed_ist.gaussians import class_gaussians
 from fed_ist.heads import Params
 from fed_ist.rng import generator
 from fed_ist.statistics import class_sums, gram_statistics, with_noise
-from fed_ist.training import Examples, local_training, train
+from fed_ist.training import Examples, train
 
 
 def statistics(
@@ -31,7 +32,7 @@ def statistics(
     if kind == protocol.CLASS_SUMS:
         return {protocol.CLASS_SUMS: class_sums(features(values, None), labels, num_classes)}
     assert kind in (protocol.GRAM, protocol.RANDOM_GRAM), kind
-    n_features = config.count_features(num_classes) if kind == protocol.RANDOM_GRAM else 0
+    n_features = count_features(config, num_classes) if kind == protocol.RANDOM_GRAM else 0
     projection = draw_projection(values.shape[1], n_features, config.seed)
     stats = gram_statistics(features(values, projection), labels, num_classes)
     if config.statistics_noise:

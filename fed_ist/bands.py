@@ -64,7 +64,7 @@ def parse_bands(bands: str, band_range: str) -> BandChoice | None:
     names = tuple(name.strip() for name in bands.split(","))
     if not all(names):
         raise InputError(
-            f"bands = '{bands}' is not possible: give names or numbers of bands with a comma "
+            f"bands = {bands!r} is not possible: give names or numbers of bands with a comma "
             "between them, for example 'B04,B03,B02,B08' or '4,3,2,8'."
         )
     return BandChoice(names, parse_range("band-range", band_range))
@@ -83,7 +83,7 @@ def parse_range(key: str, text: str) -> tuple[float, float] | None:
         low = high = math.nan
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise InputError(
-            f"{key} = '{text}' is not possible: give the values that become 0 and 255, "
+            f"{key} = {text!r} is not possible: give the values that become 0 and 255, "
             "the smaller one first, for example '0:10000'."
         )
     return low, high

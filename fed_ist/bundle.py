@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from fed_ist.config import write_toml
+from fed_ist.config.toml import write_toml
 
 # Modules of the bundle, of the server and of nodes -> where their app is.
 COMPONENTS = {"fed_ist_server": "sims.server_app:app", "fed_ist_node": "clients.app:app"}

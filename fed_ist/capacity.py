@@ -9,15 +9,10 @@ is. What is sent once, such as an anchor, is not counted.
 from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from fed_ist.codecs import encoded_bytes
 from fed_ist.heads import param_shapes
 from fed_ist.ist import slice_bytes
-from fed_ist.training import local_training
-
-if TYPE_CHECKING:
-    from fed_ist.config import RunConfig
 
 # What a message with a slice has at most beside it.
 MESSAGE_OVERHEAD_BYTES = 600
@@ -114,26 +109,6 @@ class Workload:
         activations = 4 * self.batch_size * (hidden + 2 * (self.embed_dim + self.num_classes))
         embeddings = self.n_examples * (4 * self.embed_dim + EXAMPLE_BYTES)
         return embeddings + slices + activations
-
-
-def plan_workload(
-    config: "RunConfig", embed_dim: int, num_classes: int, n_examples: int
-) -> Workload:
-    """What a run's configuration asks of a node with so many examples."""
-    return Workload(
-        embed_dim=embed_dim,
-        hidden_dim=config.hidden_dim,
-        num_classes=num_classes,
-        hidden_layers=config.hidden_layers,
-        norm=config.norm,
-        optimizer=config.optimizer,
-        batch_size=config.batch_size,
-        n_examples=n_examples,
-        n_seen=config.count_seen(n_examples),
-        n_steps=local_training(config).count_steps(n_examples),
-        down_codec=config.down_codec,
-        up_codec=config.up_codec,
-    )
 
 
 def round_s(device: Device, work: Workload, n_neurons: int) -> float:

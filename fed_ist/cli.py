@@ -31,7 +31,8 @@ from fed_ist.printable import guard_terminal, indented, printable
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from fed_ist.config import RunConfig, Value
+    from fed_ist.config.run_config import RunConfig
+    from fed_ist.config.toml import Value
     from fed_ist.flower_run import Ended
 
 USUAL_NODES = 4
@@ -108,7 +109,9 @@ def run(
       fed-ist run --resume results/mine
     """
     from fed_ist.cli_outcome import forget_reason, print_outcome
-    from fed_ist.config import parse_config, parse_setting, read_defaults, require_used
+    from fed_ist.config.derive import try_encoder
+    from fed_ist.config.parsing import parse_config, require_used
+    from fed_ist.config.toml import parse_setting, read_defaults
     from fed_ist.launch import find_app, require_connection
     from fed_ist.paths import require_cache, require_writable, results_dir
 
@@ -128,7 +131,7 @@ def run(
         _deploy(folder, overrides, config, on)
     else:
         target = results_dir(config.results_dir) / config.name
-        note = config.check_encoder()
+        note = try_encoder(config)
         if note:
             typer.echo(note, err=True)
         _check_nodes(nodes, config)
@@ -148,6 +151,7 @@ def _looked_at(config: "RunConfig") -> "Iterator[None]":
     """Say what the run's images are; within it, its other processes take what was found from the
     cache.
     """
+    from fed_ist.config.derive import open_run_data, reading
     from fed_ist.inspection import inspect
     from fed_ist.walk import forget_walks
 
@@ -155,7 +159,7 @@ def _looked_at(config: "RunConfig") -> "Iterator[None]":
     # A run that is resumed has the name of the one that was cut, and perhaps other images.
     forget_walks(*places)
     try:
-        for line in inspect(config.open_data(), config.reading).first_lines():
+        for line in inspect(open_run_data(config), reading(config)).first_lines():
             typer.echo(line)
         yield
     finally:
@@ -223,7 +227,8 @@ def _settings_of(
 ) -> "tuple[dict[str, Value], int]":
     """What a run that is resumed began with, and its number of nodes."""
     from fed_ist.checkpoint import read_checkpoint, require_resumable
-    from fed_ist.config import parse_config, read_preset
+    from fed_ist.config.parsing import parse_config, require_same_run
+    from fed_ist.config.toml import read_preset
     from fed_ist.results import read_summary
     from fed_ist.run_lookup import find_run
 
@@ -237,7 +242,7 @@ def _settings_of(
             "leave out --preset, --name and --nodes."
         )
     again = began | chosen | {"name": run.name, "resume": True, "results-dir": str(run.parent)}
-    parse_config(again).require_same(parse_config(began))
+    require_same_run(parse_config(again), parse_config(began))
     return again, n_nodes
 
 
@@ -245,7 +250,7 @@ def _overrides(
     app: Path, preset: str, chosen: "dict[str, Value]", name: str, *, simulated: bool
 ) -> "dict[str, Value]":
     """What differs from the app's defaults: the preset, then --set, with paths made absolute."""
-    from fed_ist.config import absolute_paths, read_preset
+    from fed_ist.config.toml import absolute_paths, read_preset
     from fed_ist.paths import cache_dir, results_dir
 
     overrides = read_preset(_preset_path(app, preset)) if preset else {}

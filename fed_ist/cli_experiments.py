@@ -123,7 +123,7 @@ def paper(
 
 def _overrides(dataset: str, test_dataset: str, settings: list[str]) -> dict[str, object]:
     """Run-config keys, with paths made absolute."""
-    from fed_ist.config import absolute_paths, parse_setting
+    from fed_ist.config.toml import absolute_paths, parse_setting
 
     chosen = dict(parse_setting(text) for text in settings)
     return dict(absolute_paths({"dataset": dataset, "test-dataset": test_dataset} | chosen))

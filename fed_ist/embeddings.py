@@ -38,7 +38,6 @@ from fed_ist.seals import (
 )
 
 if TYPE_CHECKING:  # reading the cache must not cost the import of torch
-    from fed_ist.config import RunConfig
     from fed_ist.encoder import Encoder
 
 Encoded: TypeAlias = tuple[NDArray[np.float32], NDArray[np.int64]]
@@ -71,21 +70,6 @@ class MaskSpec:
     @property
     def grid(self) -> Grid:
         return self.img_px // self.patch_px, self.img_px // self.patch_px
-
-
-def mask_spec(config: "RunConfig", encoder: AnyEncoder, coordinates: tuple[int, ...]) -> MaskSpec:
-    """What a run's configuration and its encoder make of the images."""
-    return MaskSpec(
-        mask=config.mask,
-        mask_ratio=config.mask_ratio,
-        codec=config.codec,
-        img_px=encoder.img_px,
-        patch_px=encoder.patch_px,
-        seed=config.seed,
-        coordinates=coordinates,
-        channels=config.n_channels,
-        interpolation=encoder.interpolation,
-    )
 
 
 @dataclass(frozen=True)

@@ -38,11 +38,16 @@ class EncoderSpec:
     def __post_init__(self) -> None:
         require_choice("pooling", self.pooling, POOLINGS)
         require_choice("precision", self.precision, PRECISIONS)
-        if not 0 <= self.img_px <= MOST_IMG_PX:
-            raise InputError(
-                f"img-px = {self.img_px} is not possible: give a side in pixels, {MOST_IMG_PX} at "
-                "most, or 0 for the encoder's own."
-            )
+        require_img_px(self.img_px)
+
+
+def require_img_px(img_px: int) -> None:
+    """Raise `InputError` unless images can be scaled to this side, in pixels."""
+    if not 0 <= img_px <= MOST_IMG_PX:
+        raise InputError(
+            f"img-px = {img_px} is not possible: give a side in pixels, {MOST_IMG_PX} at most, or "
+            "0 for the encoder's own."
+        )
 
 
 def checkpoint_path(weights: str) -> Path | None:

@@ -6,6 +6,8 @@ is raised is a defect of ours and keeps its traceback.
 
 from collections.abc import Iterable
 
+from fed_ist.printable import printable
+
 
 class InputError(ValueError):
     """Bad input: the message names the value, what is accepted, and what to do."""
@@ -15,7 +17,7 @@ def require_choice(kind: str, value: str, choices: Iterable[str]) -> None:
     """Raise `InputError` unless `value` is one of `choices`, naming them all."""
     names = sorted(choices)
     if value not in names:
-        raise InputError(f"Unknown {kind} '{value}'. Choose from: {', '.join(names)}.")
+        raise InputError(f"Unknown {kind} '{printable(value)}'. Choose from: {', '.join(names)}.")
 
 
 def file_trouble(error: OSError) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from fed_ist.config import Value
+from fed_ist.config.toml import Value
 from fed_ist.environment import own_environment
 from fed_ist.launch import exit_at_sigterm, flwr_arguments
 from fed_ist.results import NAME_TAKEN

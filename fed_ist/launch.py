@@ -20,7 +20,7 @@ from urllib.request import ProxyHandler, build_opener
 import psutil
 
 from fed_ist.bundled import installed_app
-from fed_ist.config import Value, read_defaults, write_toml
+from fed_ist.config.toml import Value, read_defaults, write_toml
 from fed_ist.environment import own_environment
 from fed_ist.errors import InputError
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from fed_ist.capacity import POWER_W, PROFILES, Device
-from fed_ist.config import CLOSED_FORMS
+from fed_ist.config.methods import CLOSED_FORMS
 from fed_ist.errors import InputError, require_choice
 from fed_ist.link_bytes import LinkBytes
 from fed_ist.links import Link, joules, wait_s

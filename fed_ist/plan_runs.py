@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import cast
 
-from fed_ist.config import NEEDS
+from fed_ist.config.run_config import NEEDS
 from fed_ist.errors import InputError
 from fed_ist.results import read_summary
 from fed_ist.run_files import LEDGER_COLUMNS, Row, read_rounds, read_table

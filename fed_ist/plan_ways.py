@@ -7,7 +7,7 @@ images, embeddings, a whole ViT) are computed from the same runs' figures, and s
 from dataclasses import dataclass
 
 from fed_ist.capacity import Workload
-from fed_ist.config import CLOSED_FORMS
+from fed_ist.config.methods import CLOSED_FORMS
 from fed_ist.masks import MASKS, count_visible
 from fed_ist.plan_runs import Run
 from fed_ist.training import LocalTraining
@@ -166,7 +166,7 @@ def _round_work(run: Run) -> tuple[float, int, int]:
         optimizer=how.optimizer,
         batch_size=how.batch_size,
         n_examples=n_images,
-        n_seen=how.local_steps * how.batch_size or how.local_epochs * n_images,
+        n_seen=how.count_seen(n_images),
         n_steps=n_steps,
     )
     n_neurons = max(1, round(work.hidden_dim / run.number("groups")))

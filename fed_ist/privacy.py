@@ -13,10 +13,12 @@ exactly: T of them are one Gaussian mechanism with a sigma sqrt(T) times smaller
 """
 
 import math
+from functools import lru_cache
 
 STEPS = 200  # of bisection, more than float64 can tell apart
 
 
+@lru_cache(maxsize=8)  # asked for with each reply of a run
 def noise_deviation(clip_norm: float, epsilon: float, delta: float) -> float:
     """The least sigma for (epsilon, delta) privacy; 0 for a `clip_norm` of 0, which asks for none.
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from fed_ist.bands import parse_bands, parse_range
-from fed_ist.config import RunConfig
+from fed_ist.config.run_config import RunConfig
+from fed_ist.config.toml import write_toml
 from fed_ist.durable import write_atomic
 from fed_ist.encoder_spec import EncoderSpec
 from fed_ist.errors import InputError
@@ -195,7 +196,7 @@ class RunFolder:
             f"# Repeat this run: fed-ist run --nodes {n_nodes} --preset {preset} "
             f"--name {shlex.quote(again)}\n"
         )
-        data = (command + config.to_toml()).encode(errors="backslashreplace")
+        data = (command + write_toml(config.to_mapping())).encode(errors="backslashreplace")
         write_atomic(self.path / CONFIG, data)
         self._config = seal_of(data)
 

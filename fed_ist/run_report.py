@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fed_ist.config import kebab
+from fed_ist.config.toml import kebab
 from fed_ist.durable import write_atomic
 from fed_ist.errors import InputError
 from fed_ist.ledger import DIRECTIONS

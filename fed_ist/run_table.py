@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fed_ist.config import GROUPED
+from fed_ist.config.methods import GROUPED
 from fed_ist.errors import InputError
 from fed_ist.ist import slice_bytes
 from fed_ist.printable import printable

@@ -16,7 +16,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from fed_ist.config import Value
+from fed_ist.config.toml import Value
 from fed_ist.environment import own_environment, ray_folder
 from fed_ist.errors import InputError
 from fed_ist.flower_run import Ended, run_and_tell, why_ended

@@ -7,7 +7,6 @@ torchvision or datasets.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +16,6 @@ from fed_ist.dealing import leading_units
 from fed_ist.heads import RUNNING, Params, count_layers, hidden_widths, param_axes
 from fed_ist.mlp import Array, backward, forward, trace
 from fed_ist.optimizers import OPTIMIZERS
-
-if TYPE_CHECKING:
-    from fed_ist.config import RunConfig
 
 Examples = tuple[NDArray[np.float32], NDArray[np.int64]]  # embeddings (n, d), labels (n,)
 
@@ -51,31 +47,25 @@ class LocalTraining:
         """Optimiser steps in a round."""
         return self.local_steps or self.local_epochs * math.ceil(n_examples / self.batch_size)
 
+    def count_seen(self, n_examples: int) -> int:
+        """Examples that a round trains on, each as often as it is seen."""
+        return self.local_steps * self.batch_size or self.local_epochs * n_examples
+
     def count_passes(self, n_examples: int) -> int:
         """Passes over the examples, whole or begun, in a round."""
         return math.ceil(self.count_steps(n_examples) / math.ceil(n_examples / self.batch_size))
 
 
-def local_training(config: "RunConfig", server_round: int = 1) -> LocalTraining:
-    """What a run's configuration says of it for a round, from 1."""
-    return LocalTraining(
-        config.local_epochs,
-        config.local_steps,
-        config.batch_size,
-        config.optimizer,
-        config.learning_rate * _share_of_rate(config, server_round),
-        config.label_skew,
-        config.proximal,
-    )
+def share_of_rate(schedule: str, server_round: int, num_rounds: int) -> float:
+    """The share of the learning rate that a round, from 1, trains with.
 
-
-def _share_of_rate(config: "RunConfig", server_round: int) -> float:
-    """Cosine: from 1 in the first round towards 0 after the last (Loshchilov and Hutter, "SGDR",
-    ICLR 2017, without restarts), so that subnets end nearer to each other and to the last merge.
+    schedule: "constant", or "cosine": from 1 in the first round towards 0 after the last
+    (Loshchilov and Hutter, "SGDR", ICLR 2017, without restarts), so that subnets end nearer to each
+    other and to the last merge.
     """
-    if config.learning_rate_schedule == "constant":
+    if schedule == "constant":
         return 1.0
-    return (1 + math.cos(math.pi * (server_round - 1) / config.num_rounds)) / 2
+    return (1 + math.cos(math.pi * (server_round - 1) / num_rounds)) / 2
 
 
 def train(

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import numpy as np
 
-from fed_ist.config import CLOSED_FORMS, Value
+from fed_ist.config.methods import CLOSED_FORMS
+from fed_ist.config.toml import Value
 from fed_ist.curves import Curve
 from fed_ist.errors import InputError
 from fed_ist.pages import show_accuracy, table_line

@@ -13,7 +13,9 @@ from clients.mods import slice_in
 from clients.node import Node, identify
 from fed_ist import protocol
 from fed_ist.codecs import Shapes, encode
-from fed_ist.config import RunConfig, parse_config
+from fed_ist.config.derive import count_features
+from fed_ist.config.parsing import parse_config
+from fed_ist.config.run_config import RunConfig
 from fed_ist.factors import factorise, restore
 from fed_ist.gaussians import Gaussians
 from fed_ist.rng import generator
@@ -141,7 +143,7 @@ def _shapes(task: dict[str, object], embed_dim: int, config: RunConfig) -> Shape
     n_classes = len(texts(task[protocol.CLASS_NAMES])) if protocol.CLASS_NAMES in task else 0
     kind = task.get(protocol.STATISTICS)
     is_random = kind == protocol.RANDOM_GRAM
-    width = (config.count_features(n_classes) if is_random else embed_dim) + 1
+    width = (count_features(config, n_classes) if is_random else embed_dim) + 1
     shapes: dict[str, tuple[int, ...]] = {protocol.CLASS_SUMS: (n_classes, width)}
     if kind in (protocol.GRAM, protocol.RANDOM_GRAM):
         shapes[protocol.GRAM] = (width * (width + 1) // 2,)

@@ -13,8 +13,11 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from fed_ist.capacity import PROFILES, largest_slice, plan_workload, round_s
-from fed_ist.config import RunConfig, Value, parse_config, read_defaults
+from fed_ist.capacity import PROFILES, largest_slice, round_s
+from fed_ist.config.derive import encoder_spec, plan_workload, simulated_device
+from fed_ist.config.parsing import parse_config
+from fed_ist.config.run_config import RunConfig
+from fed_ist.config.toml import Value, read_defaults
 from fed_ist.dealing import equal_shares, partition_units
 from fed_ist.durable import write_atomic
 from fed_ist.encoder import create_encoder
@@ -37,8 +40,7 @@ def dealt_neurons(config: RunConfig, shared: Shared) -> list[int]:
     capacities = []
     for i in range(NODES):
         capacity = 1.0
-        if config.device_names:
-            device = PROFILES[config.device_names[i % len(config.device_names)]]
+        if device := simulated_device(config, i):
             work = plan_workload(config, shared.embed_dim, len(shared.class_names), _most(shared))
             capacity = largest_slice(device, work, DEADLINE_S) / config.hidden_dim
         capacities.append(capacity)
@@ -74,7 +76,7 @@ def main() -> int:
         "num-rounds": ROUNDS,
     }
     config = parse_config(base)
-    encoder = create_encoder(config.encoder_spec, cache_dir(""))
+    encoder = create_encoder(encoder_spec(config), cache_dir(""))
     shared = load_shared(embed_shared(config, encoder, open_shared(config, 0)))
     budget_s = ROUNDS * DEADLINE_S
     lines = [

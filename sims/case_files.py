@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from fed_ist.cache_files import digest
-from fed_ist.config import RunConfig
+from fed_ist.config.run_config import RunConfig
 from fed_ist.images import ImageSource
 from fed_ist.known_encoder import AnyEncoder
 from sims.attackers import NO_ATTACK, Attack

@@ -17,7 +17,9 @@ from pathlib import Path
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from fed_ist.config import RunConfig, Value, parse_config
+from fed_ist.config.parsing import parse_config
+from fed_ist.config.run_config import RunConfig
+from fed_ist.config.toml import Value
 from fed_ist.curves import Curve, read_curve
 from fed_ist.durable import clear, write_atomic
 from fed_ist.errors import InputError

@@ -10,7 +10,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from fed_ist.config import GROUPED, Value, read_defaults
+from fed_ist.config.derive import encoder_spec
+from fed_ist.config.methods import GROUPED
+from fed_ist.config.toml import Value, read_defaults
 from fed_ist.curves_report import write_report
 from fed_ist.errors import InputError, require_choice
 from fed_ist.known_encoder import open_encoder
@@ -144,7 +146,7 @@ def compare(request: Request, app: Path) -> list[str]:
     for key in ("name", "results-dir", "cache-dir"):  # where things lie changes no result
         del settings[key]
     require_same(out, settings)
-    encoder = open_encoder(config.encoder_spec, cache_dir(config.cache_dir))
+    encoder = open_encoder(encoder_spec(config), cache_dir(config.cache_dir))
     images = open_shared(config, request.limit)
     print(*images.lines, sep="\n", file=sys.stderr)
     data = data_digest(images.train, images.test, encoder)

@@ -8,7 +8,7 @@ from pathlib import Path
 from flwr.common.logger import FLOWER_LOGGER
 
 from fed_ist.anchors import WEIGHT
-from fed_ist.config import RunConfig
+from fed_ist.config.run_config import RunConfig
 from fed_ist.heads import Params
 from fed_ist.ledger import Ledger
 from fed_ist.training import evaluate

@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
-from fed_ist.config import Value
+from fed_ist.config.toml import Value
 from fed_ist.credentials import write_certificates
 from fed_ist.environment import own_environment
 from fed_ist.errors import InputError

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from clients.app import app as client_app
-from fed_ist.config import Value, read_defaults
+from fed_ist.config.toml import Value, read_defaults
 from sims.local_grid import LocalGrid
 from sims.server_app import conduct
 

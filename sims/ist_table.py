@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fed_ist.config import Value
+from fed_ist.config.toml import Value
 from fed_ist.curves import Curve
 from fed_ist.pages import show_accuracy, table_line
 from fed_ist.report import readable_bytes

@@ -13,7 +13,7 @@ from flwr.clientapp.typing import ClientAppCallable
 from flwr.serverapp import Grid
 from flwr.supercore.task_identity import TaskIdentity
 
-from fed_ist.config import RunConfig
+from fed_ist.config.run_config import RunConfig
 
 
 class LocalGrid(Grid):

@@ -19,7 +19,7 @@ from typing import Any
 import psutil
 
 from fed_ist.bundle import slim_app
-from fed_ist.config import Value
+from fed_ist.config.toml import Value
 from fed_ist.errors import InputError
 from fed_ist.flower_run import run_and_tell
 from fed_ist.launch import flwr_arguments

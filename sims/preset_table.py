@@ -12,7 +12,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fed_ist.config import RunConfig, Value, read_defaults, read_preset
+from fed_ist.config.derive import encoder_spec
+from fed_ist.config.run_config import RunConfig
+from fed_ist.config.toml import Value, read_defaults, read_preset
 from fed_ist.curves import Curve
 from fed_ist.durable import write_atomic
 from fed_ist.embeddings import Counts, Embeddings, load_cached, store
@@ -105,7 +107,7 @@ def run_images(
     base = read_defaults(ROOT / "pyproject.toml") | parts
     config: RunConfig = configure(base)
     cache = cache_dir(config.cache_dir)
-    encoder = open_encoder(config.encoder_spec, cache)
+    encoder = open_encoder(encoder_spec(config), cache)
     shared = open_shared(config, images.most, whole_test=True)
     whole = embed_shared(config, encoder, shared)
     found, failures = run_cases(

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from fed_ist.config import Value
+from fed_ist.config.toml import Value
 from fed_ist.curves import Curve
 from fed_ist.pages import table_line
 from fed_ist.privacy import epsilon_after, noise_deviation

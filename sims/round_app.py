@@ -22,7 +22,8 @@ from clients.app import create_app
 from clients.node import identify
 from clients.work import train_slice
 from fed_ist import protocol
-from fed_ist.config import RunConfig, parse_config
+from fed_ist.config.parsing import parse_config
+from fed_ist.config.run_config import RunConfig
 from fed_ist.durable import write_atomic
 from fed_ist.training import evaluate
 from sims.local_grid import LocalGrid

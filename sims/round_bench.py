@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fed_ist.bundle import slim_app
-from fed_ist.config import Value
+from fed_ist.config.toml import Value
 from fed_ist.errors import InputError
 from fed_ist.simulation import simulate
 from sims.bench_cases import measure_cases

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from clients.node import Node
 from fed_ist import protocol
-from fed_ist.config import RunConfig
+from fed_ist.config.run_config import RunConfig
 from fed_ist.rng import generator
 from fed_ist.training import Examples
 

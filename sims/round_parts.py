@@ -11,7 +11,7 @@ from flwr.serverapp import Grid
 
 from clients.work import train_slice
 from fed_ist import protocol
-from fed_ist.config import RunConfig
+from fed_ist.config.run_config import RunConfig
 from fed_ist.dealing import partition_units
 from fed_ist.heads import Params, hidden_widths
 from fed_ist.ist import Merger, extract

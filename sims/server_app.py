@@ -24,10 +24,14 @@ from fed_ist.checkpoint import (
     require_resumable,
     write_checkpoint,
 )
-from fed_ist.config import GROUPED, RunConfig, Value, parse_config, read_preset
+from fed_ist.config.derive import count_features, encoder_spec, mask_spec, open_run_data, reading
+from fed_ist.config.methods import GROUPED
+from fed_ist.config.parsing import parse_config, require_same_run
+from fed_ist.config.run_config import RunConfig
+from fed_ist.config.toml import Value, read_preset
 from fed_ist.datasets import DataSet
 from fed_ist.durable import write_atomic
-from fed_ist.embeddings import Embeddings, embed, mask_spec
+from fed_ist.embeddings import Embeddings, embed
 from fed_ist.errors import InputError, file_trouble
 from fed_ist.heads import Params
 from fed_ist.images import ImageSource
@@ -87,11 +91,11 @@ def conduct(
     folder: RunFolder | None = None
     try:
         config = parse_config(settings)
-        data = config.open_data(is_simulated=is_simulated)
-        inspection = inspect(data, config.reading)
+        data = open_run_data(config, is_simulated=is_simulated)
+        inspection = inspect(data, reading(config))
         for line in () if is_simulated else inspection.first_lines():  # who simulates was told
             log(INFO, "%s", line)
-        encoder = open_encoder(config.encoder_spec, cache_dir(config.cache_dir))
+        encoder = open_encoder(encoder_spec(config), cache_dir(config.cache_dir))
         if encoder.note:
             log(WARNING, "%s", encoder.note)
         folder, resumed = open_folder(config)
@@ -180,7 +184,7 @@ def open_folder(config: RunConfig) -> tuple[RunFolder, Checkpoint | None]:
     path = parent / config.name
     checkpoint = read_checkpoint(path)
     require_resumable(path, checkpoint)
-    config.require_same(parse_config(read_preset(path / CONFIG)))
+    require_same_run(config, parse_config(read_preset(path / CONFIG)))
     log(INFO, "Resumed after round %d of %d", checkpoint.round, config.num_rounds)
     return RunFolder.reopen(path, checkpoint.seals), checkpoint
 
@@ -239,7 +243,7 @@ def embed_test_images(
     config: RunConfig, encoder: AnyEncoder, source: ImageSource
 ) -> tuple[Embeddings, tuple[str, ...]]:
     """The server's test images under the run's mask (one draw), and the class names."""
-    config.count_features(len(source.class_names))  # too few anchor-bytes show before the encoding
+    count_features(config, len(source.class_names))  # too few anchor-bytes show before the encoding
     spec = mask_spec(config, encoder, ())
 
     def warn(reason: str) -> None:

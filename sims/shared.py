@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from clients.node import Node
 from fed_ist import protocol
-from fed_ist.config import RunConfig
-from fed_ist.embeddings import Embeddings, embed, load_cached, mask_spec
+from fed_ist.config.derive import count_features, mask_spec, open_run_data, reading
+from fed_ist.config.run_config import RunConfig
+from fed_ist.embeddings import Embeddings, embed, load_cached
 from fed_ist.errors import InputError
 from fed_ist.images import ImageSource
 from fed_ist.inspection import inspect
@@ -79,12 +80,12 @@ def open_shared(config: RunConfig, limit: int, whole_test: bool = False) -> Shar
     limit: a stratified choice of as many training images, and of test images unless these are to
     be whole; 0 for all. Raises `InputError` where there is nothing to learn from.
     """
-    data = config.open_data()
+    data = open_run_data(config)
     train, test = (
         limited(data.part(split), config.dataset, split, n, config.seed)
         for split, n in (("train", limit), ("test", 0 if whole_test else limit))
     )
-    return SharedImages(train, test, tuple(inspect(data, config.reading).first_lines()))
+    return SharedImages(train, test, tuple(inspect(data, reading(config)).first_lines()))
 
 
 def embed_shared(config: RunConfig, encoder: AnyEncoder, images: SharedImages) -> SharedFiles:
@@ -107,7 +108,7 @@ def embed_shared(config: RunConfig, encoder: AnyEncoder, images: SharedImages) -
         return folder
 
     train, test = images.train, images.test
-    config.count_features(len(train.class_names))  # too few anchor-bytes show before the encoding
+    count_features(config, len(train.class_names))  # too few anchor-bytes show before the encoding
     draws: list[tuple[int, ...]] = [()]
     if MASKS[config.mask].per_pass:
         draws = [(i,) for i in range(N_PASSES)]

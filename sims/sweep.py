@@ -15,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from fed_ist.config import RunConfig, Value, read_defaults
+from fed_ist.config.derive import encoder_spec, local_training
+from fed_ist.config.run_config import RunConfig
+from fed_ist.config.toml import Value, read_defaults
 from fed_ist.curves import Curve
 from fed_ist.errors import InputError
 from fed_ist.images import ImageSource
@@ -25,7 +27,6 @@ from fed_ist.paths import cache_dir
 from fed_ist.probe_table import NO_MASK, list_cells
 from fed_ist.sweep_report import write_report
 from fed_ist.sweep_runs import N_LATE, SweepRun
-from fed_ist.training import local_training
 from sims.case_files import Case, data_digest
 from sims.cases import answer, configure, require_same, run_cases
 from sims.shared import SharedFiles, embed_shared, open_shared
@@ -118,7 +119,7 @@ def sweep(request: Request, app: Path) -> list[str]:
         )
     dataset = Path(config.dataset).stem.removesuffix("-train")
     cases = list_cases(request, base, dataset, n_images)
-    encoder = open_encoder(config.encoder_spec, cache_dir(config.cache_dir))
+    encoder = open_encoder(encoder_spec(config), cache_dir(config.cache_dir))
     if encoder.note:
         print(encoder.note, file=sys.stderr)
     settings = config.to_mapping() | {

@@ -4,7 +4,8 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from fed_ist.config import Value, read_defaults
+from fed_ist.config.derive import encoder_spec
+from fed_ist.config.toml import Value, read_defaults
 from fed_ist.curves import Curve
 from fed_ist.durable import write_atomic
 from fed_ist.errors import InputError
@@ -56,7 +57,7 @@ def run_on(
     base = read_defaults(ROOT / "pyproject.toml") | USUAL | dict(images) | dict(common)
     config = configure(base)
     require_same(out, USUAL)
-    encoder = open_encoder(config.encoder_spec, cache_dir(config.cache_dir))
+    encoder = open_encoder(encoder_spec(config), cache_dir(config.cache_dir))
     parts = open_shared(config, 0)
     data_used = data_digest(parts.train, parts.test, encoder)
     print(*parts.lines, sep="\n", file=sys.stderr)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlunsplit
 
-from fed_ist.config import Value
+from fed_ist.config.toml import Value
 from fed_ist.credentials import Certificates, write_certificates
 from fed_ist.environment import own_environment
 from fed_ist.errors import InputError

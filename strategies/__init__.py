@@ -1,6 +1,6 @@
 """Flower strategies, by the name that the run config's `strategy` gives."""
 
-from fed_ist.config import RunConfig
+from fed_ist.config.run_config import RunConfig
 from fed_ist.ledger import Ledger
 from strategies.closed_form import Fed3r, FedNcm, FedPft
 from strategies.core.method import ClosedForm, Method

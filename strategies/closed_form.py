@@ -5,12 +5,13 @@ from dataclasses import dataclass, replace
 
 from fed_ist import protocol
 from fed_ist.anchors import BIAS, WEIGHT, solve_anchor, with_projection
+from fed_ist.config.derive import count_features, local_training
 from fed_ist.exact_sum import ExactSum
 from fed_ist.gaussians import Gaussians, sample_gaussians
 from fed_ist.heads import Params
 from fed_ist.rng import generator
 from fed_ist.statistics import Floats, Gram, GramSum, class_means
-from fed_ist.training import Examples, local_training, train
+from fed_ist.training import Examples, train
 from strategies.core.method import ClosedForm
 
 MOST_DRAWN = 2**18  # embeddings in a pass, so that counts that nodes state cannot fill the memory
@@ -35,7 +36,7 @@ class Fed3r(ClosedForm):
 
     @property
     def _n_features(self) -> int:
-        return self.config.count_features(self.num_classes)
+        return count_features(self.config, self.num_classes)
 
 
 @dataclass

@@ -19,7 +19,8 @@ from fed_ist import protocol
 from fed_ist.anchors import split
 from fed_ist.checkpoint import Checkpoint, State
 from fed_ist.codecs import shapes_of
-from fed_ist.config import RunConfig
+from fed_ist.config.derive import local_training
+from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError
 from fed_ist.heads import Params, hidden_widths, init_params, multiply_adds
 from fed_ist.ist import extract
@@ -229,7 +230,7 @@ class FederatedStrategy(Strategy):
                 continue
             losses[node_id] = trained.loss
             counts.compute_s += trained.seconds
-            n_seen = self.config.count_seen(errand.n_examples)
+            n_seen = local_training(self.config).count_seen(errand.n_examples)
             counts.multiply_adds += n_seen * multiply_adds(errand.sent)
         for node_id in self.merging.leave_out_dissenters(merger, list(losses)):
             counts.rejected += 1

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from fed_ist import protocol
+from fed_ist.config.derive import capacity_levels
 from fed_ist.dealing import leading_units, random_units, rolling_units
 from fed_ist.ist import Subnet
 from strategies.core.method import Dealing, Method
@@ -40,7 +41,7 @@ class Fjord(HeteroFl):
 
     def task(self, share: float, capacity: float) -> dict[str, float | str | list[float]]:
         # Of the whole's neurons a level is `level`, of this slice's, which are rounded, this part.
-        smaller = {level / share for level in self.config.capacity_levels if level < capacity}
+        smaller = {level / share for level in capacity_levels(self.config) if level < capacity}
         return super().task(share, capacity) | {protocol.LEVELS: [*sorted(smaller), 1.0]}
 
 

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import HealthCheck, settings
 from PIL import Image
 
-from fed_ist.config import RunConfig, Value, parse_config, read_defaults
+from fed_ist.config.parsing import parse_config
+from fed_ist.config.run_config import RunConfig
+from fed_ist.config.toml import Value, read_defaults
 from fed_ist.rng import generator
 from fed_ist.scenes import SCENES, draw_scene
 

@@ -13,7 +13,7 @@ from flwr.proto.node_pb2 import NodeInfo
 from clients.app import app as client_app
 from fed_ist import protocol
 from fed_ist.codecs import VERSION, decode
-from fed_ist.config import RunConfig
+from fed_ist.config.run_config import RunConfig
 from fed_ist.heads import param_shapes
 from sims.local_grid import LocalGrid
 

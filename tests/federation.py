@@ -12,7 +12,7 @@ from flwr.app import ConfigRecord, Message
 from clients.data import EMBEDDINGS, STATE
 from fed_ist import protocol
 from fed_ist.codecs import decode
-from fed_ist.config import RunConfig
+from fed_ist.config.run_config import RunConfig
 from fed_ist.embeddings import Embeddings, load_cached
 from fed_ist.heads import Params, init_params, param_shapes
 from fed_ist.ledger import Ledger

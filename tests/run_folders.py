@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from fed_ist.checkpoint import Checkpoint, State, remove_checkpoint, write_checkpoint
-from fed_ist.config import RunConfig
+from fed_ist.config.run_config import RunConfig
 from fed_ist.heads import init_params
 from fed_ist.ledger import Ledger, Transfer
 from fed_ist.results import Model, Round, RunFolder

@@ -25,6 +25,7 @@ from fed_ist.anchors import (
     solve_inputs,
 )
 from fed_ist.codecs import HEADER_BYTES, decode
+from fed_ist.config.derive import count_features, fixed_codec
 from fed_ist.errors import InputError
 from fed_ist.statistics import gram_statistics
 from fed_ist.training import evaluate
@@ -57,12 +58,12 @@ def given(federation, number):
 
 def fixed(federation, number, node_id):
     found = task(federation.sent("train", number)[node_id])
-    n_features = federation.config.count_features(4) or 192
+    n_features = count_features(federation.config, 4) or 192
     shapes = {
         protocol.INPUTS: inputs_shapes(192),
         protocol.ANCHOR: anchor_shapes(n_features, 4),
     }
-    codec, given = federation.config.fixed_codec, {}
+    codec, given = fixed_codec(federation.config), {}
     for part in set(protocol.PARTS) & set(found):
         given |= decode(found[part], codec, shapes[part])
     return given
@@ -306,7 +307,7 @@ def test_refused_random_features_are_asked_again_though_the_inputs_are_known(fed
 def gram(federation, node_id):
     """The triangle in the last reply of the node, which was of random features if there are any."""
     reply = federation.received(protocol.STATISTICS_QUERY)[node_id]
-    n_features = federation.config.count_features(4) or 192
+    n_features = count_features(federation.config, 4) or 192
     return statistics(reply, n_features)[protocol.GRAM]
 
 
@@ -334,7 +335,7 @@ def test_both_kinds_of_statistics_have_noise_of_their_own(federate):
     """The same noise on both would cancel out in what they have in common: their counts."""
     noisy = federate(statistics_noise=0.5, anchor_bytes=FEW).begin()
     drawn = {}
-    kinds = {protocol.GRAM: 0, protocol.RANDOM_GRAM: noisy.config.count_features(4)}
+    kinds = {protocol.GRAM: 0, protocol.RANDOM_GRAM: count_features(noisy.config, 4)}
     for asked_for, message in zip(noisy.grid.sent, noisy.grid.received, strict=True):
         if message.metadata.message_type == protocol.STATISTICS_QUERY:
             n_features = kinds[task(asked_for)[protocol.STATISTICS]]

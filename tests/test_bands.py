@@ -17,6 +17,7 @@ from test_packing import spec
 from clients.node import Node, open_images
 from fed_ist.ahead import mapped
 from fed_ist.bands import BandChoice, parse_bands, read_bands
+from fed_ist.config.derive import band_choice, n_channels, open_run_data
 from fed_ist.datasets import open_all, open_dataset
 from fed_ist.decoding import UnreadableImageError, decode
 from fed_ist.embeddings import pack
@@ -177,10 +178,10 @@ def test_a_wrong_choice_is_found_before_any_work_wherever_the_rasters_are(
         {"dataset": str(table(rasters, tmp_path))},
     ):
         with pytest.raises(InputError, match="has no band 'B99'"):
-            make_config(**changes, **wrong).open_data()
-        make_config(**changes, bands="B04,B08", band_range="0:1").open_data()
+            open_run_data(make_config(**changes, **wrong))
+        open_run_data(make_config(**changes, bands="B04,B08", band_range="0:1"))
     with pytest.raises(InputError, match="has no band 'B99'"):  # before the Hub is asked
-        make_config(dataset="uoft-cs/cifar10", test_dataset=str(rasters), **wrong).open_data()
+        open_run_data(make_config(dataset="uoft-cs/cifar10", test_dataset=str(rasters), **wrong))
     node = Node(7, 0, str(rasters))
     with pytest.raises(InputError, match="has no band 'B99'"):
         open_images(node, make_config(**wrong))
@@ -191,7 +192,7 @@ def test_a_wrong_choice_is_found_before_any_work_wherever_the_rasters_are(
 def test_bands_of_images_that_have_none_are_refused(image_folder, make_config):
     for dataset in (str(image_folder), "scenes"):
         with pytest.raises(InputError, match="eave bands empty"):
-            make_config(dataset=dataset, bands="4,3,2").open_data()
+            open_run_data(make_config(dataset=dataset, bands="4,3,2"))
 
 
 def test_damaged_files_and_odd_ones_are_skipped_and_counted(rasters, tmp_path):
@@ -266,9 +267,9 @@ def test_jpeg_and_webp_hold_three_bands_only(make_config):
     for codec in ("jpeg", "webp"):
         with pytest.raises(InputError, match=rf"codec = '{codec}' holds three channels, and bands"):
             make_config(codec=codec, bands="4,3,2,8")
-        assert make_config(codec=codec, bands="4,3,2").n_channels == 3
-    assert make_config(bands="4,3,2,8").n_channels == 4
-    assert make_config(bands=4).band_choice == BandChoice(("4",), None)
+        assert n_channels(make_config(codec=codec, bands="4,3,2")) == 3
+    assert n_channels(make_config(bands="4,3,2,8")) == 4
+    assert band_choice(make_config(bands=4)) == BandChoice(("4",), None)
 
 
 def test_a_missing_rasterio_is_one_sentence(rasters, monkeypatch):

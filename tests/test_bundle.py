@@ -11,7 +11,7 @@ from flwr.cli.build import build_fab_from_disk
 from flwr.common.config import validate_config
 
 from fed_ist.bundle import slim_app
-from fed_ist.config import read_defaults
+from fed_ist.config.toml import read_defaults
 
 
 def test_a_device_is_sent_little_and_no_code():

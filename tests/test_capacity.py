@@ -21,10 +21,11 @@ from fed_ist.capacity import (
     explain_misfit,
     fits,
     largest_slice,
-    plan_workload,
     round_s,
 )
-from fed_ist.config import parse_config, read_defaults
+from fed_ist.config.derive import plan_workload
+from fed_ist.config.parsing import parse_config
+from fed_ist.config.toml import read_defaults
 from fed_ist.dealing import partition_units
 from fed_ist.errors import InputError
 from fed_ist.heads import NORMS, init_params, multiply_adds

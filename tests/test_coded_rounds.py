@@ -10,6 +10,7 @@ from federation import NODES, statistics, task
 from fed_ist import protocol
 from fed_ist.anchors import INPUTS_WEIGHT, WEIGHT, anchor_shapes, inputs_shapes
 from fed_ist.codecs import CODECS, HEADER_BYTES, encoded_bytes, shapes_of
+from fed_ist.config.derive import count_features
 from fed_ist.rng import generator
 from fed_ist.training import LocalTraining, train
 
@@ -145,7 +146,7 @@ def test_sixteen_bits_allow_more_random_features_in_the_same_bytes(anchor_bytes,
         for n in wide.lines()
         if n["round"] == "0" and n["kind"] == "statistics"
     )
-    assert wide.config.count_features(4) == n_wide
+    assert count_features(wide.config, 4) == n_wide
     assert largest <= max(anchor_bytes, 2 * (193 * 194 // 2 + 4 * 193)) + HEADER_BYTES
 
 

@@ -14,7 +14,7 @@ import psutil
 import pytest
 from conftest import HANG_S, ROOT
 
-from fed_ist.config import read_defaults
+from fed_ist.config.toml import read_defaults
 from fed_ist.curves import read_curve
 from fed_ist.errors import InputError
 from sims.attackers import Attack

@@ -7,6 +7,7 @@ import pytest
 from deployed import Deployed, outcome, settings
 from faulty_grid import FaultyGrid
 
+from fed_ist.config.derive import encoder_spec, open_run_data
 from fed_ist.encoder import create_encoder
 from sims.server_app import open_folder, run
 
@@ -37,8 +38,8 @@ def uncut_model(place, make_config) -> bytes:
     for name, context in zip(NODES, grid.contexts.values(), strict=True):
         context.node_config = {"data-path": str(place / name), "name": name}
     folder, _ = open_folder(config)
-    encoder = create_encoder(config.encoder_spec)
-    run(grid, config, encoder, config.open_data(), folder, None)
+    encoder = create_encoder(encoder_spec(config))
+    run(grid, config, encoder, open_run_data(config), folder, None)
     return (folder.path / "model.safetensors").read_bytes()
 
 

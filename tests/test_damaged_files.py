@@ -17,7 +17,8 @@ from typer.testing import CliRunner
 from fed_ist.cache_files import keep, recall
 from fed_ist.checkpoint import read_checkpoint, require_resumable
 from fed_ist.cli import cli
-from fed_ist.config import parse_config, read_preset
+from fed_ist.config.parsing import parse_config
+from fed_ist.config.toml import read_preset, write_toml
 from fed_ist.curves import Curve, read_curve
 from fed_ist.embeddings import Counts, Embeddings, load_cached, store
 from fed_ist.encoder_weights import find_weights
@@ -68,7 +69,7 @@ def resume(run: Path) -> str:
     figures = [asdict(row) for row in folder.rounds], vars(ledger)["message_bytes"]
     arrays = checkpoint.params | checkpoint.state.arrays
     state = checkpoint.round, arrays, checkpoint.state.values
-    return told([config.to_toml(), clients, folder.read_images(), figures, state])
+    return told([write_toml(config.to_mapping()), clients, folder.read_images(), figures, state])
 
 
 def report(run: Path) -> str:

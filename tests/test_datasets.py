@@ -15,14 +15,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from fed_ist import scenes
-from fed_ist.config import PARTITIONERS
 from fed_ist.datasets import open_all, open_dataset, open_own
 from fed_ist.decoding import UnreadableImageError
 from fed_ist.errors import InputError
 from fed_ist.folders import folder_source
 from fed_ist.hold_out import hold_out
 from fed_ist.images import Reading, content_digest, squares
-from fed_ist.partitions import _partitions, partition
+from fed_ist.partitions import PARTITIONERS, _partitions, partition
 from fed_ist.scenes import N_TEST, N_TRAIN, SCENES, scenes_source
 
 

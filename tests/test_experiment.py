@@ -10,13 +10,13 @@ from federation import CLASSES
 from clients.node import Node
 from clients.work import train_slice
 from fed_ist import protocol
-from fed_ist.config import CLOSED_FORMS, STRATEGIES
+from fed_ist.config.derive import local_training
+from fed_ist.config.methods import CLOSED_FORMS, STRATEGIES
 from fed_ist.embeddings import Counts, Embeddings
 from fed_ist.encoder import create_encoder
 from fed_ist.encoder_spec import EncoderSpec
 from fed_ist.errors import InputError
 from fed_ist.heads import init_params
-from fed_ist.training import local_training
 from sims.experiment import run_case
 from sims.shared import Shared, SharedData, embed_shared, load_shared, open_shared
 

@@ -6,7 +6,8 @@ import pytest
 from conftest import ROOT
 from PIL import Image
 
-from fed_ist.config import read_preset
+from fed_ist.config.derive import encoder_spec
+from fed_ist.config.toml import read_preset
 from fed_ist.curves import Curve
 from fed_ist.known_encoder import open_encoder
 from fed_ist.paths import cache_dir
@@ -40,7 +41,7 @@ def test_three_hundred_images_in_six_classes_start_in_16_bits_where_they_do_in_3
     starts = {}
     for codec in ("fp32", "fp16"):
         config = make_config(**data, **preset | {"statistics_codec": codec, "num_rounds": 1})
-        encoder = open_encoder(config.encoder_spec, cache_dir(config.cache_dir))
+        encoder = open_encoder(encoder_spec(config), cache_dir(config.cache_dir))
         shared = load_shared(embed_shared(config, encoder, open_shared(config, 0)))
         starts[codec] = run_case(config, shared, 4).accuracy[0]
     assert abs(starts["fp16"] - starts["fp32"]) <= 0.02

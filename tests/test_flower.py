@@ -16,7 +16,7 @@ from conftest import HANG_S, ROOT
 from test_cli import fed_ist
 
 from fed_ist.codecs import HEADER_BYTES
-from fed_ist.config import parse_config
+from fed_ist.config.parsing import parse_config
 from fed_ist.ist import slice_bytes
 from fed_ist.launch import free_port
 

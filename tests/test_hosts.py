@@ -18,7 +18,9 @@ from safetensors.numpy import load_file
 from test_wire_bench import needs_namespaces
 
 from clients.app import app as client_app
-from fed_ist.config import parse_config, read_defaults
+from fed_ist.config.derive import encoder_spec, open_run_data
+from fed_ist.config.parsing import parse_config
+from fed_ist.config.toml import read_defaults
 from fed_ist.encoder import create_encoder
 from sims.local_grid import LocalGrid
 from sims.namespaces import wired
@@ -95,8 +97,8 @@ def simulated(field):
     config = parse_config(read_defaults(ROOT / "pyproject.toml") | changes)
     grid = LocalGrid(client_app, config, [900, 100, 500, 300])
     folder, _ = open_folder(config)
-    encoder = create_encoder(config.encoder_spec)
-    run(grid, config, encoder, config.open_data(), folder, None)
+    encoder = create_encoder(encoder_spec(config))
+    run(grid, config, encoder, open_run_data(config), folder, None)
     return Run(folder.path, load_file(folder.path / "model.safetensors"))
 
 

@@ -21,6 +21,7 @@ from PIL import Image
 from test_cli import fed_ist
 from test_datasets import contents
 
+from fed_ist.config.derive import open_run_data
 from fed_ist.datasets import open_all, open_data
 from fed_ist.decoding import UnreadableImageError, decode
 from fed_ist.errors import InputError
@@ -262,20 +263,20 @@ def test_identical_images_are_told_within_and_across_splits_and_classes(tmp_path
 
 def test_a_server_of_devices_tests_on_all_that_it_is_given(tmp_path, make_config):
     config = make_config(dataset=str(put(tmp_path / "images")))
-    data = config.open_data(is_simulated=False)
+    data = open_run_data(config, is_simulated=False)
     assert (data.train, len(data.test)) == (None, 36)
     put(tmp_path / "split" / "train", n=2)
     put(tmp_path / "split" / "test")
     config = make_config(dataset=str(tmp_path / "split"))
-    assert len(config.open_data(is_simulated=False).test) == 36
+    assert len(open_run_data(config, is_simulated=False).test) == 36
 
 
 def test_a_folder_is_walked_once_a_run(tmp_path, make_config, monkeypatch):
     put(tmp_path / "images")
     config = make_config(dataset=str(tmp_path / "images"), name="mine")
-    first = config.open_data()
+    first = open_run_data(config)
     monkeypatch.setattr("fed_ist.walk.os.scandir", lambda _: pytest.fail("walked again"))
-    again = config.open_data()
+    again = open_run_data(config)
     assert again.test.signature == first.test.signature
     assert again.train.signature == first.train.signature
 

@@ -7,7 +7,7 @@ import pytest
 from faulty_grid import replace_array
 from federation import NODES
 
-from fed_ist.config import TRAINED
+from fed_ist.config.methods import TRAINED
 from fed_ist.errors import InputError
 from fed_ist.ist import extract
 from fed_ist.robust import clip_changes, trimmed_mean

@@ -9,8 +9,8 @@ import pytest
 
 from fed_ist import protocol
 from fed_ist.anchors import BIAS, WEIGHT
-from fed_ist.config import CLOSED_FORMS, GROUPED, SLICED
-from fed_ist.config import STRATEGIES as NAMES
+from fed_ist.config.methods import CLOSED_FORMS, GROUPED, SLICED
+from fed_ist.config.methods import STRATEGIES as NAMES
 from fed_ist.gaussians import Gaussians
 from fed_ist.statistics import gram_statistics
 from strategies import METHOD_CLASSES

@@ -8,7 +8,7 @@ import setuptools
 from conftest import ROOT
 from installed import build_wheel, fed_ist, install
 
-from fed_ist.config import read_defaults
+from fed_ist.config.toml import read_defaults
 
 FILES = ["fed_ist/links.toml", "clients/app.py", "strategies/ist.py", "sims/server_app.py"]
 SMALL = ("hidden-dim=32", "num-rounds=1", "batch-size=8", "local-epochs=1")

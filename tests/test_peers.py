@@ -12,7 +12,7 @@ from clients.coding import MEMORY
 from fed_ist import protocol
 from fed_ist.anchors import BIAS, PROJECTION, WEIGHT, features, solve_anchor
 from fed_ist.codecs import HEADER_BYTES
-from fed_ist.config import CLOSED_FORMS
+from fed_ist.config.methods import CLOSED_FORMS
 from fed_ist.dealing import leading_units
 from fed_ist.embeddings import Counts, Embeddings
 from fed_ist.errors import InputError

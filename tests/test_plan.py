@@ -9,7 +9,8 @@ from typer.testing import CliRunner
 
 from fed_ist.capacity import POWER_W, PROFILES, Device
 from fed_ist.cli import cli
-from fed_ist.config import RunConfig
+from fed_ist.config.run_config import RunConfig
+from fed_ist.config.toml import write_toml
 from fed_ist.errors import InputError
 from fed_ist.links import Link, read_links
 from fed_ist.plan import (
@@ -43,7 +44,7 @@ def write_run(make_config, tmp_path):
         config: RunConfig = make_config(**({"dataset": "beach", "hidden_dim": 32} | changes))
         path = tmp_path / name
         path.mkdir()
-        (path / "config.toml").write_text(config.to_toml())
+        (path / "config.toml").write_text(write_toml(config.to_mapping()))
         messages = []
         for i in range(len(accuracies)):
             kind = "train" if i else "prepare"

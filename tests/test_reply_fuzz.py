@@ -12,7 +12,7 @@ from federation import NODES
 from reply_mutations import mutate
 
 from fed_ist import protocol
-from fed_ist.config import STRATEGIES, TRAINED
+from fed_ist.config.methods import STRATEGIES, TRAINED
 from fed_ist.ledger import Ledger
 from strategies import create_strategy
 

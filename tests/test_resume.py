@@ -27,7 +27,8 @@ from fed_ist.checkpoint import (
     require_resumable,
     write_checkpoint,
 )
-from fed_ist.config import RunConfig
+from fed_ist.config.derive import encoder_spec, open_run_data
+from fed_ist.config.run_config import RunConfig
 from fed_ist.durable import STALE_S, part_of, sweep, write_atomic
 from fed_ist.embeddings import Counts, Embeddings, load_cached, store
 from fed_ist.encoder import create_encoder
@@ -85,8 +86,8 @@ def serve(make_config, image_folder, embedded):
         grid = grid_class(config, NODES)
         grid.cut_in, grid.cut_late = cut_in, cut_late
         folder, checkpoint = open_folder(config)
-        encoder = create_encoder(config.encoder_spec)
-        run(grid, config, encoder, config.open_data(), folder, checkpoint)
+        encoder = create_encoder(encoder_spec(config))
+        run(grid, config, encoder, open_run_data(config), folder, checkpoint)
         return folder.path
 
     return serve

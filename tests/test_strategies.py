@@ -16,11 +16,11 @@ from clients.data import EMBEDDINGS, STATE
 from clients.node import Node, device
 from fed_ist import protocol
 from fed_ist.codecs import HEADER_BYTES, shapes_of
-from fed_ist.config import OPTIMIZERS as OPTIMIZER_NAMES
-from fed_ist.config import STRATEGIES as STRATEGY_NAMES
+from fed_ist.config.methods import STRATEGIES as STRATEGY_NAMES
 from fed_ist.embeddings import load_cached
 from fed_ist.errors import InputError
 from fed_ist.ist import slice_bytes
+from fed_ist.optimizers import OPTIMIZERS as OPTIMIZER_NAMES
 from fed_ist.rng import generator
 from fed_ist.training import OPTIMIZERS, LocalTraining, train
 from strategies import METHOD_CLASSES

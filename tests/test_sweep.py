@@ -16,7 +16,8 @@ from PIL import Image
 
 from clients.node import Node
 from fed_ist.cli import main as command_line
-from fed_ist.config import read_defaults
+from fed_ist.config.derive import encoder_spec
+from fed_ist.config.toml import read_defaults
 from fed_ist.embeddings import Counts, Embeddings
 from fed_ist.errors import InputError
 from fed_ist.ist import slice_bytes
@@ -145,7 +146,7 @@ def test_embeddings_are_shared_by_runs_and_drawn_anew_for_random_alone(
         "fed_ist.encoder.Encoder.encode_all", lambda *_: pytest.fail("encoded again")
     )
     base = read_defaults(ROOT / "pyproject.toml") | PAPER | request_for().overrides
-    encoder = create_encoder(configure(base).encoder_spec, work / "cache")
+    encoder = create_encoder(encoder_spec(configure(base)), work / "cache")
     images = open_shared(configure(base), 0)
     random, fixed, whole = (
         embed_shared(configure(base, {"mask": mask, "mask-ratio": ratio}), encoder, images)

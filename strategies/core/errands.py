@@ -8,7 +8,8 @@ from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 
 from fed_ist import protocol
 from fed_ist.codecs import STEPS, encode, shapes_of
-from fed_ist.config import RunConfig
+from fed_ist.config.derive import dp_noise
+from fed_ist.config.run_config import RunConfig
 from fed_ist.heads import Params, layer_widths
 from fed_ist.ist import Subnet
 from fed_ist.rng import generator
@@ -114,5 +115,5 @@ class Errands:
             for name, array in trained.items():
                 if name.endswith(".var") and (array < 0).any():
                     raise RejectedError(f"'{name}' holds a variance below 0")
-            require_possible_change(trained, errand.sent, config.dp_noise)
+            require_possible_change(trained, errand.sent, dp_noise(config))
         return Trained(trained, loss, seconds)

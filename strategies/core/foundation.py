@@ -20,7 +20,8 @@ from fed_ist.anchors import (
 )
 from fed_ist.checkpoint import State, prefixed
 from fed_ist.codecs import decode, encode, shapes_of
-from fed_ist.config import RunConfig
+from fed_ist.config.derive import count_features, fixed_codec
+from fed_ist.config.run_config import RunConfig
 from fed_ist.heads import Params
 from fed_ist.rng import generator
 from fed_ist.statistics import Gram, GramSum, add
@@ -109,7 +110,7 @@ class Foundation:
 
     def _fix(self, part: str, solved: Params) -> None:
         self._versions[part] = version = self._versions.get(part, 0) + 1
-        codec, rng = self.config.fixed_codec, generator(self.config.seed, part, version)
+        codec, rng = fixed_codec(self.config), generator(self.config.seed, part, version)
         self.fixed_data[part] = encode(solved, codec, rng, self.config.zstd)
         # The server evaluates what the nodes train on, codec and all.
         self.fixed = self.fixed | decode(self.fixed_data[part], codec, shapes_of(solved))
@@ -136,7 +137,7 @@ class Foundation:
     @property
     def _n_features(self) -> int:
         """Random features that the anchor sees; 0 for the embeddings themselves."""
-        return self.config.count_features(len(self.roster.post.class_names))
+        return count_features(self.config, len(self.roster.post.class_names))
 
     # --- on its way to the nodes -------------------------------------------------------------
 

@@ -13,7 +13,8 @@ from flwr.serverapp import Grid
 from fed_ist import protocol
 from fed_ist.capacity import MESSAGE_OVERHEAD_BYTES
 from fed_ist.codecs import Shapes, encoded_bytes
-from fed_ist.config import RunConfig
+from fed_ist.config.derive import count_features
+from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError
 from fed_ist.factors import noisy, restore
 from fed_ist.gaussians import Gaussians, within_share
@@ -169,7 +170,7 @@ class Gathering:
     def _gram(self, name: str) -> Kind[Gram]:
         """Sums over products of embeddings, or of random features of them, beside class sums."""
         codec, sigma = self.config.statistics_codec, self.config.statistics_noise
-        n_features = self.config.count_features(self._n_classes)
+        n_features = count_features(self.config, self._n_classes)
         width = (self.roster.embed_dim if name == protocol.GRAM else n_features) + 1
         shapes = {
             protocol.GRAM: (width * (width + 1) // 2,),

@@ -7,7 +7,8 @@ from logging import WARNING
 from flwr.common import log
 
 from fed_ist.checkpoint import State
-from fed_ist.config import GROUPED, RunConfig
+from fed_ist.config.methods import GROUPED
+from fed_ist.config.run_config import RunConfig
 from fed_ist.dissent import LEAST_NODES, Suspicion, spreads_below
 from fed_ist.errors import InputError
 from fed_ist.heads import Params

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from fed_ist import protocol
 from fed_ist.checkpoint import State
 from fed_ist.codecs import Shapes, encoded_bytes
-from fed_ist.config import RunConfig
+from fed_ist.config.run_config import RunConfig
 from fed_ist.heads import Params
 from fed_ist.ist import Subnet
 

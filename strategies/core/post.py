@@ -11,7 +11,7 @@ from flwr.superlink.grid import InMemoryGrid
 
 from fed_ist import protocol
 from fed_ist.allowance import Allowance
-from fed_ist.config import RunConfig
+from fed_ist.config.run_config import RunConfig
 from fed_ist.ledger import Ledger, Transfer
 from fed_ist.link_bytes import bytes_of_message
 from strategies.core.exchange import OF_SUPERLINK, Asked, Progress, exchange, pull

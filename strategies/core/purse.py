@@ -8,7 +8,8 @@ from fed_ist.allowance import Allowance
 from fed_ist.capacity import MESSAGE_OVERHEAD_BYTES
 from fed_ist.checkpoint import State
 from fed_ist.codecs import Shapes, encoded_bytes
-from fed_ist.config import SLICED, RunConfig
+from fed_ist.config.methods import SLICED
+from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError
 from fed_ist.heads import param_shapes
 from strategies.core.foundation import Foundation

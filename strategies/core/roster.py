@@ -11,9 +11,10 @@ from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 
 from fed_ist import protocol
-from fed_ist.capacity import Device, explain_misfit, largest_slice, plan_workload
+from fed_ist.capacity import Device, explain_misfit, largest_slice
 from fed_ist.checkpoint import State
-from fed_ist.config import RunConfig
+from fed_ist.config.derive import capacity_levels, plan_workload
+from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError
 from fed_ist.weights import bounded_weights
 from strategies.core.naming import by_age, connected_nodes, key_name, own_name
@@ -282,5 +283,5 @@ class Roster:
 
     def _usual_capacity(self, partition: int | None) -> float:
         """Simulated nodes take the levels in turn; others have the first until they say more."""
-        levels = self.config.capacity_levels
+        levels = capacity_levels(self.config)
         return levels[0] if partition is None else levels[partition % len(levels)]

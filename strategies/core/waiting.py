@@ -11,7 +11,7 @@ from flwr.app import MessageType
 from flwr.common import log
 
 from fed_ist.checkpoint import State
-from fed_ist.config import RunConfig
+from fed_ist.config.run_config import RunConfig
 from fed_ist.patience import JITTER_S, Patience
 from fed_ist.rests import Rests
 from strategies.core.exchange import Asked, Missing, Progress

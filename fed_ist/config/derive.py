@@ -1,0 +1,158 @@
+"""What a run's configuration asks of the rooms below, which do not know it."""
+
+from fed_ist.bands import BandChoice, parse_bands, parse_range
+from fed_ist.capacity import PROFILES, Device, Workload
+from fed_ist.codecs import NUMBER_BYTES
+from fed_ist.config.choices import read_capacities, read_devices
+from fed_ist.config.run_config import RunConfig
+from fed_ist.datasets import DataSet, open_data
+from fed_ist.embeddings import MaskSpec
+from fed_ist.encoder_spec import EncoderSpec
+from fed_ist.images import Reading
+from fed_ist.known_encoder import AnyEncoder, open_encoder
+from fed_ist.paths import cache_dir
+from fed_ist.privacy import noise_deviation
+from fed_ist.statistics import feature_dim_for_budget
+from fed_ist.training import LocalTraining, share_of_rate
+
+
+def band_choice(config: RunConfig) -> BandChoice | None:
+    """What is read of each image; None for RGB."""
+    return parse_bands(config.bands, config.band_range)
+
+
+def n_channels(config: RunConfig) -> int:
+    """Channels of each image."""
+    bands = band_choice(config)
+    return bands.n_channels if bands else 3
+
+
+def reading(config: RunConfig) -> Reading:
+    """How the images are read."""
+    return Reading(
+        bands=band_choice(config),
+        value_range=parse_range("value-range", config.value_range),
+        image_column=config.image_column,
+        label_column=config.label_column,
+        columns=(config.partition_column,) if config.partition_column else (),
+        cache=cache_dir(config.cache_dir),
+        run=config.name,
+        seed=config.seed,
+    )
+
+
+def open_run_data(config: RunConfig, *, is_simulated: bool = True) -> DataSet:
+    """The training and the test images of the run.
+
+    is_simulated: else nodes have images of their own, and all that are here may be for the test.
+    Raises `InputError` where the configuration names none that can be learnt from.
+    """
+    share = config.test_share if is_simulated else None
+    return open_data(config.dataset, config.test_dataset, reading(config), share)
+
+
+def mask_spec(config: RunConfig, encoder: AnyEncoder, coordinates: tuple[int, ...]) -> MaskSpec:
+    """What a run's configuration and its encoder make of the images.
+
+    coordinates: of the mask's random stream, see `MaskSpec`.
+    """
+    return MaskSpec(
+        mask=config.mask,
+        mask_ratio=config.mask_ratio,
+        codec=config.codec,
+        img_px=encoder.img_px,
+        patch_px=encoder.patch_px,
+        seed=config.seed,
+        coordinates=coordinates,
+        channels=n_channels(config),
+        interpolation=encoder.interpolation,
+    )
+
+
+def encoder_spec(config: RunConfig) -> EncoderSpec:
+    """What decides an image's embedding, for `fed_ist.encoder.create_encoder`."""
+    return EncoderSpec(
+        name=config.encoder,
+        weights=config.encoder_weights,
+        pooling=config.pooling,
+        seed=config.seed,
+        in_chans=n_channels(config),
+        img_px=config.img_px,
+        precision=config.precision,
+    )
+
+
+def try_encoder(config: RunConfig) -> str:
+    """Load the encoder, unless it is the bundled one as it comes, which is known to fit.
+
+    Returns what the user should know of it, if anything.
+    """
+    spec = encoder_spec(config)
+    if spec == EncoderSpec(seed=config.seed, in_chans=spec.in_chans):
+        return ""
+    return open_encoder(spec, cache_dir(config.cache_dir)).note
+
+
+def capacity_levels(config: RunConfig) -> tuple[float, ...]:
+    """The shares of the neurons that simulated nodes can train, which they take in turn."""
+    return read_capacities(config.capacities)
+
+
+def simulated_device(config: RunConfig, number: int) -> Device | None:
+    """What the simulated node of this number is; None for this machine."""
+    names = read_devices(config.devices)
+    return PROFILES[names[number % len(names)]] if names else None
+
+
+def local_training(config: RunConfig, server_round: int = 1) -> LocalTraining:
+    """How a node trains in a round, from 1."""
+    share = share_of_rate(config.learning_rate_schedule, server_round, config.num_rounds)
+    return LocalTraining(
+        config.local_epochs,
+        config.local_steps,
+        config.batch_size,
+        config.optimizer,
+        config.learning_rate * share,
+        config.label_skew,
+        config.proximal,
+    )
+
+
+def plan_workload(config: RunConfig, embed_dim: int, num_classes: int, n_examples: int) -> Workload:
+    """What a round asks of a node with this many examples."""
+    how = local_training(config)
+    return Workload(
+        embed_dim=embed_dim,
+        hidden_dim=config.hidden_dim,
+        num_classes=num_classes,
+        hidden_layers=config.hidden_layers,
+        norm=config.norm,
+        optimizer=config.optimizer,
+        batch_size=config.batch_size,
+        n_examples=n_examples,
+        n_seen=how.count_seen(n_examples),
+        n_steps=how.count_steps(n_examples),
+        down_codec=config.down_codec,
+        up_codec=config.up_codec,
+    )
+
+
+def count_features(config: RunConfig, num_classes: int) -> int:
+    """Random features that ridge regression sees; 0 for the embeddings themselves.
+
+    Raises `InputError` where `anchor-bytes` is too little for any.
+    """
+    if not config.anchor_bytes:
+        return 0
+    width = NUMBER_BYTES[config.statistics_codec]
+    return feature_dim_for_budget(config.anchor_bytes, num_classes, width)
+
+
+def fixed_codec(config: RunConfig) -> str:
+    """What the anchor goes down in: 4 bits are too few for inputs of so unlike variances."""
+    return "int8" if config.down_codec == "int4" else config.down_codec
+
+
+def dp_noise(config: RunConfig) -> float:
+    """The deviation of what a node adds to each number that it has learnt; 0 for nothing."""
+    return noise_deviation(config.dp_clip_norm, config.dp_epsilon, config.dp_delta)
