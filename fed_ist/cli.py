@@ -222,22 +222,24 @@ def _settings_of(
     run: Path, preset: str, chosen: "dict[str, Value]", name: str, nodes: int | None
 ) -> "tuple[dict[str, Value], int]":
     """What a run that is resumed began with, and its number of nodes."""
-    from fed_ist.checkpoint import read_checkpoint, require_resumable
-    from fed_ist.config import parse_config, read_preset
-    from fed_ist.results import read_summary
+    from fed_ist.config import parse_config
+    from fed_ist.run_files import read_resumable
     from fed_ist.run_lookup import find_run
 
     run = find_run(run).resolve()
-    require_resumable(run, read_checkpoint(run))
-    began = read_preset(run / "config.toml")
-    n_nodes = int(str(read_summary(run)["clients"]))
+    resumed = read_resumable(run)
+    began, n_nodes = parse_config(resumed.settings), int(str(resumed.summary["clients"]))
     if preset or name or nodes not in (None, n_nodes):
         raise InputError(
             f"--resume goes on with the settings, the name and the {n_nodes} nodes of '{run}': "
             "leave out --preset, --name and --nodes."
         )
-    again = began | chosen | {"name": run.name, "resume": True, "results-dir": str(run.parent)}
-    parse_config(again).require_same(parse_config(began))
+    again = (
+        began.to_mapping()
+        | chosen
+        | {"name": run.name, "resume": True, "results-dir": str(run.parent)}
+    )
+    parse_config(again).require_same(began)
     return again, n_nodes
 
 
@@ -303,7 +305,7 @@ def predict(
 ) -> None:
     """Classify images with the result of a run: prints image, class and probability."""
     from fed_ist.predict import classify
-    from fed_ist.results import read_model
+    from fed_ist.run_files import open_run
     from fed_ist.run_lookup import find_run
 
     skipped: list[str] = []
@@ -312,7 +314,8 @@ def predict(
         skipped.append(reason)
         typer.echo(f"skipped: {printable(reason)}", err=True)
 
-    for path, class_name, probability in classify(read_model(find_run(run)), images, skip):
+    model = open_run(find_run(run)).model
+    for path, class_name, probability in classify(model, images, skip):
         typer.echo(f"{path}\t{printable(class_name)}\t{probability:.3f}")
     if skipped:
         typer.echo(f"{len(skipped)} could not be classified", err=True)

@@ -73,16 +73,16 @@ def table(
     runs: Annotated[list[Path], typer.Argument(help="Finished runs, by name or path.")],
 ) -> None:
     """Print a table of runs: accuracy, and bytes to and from each client and round."""
-    from fed_ist.results import read_summary
+    from fed_ist.run_files import open_run
     from fed_ist.run_lookup import find_run
     from fed_ist.run_table import render_table
 
     found = []
     for run in runs:
         try:
-            figures = run.name, read_summary(find_run(run))
-            render_table([figures])
-            found.append(figures)
+            files = open_run(find_run(run))
+            render_table([files])
+            found.append(files)
         except InputError as reason:
             typer.echo(f"skipped: {printable(run.name)}: {printable(reason)}", err=True)
     if not found:

@@ -7,9 +7,9 @@ acknowledgements up, and a message up costs answers down. While it waits, a node
 seconds whether there is a message, and sends a heartbeat about every twenty.
 
 Counted is what a modem's quota counts: IP packets with their IPv4, TCP and TLS headers, without
-of Ethernet or the radio, and without what is sent again after a loss. What Flower's own requests
-take was measured, and is a `FlowerSizes` for each version; `fed-ist bench wire` repeats the
-measurement and says how far this estimate is from the interface counters.
+those of Ethernet or the radio, and without what is sent again after a loss. The requests of Flower
+were measured: a `FlowerSizes` for each version. `fed-ist bench wire` repeats the measurement and
+says how far this estimate is from the interface counters.
 """
 
 import math

@@ -11,7 +11,7 @@ from typing import Any
 from fed_ist.charts import Axis, Series, bar_chart, line_chart
 from fed_ist.parts import Cell, Data, Part, pointer
 from fed_ist.report import readable_bytes
-from fed_ist.run_files import Value
+from fed_ist.run_tables import Value
 
 # On paper and on a phone, what names a column; others are shown by their own name.
 LABELS = {

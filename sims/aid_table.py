@@ -12,7 +12,7 @@ from tqdm import tqdm
 
 from fed_ist.durable import write_atomic
 from fed_ist.environment import own_environment
-from fed_ist.results import read_summary
+from fed_ist.run_files import open_run
 from fed_ist.run_table import render_table
 
 PRESETS = ("aid-mask00-w4", "aid-mask50-w4", "aid-mask75-w4")
@@ -28,7 +28,7 @@ def main() -> int:
     for preset, strategy in tqdm(cases, desc="AID runs"):
         name = f"{preset}-{strategy}"
         done.append(name)
-        if (results / name / "accuracy.png").exists():  # drawn at a run's end
+        if open_run(results / name).is_finished:
             continue
         settings = [
             f"dataset={data / 'aid-train.parquet'}",
@@ -41,7 +41,7 @@ def main() -> int:
         code = subprocess.run(command, env=own_environment(), check=False).returncode
         if code != 0:
             return code
-    table = render_table([(name, read_summary(results / name)) for name in done])
+    table = render_table([open_run(results / name) for name in done])
     write_atomic(results / "aid-table.md", (table + "\n").encode())
     print(table)
     return 0

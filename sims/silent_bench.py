@@ -5,7 +5,6 @@ what would start its ClientApps stands still: from the start, or after some roun
 one JSON object.
 """
 
-import csv
 import json
 import sys
 import tempfile
@@ -19,6 +18,7 @@ from typing import Any
 import psutil
 
 from fed_ist.launch import failure
+from fed_ist.run_files import open_run
 from sims.bench_cases import measure_cases
 from sims.loopback import Loopback, on_loopback
 from sims.soak import RUN, last_round, running_app
@@ -67,19 +67,14 @@ def one_run(
                 raise failure("The run failed", folder / "run.log")
             time.sleep(POLL_S)
         seconds = time.monotonic() - begun_s
-    rounds, times = (read_rows(results / name) for name in ("rounds.csv", "times.csv"))
+    rounds = open_run(results).rounds
     return {
         "silent_after": silent_after,
         "seconds": round(seconds, 1),
-        "round_s": [round(float(row["seconds"]), 1) for row in times],
-        "asked": [int(row["asked"]) for row in rounds],
-        "answered": [int(row["answered"]) for row in rounds],
+        "round_s": [round(float(str(row["seconds"])), 1) for row in rounds],
+        "asked": [row["asked"] for row in rounds],
+        "answered": [row["answered"] for row in rounds],
     }
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from fed_ist.errors import InputError
 from fed_ist.launch import end_family, failure
+from fed_ist.run_files import open_run
 from sims.loopback import SUPERLINK, Loopback, on_loopback
 from sims.soak_report import write_report
 from sims.soak_samples import Sample, take_sample
@@ -119,11 +120,7 @@ def watch(
 
 def last_round(results: Path) -> int:
     """The last round that a run has recorded; -1 while there is none."""
-    try:
-        lines = (results / "rounds.csv").read_text(encoding="utf-8").splitlines()[1:]
-    except FileNotFoundError:
-        return -1
-    return len(lines) - 1
+    return len(open_run(results).rounds) - 1
 
 
 def main() -> int:

@@ -26,6 +26,7 @@ from fed_ist.launch import (
     flwr_arguments,
     free_port,
 )
+from fed_ist.run_files import open_run
 from sims.bench_cases import measure_cases
 from sims.start_app import N_NODES
 from sims.wire_bench import draw_images
@@ -114,12 +115,12 @@ def fed_ist(folder: Path, name: str) -> tuple[float, float]:
     }
     command = ["fed-ist", "run", "--nodes", str(N_NODES), "--name", name]
     command += [f"--set={key}={value}" for key, value in settings.items()]
-    rounds = folder / name / "rounds.csv"
-
-    def begun() -> bool:  # after the header and the line of round 0
-        return rounds.exists() and len(rounds.read_text(encoding="utf-8").splitlines()) > 2
-
-    return timed(command, own_environment(), folder / "fed-ist.log", begun)
+    return timed(
+        command,
+        own_environment(),
+        folder / "fed-ist.log",
+        lambda: len(open_run(folder / name).rounds) > 1,  # after that of round 0
+    )
 
 
 def timed(

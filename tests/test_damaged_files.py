@@ -15,25 +15,24 @@ from run_folders import make_whole_run
 from typer.testing import CliRunner
 
 from fed_ist.cache_files import keep, recall
-from fed_ist.checkpoint import read_checkpoint, require_resumable
 from fed_ist.cli import cli
-from fed_ist.config import parse_config, read_preset
+from fed_ist.config import parse_config
 from fed_ist.curves import Curve, read_curve
 from fed_ist.embeddings import Counts, Embeddings, load_cached, store
 from fed_ist.encoder_weights import find_weights
 from fed_ist.errors import InputError
 from fed_ist.kept_column import KeptColumn
 from fed_ist.ledger import Ledger
-from fed_ist.link_costs import read_node_rounds
+from fed_ist.link_costs import sum_node_rounds
 from fed_ist.links import choose_links
 from fed_ist.packing import PackedImages, PackLayout, write_packed
 from fed_ist.plan import Question, make_plans
-from fed_ist.plan_runs import read_run as read_planned
+from fed_ist.plan_runs import planned_run
 from fed_ist.plan_table import render_plans
 from fed_ist.pretrain_files import load_checkpoint, save_checkpoint, save_encoder
 from fed_ist.probe_table import ProbeRow, open_folder, write_rows
-from fed_ist.results import RunFolder, read_model, read_summary
-from fed_ist.run_files import read_run
+from fed_ist.results import RunFolder
+from fed_ist.run_files import open_run, read_resumable, read_run
 from fed_ist.run_parts import build_parts
 from fed_ist.run_report import collect
 from fed_ist.run_seals import write_told
@@ -58,17 +57,18 @@ def told(values: object) -> str:
 
 def resume(run: Path) -> str:
     """What a run goes on from, as `fed-ist run --resume` and then its server read it."""
-    checkpoint = read_checkpoint(run)
-    require_resumable(run, checkpoint)
-    config = parse_config(read_preset(run / "config.toml"))
-    clients = read_summary(run)["clients"]
-    folder = RunFolder.reopen(run, checkpoint.seals)
-    ledger = Ledger.reopen(run / "ledger.csv", checkpoint.seals.files["ledger.csv"])
+    resumed = read_resumable(run)
+    checkpoint, tables = resumed.checkpoint, resumed.tables
+    config = parse_config(resumed.settings)
+    clients = resumed.summary["clients"]
+    folder = RunFolder.reopen(run, checkpoint.seals, tables)
+    seal = checkpoint.seals.files["ledger.csv"]
+    ledger = Ledger.reopen(run / "ledger.csv", tables["ledger.csv"], seal)
     read_run(run)
     figures = [asdict(row) for row in folder.rounds], vars(ledger)["message_bytes"]
     arrays = checkpoint.params | checkpoint.state.arrays
     state = checkpoint.round, arrays, checkpoint.state.values
-    return told([config.to_toml(), clients, folder.read_images(), figures, state])
+    return told([config.to_toml(), clients, resumed.images, figures, state])
 
 
 def report(run: Path) -> str:
@@ -85,7 +85,7 @@ def report_of_cut(run: Path) -> str:
 
 
 def table(run: Path) -> str:
-    return render_table([(run.name, read_summary(run))])
+    return render_table([open_run(run)])
 
 
 def watch(run: Path) -> str:
@@ -95,16 +95,16 @@ def watch(run: Path) -> str:
 
 
 def predict(run: Path) -> str:
-    return told(read_model(run))
+    return told(open_run(run).model)
 
 
 def links(run: Path) -> str:
-    return told(read_node_rounds(run))
+    return told(sum_node_rounds(open_run(run)))
 
 
 def plan(run: Path) -> str:
     asked = Question(images_per_s=10.0, accuracy=0.5)
-    return render_plans(make_plans([read_planned(run)], choose_links(["nb-iot"]), asked))
+    return render_plans(make_plans([planned_run(open_run(run))], choose_links(["nb-iot"]), asked))
 
 
 READ_BY: dict[Callable[[Path], str], tuple[int, tuple[str, ...]]] = {
@@ -123,8 +123,8 @@ READ_BY: dict[Callable[[Path], str], tuple[int, tuple[str, ...]]] = {
             *("images.json", "checksums.json", "error.txt"),
         ),
     ),
-    table: (DONE, ("summary.json",)),
-    watch: (DONE, ("rounds.csv", "times.csv", "config.toml", "error.txt")),
+    table: (DONE, ("summary.json", "config.toml")),
+    watch: (DONE, ("rounds.csv", "times.csv", "config.toml", "summary.json", "error.txt")),
     predict: (DONE, ("model.safetensors", "checksums.json")),
     links: (DONE, ("ledger.csv",)),
     plan: (DONE, ("summary.json", "config.toml", "rounds.csv", "ledger.csv")),
@@ -201,7 +201,7 @@ def test_a_refusal_tells_the_file_what_is_whole_and_what_to_do(tmp_path, make_co
     assert "ledger.csv, images.json, summary.json, model.safetensors" in str(refusal.value)
     assert "`fed-ist predict` works" in str(refusal.value)
     with pytest.raises(InputError, match=r"cannot be resumed from its checkpoint of round 1: "):
-        require_resumable(run, read_checkpoint(run))
+        read_resumable(run)
     (run / "checksums.json").unlink()  # as the sentence says, who edited it by hand may
     assert read_run(run).rounds[1]["accuracy"] == 0.9
 
