@@ -344,7 +344,7 @@ def pack(
     from fed_ist.encoder_spec import require_whole_patches
     from fed_ist.packing import check_codec
     from fed_ist.paths import require_writable
-    from fed_ist.report import readable_bytes
+    from fed_ist.words import readable_bytes
 
     require_whole_patches(f"--img-px {img_px}", img_px, patch_px, f"--patch-px {patch_px}")
     reading = reading_of(bands, band_range, value_range, image_column)

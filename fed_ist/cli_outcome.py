@@ -10,10 +10,10 @@ from fed_ist.checkpoint import FILE as CHECKPOINT
 from fed_ist.errors import InputError
 from fed_ist.flower_run import Ended
 from fed_ist.printable import indented, printable
-from fed_ist.report import readable_bytes
 from fed_ist.results import REASON, TRACEBACK
 from fed_ist.run_files import open_run
 from fed_ist.run_seals import SUMMARY, forget_told, write_told
+from fed_ist.words import readable_bytes
 
 INTERRUPTED, TERMINATED = 130, 143  # exit codes, as shells have them
 # What a run has in its folder before its first round.

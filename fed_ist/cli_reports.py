@@ -40,11 +40,13 @@ def report(
     from fed_ist.links import choose_links
     from fed_ist.plan import Question
     from fed_ist.run_lookup import find_run
-    from fed_ist.run_report import write_report
+    from fed_ist.run_report import write_run_report
 
     question = Question(accuracy, device, images_per_s=images_per_s)
     folders = [find_run(run) for run in runs]
-    typer.echo(f"report    {printable(write_report(folders, out, question, choose_links(link)))}")
+    typer.echo(
+        f"report    {printable(write_run_report(folders, out, question, choose_links(link)))}"
+    )
 
 
 @reports.command()

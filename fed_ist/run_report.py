@@ -18,10 +18,10 @@ from fed_ist.ledger import DIRECTIONS
 from fed_ist.link_bytes import bytes_of_waiting
 from fed_ist.link_costs import cost_rows, sum_node_rounds, total_rows
 from fed_ist.links import Link, read_links
-from fed_ist.parts import Data, render_page
+from fed_ist.parts import Data, Page, render_html
 from fed_ist.paths import require_writable
 from fed_ist.run_files import RunFiles, read_run
-from fed_ist.run_parts import build_parts
+from fed_ist.run_parts import build_sections
 from fed_ist.run_tables import LEDGER_COLUMNS, Row
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ MESSAGE_BYTES = ("payload_bytes", "message_bytes")
 ON_LINKS = ("link_bytes_down", "link_bytes_up", "air_s", "joules", "quota_share")
 
 
-def write_report(
+def write_run_report(
     paths: Sequence[Path],
     out: Path | None,
     question: "Question | None" = None,
@@ -66,8 +66,8 @@ def write_report(
     text = json.dumps(data, indent=2, allow_nan=False)
     write_atomic(folder / "report.json", f"{text}\n".encode())
     title = data["runs"][0]["name"] if len(runs) == 1 else f"{len(runs)} runs"
-    page = render_page(f"fed-ist: {title}", build_parts(data), data)
-    write_atomic(folder / "report.html", page.encode())
+    page = Page(f"fed-ist: {title}", tuple(build_sections(data)), data=data)
+    write_atomic(folder / "report.html", render_html(page).encode())
     return folder / "report.html"
 
 

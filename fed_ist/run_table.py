@@ -8,6 +8,7 @@ from fed_ist.errors import InputError
 from fed_ist.ist import slice_bytes
 from fed_ist.printable import printable
 from fed_ist.run_files import RunFiles
+from fed_ist.words import table
 
 MOST = 2.0**63
 
@@ -37,8 +38,7 @@ def render_table(runs: Sequence[RunFiles]) -> str:
     Bytes of a round are arrays (payload) of one node, with what was sent once spread over the
     rounds; the formula is that of a slice in float32; the sum is messages.
     """
-    rows = [HEADER, tuple("---" for _ in HEADER), *map(_row, runs)]
-    return "\n".join(f"| {' | '.join(printable(cell) for cell in row)} |" for row in rows)
+    return table(HEADER, ([printable(cell) for cell in _row(run)] for run in runs))
 
 
 def _row(run: RunFiles) -> tuple[str, ...]:

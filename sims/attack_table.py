@@ -12,10 +12,11 @@ from pathlib import Path
 
 import numpy as np
 
+from fed_ist.budgets import show_accuracy
 from fed_ist.config import CLOSED_FORMS, Value
 from fed_ist.curves import Curve
 from fed_ist.errors import InputError
-from fed_ist.pages import show_accuracy, table_line
+from fed_ist.words import table_line
 from sims.attackers import FACTOR, NO_ATTACK, Attack
 from sims.case_files import Case
 from sims.cases import configure

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fed_ist.config import GROUPED, Value, read_defaults
-from fed_ist.curves_report import write_report
+from fed_ist.curves_report import write_comparison
 from fed_ist.errors import InputError, require_choice
 from fed_ist.known_encoder import open_encoder
 from fed_ist.paths import cache_dir
@@ -153,7 +153,7 @@ def compare(request: Request, app: Path) -> list[str]:
     found, failures = run_cases(cases, data, lambda _: shared, out, n_workers)
     if not found and failures:
         raise InputError(f"No run was possible. The first: {failures[0]}")
-    write_report(settings, [curve for _, curve in found], CHOSEN, out, VARIANTS)
+    write_comparison(settings, [curve for _, curve in found], CHOSEN, out, VARIANTS)
     return failures
 
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from fed_ist.budgets import show_accuracy
 from fed_ist.config import Value
 from fed_ist.curves import Curve
-from fed_ist.pages import show_accuracy, table_line
-from fed_ist.report import readable_bytes
+from fed_ist.words import readable_bytes, table_line
 from sims.case_files import Case
 from sims.cases import configure
 from sims.compare import ANCHORED, REMEDY, ROTATING

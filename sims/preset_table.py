@@ -12,17 +12,17 @@ from pathlib import Path
 
 import numpy as np
 
+from fed_ist.budgets import show_accuracy
 from fed_ist.config import RunConfig, Value, read_defaults, read_preset
 from fed_ist.curves import Curve
 from fed_ist.durable import write_atomic
 from fed_ist.embeddings import Counts, Embeddings, load_cached, store
 from fed_ist.errors import InputError
 from fed_ist.known_encoder import open_encoder
-from fed_ist.pages import show_accuracy, table_line
 from fed_ist.paths import cache_dir
 from fed_ist.probe_table import choose_stratified
-from fed_ist.report import readable_bytes
 from fed_ist.rng import generator
+from fed_ist.words import readable_bytes, table_line
 from sims.case_files import Case, data_digest
 from sims.cases import configure, require_same, run_cases
 from sims.compare import PARTITIONS

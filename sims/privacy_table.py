@@ -10,8 +10,8 @@ from pathlib import Path
 
 from fed_ist.config import Value
 from fed_ist.curves import Curve
-from fed_ist.pages import table_line
 from fed_ist.privacy import epsilon_after, noise_deviation
+from fed_ist.words import table_line
 from sims.case_files import Case
 from sims.cases import configure
 from sims.variants import run_variants

@@ -30,7 +30,7 @@ from fed_ist.ledger import Ledger
 from fed_ist.paths import cache_dir, server_results_dir
 from fed_ist.printable import guard_log
 from fed_ist.privacy import epsilon_after
-from fed_ist.report import draw_accuracy, readable_bytes
+from fed_ist.report import draw_accuracy
 from fed_ist.results import (
     FIGURE,
     NAME_TAKEN_CODE,
@@ -42,10 +42,11 @@ from fed_ist.results import (
     RunFolder,
 )
 from fed_ist.run_files import Resumable, read_resumable
-from fed_ist.run_report import write_report
+from fed_ist.run_report import write_run_report
 from fed_ist.run_seals import LEDGER, write_told
 from fed_ist.run_summary import Course, summarise
 from fed_ist.training import evaluate
+from fed_ist.words import readable_bytes
 from strategies import STRATEGIES, RoundStrategy
 
 app = ServerApp()
@@ -207,7 +208,7 @@ def run(
     write_atomic(folder.path / FIGURE, draw_accuracy(folder.rounds, folder.path.name))
     recorder.write_summary(is_done=True)
     folder.finish(ledger.seal)
-    write_report([folder.path], None)
+    write_run_report([folder.path], None)
     remove_checkpoint(folder.path)
     log(
         INFO,

@@ -19,6 +19,7 @@ import psutil
 
 from fed_ist.launch import failure
 from fed_ist.run_files import open_run
+from fed_ist.words import table
 from sims.bench_cases import measure_cases
 from sims.loopback import Loopback, on_loopback
 from sims.soak import RUN, last_round, running_app
@@ -27,6 +28,7 @@ from sims.wire_bench import draw_images
 
 MIN_NODES = 2
 POLL_S = 0.2
+HEADER = ("one node falls silent", "run", "against none", "rounds, s", "answered of asked")
 NEVER = -2  # the round after which the node falls silent; -1: before the run
 
 
@@ -90,20 +92,20 @@ def standing_still(hosts: Loopback) -> Iterator[psutil.Process]:
 
 def render(found: Sequence[Mapping[str, Any]]) -> str:
     """A table in markdown."""
-    lines = ["| one node falls silent | run | against none | rounds, s | answered of asked |"]
-    lines.append("|---|---|---|---|---|")
+    when = {NEVER: "never", -1: "before the run", 0: "once it is prepared"}
+    rows = []
     for case in found:
-        after = case["silent_after"]
-        when = {NEVER: "never", -1: "before the run", 0: "once it is prepared"}
-        ratio = case["seconds"] / found[0]["seconds"]
-        counts = " ".join(
-            f"{n}/{of}" for n, of in zip(case["answered"], case["asked"], strict=True)
+        after, counts = case["silent_after"], zip(case["answered"], case["asked"], strict=True)
+        rows.append(
+            (
+                when.get(after, f"after round {after}"),
+                f"{case['seconds']:.0f} s",
+                f"{case['seconds'] / found[0]['seconds']:.2f}",
+                " ".join(f"{s:.0f}" for s in case["round_s"]),
+                " ".join(f"{n}/{of}" for n, of in counts),
+            )
         )
-        lines.append(
-            f"| {when.get(after, f'after round {after}')} | {case['seconds']:.0f} s | {ratio:.2f} "
-            f"| {' '.join(f'{s:.0f}' for s in case['round_s'])} | {counts} |"
-        )
-    return "\n".join(lines) + "\n"
+    return table(HEADER, rows) + "\n"
 
 
 def main() -> int:

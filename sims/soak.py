@@ -21,7 +21,7 @@ from fed_ist.errors import InputError
 from fed_ist.launch import end_family, failure
 from fed_ist.run_files import open_run
 from sims.loopback import SUPERLINK, Loopback, on_loopback
-from sims.soak_report import write_report
+from sims.soak_report import write_soak
 from sims.soak_samples import Sample, take_sample
 from sims.wire_bench import draw_images
 
@@ -50,7 +50,7 @@ def soak(request: Request, app: Path) -> list[Sample]:
     samples: list[Sample] = []
 
     def report(ended: str) -> None:
-        write_report(Path(request.out), samples, request.n_rounds, request.n_nodes, ended)
+        write_soak(Path(request.out), samples, request.n_rounds, request.n_nodes, ended)
 
     with tempfile.TemporaryDirectory(prefix="fed-ist-soak-") as name:
         folder = Path(name)

@@ -27,6 +27,7 @@ from fed_ist.launch import (
     free_port,
 )
 from fed_ist.run_files import open_run
+from fed_ist.words import table
 from sims.bench_cases import measure_cases
 from sims.start_app import N_NODES
 from sims.wire_bench import draw_images
@@ -160,14 +161,13 @@ def render(found: Sequence[Mapping[str, float]]) -> str:
     """A table in markdown, with the medians and a line on each of its columns."""
     rows = {str(turn): case for turn, case in enumerate(found, start=1)}
     rows["median"] = {key: statistics.median(case[key] for case in found) for key in FIGURES}
-    lines = ["| run | " + " | ".join([*FIGURES, "after Ray s"]) + " |"]
-    lines.append("|---" * (len(FIGURES) + 2) + "|")
+    lines = []
     for name, case in rows.items():
         cells = [case[key] for key in FIGURES] + [case["fed-ist s"] - case["Ray s"]]
-        lines.append(f"| {name} | " + " | ".join(f"{cell:.1f}" for cell in cells) + " |")
-    lines += ["", *(f"{key}: {meaning}" for key, meaning in FIGURES.items())]
-    lines.append("after Ray s: fed-ist s less Ray s")
-    return "\n".join(lines) + "\n"
+        lines.append((name, *(f"{cell:.1f}" for cell in cells)))
+    meanings = [f"{key}: {meaning}" for key, meaning in FIGURES.items()]
+    said = "\n".join([*meanings, "after Ray s: fed-ist s less Ray s"])
+    return f"{table(('run', *FIGURES, 'after Ray s'), lines)}\n\n{said}\n"
 
 
 def main() -> int:

@@ -19,6 +19,7 @@ import psutil
 
 from fed_ist.errors import InputError
 from fed_ist.launch import failure
+from fed_ist.words import table
 from sims.bench_cases import measure_cases
 from sims.loopback import Loopback, on_loopback
 from sims.soak import RUN, last_round, running_app
@@ -151,12 +152,9 @@ def memory_mb(process: "subprocess.Popen[bytes]") -> float:
 
 def render(found: Sequence[Mapping[str, float]]) -> str:
     """A table in markdown, with a line on each of its columns."""
-    lines = ["| nodes | " + " | ".join(FIGURES) + " |", "|---" * (len(FIGURES) + 1) + "|"]
-    for case in found:
-        cells = " | ".join(f"{case[key]:.1f}" for key in FIGURES)
-        lines.append(f"| {case['nodes']:.0f} | {cells} |")
-    lines += ["", *(f"{key}: {meaning}" for key, meaning in FIGURES.items())]
-    return "\n".join(lines) + "\n"
+    rows = [(f"{case['nodes']:.0f}", *(f"{case[key]:.1f}" for key in FIGURES)) for case in found]
+    said = "\n".join(f"{key}: {meaning}" for key, meaning in FIGURES.items())
+    return f"{table(('nodes', *FIGURES), rows)}\n\n{said}\n"
 
 
 def main() -> int:

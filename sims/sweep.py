@@ -23,7 +23,7 @@ from fed_ist.ist import slice_bytes
 from fed_ist.known_encoder import AnyEncoder, open_encoder
 from fed_ist.paths import cache_dir
 from fed_ist.probe_table import NO_MASK, list_cells
-from fed_ist.sweep_report import write_report
+from fed_ist.sweep_report import write_sweep
 from fed_ist.sweep_runs import N_LATE, SweepRun
 from fed_ist.training import local_training
 from sims.case_files import Case, data_digest
@@ -147,7 +147,7 @@ def sweep(request: Request, app: Path) -> list[str]:
         request.n_workers or os.cpu_count() or 1,
     )
     runs = [_row(case, curve, encoder, train, test) for case, curve in found]
-    write_report(settings, runs, out)
+    write_sweep(settings, runs, out)
     return failures
 
 

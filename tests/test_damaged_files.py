@@ -33,7 +33,7 @@ from fed_ist.pretrain_files import load_checkpoint, save_checkpoint, save_encode
 from fed_ist.probe_table import ProbeRow, open_folder, write_rows
 from fed_ist.results import RunFolder
 from fed_ist.run_files import open_run, read_resumable, read_run
-from fed_ist.run_parts import build_parts
+from fed_ist.run_parts import build_sections
 from fed_ist.run_report import collect
 from fed_ist.run_seals import write_told
 from fed_ist.run_table import render_table
@@ -74,7 +74,7 @@ def resume(run: Path) -> str:
 def report(run: Path) -> str:
     """All that a report shows, but notes on lines that were left out."""
     data = collect([read_run(run)])
-    build_parts(data)
+    build_sections(data)
     for found in data["runs"]:
         found["notes"] = [note for note in found["notes"] if "is cut and left out" not in note]
     return json.dumps(data, allow_nan=False)

@@ -15,10 +15,11 @@ from fed_ist.encoder_spec import EncoderSpec
 from fed_ist.errors import InputError
 from fed_ist.heads import init_params
 from fed_ist.predict import classify
-from fed_ist.report import draw_accuracy, readable_bytes
+from fed_ist.report import draw_accuracy
 from fed_ist.results import Model, Round, RunFolder
 from fed_ist.run_files import open_run
 from fed_ist.run_table import render_table
+from fed_ist.words import readable_bytes
 
 ENCODER = "vit_mae_patch8_64.aid"
 ROUNDS = [

@@ -139,7 +139,7 @@ def test_a_run_that_is_cut_after_its_last_round_gets_its_report(serve, monkeypat
         raise CutError
 
     with monkeypatch.context() as patched, pytest.raises(CutError):
-        patched.setattr("sims.server_app.write_report", cut)
+        patched.setattr("sims.server_app.write_run_report", cut)
         serve("cut")
     path = serve("cut", resume=True)
     assert (path / "report.html").exists()
