@@ -87,7 +87,7 @@ GROUPS = 8  # or the number of clients, where these are fewer
 
 
 @dataclass(frozen=True)
-class Request:
+class Comparison:
     """What `fed-ist compare` asks for. overrides: run-config keys for all runs.
 
     limit: images of each split, 0 for all. methods: their names, empty for all.
@@ -103,7 +103,7 @@ class Request:
     n_workers: int
 
 
-def list_cases(request: Request, base: Mapping[str, Value], dataset: str) -> list[Case]:
+def list_cases(request: Comparison, base: Mapping[str, Value], dataset: str) -> list[Case]:
     """Every method in every setting with every seed."""
     cases = []
     for seed in range(request.n_seeds):
@@ -122,7 +122,7 @@ def list_cases(request: Request, base: Mapping[str, Value], dataset: str) -> lis
     return cases
 
 
-def compare(request: Request, app: Path) -> list[str]:
+def compare(request: Comparison, app: Path) -> list[str]:
     """Run what is missing and write the report; returns what could not be run, and why."""
     for method in request.methods:
         if method not in METHODS:
@@ -158,7 +158,7 @@ def compare(request: Request, app: Path) -> list[str]:
 
 
 def main() -> int:
-    request = Request(**json.loads(sys.argv[1]))
+    request = Comparison(**json.loads(sys.argv[1]))
     return answer(lambda: compare(request, Path.cwd()), Path(request.out, "compare"))
 
 

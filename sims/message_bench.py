@@ -39,7 +39,7 @@ PARTS = ("waking", "Flower", "app", "cache", "training", "coding", "sending")
 
 
 @dataclass(frozen=True)
-class Request:
+class MessageBench:
     """cores: shares of a core, a run each. n_rounds: that are measured. images: of the node.
     hidden_dim: of the slice. out: a folder for message.json and history.jsonl.
     """
@@ -62,7 +62,7 @@ class LogLine:
     cpu_s: float
 
 
-def measure(request: Request) -> Iterator[dict[str, Any]]:
+def measure(request: MessageBench) -> Iterator[dict[str, Any]]:
     """Figures of each share: `cores`, seconds by part and as `whole`, CPU seconds as `cpu`.
 
     Raises `InputError` where a run fails, or where a process cannot be held back.
@@ -201,7 +201,7 @@ def render(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def main() -> int:
-    request = Request(**json.loads(sys.argv[1]))
+    request = MessageBench(**json.loads(sys.argv[1]))
     return measure_cases("message", request, measure(request), len(request.cores), render)
 
 

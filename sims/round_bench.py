@@ -27,7 +27,7 @@ COMPONENTS = {"round_server": "sims.round_app:app", "round_node": "sims.round_ap
 
 
 @dataclass(frozen=True)
-class Request:
+class RoundBench:
     """n_nodes: of each run. images: that each node has. out: a folder for round.json, and for
     history.jsonl, which gets a line from each benchmark.
     """
@@ -41,7 +41,7 @@ class Request:
     out: str
 
 
-def measure(request: Request) -> Iterator[dict[str, Any]]:
+def measure(request: RoundBench) -> Iterator[dict[str, Any]]:
     """Figures of each number of nodes: `nodes`, `cores`, `seconds`, `ratios`.
 
     Raises `InputError` where a run fails.
@@ -104,7 +104,7 @@ def render(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def main() -> int:
-    request = Request(**json.loads(sys.argv[1]))
+    request = RoundBench(**json.loads(sys.argv[1]))
     return measure_cases("round", request, measure(request), len(request.n_nodes), render)
 
 

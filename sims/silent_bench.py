@@ -33,7 +33,7 @@ NEVER = -2  # the round after which the node falls silent; -1: before the run
 
 
 @dataclass(frozen=True)
-class Request:
+class SilentBench:
     """n_nodes: of which one falls silent. silent_after: these rounds, a run each."""
 
     n_nodes: int = 8
@@ -42,7 +42,7 @@ class Request:
     out: str = "silent"
 
 
-def measure(request: Request) -> Iterator[dict[str, Any]]:
+def measure(request: SilentBench) -> Iterator[dict[str, Any]]:
     """A run in which all answer, and one for each of `silent_after`."""
     for silent_after in (NEVER, *request.silent_after):
         with tempfile.TemporaryDirectory(prefix="fed-ist-silent-") as name:
@@ -55,7 +55,7 @@ def measure(request: Request) -> Iterator[dict[str, Any]]:
 
 
 def one_run(
-    request: Request, hosts: Loopback, folder: Path, silent_after: int, silence: psutil.Process
+    request: SilentBench, hosts: Loopback, folder: Path, silent_after: int, silence: psutil.Process
 ) -> dict[str, Any]:
     """Seconds of a run until its last round has ended, and how many answered in its rounds."""
     results, begun_s = folder / "results" / RUN, time.monotonic()
@@ -109,7 +109,7 @@ def render(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def main() -> int:
-    request = Request(**json.loads(sys.argv[1] if len(sys.argv) > 1 else "{}"))
+    request = SilentBench(**json.loads(sys.argv[1] if len(sys.argv) > 1 else "{}"))
     n_cases = 1 + len(request.silent_after)
     return measure_cases("silent", request, measure(request), n_cases, render)
 

@@ -31,7 +31,7 @@ RUN = "soak"
 
 
 @dataclass(frozen=True)
-class Request:
+class Soak:
     """What `fed-ist bench soak` asks for. minutes: after which it ends, whatever the round. out: a
     folder for soak.json and soak.md.
     """
@@ -42,7 +42,7 @@ class Request:
     out: str
 
 
-def soak(request: Request, app: Path) -> list[Sample]:
+def soak(request: Soak, app: Path) -> list[Sample]:
     """Run all rounds, or as many as the time allows; the report is written after each sample.
 
     Raises `InputError` where the run fails; the report then has what was seen until that.
@@ -104,7 +104,7 @@ def running_app(
 
 
 def watch(
-    request: Request, hosts: Loopback, run: "subprocess.Popen[bytes]", results: Path
+    request: Soak, hosts: Loopback, run: "subprocess.Popen[bytes]", results: Path
 ) -> Iterator[Sample]:
     """Samples as rounds end, until the run ends or the time is up."""
     begun_s, next_round = time.monotonic(), 0
@@ -124,7 +124,7 @@ def last_round(results: Path) -> int:
 
 
 def main() -> int:
-    request = Request(**json.loads(sys.argv[1]))
+    request = Soak(**json.loads(sys.argv[1]))
     try:
         soak(request, Path.cwd())
     except InputError as error:

@@ -53,14 +53,14 @@ FIGURES = {
 
 
 @dataclass(frozen=True)
-class Request:
+class StartBench:
     """n_runs: of each. out: a folder for start.json and history.jsonl."""
 
     n_runs: int
     out: str
 
 
-def measure(request: Request) -> Iterator[dict[str, float]]:
+def measure(request: StartBench) -> Iterator[dict[str, float]]:
     """The figures of each turn; raises `InputError` with the end of its log where one fails."""
     with tempfile.TemporaryDirectory(prefix="fed-ist-start-") as name:
         folder = Path(name)
@@ -171,7 +171,7 @@ def render(found: Sequence[Mapping[str, float]]) -> str:
 
 
 def main() -> int:
-    request = Request(**json.loads(sys.argv[1]))
+    request = StartBench(**json.loads(sys.argv[1]))
     return measure_cases("start", request, measure(request), request.n_runs, render)
 
 

@@ -43,7 +43,7 @@ FIGURES = {
 
 
 @dataclass(frozen=True)
-class Request:
+class SuperlinkBench:
     """n_nodes: of each run. n_rounds: that are measured. idle_s: for which nodes wait. out: a
     folder for superlink.json and history.jsonl.
     """
@@ -68,7 +68,7 @@ class Reading:
         return self.at - before.at, cpu_s, self.log_bytes - before.log_bytes
 
 
-def measure(request: Request) -> Iterator[dict[str, float]]:
+def measure(request: SuperlinkBench) -> Iterator[dict[str, float]]:
     """The figures of each number of nodes; raises `InputError` where nodes do not come, or a run
     fails.
     """
@@ -91,7 +91,9 @@ def measure(request: Request) -> Iterator[dict[str, float]]:
                 yield found | rounds(request, hosts, folder, n_nodes)
 
 
-def rounds(request: Request, hosts: Loopback, folder: Path, n_nodes: int) -> dict[str, float]:
+def rounds(
+    request: SuperlinkBench, hosts: Loopback, folder: Path, n_nodes: int
+) -> dict[str, float]:
     """The figures of rounds with all nodes, but for the first."""
     n_rounds = request.n_rounds + 2  # in the last it draws its report
     results = folder / "results" / RUN
@@ -158,7 +160,7 @@ def render(found: Sequence[Mapping[str, float]]) -> str:
 
 
 def main() -> int:
-    request = Request(**json.loads(sys.argv[1]))
+    request = SuperlinkBench(**json.loads(sys.argv[1]))
     return measure_cases("superlink", request, measure(request), len(request.n_nodes), render)
 
 

@@ -53,7 +53,7 @@ SWEPT = {
 
 
 @dataclass(frozen=True)
-class Request:
+class PaperSweep:
     """What `fed-ist sweep paper` asks for. overrides: run-config keys for all runs.
 
     limit: images of each split, 0 for all. epochs: for each client of a run.
@@ -78,7 +78,7 @@ def count_rounds(config: RunConfig, epochs: int, n_images: int, clients: int) ->
 
 
 def list_cases(
-    request: Request, base: Mapping[str, Value], dataset: str, n_images: int
+    request: PaperSweep, base: Mapping[str, Value], dataset: str, n_images: int
 ) -> list[Case]:
     """Every mask at every ratio with every number of clients and every seed; ratio 0 once."""
     cases = []
@@ -100,7 +100,7 @@ def list_cases(
     return cases
 
 
-def sweep(request: Request, app: Path) -> list[str]:
+def sweep(request: PaperSweep, app: Path) -> list[str]:
     """Run what is missing and write the report; returns what could not be run, and why."""
     for key, option in SWEPT.items():
         if key in request.overrides:
@@ -185,7 +185,7 @@ def _row(
 
 
 def main() -> int:
-    request = Request(**json.loads(sys.argv[1]))
+    request = PaperSweep(**json.loads(sys.argv[1]))
     return answer(lambda: sweep(request, Path.cwd()), Path(request.out, "sweep"))
 
 

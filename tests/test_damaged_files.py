@@ -21,7 +21,7 @@ from fed_ist.curves import Curve, read_curve
 from fed_ist.embeddings import Counts, Embeddings, load_cached, store
 from fed_ist.encoder_weights import find_weights
 from fed_ist.errors import InputError
-from fed_ist.kept_column import KeptColumn
+from fed_ist.kept_column import BYTES, NOTHING, PATH, KeptColumn, Piece
 from fed_ist.ledger import Ledger
 from fed_ist.link_costs import sum_node_rounds
 from fed_ist.links import choose_links
@@ -112,7 +112,7 @@ READ_BY: dict[Callable[[Path], str], tuple[int, tuple[str, ...]]] = {
         CUT,
         (
             *("checkpoint.safetensors", "config.toml", "rounds.csv", "times.csv", "ledger.csv"),
-            *("summary.json", "images.json", "checksums.json"),
+            *("summary.json", "images.json"),  # by the seals of the checkpoint
         ),
     ),
     report_of_cut: (CUT, ("rounds.csv", "times.csv", "ledger.csv", "config.toml")),
@@ -296,17 +296,19 @@ def make_entry(folder: Path, seed: int) -> None:
         (folder / f"entry{seed}").rename(folder / "entry0")
 
 
-CELLS = {seed: [bytes([seed] * (50 + i)) for i in range(20)] + [None, "a/b.jpg"] for seed in (0, 1)}
+def pieces(seed: int) -> list[Piece]:
+    images = [(bytes([seed] * (50 + i)), BYTES) for i in range(20)]
+    return [*images, (b"", NOTHING), (b"a/b.jpg", PATH)]
 
 
 def make_column(folder: Path, seed: int) -> None:
-    KeptColumn(folder / f"table-{seed}.images", lambda: CELLS[seed])
+    KeptColumn(folder / f"table-{seed}.images", lambda: pieces(seed))
     if seed:
         (folder / f"table-{seed}.images").rename(folder / "table-0.images")
 
 
 def read_column(folder: Path) -> object:
-    column = KeptColumn(folder / "table-0.images", lambda: CELLS[0])
+    column = KeptColumn(folder / "table-0.images", lambda: pieces(0))
     return [column.get(i) for i in range(len(column))], column.absent.tolist()
 
 

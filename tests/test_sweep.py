@@ -31,7 +31,7 @@ from fed_ist.sweep_report import (
 )
 from fed_ist.sweep_runs import SweepRun, by_cell, render_runs
 from sims.shared import SharedData, load_shared
-from sims.sweep import PAPER, Request, count_rounds, list_cases, main, sweep
+from sims.sweep import PAPER, PaperSweep, count_rounds, list_cases, main, sweep
 
 SMALL = {"encoder-weights": "random", "hidden-dim": 16, "local-steps": 2}
 
@@ -43,7 +43,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def request_for(image_folder, work):
-    def make(**changes) -> Request:
+    def make(**changes) -> PaperSweep:
         overrides = {"dataset": str(image_folder), "cache-dir": str(work / "cache")} | SMALL
         values = {
             "overrides": overrides | changes.pop("overrides", {}),
@@ -56,12 +56,12 @@ def request_for(image_folder, work):
             "out": str(work / "out"),
             "n_workers": 1,
         }
-        return Request(**(values | changes))
+        return PaperSweep(**(values | changes))
 
     return make
 
 
-def run_here(request: Request) -> None:
+def run_here(request: PaperSweep) -> None:
     """A sweep whose runs are made in this process: to start another one takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sims.cases.ProcessPoolExecutor", lambda n, *_: ThreadPoolExecutor(n))
