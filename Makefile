@@ -33,25 +33,31 @@ audit: $(VENV)/.ready
 
 # The table of the README: AID at three mask ratios, IST against FedAvg. DATA holds the parquet files.
 aid: DATA ?= ../shared/data
+aid: RUNS = $(foreach kept,00 50 75,aid-mask$(kept)-w4-ist aid-mask$(kept)-w4-fedavg)
 aid: $(VENV)/.ready
-	$(BIN)/python -m sims.aid_table $(DATA)
+	set -e; for run in $(RUNS); do \
+		grep -qs '"state": "finished"' results/$$run/summary.json || \
+		$(BIN)/fed-ist run --nodes 4 --preset $${run%-*} --name $$run --set strategy=$${run##*-} \
+			--set dataset=$(DATA)/aid-train.parquet --set test-dataset=$(DATA)/aid-test.parquet; \
+	done
+	$(BIN)/fed-ist table $(addprefix results/,$(RUNS)) | tee results/aid-table.md
 
 # What helps IST and what does not, one change at a time. DATA holds the parquet files.
 ist-variants: DATA ?= ../shared/data
 ist-variants: $(VENV)/.ready
-	$(BIN)/python -m sims.ist_table $(DATA)
+	$(BIN)/python -m sims.variants ist-variants $(DATA)
 
 # Accuracy and bytes by codec. DATA holds the parquet files.
 codecs: DATA ?= ../shared/data
 codecs: $(VENV)/.ready
-	$(BIN)/python -m sims.codec_table $(DATA)
+	$(BIN)/python -m sims.variants codecs $(DATA)
 
 # Whether a preset ever ends below plain IST, on few images and many: hours on one core, or by
 # several runs at a time (JOBS). DATA holds the parquet files.
 presets: DATA ?= ../shared/data
 presets: JOBS ?= 1
 presets: $(VENV)/.ready
-	$(BIN)/python -m sims.preset_table $(DATA) $(JOBS)
+	$(BIN)/python -m sims.variants presets $(DATA) $(JOBS)
 
 # Attacks by devices: 50,000 replies that no node should send, claims to another's name, a node that
 # never answers, and what one that lies does to accuracy, with the defaults and without (on scenes
@@ -61,7 +67,7 @@ attack: $(VENV)/.ready
 	$(BIN)/pytest -m slow tests/test_reply_fuzz.py
 	$(BIN)/pytest -m "" tests/test_names.py
 	$(BIN)/python -m sims.silent_bench '{"n_rounds": 8, "silent_after": [-1, 2]}'
-	$(BIN)/python -m sims.attack_table $(DATA)
+	$(BIN)/python -m sims.variants attack $(DATA)
 
 # What strangers at the gate do to a run: minutes, with nginx and its stream module.
 gate: $(VENV)/.ready
@@ -70,7 +76,7 @@ gate: $(VENV)/.ready
 # What local differential privacy costs. DATA holds the parquet files.
 privacy: DATA ?= ../shared/data
 privacy: $(VENV)/.ready
-	$(BIN)/python -m sims.privacy_table $(DATA)
+	$(BIN)/python -m sims.variants privacy $(DATA)
 
 # The probe tables of the README: every mask at five ratios. DATA holds the parquet files.
 masks: DATA ?= ../shared/data
@@ -84,7 +90,7 @@ masks: $(VENV)/.ready
 # The table of capacities: slices by what each node can train in time. DATA holds the parquet files.
 capacity: DATA ?= ../shared/data
 capacity: $(VENV)/.ready
-	$(BIN)/python -m sims.capacity_table $(DATA)
+	$(BIN)/python -m sims.variants capacity $(DATA)
 
 clean:
 	rm -rf $(VENV)

@@ -76,6 +76,13 @@ def mean_and_spread(values: Floats) -> tuple[Floats, Floats]:
     return mean, values.std(axis=0, ddof=1) if len(values) > 1 else np.full_like(mean, np.nan)
 
 
+def show_accuracy(values: Floats) -> str:
+    """Mean over seeds (s,) in percent and, where there are several, the standard deviation."""
+    mean, deviation = mean_and_spread(values)
+    spread = f" ± {100 * deviation:.1f}" if len(values) > 1 else ""
+    return f"{100 * mean:.1f}%{spread}"
+
+
 def start(runs: Sequence[Curve]) -> int:
     """The bytes from which each run of a method has something to show."""
     return max(run.bytes[0] for run in runs)

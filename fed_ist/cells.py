@@ -4,9 +4,7 @@ Parquet has no place for one row alone. So a table is unpacked once, to the cach
 is gone with the process, and never lies in memory.
 """
 
-import os
 import tempfile
-from array import array
 from collections.abc import Callable, Iterable, Iterator
 from functools import reduce
 from pathlib import Path
@@ -16,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fed_ist.errors import InputError, file_trouble
-from fed_ist.kept_column import BYTES, NOTHING, PATH, KeptColumn
+from fed_ist.kept_column import BYTES, NOTHING, PATH, KeptColumn, Piece
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -53,28 +51,6 @@ class ArrowCells:
         return content(self.column[i].as_py())
 
 
-class FileCells:
-    """Cells in a file that is gone with the process."""
-
-    def __init__(self, cells: Iterable[tuple[bytes | memoryview, int]]) -> None:
-        self.file = tempfile.TemporaryFile()  # noqa: SIM115 - it lives as long as its cells
-        ends, kinds = array("q", [0]), bytearray()
-        for data, kind in cells:
-            self.file.write(data)
-            ends.append(ends[-1] + len(data))
-            kinds.append(kind)
-        self.file.flush()
-        self.ends, self.kinds = ends, np.frombuffer(bytes(kinds), np.uint8)
-        self.absent: NDArray[np.bool_] = self.kinds == NOTHING
-
-    def __len__(self) -> int:
-        return len(self.kinds)
-
-    def get(self, i: int) -> bytes | str | None:
-        begin, end = self.ends[i], self.ends[i + 1]
-        return _cell(os.pread(self.file.fileno(), end - begin, begin), int(self.kinds[i]))
-
-
 def unpack(
     columns: "Callable[[], Iterable[pa.Array]]", file_bytes: int, path: Path | None
 ) -> Cells:
@@ -85,7 +61,7 @@ def unpack(
     where there is no space, or where they unpack to more than any honest table does.
     """
 
-    def cells() -> Iterator[tuple[bytes | memoryview, int]]:
+    def cells() -> Iterator[Piece]:
         most, total = FREE_BYTES + MOST_TIMES * file_bytes, 0
         for data, kind in _contents(columns()):
             total += len(data)
@@ -97,9 +73,7 @@ def unpack(
             yield data, kind
 
     try:
-        if path is None:
-            return FileCells(cells())
-        return KeptColumn(path, lambda: (_cell(bytes(data), kind) for data, kind in cells()))
+        return KeptColumn(path, cells)
     except OSError as error:
         where = path.parent if path else tempfile.gettempdir()
         raise InputError(
@@ -108,13 +82,7 @@ def unpack(
         ) from None
 
 
-def _cell(data: bytes, kind: int) -> bytes | str | None:
-    if kind == PATH:
-        return data.decode("utf-8", "surrogateescape")
-    return data if kind == BYTES else None
-
-
-def _contents(columns: "Iterable[pa.Array]") -> Iterator[tuple[bytes | memoryview, int]]:
+def _contents(columns: "Iterable[pa.Array]") -> Iterator[Piece]:
     """(what a cell holds, what that is), without a copy of images."""
     import pyarrow as pa
 
@@ -127,7 +95,7 @@ def _contents(columns: "Iterable[pa.Array]") -> Iterator[tuple[bytes | memoryvie
             yield _content(*(parts[name][i] for name in ("bytes", "path") if name in parts))
 
 
-def _content(*cells: Any) -> tuple[bytes | memoryview, int]:
+def _content(*cells: Any) -> Piece:
     """The first of these that holds anything."""
     import pyarrow as pa
 

@@ -15,17 +15,7 @@ from numpy.typing import NDArray
 from fed_ist.durable import write_atomic
 from fed_ist.errors import InputError
 from fed_ist.heads import Params
-from fed_ist.run_seals import (
-    CONFIG,
-    IMAGES,
-    LEDGER,
-    ROUNDS,
-    SUMMARY,
-    TIMES,
-    RunSeals,
-    read_object,
-    read_sealed,
-)
+from fed_ist.run_seals import RunSeals
 from fed_ist.sealed_tensors import load_sealed, save_sealed
 from fed_ist.seals import Seal
 
@@ -102,16 +92,3 @@ def read_checkpoint(run: Path) -> Checkpoint:
     files = {name: Seal(*numbers) for name, numbers in head["files"].items()}
     seals = RunSeals(files, tuple(head["own"]))
     return Checkpoint(head["round"], state.under(PARAMS), state, seals)
-
-
-def require_resumable(run: Path, checkpoint: Checkpoint) -> None:
-    """Raise `InputError` where what a run goes on from is not what the run wrote."""
-    try:
-        for name in (CONFIG, ROUNDS, TIMES, LEDGER):
-            read_sealed(run, name, checkpoint.seals)
-        for name in (SUMMARY, IMAGES):
-            read_object(run, name, checkpoint.seals)
-    except InputError as damage:
-        raise InputError(
-            f"'{run}' cannot be resumed from its checkpoint of round {checkpoint.round}: {damage}"
-        ) from None

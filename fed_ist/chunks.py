@@ -72,13 +72,16 @@ class ChunkFile:
 
     head: what the writer left beside them. what: it is, and what_to_do: where it is not, for the
     sentence of `DamagedError`, which is raised where it is cut short, damaged or another file;
-    where there is none, that is `FileNotFoundError`.
+    where there is none, that is `FileNotFoundError`. file: one that is open at its beginning, and
+    has no path.
     """
 
-    def __init__(self, path: Path, what: str, what_to_do: str) -> None:
+    def __init__(
+        self, path: Path, what: str, what_to_do: str, file: BinaryIO | None = None
+    ) -> None:
         self.path, self._what, self._what_to_do = path, what, what_to_do
         try:
-            self._file = path.open("rb")
+            self._file = file or path.open("rb")
             self.head, sizes, self._crcs = self._read_index()
         except FileNotFoundError:
             raise

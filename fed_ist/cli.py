@@ -226,23 +226,21 @@ def _settings_of(
     run: Path, preset: str, chosen: "dict[str, Value]", name: str, nodes: int | None
 ) -> "tuple[dict[str, Value], int]":
     """What a run that is resumed began with, and its number of nodes."""
-    from fed_ist.checkpoint import read_checkpoint, require_resumable
     from fed_ist.config.parsing import parse_config, require_same_run
-    from fed_ist.config.toml import read_preset
-    from fed_ist.results import read_summary
+    from fed_ist.run_files import read_resumable
     from fed_ist.run_lookup import find_run
 
     run = find_run(run).resolve()
-    require_resumable(run, read_checkpoint(run))
-    began = read_preset(run / "config.toml")
-    n_nodes = int(str(read_summary(run)["clients"]))
+    resumed = read_resumable(run)
+    began, n_nodes = parse_config(resumed.settings), int(str(resumed.summary["clients"]))
     if preset or name or nodes not in (None, n_nodes):
         raise InputError(
             f"--resume goes on with the settings, the name and the {n_nodes} nodes of '{run}': "
             "leave out --preset, --name and --nodes."
         )
-    again = began | chosen | {"name": run.name, "resume": True, "results-dir": str(run.parent)}
-    require_same_run(parse_config(again), parse_config(began))
+    place: dict[str, Value] = {"name": run.name, "resume": True, "results-dir": str(run.parent)}
+    again = began.to_mapping() | chosen | place
+    require_same_run(parse_config(again), began)
     return again, n_nodes
 
 
@@ -308,7 +306,7 @@ def predict(
 ) -> None:
     """Classify images with the result of a run: prints image, class and probability."""
     from fed_ist.predict import classify
-    from fed_ist.results import read_model
+    from fed_ist.run_files import open_run
     from fed_ist.run_lookup import find_run
 
     skipped: list[str] = []
@@ -317,7 +315,8 @@ def predict(
         skipped.append(reason)
         typer.echo(f"skipped: {printable(reason)}", err=True)
 
-    for path, class_name, probability in classify(read_model(find_run(run)), images, skip):
+    model = open_run(find_run(run)).model
+    for path, class_name, probability in classify(model, images, skip):
         typer.echo(f"{path}\t{printable(class_name)}\t{probability:.3f}")
     if skipped:
         typer.echo(f"{len(skipped)} could not be classified", err=True)
@@ -346,7 +345,7 @@ def pack(
     from fed_ist.encoder_spec import require_whole_patches
     from fed_ist.packing import check_codec
     from fed_ist.paths import require_writable
-    from fed_ist.report import readable_bytes
+    from fed_ist.words import readable_bytes
 
     require_whole_patches(f"--img-px {img_px}", img_px, patch_px, f"--patch-px {patch_px}")
     reading = reading_of(bands, band_range, value_range, image_column)

@@ -244,7 +244,7 @@ def _probe_cells(
     from tqdm import tqdm
 
     from fed_ist.durable import write_atomic
-    from fed_ist.probe_report import draw_probe, render_report
+    from fed_ist.probe_report import FIGURE, draw_probe, render_probe
     from fed_ist.probe_table import HEADER, baseline, measure, open_folder, render_line, write_rows
 
     rows = open_folder(out, settings) if out else []
@@ -268,8 +268,9 @@ def _probe_cells(
         typer.echo(f"skipped: {printable(reason)}", err=True)
     if out:
         title = f"{settings['encoder']} on {Path(str(settings['dataset'])).name}"
-        write_atomic(out / "probe.png", draw_probe(rows, title))
-        write_atomic(out / "probe.md", render_report(settings, rows).encode())
+        figure = draw_probe(rows, title)
+        write_atomic(out / FIGURE, figure)
+        write_atomic(out / "probe.md", render_probe(settings, rows, figure).encode())
         typer.echo(f"report    {printable((out / 'probe.md').resolve())}")
 
 

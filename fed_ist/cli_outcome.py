@@ -10,9 +10,10 @@ from fed_ist.checkpoint import FILE as CHECKPOINT
 from fed_ist.errors import InputError
 from fed_ist.flower_run import Ended
 from fed_ist.printable import indented, printable
-from fed_ist.report import readable_bytes
-from fed_ist.results import REASON, TRACEBACK, read_summary
-from fed_ist.run_seals import forget_told, write_told
+from fed_ist.results import REASON, TRACEBACK
+from fed_ist.run_files import open_run
+from fed_ist.run_seals import SUMMARY, forget_told, write_told
+from fed_ist.words import readable_bytes
 
 INTERRUPTED, TERMINATED = 130, 143  # exit codes, as shells have them
 # What a run has in its folder before its first round.
@@ -20,8 +21,10 @@ EARLY_FILES = (REASON, "images.json", "rounds.csv", "times.csv", "ledger.csv", "
 
 
 def is_whole(run: Path) -> bool:
-    """Whether a run has come to its end: it draws its figure there, and drops its checkpoint."""
-    return (run / "accuracy.png").exists() and not (run / CHECKPOINT).exists()
+    """Whether a run has come to its end, and has dropped its checkpoint after its last files."""
+    with suppress(InputError):
+        return open_run(run).is_finished and not (run / CHECKPOINT).exists()
+    return False
 
 
 def tells(run: Path) -> bool:
@@ -51,9 +54,9 @@ def print_outcome(run: Path, ended: Ended, *, is_new: bool) -> None:
         _say_how_to_resume(run)
         raise typer.Exit(code)
     if (run / REASON).is_file():
-        reason = (run / REASON).read_text(encoding="utf-8", errors="replace").strip()
+        reason = open_run(run).error
         if not (run / TRACEBACK).exists():
-            if is_new and not (run / "summary.json").exists():
+            if is_new and not (run / SUMMARY).exists():
                 _remove_early(run)
             raise InputError(reason)
     else:
@@ -77,7 +80,7 @@ def forget_reason(run: Path) -> None:
 
 
 def _print_summary(run: Path) -> None:
-    summary = read_summary(run)
+    summary = open_run(run).required_summary
     typer.echo(f"accuracy    {100 * float(str(summary['accuracy'])):.2f}%")
     typer.echo(f"bytes down  {readable_bytes(float(str(summary['bytes_down'])))}")
     typer.echo(f"bytes up    {readable_bytes(float(str(summary['bytes_up'])))}")

@@ -53,9 +53,10 @@ def plan(
     from fed_ist.links import choose_links
     from fed_ist.paths import require_writable
     from fed_ist.plan import Question, make_plans
-    from fed_ist.plan_runs import read_run
+    from fed_ist.plan_runs import planned_run
     from fed_ist.plan_table import render_plans, write_plans
     from fed_ist.plan_ways import ROUND_TRIPS
+    from fed_ist.run_files import open_run
     from fed_ist.run_lookup import find_run
 
     n_round_trips = ROUND_TRIPS if round_trips is None else round_trips
@@ -63,7 +64,9 @@ def plan(
     if out:
         require_writable(out, "--out")
     folders = dict.fromkeys(find_run(run) for run in runs)
-    found = make_plans([read_run(run) for run in folders], choose_links(link), question)
+    found = make_plans(
+        [planned_run(open_run(run)) for run in folders], choose_links(link), question
+    )
     typer.echo(render_plans(found))
     if out:
         write_plans(found, out)

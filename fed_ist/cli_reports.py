@@ -40,11 +40,13 @@ def report(
     from fed_ist.links import choose_links
     from fed_ist.plan import Question
     from fed_ist.run_lookup import find_run
-    from fed_ist.run_report import write_report
+    from fed_ist.run_report import write_run_report
 
     question = Question(accuracy, device, images_per_s=images_per_s)
     folders = [find_run(run) for run in runs]
-    typer.echo(f"report    {printable(write_report(folders, out, question, choose_links(link)))}")
+    typer.echo(
+        f"report    {printable(write_run_report(folders, out, question, choose_links(link)))}"
+    )
 
 
 @reports.command()
@@ -73,16 +75,16 @@ def table(
     runs: Annotated[list[Path], typer.Argument(help="Finished runs, by name or path.")],
 ) -> None:
     """Print a table of runs: accuracy, and bytes to and from each client and round."""
-    from fed_ist.results import read_summary
+    from fed_ist.run_files import open_run
     from fed_ist.run_lookup import find_run
     from fed_ist.run_table import render_table
 
     found = []
     for run in runs:
         try:
-            figures = run.name, read_summary(find_run(run))
-            render_table([figures])
-            found.append(figures)
+            files = open_run(find_run(run))
+            render_table([files])
+            found.append(files)
         except InputError as reason:
             typer.echo(f"skipped: {printable(run.name)}: {printable(reason)}", err=True)
     if not found:

@@ -43,15 +43,16 @@ def links(
     from fed_ist.link_costs import (
         cost_rows,
         mean_node_round,
-        read_node_rounds,
         render_rows,
+        sum_node_rounds,
         total_rows,
         write_rows,
     )
     from fed_ist.links import find_link, quota_share, read_links
+    from fed_ist.run_files import open_run
     from fed_ist.run_lookup import find_run
 
-    node_rounds = read_node_rounds(find_run(run))
+    node_rounds = sum_node_rounds(open_run(find_run(run)))
     chosen = [find_link(link, link_file)] if link else list(read_links(link_file).values())
     if link:
         rows = cost_rows(chosen[0], node_rounds, compute_s)

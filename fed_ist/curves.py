@@ -7,8 +7,8 @@ from itertools import pairwise
 from pathlib import Path
 
 from fed_ist.errors import InputError
-from fed_ist.findings import many
 from fed_ist.seals import parse_sealed_json, sealed_json
+from fed_ist.words import many
 
 
 @dataclass(frozen=True)

@@ -9,24 +9,15 @@ from pathlib import Path
 
 import numpy as np
 
-from fed_ist.budgets import N_BUDGETS, best_of, bytes_to_reach
+from fed_ist.budgets import N_BUDGETS, best_of, bytes_to_reach, show_accuracy
 from fed_ist.curves import Curve, Setting, by_setting
 from fed_ist.curves_figure import draw_curves, method_styles
-from fed_ist.curves_words import describe
+from fed_ist.curves_words import describe, round_length
 from fed_ist.durable import write_atomic
 from fed_ist.errors import InputError
-from fed_ist.findings import many
-from fed_ist.pages import (
-    Chapter,
-    Report,
-    Section,
-    render_markdown,
-    render_page,
-    round_length,
-    show_accuracy,
-)
+from fed_ist.parts import Cell, Page, Picture, Section, render_html, render_markdown
 from fed_ist.paths import require_writable
-from fed_ist.report import readable_bytes
+from fed_ist.words import many, readable_bytes
 
 # Parts of the best mean accuracy in a setting, for which the bytes to reach it are listed.
 SHARES = (0.90, 0.95, 0.99)
@@ -58,7 +49,7 @@ HEADER = (
 )
 
 
-def write_report(
+def write_comparison(
     settings: Mapping[str, object],
     curves: Sequence[Curve],
     chosen: str,
@@ -78,22 +69,22 @@ def write_report(
     names = dict.fromkeys(curve.method for curve in curves)
     # The chosen method comes first, which makes its line black and solid.
     styles = method_styles(sorted(names, key=lambda name: name != chosen))
-    chapters: list[Chapter] = []
+    sections: list[Section] = []
     for dataset in dict.fromkeys(setting.dataset for setting in found):
         figure = draw_curves([c for c in curves if c.dataset == dataset], styles, chosen)
-        sections = [
+        alt = f"Best test accuracy against bytes, {dataset}"
+        picture = Picture(figure, figure_name(dataset), alt)
+        sections.append(Section(dataset, picture=picture))
+        sections += [
             make_section(setting, methods, chosen, variants)
             for setting, methods in found.items()
             if setting.dataset == dataset
         ]
-        alt = f"Best test accuracy against bytes, {dataset}"
-        name = figure_name(dataset)
-        chapters.append(Chapter(dataset, figure, name, alt, tuple(sections)))
-        write_atomic(folder / name, figure)
-    report = Report(TITLE, (describe_settings(settings), *NOTES), HEADER, tuple(chapters))
+        write_atomic(folder / picture.name, figure)
+    page = Page(TITLE, tuple(sections), (describe_settings(settings), *NOTES))
     write_atomic(folder / "compare.csv", render_points(curves).encode())
-    write_atomic(folder / "compare.md", render_markdown(report).encode())
-    write_atomic(folder / "compare.html", render_page(report).encode())
+    write_atomic(folder / "compare.md", render_markdown(page).encode())
+    write_atomic(folder / "compare.html", render_html(page).encode())
 
 
 def describe_settings(settings: Mapping[str, object]) -> str:
@@ -138,17 +129,19 @@ def make_section(
     )
     return Section(
         title=setting.words,
+        level=3,
         lead=f"The best mean accuracy here is {100 * top:.1f}%, of {ranked[0]}.{uneven}",
+        header=HEADER,
         rows=tuple(_row(method, methods[method], top) for method in ranked),
-        sentences=(*describe(peers, chosen), *aside),
+        points=(*describe(peers, chosen), *aside),
     )
 
 
-def _row(method: str, runs: Sequence[Curve], top: float) -> tuple[str, ...]:
+def _row(method: str, runs: Sequence[Curve], top: float) -> tuple[Cell, ...]:
     reached = [bytes_to_reach(runs, share * top) for share in SHARES]
     # A mean over some seeds alone would be of other runs than the rest of the row.
     known = all(run.device_flops > 0 for run in runs)
-    return (
+    texts = (
         method,
         str(len(runs)),
         show_accuracy(np.array([run.accuracy[-1] for run in runs])),
@@ -158,6 +151,7 @@ def _row(method: str, runs: Sequence[Curve], top: float) -> tuple[str, ...]:
         f"{np.mean([run.device_seconds for run in runs]):.3g}",
         f"{np.mean([run.device_flops for run in runs]):.2e}" if known else "unknown",
     )
+    return tuple(map(Cell, texts))
 
 
 def figure_name(dataset: str) -> str:

@@ -21,10 +21,16 @@ from fed_ist.budgets import (
     worst_margin,
 )
 from fed_ist.curves import Curve
-from fed_ist.report import readable_bytes
+from fed_ist.words import many, readable_bytes
 
 # More ranges than this are counted and not listed.
 N_LISTED = 3
+
+
+def round_length(settings: Mapping[str, object]) -> str:
+    """How long a client trains in a round, from the run-config keys."""
+    steps = settings["local-steps"]
+    return many(steps, "step") if steps else many(settings["local-epochs"], "local epoch")
 
 
 def describe(methods: Mapping[str, Sequence[Curve]], chosen: str) -> list[str]:

@@ -7,6 +7,8 @@ worse than one that is drawn anew at each pass, and half of the image suffices.
 import math
 from dataclasses import dataclass
 
+from fed_ist.words import percent
+
 # Half of the image "suffices" where it keeps as much of the accuracy of the whole.
 ENOUGH = 0.97
 # A difference is noise up to so many standard errors.
@@ -69,12 +71,3 @@ def half_against_whole(half: Measured, whole: Measured) -> str:
         f"whole. That keeps {100 * kept:.1f}% of the accuracy (noise {100 * noise:.1f}), {more} "
         f"{percent(ENOUGH)}, {verdict}"
     )
-
-
-def many(n: object, noun: str) -> str:
-    """1 client, 2 clients; n: a whole number."""
-    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
-
-
-def percent(share: float) -> str:
-    return f"{100 * share:g}%"

@@ -28,14 +28,18 @@ class GrowingTable:
 
     @classmethod
     def reopen(
-        cls, path: Path, columns: Sequence[str], seal: Seal, is_kept: Callable[[Row], bool]
+        cls,
+        path: Path,
+        data: bytes,
+        columns: Sequence[str],
+        seal: Seal,
+        is_kept: Callable[[Row], bool],
     ) -> tuple["GrowingTable", list[Row]]:
         """Go on with a file that begins as `seal` says, and with as many of the rows after that as
         are whole and kept: at the first other one it is cut.
 
-        Returns the table, and the rows that it begins with.
+        data: what the file holds. Returns the table, and the rows that it begins with.
         """
-        data = path.read_bytes()
         assert seal.fits(data)
         n_kept = seal.n_bytes
         for line in data[seal.n_bytes :].splitlines(keepends=True):

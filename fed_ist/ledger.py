@@ -51,12 +51,13 @@ class Ledger:
         self._start_sums()
 
     @classmethod
-    def reopen(cls, path: Path, seal: Seal) -> "Ledger":
+    def reopen(cls, path: Path, data: bytes, seal: Seal) -> "Ledger":
         """Go on with the ledger of a run that was cut: what was sent has been sent.
 
-        seal: how it begins; as many of the lines after it as are whole are kept.
+        data: what the file holds. seal: how it begins; as many of the lines after it as are whole
+        are kept.
         """
-        known = path.read_bytes()[: seal.n_bytes].decode()
+        known = data[: seal.n_bytes].decode()
         sealed_round = max((int(row["round"]) for row in _lines(known)), default=0)
 
         def is_kept(row: Row) -> bool:
@@ -64,7 +65,7 @@ class Ledger:
             return found is not None and may_follow(found.round, found.kind, sealed_round)
 
         ledger = cls.__new__(cls)
-        ledger._table, rows = GrowingTable.reopen(path, COLUMNS, seal, is_kept)
+        ledger._table, rows = GrowingTable.reopen(path, data, COLUMNS, seal, is_kept)
         ledger._start_sums()
         for transfer in map(_parse, rows):
             assert transfer is not None

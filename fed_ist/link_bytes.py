@@ -7,9 +7,9 @@ acknowledgements up, and a message up costs answers down. While it waits, a node
 seconds whether there is a message, and sends a heartbeat about every twenty.
 
 Counted is what a modem's quota counts: IP packets with their IPv4, TCP and TLS headers, without
-those of Ethernet or the radio, and without what is sent again after a loss. The sizes below were
-read from a capture of Flower 1.42.0 with httpx 0.28 and uvicorn 0.49 on Linux; `fed-ist bench wire`
-repeats the measurement and says how far this estimate is from the interface counters.
+those of Ethernet or the radio, and without what is sent again after a loss. The requests of Flower
+were measured: a `FlowerSizes` for each version. `fed-ist bench wire` repeats the measurement and
+says how far this estimate is from the interface counters.
 """
 
 import math
@@ -20,32 +20,80 @@ PACKET_BYTES = 52  # IPv4 20, TCP 20, its timestamps 12
 SYN_BYTES = 60  # with the options of a first packet
 TLS_RECORD_BYTES = 22  # TLS 1.3: a header of 5, a type of 1, a tag of 16
 TLS_RECORD_PAYLOAD = 16_384
-# Of a request: all headers but the path and the digits of the content's length; a node signs each
-# (its public key and signature are half of it). Of a response: all but those digits.
-REQUEST_BYTES = 820
-RESPONSE_BYTES = 127
-# Protobuf: what is beside an object, or beside a message's list of objects, by object and once.
-PULL_REQUEST, PULLED_OBJECT = 89, 6
-PUSHED_OBJECT, STORED = 129, 2
-LISTED_DOWN, LIST_DOWN = 68.6, 134.0
-LISTED_UP, LIST_UP = 68.6, 225.0
-WANTED, WANTED_ONCE = 66.0, 112.0
-NO_MESSAGE_REQUEST = 13
-HEARTBEAT_REQUEST, HEARTBEAT_RESPONSE = 22, 2
-RUN_REQUEST, RUN_RESPONSE, FAB_RESPONSE = 23, 491, 74
 # A handshake of TLS 1.3 without resumption, its packets' headers included. The server's certificate
 # is one on P-256 without intermediates; a public authority's chain adds two to four thousand bytes.
 TLS_HANDSHAKE_UP = 517 + 80 + 3 * PACKET_BYTES
 TLS_HANDSHAKE_DOWN = 836 + 510 + 3 * PACKET_BYTES
 CLOSE_NOTIFY_BYTES = 24
-# Objects are pulled and pushed two at a time, over as many connections, which are closed when idle
-# for five seconds. Training takes longer, so both are opened for a reply; the second has to be
-# opened again for the next message if that comes later. Measured were 1.5 (an idle machine) to 2.9
-# (a busy one) for a message and its reply; 2.5 are counted. One is 2.5 kB with TLS.
-PARALLEL = 2
-REOPENED = 0.5
-POLL_S = 3.006  # Flower waits 3 s between polls; the poll itself takes the rest
-HEARTBEAT_S = 20.0  # 25 s times 0.7 to 0.9
+
+
+@dataclass(frozen=True)
+class FlowerSizes:
+    """The bytes of the HTTP requests and answers of one version of Flower, and how often they come.
+
+    Headers of a request and of an answer are counted without the path and the digits of the
+    content's length. All others are bytes of bodies, as Protobuf. "per" is for each object of a
+    message, "once" for each message. What a request asks for by an identifier has one size: an
+    object, an app bundle, and the confirmation that a message came.
+    """
+
+    version: str
+    request_headers: int  # a node signs each: its public key and signature are half of it
+    response_headers: int
+    pull_messages_request: int
+    pulled_list_once: float  # the message without its objects, and the identifiers of these
+    pulled_list_per: float
+    identifier_request: int
+    pulled_object_per: int  # beside the object itself
+    pushed_list_once: float
+    pushed_list_per: float
+    wanted_once: float  # the answer to a pushed list: which objects the server lacks
+    wanted_per: float
+    pushed_object_per: int  # beside the object itself
+    stored_per: int  # the answer to a pushed object
+    heartbeat_request: int
+    heartbeat_response: int
+    run_request: int
+    run_response: int
+    app_bundle_once: int  # beside the bundle (FAB) itself
+    parallel_objects: int  # pulled or pushed at a time, over as many connections
+    reopened_connections: float  # by a message to a node, on average
+    poll_s: float  # from one poll to the next
+    heartbeat_s: float  # the same of heartbeats
+
+
+# Bytes were read from a capture of Flower 1.42.0 with httpx 0.28 and uvicorn 0.49 on Linux. Flower
+# waits 3 s between polls, and a poll takes the rest; heartbeats come every 25 s times 0.7 to 0.9.
+# Connections were counted in the runs of `fed-ist bench wire`: they are closed when idle for five
+# seconds. Training takes longer, so both are opened for a reply; the second has to be opened again
+# for the next message if that comes later. Measured were 1.5 (an idle machine) to 2.9 (a busy one)
+# for a message and its reply; 2.5 are counted. One is 2.5 kB with TLS.
+FLOWER_1_42 = FlowerSizes(
+    version="1.42.0",
+    request_headers=820,
+    response_headers=127,
+    pull_messages_request=13,
+    pulled_list_once=134.0,
+    pulled_list_per=68.6,
+    identifier_request=89,
+    pulled_object_per=6,
+    pushed_list_once=225.0,
+    pushed_list_per=68.6,
+    wanted_once=112.0,
+    wanted_per=66.0,
+    pushed_object_per=129,
+    stored_per=2,
+    heartbeat_request=22,
+    heartbeat_response=2,
+    run_request=23,
+    run_response=491,
+    app_bundle_once=74,
+    parallel_objects=2,
+    reopened_connections=0.5,
+    poll_s=3.006,
+    heartbeat_s=20.0,
+)
+FLOWER = FLOWER_1_42  # whose messages are counted
 
 
 @dataclass(frozen=True)
@@ -71,46 +119,48 @@ def bytes_of_message(
     """
     how = _Http(tls, mtu_bytes - PACKET_BYTES)
     if direction == "down":
-        listed = round(LIST_DOWN + LISTED_DOWN * n_objects)
+        listed = round(FLOWER.pulled_list_once + FLOWER.pulled_list_per * n_objects)
         return (
-            how.exchanges(1, "/v1/fleet/pull-messages", NO_MESSAGE_REQUEST, listed)
+            how.exchanges(1, "/v1/fleet/pull-messages", FLOWER.pull_messages_request, listed)
             + how.exchanges(
                 n_objects,
                 "/v1/fleet/pull-object",
-                PULL_REQUEST * n_objects,
-                n_bytes + PULLED_OBJECT * n_objects,
+                FLOWER.identifier_request * n_objects,
+                n_bytes + FLOWER.pulled_object_per * n_objects,
             )
-            + how.exchanges(1, "/v1/fleet/confirm-message-received", PULL_REQUEST, 0)
-            + how.connections(REOPENED if n_objects > 1 else 0)
+            + how.exchanges(1, "/v1/fleet/confirm-message-received", FLOWER.identifier_request, 0)
+            + how.connections(FLOWER.reopened_connections if n_objects > 1 else 0)
         )
-    listed = round(LIST_UP + LISTED_UP * n_objects)
-    wanted = round(WANTED_ONCE + WANTED * n_objects)
+    listed = round(FLOWER.pushed_list_once + FLOWER.pushed_list_per * n_objects)
+    wanted = round(FLOWER.wanted_once + FLOWER.wanted_per * n_objects)
     return (
         how.exchanges(1, "/v1/fleet/push-messages", listed, wanted)
         + how.exchanges(
             n_objects,
             "/v1/fleet/push-object",
-            n_bytes + PUSHED_OBJECT * n_objects,
-            STORED * n_objects,
+            n_bytes + FLOWER.pushed_object_per * n_objects,
+            FLOWER.stored_per * n_objects,
         )
-        + how.connections(min(PARALLEL, n_objects))
+        + how.connections(min(FLOWER.parallel_objects, n_objects))
     )
 
 
 def bytes_of_start(fab_bytes: int, *, tls: bool = True, mtu_bytes: int = MTU_BYTES) -> LinkBytes:
     """What a node fetches once in a run: its settings, and the app bundle (FAB)."""
     how = _Http(tls, mtu_bytes - PACKET_BYTES)
-    return how.exchanges(1, "/v1/fleet/get-run", RUN_REQUEST, RUN_RESPONSE) + how.exchanges(
-        1, "/v1/fleet/get-fab", PULL_REQUEST, fab_bytes + FAB_RESPONSE
+    return how.exchanges(
+        1, "/v1/fleet/get-run", FLOWER.run_request, FLOWER.run_response
+    ) + how.exchanges(
+        1, "/v1/fleet/get-fab", FLOWER.identifier_request, fab_bytes + FLOWER.app_bundle_once
     )
 
 
 def bytes_of_waiting(seconds: float, *, tls: bool = True, mtu_bytes: int = MTU_BYTES) -> LinkBytes:
     """What polls and heartbeats of a waiting node cost in so many seconds, on average."""
     how = _Http(tls, mtu_bytes - PACKET_BYTES)
-    poll = how.exchanges(1, "/v1/fleet/pull-messages", NO_MESSAGE_REQUEST, 0)
+    poll = how.exchanges(1, "/v1/fleet/pull-messages", FLOWER.pull_messages_request, 0)
     beats = bytes_of_heartbeats(seconds, tls=tls, mtu_bytes=mtu_bytes)
-    polls = seconds / POLL_S
+    polls = seconds / FLOWER.poll_s
     return beats + LinkBytes(round(poll.down * polls), round(poll.up * polls))
 
 
@@ -119,14 +169,16 @@ def bytes_of_heartbeats(
 ) -> LinkBytes:
     """What a node sends of itself in so many seconds also while it computes, on average."""
     how = _Http(tls, mtu_bytes - PACKET_BYTES)
-    beat = how.exchanges(1, "/v1/fleet/send-node-heartbeat", HEARTBEAT_REQUEST, HEARTBEAT_RESPONSE)
-    beats = seconds / HEARTBEAT_S
+    beat = how.exchanges(
+        1, "/v1/fleet/send-node-heartbeat", FLOWER.heartbeat_request, FLOWER.heartbeat_response
+    )
+    beats = seconds / FLOWER.heartbeat_s
     return LinkBytes(round(beat.down * beats), round(beat.up * beats))
 
 
 def round_trips(direction: str, n_objects: int, *, tls: bool = True) -> int:
     """How often a message has one side wait for the other: requests, and connections opened."""
-    requests = 1 + math.ceil(n_objects / PARALLEL) + (direction == "down")
+    requests = 1 + math.ceil(n_objects / FLOWER.parallel_objects) + (direction == "down")
     opening = 0 if direction == "down" else 2 if tls else 1
     return requests + opening
 
@@ -143,8 +195,8 @@ class _Http:
         up, segments_up = self._stream(n, request_bytes)
         down, segments_down = self._stream(n, response_bytes)
         # Headers go in a packet of their own, as one write; empty bodies are not sent.
-        headers_up = n * (REQUEST_BYTES + len(path) + len(str(request_bytes // n)))
-        headers_down = n * (RESPONSE_BYTES + len(str(response_bytes // n)))
+        headers_up = n * (FLOWER.request_headers + len(path) + len(str(request_bytes // n)))
+        headers_down = n * (FLOWER.response_headers + len(str(response_bytes // n)))
         records = n * TLS_RECORD_BYTES if self.tls else 0
         return LinkBytes(
             down + headers_down + records + PACKET_BYTES * (n + _acks(n, segments_up)),

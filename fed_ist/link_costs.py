@@ -9,8 +9,8 @@ from typing import Any
 from fed_ist.errors import InputError
 from fed_ist.link_bytes import NOTHING, LinkBytes, round_trips
 from fed_ist.links import Link, air_s, joules, quota_share, round_s
-from fed_ist.run_files import LEDGER_COLUMNS, Row, read_table
-from fed_ist.run_seals import LEDGER, read_seals
+from fed_ist.run_files import RunFiles
+from fed_ist.run_tables import Row
 
 COLUMNS = (
     *("link", "round", "node", "link_bytes_down", "link_bytes_up"),
@@ -29,29 +29,24 @@ class NodeRound:
     n_round_trips: int
 
 
-def read_node_rounds(run: Path) -> list[NodeRound]:
-    """The ledger of a run, by round and node; raises `InputError` where it does not tell.
-
-    A last line that is cut, as of a run that was interrupted, is left out.
-    """
-    lines = read_table(run, LEDGER, LEDGER_COLUMNS, read_seals(run), [])
-    if lines is None:
-        raise InputError(f"'{run}' is no run: it has no ledger.csv. Give results/<run>.")
-    return sum_node_rounds(lines, run)
-
-
-def sum_node_rounds(lines: Sequence[Row], run: Path) -> list[NodeRound]:
-    """The same of a ledger that was read; `run` is the folder that an `InputError` names."""
+def sum_node_rounds(run: RunFiles) -> list[NodeRound]:
+    """The ledger of a run, by round and node; raises `InputError` where it does not tell."""
+    if not run.has_ledger:
+        raise InputError(f"'{run.path}' is no run: it has no ledger.csv. Give results/<run>.")
     sent: dict[tuple[int, str], LinkBytes] = {}
     trips: dict[tuple[int, str], int] = {}
-    for line in lines:
-        key = (_number(line, "round", run), str(line["node"]))
-        both = LinkBytes(_number(line, "link_bytes_down", run), _number(line, "link_bytes_up", run))
+    for line in run.ledger:
+        key = (_number(line, "round", run.path), str(line["node"]))
+        both = LinkBytes(
+            _number(line, "link_bytes_down", run.path), _number(line, "link_bytes_up", run.path)
+        )
         sent[key] = sent.get(key, NOTHING) + both
-        n_objects = _number(line, "n_objects", run)
+        n_objects = _number(line, "n_objects", run.path)
         trips[key] = trips.get(key, 0) + round_trips(str(line["direction"]), n_objects)
     if not sent:
-        raise InputError(f"The ledger of '{run}' has no messages yet. Wait for its first round.")
+        raise InputError(
+            f"The ledger of '{run.path}' has no messages yet. Wait for its first round."
+        )
     return [NodeRound(*key, sent[key], trips[key]) for key in sorted(sent)]
 
 

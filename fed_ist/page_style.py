@@ -31,6 +31,7 @@ h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin: 2rem 0 0.5rem; }
 dt, .note, figcaption small { color: var(--muted); }
 img { max-width: 100%; background: white; border-radius: 6px; }
 .scroll { overflow-x: auto; }
+.scroll img { max-width: none; width: max(100%, 44rem); }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td {
   padding: 0.2rem 0.8rem 0.2rem 0; text-align: right; vertical-align: top;
@@ -38,6 +39,7 @@ th, td {
 }
 th { vertical-align: bottom; }
 .text, th:first-child, td:first-child { text-align: left; }
+td:not(.text) { white-space: nowrap; }
 td.text { overflow-wrap: anywhere; min-width: 7em; }
 .marked { background: var(--mark); font-weight: 600; }
 th button {

@@ -21,7 +21,7 @@ from fed_ist.config.methods import CLOSED_FORMS
 from fed_ist.errors import InputError, require_choice
 from fed_ist.link_bytes import LinkBytes
 from fed_ist.links import Link, joules, wait_s
-from fed_ist.plan_runs import Run, require_comparable
+from fed_ist.plan_runs import PlannedRun, require_comparable
 from fed_ist.plan_ways import (
     ROUND_TRIPS,
     Way,
@@ -107,7 +107,7 @@ class Plan:
     left_out: tuple[str, ...]
 
 
-def make_plans(runs: Sequence[Run], links: Sequence[Link], question: Question) -> list[Plan]:
+def make_plans(runs: Sequence[PlannedRun], links: Sequence[Link], question: Question) -> list[Plan]:
     """A plan for each link.
 
     Raises `InputError` for runs that do not compare, or where a figure is missing.
@@ -143,13 +143,13 @@ def make_plans(runs: Sequence[Run], links: Sequence[Link], question: Question) -
     ]
 
 
-def default_accuracy(runs: Sequence[Run]) -> float:
+def default_accuracy(runs: Sequence[PlannedRun]) -> float:
     """95% of the best FedAvg run's final accuracy, or of the best run's where there is none."""
     final = [run.final_accuracy for run in runs if run.strategy == "fedavg"]
     return SHARE_OF_FEDAVG * max(final or [run.final_accuracy for run in runs])
 
 
-def encoding_speed(run: Run, device: Device, vit: Vit | None) -> float:
+def encoding_speed(run: PlannedRun, device: Device, vit: Vit | None) -> float:
     """Images a second, rough: the encoder's multiply-adds at the speed of the device's training.
 
     On the machine that wrote this both do about as many a second: encoding 36 to 70 billion in nine
@@ -189,7 +189,7 @@ def price(way: Way, link: Link, device: Device, power_w: float, images_per_s: fl
 
 
 def _whole_vit(
-    runs: Sequence[Run], accuracy: float, question: Question, vit: Vit | None
+    runs: Sequence[PlannedRun], accuracy: float, question: Question, vit: Vit | None
 ) -> tuple[list[Way], tuple[str, ...]]:
     """FedAvg of the whole ViT where its rounds are known, else why it is left out."""
     if vit is None:

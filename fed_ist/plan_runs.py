@@ -1,18 +1,16 @@
-"""What a planner reads from the folders of finished runs: accuracies, bytes, and settings."""
+"""What a planner needs of finished runs: accuracies, bytes, and settings."""
 
 import json
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import cast
 
 from fed_ist.config.run_config import NEEDS
 from fed_ist.errors import InputError
-from fed_ist.results import read_summary
-from fed_ist.run_files import LEDGER_COLUMNS, Row, read_rounds, read_table
-from fed_ist.run_seals import CONFIG, LEDGER, RunSeals, damaged, read_sealed, read_seals
+from fed_ist.run_files import RunFiles
+from fed_ist.run_seals import CONFIG, damaged
+from fed_ist.run_tables import Row
 
 MOST = 2.0**63
 
@@ -39,8 +37,8 @@ class Sent:
 
 
 @dataclass(frozen=True)
-class Run:
-    """A finished run, as its folder tells.
+class PlannedRun:
+    """A finished run, as far as a plan is made of it.
 
     settings: run-config keys. accuracies: by round, from 0 on.
     """
@@ -110,33 +108,24 @@ class Run:
         return next((i for i, found in sorted(self.accuracies.items()) if found >= accuracy), None)
 
 
-def read_run(folder: Path) -> Run:
-    """The run in a folder; raises `InputError` where it is not a finished one."""
-    summary, seals = read_summary(folder), read_seals(folder)
-    settings = _read_settings(folder, seals)
-    rounds = read_rounds(folder, seals, [], ("round", "accuracy"))
-    ledger = read_table(folder, LEDGER, LEDGER_COLUMNS, seals, [])
+def planned_run(run: RunFiles) -> PlannedRun:
+    """What a plan is made of; raises `InputError` where a run is not a finished one."""
+    summary = run.required_summary
+    if not run.settings:
+        raise damaged(run.path, CONFIG, run.seals, "it is missing")
     accuracies = {
         row["round"]: row["accuracy"]
-        for row in rounds
+        for row in run.rounds
         if isinstance(row["round"], int) and isinstance(row["accuracy"], int | float)
     }
-    if not accuracies or ledger is None:
+    if not accuracies or not run.has_ledger:
         what = "no ledger.csv" if accuracies else "no rounds"
         raise InputError(
-            f"'{folder}' is not a finished run: it has {what}. Give folders that `fed-ist run` "
+            f"'{run.path}' is not a finished run: it has {what}. Give folders that `fed-ist run` "
             "wrote: results/<name>."
         )
-    return Run(folder.resolve().name, settings, summary, accuracies, tuple(map(_sent, ledger)))
-
-
-def _read_settings(folder: Path, seals: RunSeals) -> dict[str, object]:
-    if (data := read_sealed(folder, CONFIG, seals)) is None:
-        raise damaged(folder, CONFIG, seals, "it is missing")
-    try:
-        return tomllib.loads(data.decode())
-    except (ValueError, RecursionError) as error:
-        raise damaged(folder, CONFIG, seals, str(error)) from None
+    name, sent = run.path.resolve().name, tuple(map(_sent, run.ledger))
+    return PlannedRun(name, run.settings, summary, accuracies, sent)
 
 
 def _sent(row: Row) -> Sent:
@@ -152,7 +141,7 @@ def _sent(row: Row) -> Sent:
     )
 
 
-def require_comparable(runs: Sequence[Run]) -> None:
+def require_comparable(runs: Sequence[PlannedRun]) -> None:
     """Raise `InputError` unless all runs are of the same images, nodes, masks and encoder."""
     first = runs[0]
     for other in runs[1:]:
@@ -172,7 +161,7 @@ def _in_use(settings: Mapping[str, object], key: str) -> object:
     return settings.get(key)
 
 
-def _require_same(key: str, first: Run, other: Run, values: Sequence[object]) -> None:
+def _require_same(key: str, first: PlannedRun, other: PlannedRun, values: Sequence[object]) -> None:
     if values[0] != values[1]:
         shown = [json.dumps(value) for value in values]
         raise InputError(

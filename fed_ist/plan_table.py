@@ -9,11 +9,10 @@ from typing import Any
 
 from fed_ist.capacity import POWER_W
 from fed_ist.durable import write_atomic
-from fed_ist.pages import table_line
 from fed_ist.plan import Cost, Plan
 from fed_ist.plan_ways import UPLOAD_ROUND_TRIPS, Way
 from fed_ist.printable import printable
-from fed_ist.report import readable_bytes
+from fed_ist.words import bullets, readable_bytes, table
 
 Value = str | float | bool | None
 Cell = tuple[str, Value]  # as shown, as it is
@@ -42,13 +41,12 @@ def render_plans(plans: Sequence[Plan]) -> str:
     parts = []
     for plan in plans:
         header, rows, _ = plan_table(plan)
-        lines = [header, ["---"] * len(header), *([text for text, _ in row] for row in rows)]
         parts += [
             f"## {100 * plan.accuracy:.1f}% on {plan.link.name}, {plan.question.device}",
-            "\n".join(table_line(cells) for cells in lines),
-            _bullets(_link_notes(plan)),
+            table(header, ([text for text, _ in row] for row in rows)),
+            bullets(map(printable, _link_notes(plan))),
         ]
-    return "\n\n".join([*parts, "## How to read this", _bullets(_notes(plans[0]))])
+    return "\n\n".join([*parts, "## How to read this", bullets(map(printable, _notes(plans[0])))])
 
 
 def write_plans(plans: Sequence[Plan], folder: Path) -> None:
@@ -159,10 +157,6 @@ def _notes(plan: Plan) -> list[str]:
         *(f"{name}: {note}" for name, note in told_apart if note),
         *plan.left_out,
     ]
-
-
-def _bullets(notes: Sequence[str]) -> str:
-    return "\n".join(f"- {printable(note)}" for note in notes)
 
 
 def _digits(value: float) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from fed_ist.capacity import Workload
 from fed_ist.config.methods import CLOSED_FORMS
 from fed_ist.masks import MASKS, count_visible
-from fed_ist.plan_runs import Run
+from fed_ist.plan_runs import PlannedRun
 from fed_ist.training import LocalTraining
 from fed_ist.vit_cost import Vit
 
@@ -59,7 +59,7 @@ class Way:
     note: str
 
 
-def measured_way(run: Run, accuracy: float, link_bytes: bool, n_round_trips: float) -> Way:
+def measured_way(run: PlannedRun, accuracy: float, link_bytes: bool, n_round_trips: float) -> Way:
     """What a run took until its first evaluation at the accuracy, the mean over its nodes.
 
     link_bytes: whether bytes are those on the link, which the ledger then has, or of messages.
@@ -88,7 +88,7 @@ def measured_way(run: Run, accuracy: float, link_bytes: bool, n_round_trips: flo
     return Way(name, run.name, last, demand, note)
 
 
-def upload_ways(run: Run) -> list[Way]:
+def upload_ways(run: PlannedRun) -> list[Way]:
     """Sending a node's images or embeddings to a server once, from the figures of a run."""
     n_images = run.images_per_node
     taken = "a server that trains on them is taken to reach the accuracy"
@@ -119,7 +119,7 @@ def upload_ways(run: Run) -> list[Way]:
     ]
 
 
-def whole_vit_way(run: Run, vit: Vit, n_rounds: int, why: str, n_round_trips: float) -> Way:
+def whole_vit_way(run: PlannedRun, vit: Vit, n_rounds: int, why: str, n_round_trips: float) -> Way:
     """FedAvg that trains and sends the encoder, in rounds of as many passes as a run's.
 
     why: where the number of rounds is from.
@@ -142,12 +142,12 @@ def whole_vit_way(run: Run, vit: Vit, n_rounds: int, why: str, n_round_trips: fl
     return Way("FedAvg of the whole ViT", "", None, demand, note)
 
 
-def count_kept(run: Run, vit: Vit) -> int:
+def count_kept(run: PlannedRun, vit: Vit) -> int:
     """Patches of an image that a run's encoder sees."""
     return count_visible(vit.n_patches, float(run.text("mask-ratio")))
 
 
-def _round_work(run: Run) -> tuple[float, int, int]:
+def _round_work(run: PlannedRun) -> tuple[float, int, int]:
     """(multiply-adds, optimiser steps, passes over the images) of a node's round of training."""
     if run.strategy in CLOSED_FORMS:
         return 0.0, 0, 0
@@ -173,7 +173,7 @@ def _round_work(run: Run) -> tuple[float, int, int]:
     return work.multiply_adds(n_neurons), n_steps, how.count_passes(n_images)
 
 
-def _describe(run: Run) -> tuple[str, str]:
+def _describe(run: PlannedRun) -> tuple[str, str]:
     """(a run's way, what its figures leave out)"""
     name = NAMES.get(run.strategy, run.strategy)
     if run.settings.get("anchor", "none") != "none":

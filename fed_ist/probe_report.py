@@ -7,9 +7,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fed_ist import findings
-from fed_ist.findings import N_ERRORS, Measured, percent
+from fed_ist.findings import N_ERRORS, Measured
+from fed_ist.parts import Cell, Page, Picture, Section, render_markdown
 from fed_ist.probe_table import NO_MASK, ProbeRow, baseline
+from fed_ist.words import percent
 
+FIGURE, ALT = "probe.png", "Test accuracy against the share of patches dropped"
 # Dashes and markers tell the masks apart without colour.
 LINES = {
     "random": ("o", "-", "#000000"),
@@ -45,19 +48,17 @@ def accuracy_of(probe: Probe, row: ProbeRow) -> Measured:
     return Measured(probe.accuracy(row), row.n_test, probe.seed_variance(row))
 
 
-def render_table(probe: Probe, rows: Sequence[ProbeRow]) -> str:
+def make_table(probe: Probe, rows: Sequence[ProbeRow]) -> Section:
     """Masks by ratios, accuracies in percent; the unmasked row stands in the line of each mask."""
     found = {(row.mask, row.mask_ratio): row for row in rows}
     ratios = sorted({row.mask_ratio for row in rows})
-    lines = [
-        f"| {probe.name} | " + " | ".join(f"{percent(ratio)} dropped" for ratio in ratios) + " |",
-        "|---|" + "---|" * len(ratios),
-    ]
+    lines = []
     for mask in _masks(rows) or [NO_MASK]:
         cells = [found.get((mask if r > 0 else NO_MASK, r)) for r in ratios]
         words = [f"{100 * probe.accuracy(row):.1f}%" if row else "" for row in cells]
-        lines.append(f"| {mask} | " + " | ".join(words) + " |")
-    return "\n".join(lines)
+        lines.append(tuple(map(Cell, (mask, *words))))
+    header = (probe.name, *(f"{percent(ratio)} dropped" for ratio in ratios))
+    return Section("", header=header, rows=tuple(lines))
 
 
 def fixed_against_random(rows: Sequence[ProbeRow]) -> list[str]:
@@ -92,8 +93,8 @@ def half_against_whole(rows: Sequence[ProbeRow]) -> list[str]:
     ]
 
 
-def render_report(settings: Mapping[str, object], rows: Sequence[ProbeRow]) -> str:
-    """probe.md; it shows probe.png, which lies beside it."""
+def render_probe(settings: Mapping[str, object], rows: Sequence[ProbeRow], figure: bytes) -> str:
+    """probe.md; it shows the figure, which lies beside it as probe.png."""
     n_train, n_test = (max(getattr(row, key) for row in rows) for key in ("n_train", "n_test"))
     n_seeds = rows[0].n_seeds
     deviation = max((row.mlp_deviation for row in rows if row.n_seeds > 1), default=math.nan)
@@ -102,26 +103,37 @@ def render_report(settings: Mapping[str, object], rows: Sequence[ProbeRow]) -> s
         if n_seeds > 1
         else "of one seed"
     )
-    parts = [
-        f"# Probe of {settings['encoder']} on {Path(str(settings['dataset'])).name}",
-        f"Test accuracy on {n_test} images of classifiers trained on the frozen embeddings of "
-        f"{n_train}; weights: {settings['weights']}, pooling: {settings['pooling']}, "
-        f"precision: {settings['precision']}. Linear: "
-        f"logistic regression. MLP: fed-ist's own classifier, {seeds}. Masks that are drawn anew "
-        f"at each pass train on {settings['passes_if_drawn_anew']} draws: stacked for the linear "
-        "probe, in turn for the MLP.",
-        f"Made with `{repeat_command(settings, rows)}`.",
-        *(render_table(probe, rows) for probe in PROBES),
-        "![Test accuracy against the share of patches dropped](probe.png)",
-        "## Is a fixed mask no worse than random ones?",
-        _bullets(fixed_against_random(rows)),
-        "## Is half the image enough?",
-        _bullets(half_against_whole(rows)),
-        f"Noise is {N_ERRORS} standard errors: the binomial one of both accuracies on {n_test} "
-        "test images and, for the MLP, that of the mean over seeds. Both accuracies are of the "
-        'same test images, so this is rather too much than too little, which favours "no worse".',
-    ]
-    return "\n\n".join(parts) + "\n"
+    page = Page(
+        f"Probe of {settings['encoder']} on {Path(str(settings['dataset'])).name}",
+        (
+            *(make_table(probe, rows) for probe in PROBES),
+            Section("", picture=Picture(figure, FIGURE, ALT)),
+            Section(
+                "Is a fixed mask no worse than random ones?",
+                points=tuple(fixed_against_random(rows)),
+            ),
+            Section(
+                "Is half the image enough?",
+                points=tuple(half_against_whole(rows)),
+                notes=(
+                    f"Noise is {N_ERRORS} standard errors: the binomial one of both accuracies on "
+                    f"{n_test} test images and, for the MLP, that of the mean over seeds. Both "
+                    "accuracies are of the same test images, so this is rather too much than too "
+                    'little, which favours "no worse".',
+                ),
+            ),
+        ),
+        (
+            f"Test accuracy on {n_test} images of classifiers trained on the frozen embeddings of "
+            f"{n_train}; weights: {settings['weights']}, pooling: {settings['pooling']}, "
+            f"precision: {settings['precision']}. Linear: "
+            f"logistic regression. MLP: fed-ist's own classifier, {seeds}. Masks that are drawn "
+            f"anew at each pass train on {settings['passes_if_drawn_anew']} draws: stacked for the "
+            "linear probe, in turn for the MLP.",
+            f"Made with `{repeat_command(settings, rows)}`.",
+        ),
+    )
+    return render_markdown(page)
 
 
 def repeat_command(settings: Mapping[str, object], rows: Sequence[ProbeRow]) -> str:
@@ -182,7 +194,3 @@ def draw_probe(rows: Sequence[ProbeRow], title: str) -> bytes:
 
 def _masks(rows: Sequence[ProbeRow]) -> list[str]:
     return list(dict.fromkeys(row.mask for row in rows if row.mask != NO_MASK))
-
-
-def _bullets(sentences: Sequence[str]) -> str:
-    return "\n".join(f"- {sentence}" for sentence in sentences)

@@ -1,18 +1,9 @@
-"""A run's outcome for people: bytes in words, and the figure in its folder."""
+"""The figure of a run in its folder."""
 
 import io
 from collections.abc import Sequence
 
 from fed_ist.results import Round
-
-
-def readable_bytes(n_bytes: float) -> str:
-    """Bytes in decimal units, as links and quotas are sold: `1.23 MB`."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if n_bytes < 1000 or unit == "GB":
-            return f"{n_bytes:.0f} B" if unit == "B" else f"{n_bytes:.2f} {unit}"
-        n_bytes /= 1000
-    raise AssertionError
 
 
 def draw_accuracy(rounds: Sequence[Round], title: str) -> bytes:

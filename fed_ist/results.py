@@ -31,8 +31,6 @@ from fed_ist.run_seals import (
     RunSeals,
     forget_told,
     read_object,
-    read_sealed,
-    read_seals,
     write_seals,
 )
 from fed_ist.sealed_tensors import load_sealed, save_sealed
@@ -113,6 +111,8 @@ class Model:
 
 # Why a run ended before it was done, and where in the code, unless that was bad input.
 REASON, TRACEBACK = "error.txt", "traceback.txt"
+FIGURE = "accuracy.png"  # drawn at the end
+NO_MODEL = "not a fed-ist model"
 # Two runs of one seed differ in nothing but the time that they take, so it has a table of its own.
 TIME_COLUMNS = ["round", "seconds"]
 ROUND_COLUMNS = [field.name for field in fields(Round) if field.name != "seconds"]
@@ -146,10 +146,11 @@ class RunFolder:
         self.rounds: list[Round] = []
 
     @classmethod
-    def reopen(cls, path: Path, seals: RunSeals) -> "RunFolder":
+    def reopen(cls, path: Path, seals: RunSeals, tables: Mapping[str, bytes]) -> "RunFolder":
         """The folder of a run that was cut, without what came after its last complete round.
 
-        seals: what its files were after that round, as `require_resumable` has looked at.
+        seals, tables: what its files were after that round, and the bytes of its tables as they are
+        now (see `run_files.read_resumable`).
         """
         folder = cls.__new__(cls)
         folder.path, folder._config = path, seals.files[CONFIG]
@@ -158,10 +159,10 @@ class RunFolder:
         forget_told(path, REASON, TRACEBACK)
         write_seals(path, seals)  # first, as these never tell of more than there is
         folder._table, rows = GrowingTable.reopen(
-            path / ROUNDS, ROUND_COLUMNS, seals.files[ROUNDS], lambda _: False
+            path / ROUNDS, tables[ROUNDS], ROUND_COLUMNS, seals.files[ROUNDS], lambda _: False
         )
         folder._times, times = GrowingTable.reopen(
-            path / TIMES, TIME_COLUMNS, seals.files[TIMES], lambda _: False
+            path / TIMES, tables[TIMES], TIME_COLUMNS, seals.files[TIMES], lambda _: False
         )
         folder.rounds = [
             Round(**{f.name: f.type((row | time)[f.name]) for f in fields(Round)})  # type: ignore[operator]
@@ -183,7 +184,7 @@ class RunFolder:
     def finish(self, ledger: Seal) -> None:
         """Seal each file to its end, as nothing grows any more."""
         seals = self.seal(ledger)
-        read_model(self.path)
+        load_sealed(self.path / MODEL, NO_MODEL, is_old_read=False)
         for name in (SUMMARY, IMAGES):
             read_object(self.path, name, seals)
         others = {name: seal_of((self.path / name).read_bytes()) for name in seals.own}
@@ -213,36 +214,9 @@ class RunFolder:
         """images.json: what was found of the data set (see `fed_ist.inspection`)."""
         write_atomic(self.path / IMAGES, sealed_json(images, indent=2))
 
-    def read_images(self) -> dict[str, Any]:
-        """images.json as it is; empty where there is none."""
-        return read_object(self.path, IMAGES, RunSeals())
-
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         write_atomic(self.path / SUMMARY, sealed_json(summary, indent=2))
 
     def write_model(self, model: Model) -> None:
         extras = {key: value for key, value in vars(model).items() if key != "params"}
         write_atomic(self.path / MODEL, save_sealed(model.params, extras))
-
-
-def read_model(run: Path) -> Model:
-    """The model of a run; raises `InputError` where there is none, or none that is whole."""
-    path = run / MODEL
-    if not path.is_file():
-        raise InputError(f"'{run}' is no run with a model: there is no '{path}'.")
-    seals = read_seals(run)
-    read_sealed(run, MODEL, seals)
-    no_model = "not a fed-ist model"
-    params, extras = load_sealed(path, no_model, is_old_read=MODEL not in seals.own)
-    try:
-        return Model(params=params, **{**extras, "class_names": tuple(extras["class_names"])})
-    except (KeyError, TypeError, ValueError) as error:  # one of earlier versions, without checksum
-        raise InputError(f"'{path}' is cut short or {no_model} ({error}).") from None
-
-
-def read_summary(run: Path) -> dict[str, Any]:
-    """summary.json of a run; raises `InputError` where there is none."""
-    seals = read_seals(run)
-    if not (run / SUMMARY).is_file() and SUMMARY not in seals.own:
-        raise InputError(f"'{run}' has no readable summary.json: there is no such file.")
-    return read_object(run, SUMMARY, seals)

@@ -1,7 +1,7 @@
-"""The data of a report as the parts of its page: plots first, then tables.
+"""The data of a report as the sections of its page: plots first, then tables.
 
-Each function takes what report.json holds (`fed_ist.run_report.collect`) and returns a `Part`; one
-more section is one more function in `build_parts`.
+Each function takes what report.json holds (`fed_ist.run_report.collect`) and returns a `Section`;
+one more is one more function in `build_sections`.
 """
 
 from collections.abc import Sequence
@@ -9,9 +9,9 @@ from dataclasses import replace
 from typing import Any
 
 from fed_ist.charts import Axis, Series, bar_chart, line_chart
-from fed_ist.parts import Cell, Data, Part, pointer
-from fed_ist.report import readable_bytes
-from fed_ist.run_files import Value
+from fed_ist.parts import Cell, Data, Section, pointer
+from fed_ist.run_tables import Value
+from fed_ist.words import readable_bytes
 
 # On paper and on a phone, what names a column; others are shown by their own name.
 LABELS = {
@@ -34,9 +34,9 @@ NO_BREAK = "\u00a0"  # between a number and its unit
 LOG_FROM = 10.0
 
 
-def build_parts(data: Data) -> list[Part]:
-    """All parts of the page, those without content left out."""
-    parts = [
+def build_sections(data: Data) -> list[Section]:
+    """All sections of the page, those without content left out."""
+    sections = [
         headline(data),
         plots(data),
         compared(data),
@@ -50,7 +50,7 @@ def build_parts(data: Data) -> list[Part]:
         figures_table(data),
         settings_table(data),
     ]
-    return [p for p in parts if p.rows or p.plots or p.figures or p.notes]
+    return [s for s in sections if s.rows or s.plots or s.figures or s.notes]
 
 
 def show(name: str, value: Value) -> str:
@@ -93,7 +93,7 @@ def label(name: str) -> str:
     return LABELS.get(name, name.replace("_", " "))
 
 
-def headline(data: Data) -> Part:
+def headline(data: Data) -> Section:
     """The figures of a single run, and what is to be known of any run."""
     runs = data["runs"]
     several = len(runs) > 1
@@ -110,10 +110,10 @@ def headline(data: Data) -> Part:
             ("from the nodes", as_bytes(cell(data, *of_run, "bytes_up"))),
             ("seconds", cell(data, *of_run, "seconds")),
         )
-    return Part("", figures=figures, notes=tuple(notes))
+    return Section("", figures=figures, notes=tuple(notes))
 
 
-def plots(data: Data) -> Part:
+def plots(data: Data) -> Section:
     """Accuracy against rounds and bytes, bytes by kind, and seconds a round."""
     rounds = Axis("round", lambda value: f"{value:g}")
     percents = Axis("test accuracy (%)", lambda value: f"{100 * value:g}")
@@ -133,7 +133,7 @@ def plots(data: Data) -> Part:
         _kinds_plot(data),
         line_chart("Time of a round", trained, rounds, seconds),
     )
-    return Part("Plots", plots=tuple(plot for plot in found if plot))
+    return Section("Plots", plots=tuple(plot for plot in found if plot))
 
 
 def _series(data: Data, x_name: str, y_name: str) -> list[Series]:
@@ -187,11 +187,11 @@ def _short_bytes(n_bytes: float) -> str:
     return f"{n_bytes / 1000**power:g} {('B', 'kB', 'MB', 'GB')[power]}"
 
 
-def compared(data: Data) -> Part:
+def compared(data: Data) -> Section:
     """Several runs, one a row: what differs in their settings, and their outcome."""
     runs, differing = data["runs"], data["differing"]
     if len(runs) < 2:
-        return Part("Summary")
+        return Section("Summary")
     outcome = ("accuracy", "best_accuracy", "rounds", "bytes_per_node", "seconds")
     rows = []
     for i in range(len(runs)):
@@ -201,26 +201,26 @@ def compared(data: Data) -> Part:
     header = ("run", *differing, *(label(name) for name in outcome))
     same = "The settings of these runs are the same."
     lead = "Marked are the settings in which the runs differ." if differing else same
-    return Part("Summary", lead=lead, header=header, rows=tuple(rows))
+    return Section("Summary", lead=lead, header=header, rows=tuple(rows))
 
 
-def rounds_table(data: Data) -> Part:
+def rounds_table(data: Data) -> Section:
     """rounds.csv, of all runs one below the other."""
     lead = "Bytes are of all nodes' messages in the round, as serialised."
     return _long_table(data, "Rounds", lead, "rounds")
 
 
-def kinds_table(data: Data) -> Part:
+def kinds_table(data: Data) -> Section:
     lead = "Payload is the arrays alone, message what Flower serialises for them."
     return _long_table(data, "Bytes by kind of message", lead, "bytes_by_kind")
 
 
-def nodes_table(data: Data) -> Part:
+def nodes_table(data: Data) -> Section:
     lead = "What each node received (down) and sent (up) in all."
     return _long_table(data, "Bytes per node", lead, "bytes_by_node")
 
 
-def links_table(data: Data) -> Part:
+def links_table(data: Data) -> Section:
     """What a node takes on each link."""
     lead = (
         "What a node took in the whole run on its link, the mean of all: IP packets as estimated "
@@ -245,13 +245,13 @@ PLAN_JOULES = {
 }
 
 
-def plan_table(data: Data) -> Part:
+def plan_table(data: Data) -> Section:
     """What each way to an accuracy takes of a node, on each link (`plan_table.plan_data`)."""
     title, plan = "The whole budget", data.get("plan")
     if not plan:
-        return Part(title)
+        return Section(title)
     if not plan["links"]:
-        return Part(title, notes=tuple(plan["notes"]))
+        return Section(title, notes=tuple(plan["notes"]))
     rows, notes = [], []
     for link, found in plan["links"].items():
         notes += found["notes"]
@@ -266,7 +266,7 @@ def plan_table(data: Data) -> Part:
                     *(cell(data, *of_way, name) for name in PLAN_JOULES),
                 )
             )
-    return Part(
+    return Section(
         title,
         lead=f"To reach {100 * plan['accuracy']:.1f}% with {plan['nodes']} nodes like "
         f"{plan['device']}: what each way takes of one of them. {NOTHING}: not of a run, not "
@@ -291,7 +291,7 @@ def _as_hours(found: Cell) -> Cell:
     return Cell(f"{text}{NO_BREAK}h", found.value, found.key)
 
 
-def _long_table(data: Data, title: str, lead: str, name: str) -> Part:
+def _long_table(data: Data, title: str, lead: str, name: str) -> Section:
     """The rows of a table of each run; a column that a run lacks stays empty there."""
     runs = data["runs"]
     columns = dict.fromkeys(column for run in runs for row in run[name] for column in row)
@@ -303,10 +303,10 @@ def _long_table(data: Data, title: str, lead: str, name: str) -> Part:
             cells = (cell(data, "runs", i, name, j, column) for column in columns)
             rows.append((*first, *cells))
     header = (*(("run",) if several else ()), *(label(column) for column in columns))
-    return Part(title, lead=lead if rows else "", header=header, rows=tuple(rows))
+    return Section(title, lead=lead if rows else "", header=header, rows=tuple(rows))
 
 
-def images_table(data: Data) -> Part:
+def images_table(data: Data) -> Section:
     """What each run's data set holds, as its server saw it: a row for each class."""
     title, runs = "Images", data["runs"]
     several = len(runs) > 1
@@ -329,12 +329,12 @@ def images_table(data: Data) -> Part:
         notes += [f"{run['name']}: {note}" if several else note for note in said]
     header = (*(("run",) if several else ()), "class", "to train on", "to test on")
     lead = "As the server found them at the start; on devices, each node has images of its own."
-    return Part(
+    return Section(
         title, lead=lead if rows else "", header=header, rows=tuple(rows), notes=tuple(notes)
     )
 
 
-def left_out_table(data: Data) -> Part:
+def left_out_table(data: Data) -> Section:
     """What is not learnt from, and identical images, each counted with an example."""
     runs = data["runs"]
     several = len(runs) > 1
@@ -347,10 +347,10 @@ def left_out_table(data: Data) -> Part:
                 cells = (cell(data, "runs", i, "images", name, reason) for name in named)
                 rows.append((*first, Cell(label(kind)), Cell(reason, reason), *cells))
     header = (*(("run",) if several else ()), "what", "why", "images", "example")
-    return Part("Images left out, and identical ones", header=header, rows=tuple(rows))
+    return Section("Images left out, and identical ones", header=header, rows=tuple(rows))
 
 
-def figures_table(data: Data) -> Part:
+def figures_table(data: Data) -> Section:
     """All figures of the runs, a column for each run."""
     runs = data["runs"]
     names = dict.fromkeys(name for run in runs for name in run["figures"])
@@ -361,10 +361,10 @@ def figures_table(data: Data) -> Part:
         )
         for name in names
     )
-    return Part("All figures", header=("figure", *_names(data)), rows=rows)
+    return Section("All figures", header=("figure", *_names(data)), rows=rows)
 
 
-def settings_table(data: Data) -> Part:
+def settings_table(data: Data) -> Section:
     """config.toml of the runs, a column for each; what differs is marked."""
     runs = data["runs"]
     names = dict.fromkeys(name for run in runs for name in run["settings"])
@@ -374,7 +374,7 @@ def settings_table(data: Data) -> Part:
         rows.append((Cell(name, name, is_marked=name in data["differing"]), *cells))
     commands = [f"Repeat {run['name']}: {run['command']}" for run in runs if run["command"]]
     header = ("setting", *_names(data))
-    return Part("Settings", header=header, rows=tuple(rows), notes=tuple(commands))
+    return Section("Settings", header=header, rows=tuple(rows), notes=tuple(commands))
 
 
 def _name(data: Data, i: int) -> Cell:

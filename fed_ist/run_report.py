@@ -18,10 +18,11 @@ from fed_ist.ledger import DIRECTIONS
 from fed_ist.link_bytes import bytes_of_waiting
 from fed_ist.link_costs import cost_rows, sum_node_rounds, total_rows
 from fed_ist.links import Link, read_links
-from fed_ist.parts import Data, render_page
+from fed_ist.parts import Data, Page, render_html
 from fed_ist.paths import require_writable
-from fed_ist.run_files import LEDGER_COLUMNS, Row, RunFiles, read_run
-from fed_ist.run_parts import build_parts
+from fed_ist.run_files import RunFiles, read_run
+from fed_ist.run_parts import build_sections
+from fed_ist.run_tables import LEDGER_COLUMNS, Row
 
 if TYPE_CHECKING:
     from fed_ist.plan import Question
@@ -32,7 +33,7 @@ MESSAGE_BYTES = ("payload_bytes", "message_bytes")
 ON_LINKS = ("link_bytes_down", "link_bytes_up", "air_s", "joules", "quota_share")
 
 
-def write_report(
+def write_run_report(
     paths: Sequence[Path],
     out: Path | None,
     question: "Question | None" = None,
@@ -65,8 +66,8 @@ def write_report(
     text = json.dumps(data, indent=2, allow_nan=False)
     write_atomic(folder / "report.json", f"{text}\n".encode())
     title = data["runs"][0]["name"] if len(runs) == 1 else f"{len(runs)} runs"
-    page = render_page(f"fed-ist: {title}", build_parts(data), data)
-    write_atomic(folder / "report.html", page.encode())
+    page = Page(f"fed-ist: {title}", tuple(build_sections(data)), data=data)
+    write_atomic(folder / "report.html", render_html(page).encode())
     return folder / "report.html"
 
 
@@ -120,7 +121,7 @@ def on_links(run: RunFiles) -> list[Row]:
     Empty for runs of earlier versions, whose ledgers do not tell.
     """
     try:
-        node_rounds = sum_node_rounds(run.ledger, run.path)
+        node_rounds = sum_node_rounds(run)
     except InputError:
         return []
     rows = []
@@ -138,11 +139,11 @@ def on_links(run: RunFiles) -> list[Row]:
 def plan(runs: Sequence[RunFiles], question: "Question", links: Sequence[Link]) -> Data:
     """What plan.json would hold, or a note why there is no plan."""
     from fed_ist.plan import make_plans
-    from fed_ist.plan_runs import read_run as read_planned
+    from fed_ist.plan_runs import planned_run
     from fed_ist.plan_table import plan_data
 
     try:
-        return plan_data(make_plans([read_planned(run.path) for run in runs], links, question))
+        return plan_data(make_plans([planned_run(run) for run in runs], links, question))
     except InputError as reason:
         return {"links": {}, "notes": [f"There is no plan: {reason}"]}
 
@@ -189,7 +190,8 @@ def _figures(run: RunFiles, n_nodes: int) -> Row:
     total = sum(_numbers([found], "bytes_down")) + sum(_numbers([found], "bytes_up"))
     n_nodes = n_nodes or _clients(run)
     found["bytes_per_node"] = round(total / n_nodes) if n_nodes else None
-    more = {key: value for key, value in run.summary.items() if kebab(key) not in run.settings}
+    known = {"state", *(key for key in run.summary if kebab(key) in run.settings)}
+    more = {key: value for key, value in run.summary.items() if key not in known}
     return found | {key: value for key, value in more.items() if key not in found}
 
 

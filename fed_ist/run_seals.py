@@ -19,6 +19,7 @@ from fed_ist.seals import (
     NOT_AS_WRITTEN,
     DamagedError,
     Seal,
+    parse_sealed_json,
     read_sealed_json,
     seal_of,
     sealed_json,
@@ -84,10 +85,13 @@ def read_sealed(run: Path, name: str, seals: RunSeals) -> bytes | None:
 
 def read_object(run: Path, name: str, seals: RunSeals) -> dict[str, Any]:
     """A JSON file of a run as an object; empty where there is none, and need not be one."""
-    if read_sealed(run, name, seals) is None:
+    data = read_sealed(run, name, seals)
+    if data is None:
         return {}
-    what_to_do = what_is_left(run, name, seals)
-    return read_sealed_json(run / name, what_to_do, is_old_read=name not in seals.own)
+    try:
+        return parse_sealed_json(data, is_old_read=name not in seals.own)
+    except ValueError as error:
+        raise damaged(run, name, seals, str(error)) from None
 
 
 def damaged(run: Path, name: str, seals: RunSeals, why: str) -> InputError:

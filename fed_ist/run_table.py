@@ -1,12 +1,14 @@
 """A table of finished runs, in Markdown: accuracy beside bytes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from fed_ist.config.methods import GROUPED
 from fed_ist.errors import InputError
 from fed_ist.ist import slice_bytes
 from fed_ist.printable import printable
+from fed_ist.run_files import RunFiles
+from fed_ist.words import table
 
 MOST = 2.0**63
 
@@ -30,54 +32,67 @@ HEADER = (
 )
 
 
-def render_table(runs: Sequence[tuple[str, Mapping[str, object]]]) -> str:
-    """One line a run, from its summary.json; raises `InputError` where a figure is missing there.
+def render_table(runs: Sequence[RunFiles]) -> str:
+    """One line a run; raises `InputError` where a figure is missing.
 
     Bytes of a round are arrays (payload) of one node, with what was sent once spread over the
     rounds; the formula is that of a slice in float32; the sum is messages.
     """
-    rows = [HEADER, tuple("---" for _ in HEADER)]
-    for name, summary in runs:
-        try:
-            rows.append(_row(name, summary))
-        except (ZeroDivisionError, KeyError) as error:
-            raise InputError(f"'{name}' has a summary.json that cannot be ({error}).") from None
-    return "\n".join(f"| {' | '.join(printable(cell) for cell in row)} |" for row in rows)
+    return table(HEADER, ([printable(cell) for cell in _row(run)] for run in runs))
 
 
-def _row(name: str, summary: Mapping[str, object]) -> tuple[str, ...]:
-    value = _Numbers(
-        {key: float(n) for key, n in summary.items() if isinstance(n, int | float) and _is_in(n)}
-    )
+def _row(run: RunFiles) -> tuple[str, ...]:
+    figures = _Figures(run)
+    try:
+        return _cells(run.path.name, figures)
+    except ZeroDivisionError as error:
+        raise InputError(f"'{run.path}' has a summary.json that cannot be ({error}).") from None
+
+
+def _cells(name: str, run: "_Figures") -> tuple[str, ...]:
     formula = slice_bytes(
-        int(value["embed_dim"]),
-        int(value["hidden_dim"]),
-        int(value["num_classes"]),
-        int(value["groups"]),
-        int(value.get("hidden_layers", 2)),  # runs of earlier versions lack both
-        str(summary.get("norm", "none")),
+        int(run.number("embed_dim")),
+        int(run.number("hidden_dim")),
+        int(run.number("num_classes")),
+        int(run.number("groups")),
+        int(run.number("hidden_layers", 2)),  # runs of earlier versions lack both
+        run.text("norm", "none"),
     )
+    strategy, n_nodes = run.text("strategy"), run.number("clients")
+    n_asked, n_answered = run.number("asked") or n_nodes, run.number("answered") or n_nodes
+    sent = run.number("bytes_down") + run.number("bytes_up")
     return (
         name,
-        Path(str(summary.get("dataset"))).name,
-        str(summary.get("strategy")),
-        str(summary.get("mask")),
-        f"{value['mask_ratio']:.2f}",
-        f"{value['clients']:.0f}",
-        f"{value['groups']:.0f}",
-        f"{100 * value['accuracy']:.1f}%",
-        f"{100 * value['best_accuracy']:.1f}%",
-        f"{value['payload_bytes_down'] / (value['asked'] or value['clients']):,.0f}",
-        f"{value['payload_bytes_up'] / (value['answered'] or value['clients']):,.0f}",
-        f"{formula:,.0f}" if summary.get("strategy") in WHOLE_OR_GROUPED else "",
-        f"{(value['bytes_down'] + value['bytes_up']) / 1e6:.1f}",
+        Path(run.text("dataset")).name,
+        strategy,
+        run.text("mask"),
+        f"{run.number('mask_ratio'):.2f}",
+        f"{n_nodes:.0f}",
+        f"{run.number('groups'):.0f}",
+        f"{100 * run.number('accuracy'):.1f}%",
+        f"{100 * run.number('best_accuracy'):.1f}%",
+        f"{run.number('payload_bytes_down') / n_asked:,.0f}",
+        f"{run.number('payload_bytes_up') / n_answered:,.0f}",
+        f"{formula:,.0f}" if strategy in WHOLE_OR_GROUPED else "",
+        f"{sent / 1e6:.1f}",
     )
 
 
-class _Numbers(dict[str, float]):
-    def __missing__(self, key: str) -> float:
-        raise InputError(f"Its summary.json tells no {key}: it is damaged, or of an older version.")
+class _Figures:
+    """What summary.json and config.toml of a run tell; the former first, as groups are there."""
 
+    def __init__(self, run: RunFiles) -> None:
+        settings = {key.replace("-", "_"): value for key, value in run.settings.items()}
+        self._found = settings | run.required_summary
 
-def _is_in(value: float) -> bool:
-    return not isinstance(value, bool) and 0 <= value < MOST
+    def text(self, key: str, default: str = "None") -> str:
+        return str(self._found.get(key, default))
+
+    def number(self, key: str, default: float | None = None) -> float:
+        value = self._found.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MOST:
+            raise InputError(
+                f"Its summary.json and config.toml tell no {key}: one is damaged, or of an older "
+                "version."
+            )
+        return float(value)

@@ -4,11 +4,6 @@ Plain averaging takes the difference as it is. An optimiser on the server treats
 with momentum (FedAvgM: Hsu et al., "Measuring the Effects of Non-Identical Data Distribution for
 Federated Visual Classification", 2019), or with Adam (FedAdam: Reddi et al., "Adaptive Federated
 Optimization", ICLR 2021, algorithm 2). State and sums are float64, parameters stay float32.
-
-In the papers every parameter moves in every round. In IST some rest: the weights between groups,
-and a slice that nobody returned. The papers' step would move these by old momentum, so `touched`
-names the entries that somebody trained; the others keep both value and state, bit for bit.
-It can be had from `ist.merge`, which writes just there: merge slices of ones into zeros.
 """
 
 import numpy as np
@@ -17,7 +12,6 @@ from numpy.typing import NDArray
 from fed_ist.errors import InputError
 from fed_ist.heads import Params
 
-Touched = dict[str, NDArray[np.bool_]]
 Slot = NDArray[np.float64]
 
 
@@ -40,20 +34,17 @@ class ServerMomentum:
         """What it remembers: kind -> parameter -> float64 array. May be filled again."""
         return {"means": self._means}
 
-    def step(self, params: Params, merged: Params, touched: Touched | None = None) -> Params:
+    def step(self, params: Params, merged: Params) -> Params:
         """The next parameters, new float32 arrays.
 
         params, merged: before the round, and after merging what came back; of the same shapes.
-        touched: bool arrays of these shapes, True where state and parameters may change; None for
-        everywhere.
         """
         stepped: Params = {}
         for name, old in params.items():
-            where = np.True_ if touched is None else touched[name]
             mean = self._means.get(name, np.zeros(old.shape))
             moved = self._momentum * mean + _difference(old, merged[name])
-            self._means[name] = np.where(where, moved, mean)
-            stepped[name] = _move(old, self._learning_rate * moved, where)
+            self._means[name] = moved
+            stepped[name] = _move(old, self._learning_rate * moved)
         return stepped
 
 
@@ -80,20 +71,18 @@ class ServerAdam:
         """What it remembers, as of `ServerMomentum.slots`."""
         return {"means": self._means, "squares": self._squares}
 
-    def step(self, params: Params, merged: Params, touched: Touched | None = None) -> Params:
+    def step(self, params: Params, merged: Params) -> Params:
         """The next parameters; arguments as of `ServerMomentum.step`."""
         stepped: Params = {}
         for name, old in params.items():
-            where = np.True_ if touched is None else touched[name]
             difference = _difference(old, merged[name])
             mean = self._means.get(name, np.zeros(old.shape))
             square = self._squares.get(name, np.full(old.shape, self._tau**2))
-            new_mean = self._beta1 * mean + (1 - self._beta1) * difference
-            new_square = self._beta2 * square + (1 - self._beta2) * difference**2
-            self._means[name] = np.where(where, new_mean, mean)
-            self._squares[name] = np.where(where, new_square, square)
-            move = self._learning_rate * new_mean / (np.sqrt(new_square) + self._tau)
-            stepped[name] = _move(old, move, where)
+            mean = self._beta1 * mean + (1 - self._beta1) * difference
+            square = self._beta2 * square + (1 - self._beta2) * difference**2
+            self._means[name], self._squares[name] = mean, square
+            move = self._learning_rate * mean / (np.sqrt(square) + self._tau)
+            stepped[name] = _move(old, move)
         return stepped
 
 
@@ -101,10 +90,8 @@ def _difference(old: NDArray[np.float32], merged: NDArray[np.float32]) -> Slot:
     return merged.astype(np.float64) - old
 
 
-def _move(
-    old: NDArray[np.float32], move: Slot, where: np.bool_ | NDArray[np.bool_]
-) -> NDArray[np.float32]:
-    return np.where(where, (old + move).astype(np.float32), old)
+def _move(old: NDArray[np.float32], move: Slot) -> NDArray[np.float32]:
+    return (old + move).astype(np.float32)
 
 
 def _require_positive(kind: str, value: float) -> None:

@@ -10,22 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from fed_ist import findings
+from fed_ist.budgets import show_accuracy
+from fed_ist.curves_words import round_length
 from fed_ist.durable import write_atomic
 from fed_ist.errors import InputError
-from fed_ist.findings import N_ERRORS, Measured, difference_noise, many, percent
+from fed_ist.findings import N_ERRORS, Measured, difference_noise
 from fed_ist.masks import MASKS
-from fed_ist.pages import (
-    Chapter,
-    Report,
-    Section,
-    render_markdown,
-    render_page,
-    round_length,
-    show_accuracy,
-)
+from fed_ist.parts import Cell as PageCell
+from fed_ist.parts import Page, Picture, Section, render_html, render_markdown
 from fed_ist.paths import require_writable
 from fed_ist.probe_table import N_PASSES, NO_MASK
-from fed_ist.report import readable_bytes
 from fed_ist.sweep_figure import draw_sweep
 from fed_ist.sweep_runs import (
     N_LATE,
@@ -37,6 +31,7 @@ from fed_ist.sweep_runs import (
     final,
     render_runs,
 )
+from fed_ist.words import many, percent, readable_bytes
 
 FIGURE = "sweep.png"
 
@@ -174,45 +169,36 @@ def _span(found: Sequence[Difference]) -> str:
 # --- the report ----------------------------------------------------------------------------------
 
 
-def make_report(settings: Mapping[str, object], runs: Sequence[SweepRun], figure: bytes) -> Report:
-    """All parts of the report but its files. settings: run-config keys, and `epochs`."""
+def make_page(settings: Mapping[str, object], runs: Sequence[SweepRun], figure: bytes) -> Page:
+    """The report without its files. settings: run-config keys, and `epochs`."""
     cells = by_cell(runs)
     dataset = Path(str(settings["dataset"])).name
-    table = Section("Accuracy", "", _table(cells), ())
     questions = {
         "Is a fixed mask no worse than random ones?": fixed_against_random(cells),
         "Is half the image enough?": half_against_whole(cells),
         "What do more clients cost?": cost_of_clients(cells),
     }
-    sections = [Section(title, "", (), tuple(said)) for title, said in questions.items()]
-    chapter = Chapter(
-        dataset,
-        figure,
-        FIGURE,
-        "Test accuracy against the share of patches dropped, and bytes against clients",
-        (table, *sections),
-    )
-    return Report(
+    alt = "Test accuracy against the share of patches dropped, and bytes against clients"
+    header = ("dropped", "mask", *(many(clients, "client") for clients in clients_of(cells)))
+    return Page(
         f"Mask ratio, mask and number of clients: {settings['encoder']} on {dataset}",
-        _notes(settings, runs),
-        ("dropped", "mask", *(many(clients, "client") for clients in clients_of(cells))),
-        (chapter,),
-    )
-
-
-def _table(cells: Cells) -> tuple[tuple[str, ...], ...]:
-    rows = dict.fromkeys((cell.mask_ratio, cell.mask) for cell in cells)
-    return tuple(
         (
-            percent(ratio),
-            "any" if mask == NO_MASK else mask,
-            *(
-                _accuracies(cells.get(Cell(mask, ratio, clients), []))
-                for clients in clients_of(cells)
-            ),
-        )
-        for ratio, mask in rows
+            Section(dataset, picture=Picture(figure, FIGURE, alt)),
+            Section("Accuracy", level=3, header=header, rows=_rows(cells)),
+            *(Section(title, level=3, points=tuple(said)) for title, said in questions.items()),
+        ),
+        _notes(settings, runs),
     )
+
+
+def _rows(cells: Cells) -> tuple[tuple[PageCell, ...], ...]:
+    settings = dict.fromkeys((cell.mask_ratio, cell.mask) for cell in cells)
+    rows = []
+    for ratio, mask in settings:
+        found = [cells.get(Cell(mask, ratio, clients), []) for clients in clients_of(cells)]
+        texts = (percent(ratio), "any" if mask == NO_MASK else mask, *map(_accuracies, found))
+        rows.append(tuple(map(PageCell, texts)))
+    return tuple(rows)
 
 
 def _accuracies(runs: Sequence[SweepRun]) -> str:
@@ -267,14 +253,14 @@ def _per_pass(mask: str) -> bool:
     return mask in MASKS and MASKS[mask].per_pass
 
 
-def write_report(settings: Mapping[str, object], runs: Sequence[SweepRun], folder: Path) -> None:
+def write_sweep(settings: Mapping[str, object], runs: Sequence[SweepRun], folder: Path) -> None:
     """sweep.csv, sweep.md, sweep.png and sweep.html; `InputError` where there is no run."""
     if not runs:
         raise InputError("There is no run to report on.")
     require_writable(folder, "--out")
     figure = draw_sweep(by_cell(runs))
-    report = make_report(settings, runs, figure)
+    page = make_page(settings, runs, figure)
     write_atomic(folder / FIGURE, figure)
     write_atomic(folder / "sweep.csv", render_runs(runs).encode())
-    write_atomic(folder / "sweep.md", render_markdown(report).encode())
-    write_atomic(folder / "sweep.html", render_page(report).encode())
+    write_atomic(folder / "sweep.md", render_markdown(page).encode())
+    write_atomic(folder / "sweep.html", render_html(page).encode())

@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
-from fed_ist.findings import Measured, percent
+from fed_ist.findings import Measured
 from fed_ist.probe_table import NO_MASK
+from fed_ist.words import percent
 
 N_LATE = 10
 

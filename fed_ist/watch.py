@@ -9,9 +9,10 @@ from statistics import median
 
 from fed_ist.errors import InputError
 from fed_ist.printable import printable
-from fed_ist.report import readable_bytes
-from fed_ist.run_files import Row, RunFiles, read_run
+from fed_ist.run_files import RunFiles, read_run
 from fed_ist.run_lookup import find_run, missing, run_places
+from fed_ist.run_tables import Row
+from fed_ist.words import readable_bytes
 
 POLL_S = 0.5
 MOST_LEFT_S = 1e12  # what a `timedelta` holds, and more than anyone waits

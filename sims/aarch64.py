@@ -22,6 +22,7 @@ from pathlib import Path
 
 from fed_ist.durable import write_atomic
 from fed_ist.errors import InputError
+from fed_ist.words import table
 
 RELEASE = "bookworm"
 EMULATOR = Path("/proc/sys/fs/binfmt_misc/qemu-aarch64")
@@ -173,11 +174,10 @@ def render(record: Path, versions: dict[str, str], install_s: float) -> str:
         seconds[name] += float(case.get("time", 0))
         if outcome in ("failure", "error"):
             failures.append(f"{name}::{case.get('name')}")
-    lines = ["| tests | passed | skipped | failed | seconds, emulated |", "|---|---|---|---|---|"]
-    for name, count in counts.items():
-        failed = count["failure"] + count["error"]
-        cells = (name, count["passed"], count["skipped"], failed, f"{seconds[name]:.0f}")
-        lines.append("| " + " | ".join(map(str, cells)) + " |")
+    rows = [
+        (name, n["passed"], n["skipped"], n["failure"] + n["error"], f"{seconds[name]:.0f}")
+        for name, n in counts.items()
+    ]
     packages = ", ".join(f"{name} {versions[name]}" for name in REPORTED)
     return "\n".join(
         [
@@ -187,7 +187,7 @@ def render(record: Path, versions: dict[str, str], install_s: float) -> str:
             f"{len(versions)} packages, all of them binary, installed in {install_s / 60:.0f} "
             f"minutes: {packages}.",
             "",
-            *lines,
+            table(("tests", "passed", "skipped", "failed", "seconds, emulated"), rows),
             "",
             *(f"- failed: {name}" for name in failures),
         ]

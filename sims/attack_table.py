@@ -1,30 +1,21 @@
 """What one dishonest node of many can do, with the defaults and without what they defend by.
 
-`python -m sims.attack_table FOLDER`, where FOLDER holds aid-train.parquet and aid-test.parquet;
-without it on generated scenes alone. Runs that are done are not repeated; the table goes to
-results/attack/attack.md.
+On AID, where its images are at hand, and on generated scenes.
 """
 
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from fed_ist.config.methods import CLOSED_FORMS
 from fed_ist.config.toml import Value
-from fed_ist.curves import Curve
-from fed_ist.errors import InputError
-from fed_ist.pages import show_accuracy, table_line
+from sims import variants
 from sims.attackers import FACTOR, NO_ATTACK, Attack
 from sims.case_files import Case
 from sims.cases import configure
-from sims.compare import ANCHORED, FEWEST, PARTITIONS, ROTATING
-from sims.variants import ROOT, run_on, show
+from sims.compare import ANCHORED, FEWEST, PARTITIONS, ROTATING, USUAL
 
 SEEDS, GROUPS = 2, 8
-NAME = "attack"
 TIMES = 1_000_000  # the count that a liar states, over its own
 IST: dict[str, Value] = {"strategy": "ist", "groups": GROUPS}
 METHODS: dict[str, dict[str, Value]] = {
@@ -51,11 +42,12 @@ COLUMNS = (  # (defended, attack)
 )
 MILD = ("opposite", "labels")
 FEW = ((False, "none"), (True, "none"), (True, "opposite, liar"))  # with more nodes
-HEADER = (
-    *("images", "nodes", "method"),
+HEADERS = (
     *("undefended", "opposite, undefended", "labels and liar, undefended"),
     *("defaults", "opposite", "opposite and liar", "labels", "labels and liar"),
 )
+FEW_ROUNDS: dict[str, Value] = {"hidden-dim": 512, "num-rounds": 8}
+AID_NODES = (8, 16, 64)
 
 
 def method_of(method: str, defended: bool, attack: str) -> str:
@@ -93,63 +85,41 @@ def settings_of(method: str, defended: bool) -> dict[str, Value]:
     return changes
 
 
-def render(curves: Sequence[Curve]) -> str:
-    """Markdown: accuracy by images, nodes, method and attack."""
-    lines = [
-        "# What one dishonest node can do",
-        "",
+def list_stages(folder: Path | None) -> list[variants.Stage]:
+    """Scenes first, which take minutes; then AID, if there is a folder of it."""
+    cases = partial(list_cases, dataset="scenes", n_nodes=8)
+    stages = [variants.Stage("scenes", {**USUAL, **FEW_ROUNDS, "dataset": "scenes"}, cases)]
+    for n_nodes in AID_NODES if folder else ():
+        cases = partial(list_cases, dataset="aid", n_nodes=n_nodes)
+        stages.append(variants.Stage("aid", USUAL | variants.real_images(folder, "aid"), cases))
+    return stages
+
+
+EXPERIMENT = variants.Experiment(
+    title="What one dishonest node can do",
+    notes=(
         f"Final test accuracy of {SEEDS} seeds (mean ± sample standard deviation). *Opposite*: the "
         f"first node sends the opposite of what it learnt, times {FACTOR}. *Labels*: it calls each "
         "class by another's name, in what it trains on and in statistics. *Liar*: it also states "
         f"{TIMES:,} times the images that it has (2^29 - 1 at most). *Undefended*: clip-norm = 0, "
         "max-weight = 0, dissenters = 'keep'.",
-        "",
-        table_line(HEADER),
-        table_line(("---",) * len(HEADER)),
-    ]
-    settings = dict.fromkeys((c.dataset, c.partition, c.clients) for c in curves)
-    for dataset, partition, n_nodes in sorted(settings):
-        for method in METHODS:
-            found = [
-                [
-                    c.accuracy[-1]
-                    for c in curves
-                    if (c.dataset, c.partition, c.clients) == (dataset, partition, n_nodes)
-                    and c.method == method_of(method, *column)
-                ]
-                for column in COLUMNS
-            ]
-            if any(found):
-                # A cell is empty where no such run was made.
-                cells = [show_accuracy(np.array(each)) if each else "" for each in found]
-                lines.append(table_line((f"{dataset}, {partition}", str(n_nodes), method, *cells)))
-    return "\n".join(lines) + "\n"
-
-
-def main() -> int:
-    out = ROOT / "results" / NAME
-    few: dict[str, Value] = {"hidden-dim": 512, "num-rounds": 8}
-    stages: list[tuple[str, dict[str, Value], dict[str, Value], int]] = [
-        ("scenes", {"dataset": "scenes"}, few, 8)
-    ]
-    if len(sys.argv) > 1:
-        folder = Path(sys.argv[1]).resolve()
-        train, test = (str(folder / f"aid-{split}.parquet") for split in ("train", "test"))
-        keys: dict[str, Value] = {"dataset": train, "test-dataset": test}
-        stages += [("aid", keys, {}, n_nodes) for n_nodes in (8, 16, 64)]
-    curves: list[Curve] = []
-    code = 0
-    try:
-        for dataset, images, common, n_nodes in stages:
-            cases = partial(list_cases, dataset=dataset, n_nodes=n_nodes)
-            found, failures = run_on(images, out, common, cases)
-            curves += found
-            code = max(code, show(NAME, render(curves), failures))
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return code
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    ),
+    stages=list_stages,
+    tables=[
+        variants.Table(
+            labels=("images", "nodes", "method"),
+            columns={header: variants.final(i) for i, header in enumerate(HEADERS)},
+            rows={
+                (f"{dataset}, {partition}", str(n_nodes), method): tuple(
+                    variants.Key(dataset, partition, n_nodes, method_of(method, *column))
+                    for column in COLUMNS
+                )
+                for dataset, some in (("aid", AID_NODES), ("scenes", (8,)))
+                for partition in sorted(PARTITIONS)
+                for n_nodes in some
+                for method in METHODS
+            },
+        )
+    ],
+    same=USUAL,
+)

@@ -1,32 +1,29 @@
 """What sizing slices by each node's capacity gives: AID, half of the nodes slow, half fast.
 
-`python -m sims.capacity_table FOLDER`, where FOLDER holds aid-train.parquet and aid-test.parquet.
 The seconds of a round are those of its slowest node by the formula of `fed_ist.capacity`, whose
-boards are rough; the accuracies are measured. The table goes to results/reference/capacity.md.
+boards are rough; the accuracies are measured.
 """
 
 import math
-import sys
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
+from fed_ist.budgets import show_accuracy
 from fed_ist.capacity import PROFILES, largest_slice, round_s
-from fed_ist.config.derive import encoder_spec, plan_workload, simulated_device
-from fed_ist.config.parsing import parse_config
+from fed_ist.config.derive import plan_workload, simulated_device
 from fed_ist.config.run_config import RunConfig
 from fed_ist.config.toml import Value, read_defaults
 from fed_ist.dealing import equal_shares, partition_units
-from fed_ist.durable import write_atomic
-from fed_ist.encoder import create_encoder
-from fed_ist.paths import cache_dir
-from sims.experiment import run_case
-from sims.shared import Shared, embed_shared, load_shared, open_shared
+from sims import variants
+from sims.case_files import Case
+from sims.cases import configure
+from sims.shared import Shared
 
 NODES, ROUNDS, SEEDS = 8, 20, 3
 DEADLINE_S = 1.5
+BUDGET_S = ROUNDS * DEADLINE_S
+COMMON: dict[str, Value] = {"hidden-dim": 1024, "hidden-layers": 1, "num-rounds": ROUNDS}
 BOARDS = ("pi-zero", "jetson-nano")  # taken in turn
 SETTINGS: Mapping[str, dict[str, Value]] = {
     "each node its own": {"round-deadline-s": DEADLINE_S, "devices": ",".join(BOARDS)},
@@ -60,52 +57,52 @@ def _most(shared: Shared) -> int:
     return math.ceil(len(shared.train[0].labels) / NODES)
 
 
-def percent(values: list[float]) -> str:
-    """Mean and standard deviation over the seeds."""
-    return f"{100 * np.mean(values):.1f}% ± {100 * np.std(values, ddof=1):.1f}"
-
-
-def main() -> int:
-    data = Path(sys.argv[1]).resolve()
-    root = Path(__file__).resolve().parent.parent
-    base = read_defaults(root / "pyproject.toml") | {
-        "dataset": str(data / "aid-train.parquet"),
-        "test-dataset": str(data / "aid-test.parquet"),
-        "hidden-dim": 1024,
-        "hidden-layers": 1,
-        "num-rounds": ROUNDS,
-    }
-    config = parse_config(base)
-    encoder = create_encoder(encoder_spec(config), cache_dir(""))
-    shared = load_shared(embed_shared(config, encoder, open_shared(config, 0)))
-    budget_s = ROUNDS * DEADLINE_S
-    lines = [
-        f"| slices | neurons, {BOARDS[0]} | {BOARDS[1]} | seconds a round | accuracy after "
-        f"{ROUNDS} rounds | after {budget_s:g} s |",
-        "| --- | --- | --- | --- | --- | --- |",
+def list_cases(base: Mapping[str, Value]) -> list[Case]:
+    """Every setting with every seed."""
+    return [
+        Case("aid", "iid", NODES, name, configure(base, changes, {"seed": seed}))
+        for name, changes in SETTINGS.items()
+        for seed in range(SEEDS)
     ]
-    progress = tqdm(total=len(SETTINGS) * SEEDS, desc="runs")
-    for name, changes in SETTINGS.items():
-        config = parse_config(base | changes)
-        neurons = dealt_neurons(config, shared)
-        seconds = slowest_s(config, shared, neurons)
-        in_time = min(ROUNDS, math.floor(budget_s / seconds))
-        last, at_budget = [], []
-        for seed in range(SEEDS):
-            outcome = run_case(parse_config(base | changes | {"seed": seed}), shared, NODES)
-            last.append(outcome.accuracy[-1])
-            at_budget.append(outcome.accuracy[in_time - 1])
-            progress.update()
-        lines.append(
-            f"| {name} | {neurons[0]} | {neurons[1]} | {seconds:.2f} | {percent(last)} | "
-            f"{percent(at_budget)} ({in_time} rounds) |"
+
+
+def workload(row: variants.Row) -> tuple[list[int], float]:
+    """(neurons of each node, seconds of a round) in a row's setting."""
+    assert row.images is not None
+    config = configure(
+        read_defaults(variants.ROOT / "pyproject.toml"), COMMON, SETTINGS[row.labels[0]]
+    )
+    neurons = dealt_neurons(config, row.images)
+    return neurons, slowest_s(config, row.images, neurons)
+
+
+def in_time(row: variants.Row) -> str:
+    """Accuracy once as many seconds have gone as `ROUNDS` rounds within the deadline take."""
+    n_rounds = min(ROUNDS, math.floor(BUDGET_S / workload(row)[1]))
+    reached = np.array([curve.accuracy[n_rounds - 1] for curve in row.runs[0]])
+    return f"{show_accuracy(reached)} ({n_rounds} rounds)"
+
+
+EXPERIMENT = variants.Experiment(
+    title="Slices by what each node can train in time",
+    notes=(
+        f"AID, {NODES} nodes, half of them like a {BOARDS[0]} and half like a {BOARDS[1]}, "
+        f"{SEEDS} seeds (mean ± sample standard deviation). Seconds are computed, accuracies "
+        "measured.",
+    ),
+    stages=variants.on_aid(COMMON, list_cases),
+    tables=[
+        variants.Table(
+            labels=("slices",),
+            columns={
+                f"neurons, {BOARDS[0]}": lambda row: str(workload(row)[0][0]),
+                BOARDS[1]: lambda row: str(workload(row)[0][1]),
+                "seconds a round": lambda row: f"{workload(row)[1]:.2f}",
+                f"accuracy after {ROUNDS} rounds": variants.final(),
+                f"after {BUDGET_S:g} s": in_time,
+            },
+            rows={(name,): (variants.Key("aid", "iid", NODES, name),) for name in SETTINGS},
         )
-    progress.close()
-    table = "\n".join(lines) + "\n"
-    write_atomic(root / "results" / "reference" / "capacity.md", table.encode())
-    print(table)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    ],
+    same=COMMON,
+)

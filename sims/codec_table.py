@@ -1,24 +1,14 @@
-"""Accuracy and bytes by codec: FedAvg, IST and IST with an anchor on AID, 8 clients.
+"""Accuracy and bytes by codec: FedAvg, IST and IST with an anchor on AID, 8 clients."""
 
-`python -m sims.codec_table FOLDER`, where FOLDER holds aid-train.parquet and aid-test.parquet. Runs
-that are done are not repeated; the table goes to results/codecs/codecs.md.
-"""
-
-import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-
-import numpy as np
+from collections.abc import Mapping
 
 from fed_ist.budgets import bytes_to_reach
 from fed_ist.config.toml import Value
-from fed_ist.curves import Curve
-from fed_ist.pages import show_accuracy, table_line
-from fed_ist.report import readable_bytes
+from fed_ist.words import readable_bytes
+from sims import variants
 from sims.case_files import Case
 from sims.cases import configure
-from sims.compare import ANCHORED, PARTITIONS, REMEDY, ROTATING, coded
-from sims.variants import run_variants
+from sims.compare import ANCHORED, PARTITIONS, REMEDY, ROTATING, USUAL, coded
 
 CLIENTS, SEEDS = 8, 3
 SHARE = 0.95  # of FedAvg's final accuracy in fp32
@@ -45,15 +35,6 @@ CODECS: dict[str, dict[str, Value]] = {
     "int4, zstd, 8 rounds": coded("int4", zstd=True) | {"num-rounds": 8},
     "int4, zstd, 4 rounds": coded("int4", zstd=True) | {"num-rounds": 4},
 }
-HEADER = (
-    "method",
-    "codec",
-    "final accuracy",
-    "best accuracy",
-    "bytes per client",
-    "times fewer than FedAvg, fp32",
-    f"bytes to {100 * SHARE:.0f}% of its accuracy",
-)
 
 
 def list_cases(base: Mapping[str, Value]) -> list[Case]:
@@ -72,52 +53,53 @@ def list_cases(base: Mapping[str, Value]) -> list[Case]:
     return cases
 
 
-def render(curves: Sequence[Curve]) -> str:
-    """Markdown: a table for each partition."""
-    lines = [
-        "# Accuracy and bytes by codec",
-        "",
+def fewer_times(row: variants.Row) -> str:
+    """The bytes of the first row over those of this one."""
+    return f"{variants.mean_bytes(row.first[0]) / variants.mean_bytes(row.runs[0]):.1f}"
+
+
+def goal(row: variants.Row) -> float:
+    return SHARE * float(variants.finals(row.first[0]).mean())
+
+
+def bytes_to_goal(row: variants.Row) -> str:
+    reached = bytes_to_reach(row.runs[0], goal(row))
+    return "never" if reached is None else readable_bytes(reached)
+
+
+COLUMNS: Mapping[str, variants.Show] = {
+    "final accuracy": variants.final(),
+    "best accuracy": variants.best,
+    "bytes per client": variants.sent,
+    "times fewer than FedAvg, fp32": fewer_times,
+    f"bytes to {100 * SHARE:.0f}% of its accuracy": bytes_to_goal,
+}
+EXPERIMENT = variants.Experiment(
+    title="Accuracy and bytes by codec",
+    notes=(
         f"AID, {CLIENTS} clients in as many groups, {SEEDS} seeds (mean ± sample standard "
         "deviation): one hidden layer of 1024, 20 rounds of 3 local epochs unless a row says "
         "otherwise, Adam at 0.001. Bytes are down and up together, whole messages. Codecs are "
         "those of slices both ways, updates back; an anchor's statistics travel in fp16 then. zstd "
         "compresses without loss.",
-        "",
-    ]
-    for partition in PARTITIONS:
-        runs = {
-            (method, codec): [
-                c for c in curves if (c.partition, c.method) == (partition, f"{method} | {codec}")
-            ]
-            for method in METHODS
-            for codec in CODECS
-        }
-        exact = runs[FEDAVG, EXACT]
-        fedavg_bytes = float(np.mean([curve.bytes[-1] for curve in exact]))
-        goal = SHARE * float(np.mean([curve.accuracy[-1] for curve in exact]))
-        lines += [f"## {partition}", "", table_line(HEADER), table_line(("---",) * len(HEADER))]
-        for (method, codec), found in runs.items():
-            if not found:
-                continue
-            n_bytes = float(np.mean([curve.bytes[-1] for curve in found]))
-            reached = bytes_to_reach(found, goal)
-            cells = (
-                method,
-                codec,
-                show_accuracy(np.array([curve.accuracy[-1] for curve in found])),
-                show_accuracy(np.array([max(curve.accuracy) for curve in found])),
-                readable_bytes(n_bytes),
-                f"{fedavg_bytes / n_bytes:.1f}",
-                "never" if reached is None else readable_bytes(reached),
-            )
-            lines.append(table_line(cells))
-        lines += ["", f"{100 * SHARE:.0f}% of FedAvg's final accuracy is {100 * goal:.1f}%.", ""]
-    return "\n".join(lines)
-
-
-def main() -> int:
-    return run_variants(Path(sys.argv[1]).resolve(), "codecs", {}, list_cases, render)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    ),
+    stages=variants.on_aid(USUAL, list_cases),
+    tables=[
+        variants.Table(
+            title=partition,
+            labels=("method", "codec"),
+            columns=COLUMNS,
+            is_shown=variants.has_first,
+            rows={
+                (method, codec): (variants.Key("aid", partition, CLIENTS, f"{method} | {codec}"),)
+                for method in METHODS
+                for codec in CODECS
+            },
+            note=lambda row: (
+                f"{100 * SHARE:.0f}% of FedAvg's final accuracy is {100 * goal(row):.1f}%."
+            ),
+        )
+        for partition in PARTITIONS
+    ],
+    same=USUAL,
+)

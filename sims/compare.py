@@ -13,7 +13,7 @@ from pathlib import Path
 from fed_ist.config.derive import encoder_spec
 from fed_ist.config.methods import GROUPED
 from fed_ist.config.toml import Value, read_defaults
-from fed_ist.curves_report import write_report
+from fed_ist.curves_report import write_comparison
 from fed_ist.errors import InputError, require_choice
 from fed_ist.known_encoder import open_encoder
 from fed_ist.paths import cache_dir
@@ -89,7 +89,7 @@ GROUPS = 8  # or the number of clients, where these are fewer
 
 
 @dataclass(frozen=True)
-class Request:
+class Comparison:
     """What `fed-ist compare` asks for. overrides: run-config keys for all runs.
 
     limit: images of each split, 0 for all. methods: their names, empty for all.
@@ -105,7 +105,7 @@ class Request:
     n_workers: int
 
 
-def list_cases(request: Request, base: Mapping[str, Value], dataset: str) -> list[Case]:
+def list_cases(request: Comparison, base: Mapping[str, Value], dataset: str) -> list[Case]:
     """Every method in every setting with every seed."""
     cases = []
     for seed in range(request.n_seeds):
@@ -124,7 +124,7 @@ def list_cases(request: Request, base: Mapping[str, Value], dataset: str) -> lis
     return cases
 
 
-def compare(request: Request, app: Path) -> list[str]:
+def compare(request: Comparison, app: Path) -> list[str]:
     """Run what is missing and write the report; returns what could not be run, and why."""
     for method in request.methods:
         if method not in METHODS:
@@ -155,12 +155,12 @@ def compare(request: Request, app: Path) -> list[str]:
     found, failures = run_cases(cases, data, lambda _: shared, out, n_workers)
     if not found and failures:
         raise InputError(f"No run was possible. The first: {failures[0]}")
-    write_report(settings, [curve for _, curve in found], CHOSEN, out, VARIANTS)
+    write_comparison(settings, [curve for _, curve in found], CHOSEN, out, VARIANTS)
     return failures
 
 
 def main() -> int:
-    request = Request(**json.loads(sys.argv[1]))
+    request = Comparison(**json.loads(sys.argv[1]))
     return answer(lambda: compare(request, Path.cwd()), Path(request.out, "compare"))
 
 

@@ -20,6 +20,7 @@ import psutil
 
 from fed_ist.errors import InputError
 from fed_ist.launch import exit_at_sigterm, failure
+from fed_ist.words import bullets, table
 from sims import strangers
 from sims.gated import Gated, Process, gated
 from sims.soak_samples import count_bytes, family
@@ -146,35 +147,45 @@ def resident_bytes(processes: "Iterator[psutil.Process] | Sequence[Process]") ->
     return found
 
 
+HEADER = (
+    *("strangers at", "hold", "of them stood at most", "send bodies", "MB sent", "seconds"),
+    *("times the usual", "SuperLink grew by", "gate grew by", "its logs in all"),
+)
+
+
 def render(found: Sequence[Found]) -> str:
     """The report, in Markdown."""
-    lines = [
+    rows = []
+    for number, one in enumerate(found):
+        sent = one.deeds.get("body-bytes", 0)
+        assert isinstance(sent, int)
+        rows.append(
+            (
+                one.case.name,
+                one.case.half_open,
+                one.deeds.get("most-standing", 0),
+                one.case.flooders,
+                f"{sent / 1e6:.0f}",
+                f"{one.seconds:.1f}",
+                f"{one.seconds / usual_s(found, number):.2f}",
+                f"{one.superlink_bytes / 1e6:.1f} MB",
+                f"{one.gate_bytes / 1e6:.1f} MB",
+                f"{one.log_bytes / 1e6:.2f} MB",
+            )
+        )
+    answers = {one.case.name: one.deeds["statuses"] for one in found if one.deeds}
+    blocks = [
         "# Strangers at the gate",
-        "",
         f"A run of {SETTINGS['num-rounds']} rounds with two devices, through the gate of DEPLOY.md "
         "on loopback. Strangers without a registered key hold connections half open (without a "
         "word, with half a header, with one that comes letter by letter) and send bodies of "
         f"{strangers.BODY_BYTES / 1e6:.0f} MB, unsigned, signed by a key of their own, and in "
         "chunks; what is closed they open again. They run on the same processors as all else.",
-        "",
-        "| strangers at | hold | of them stood at most | send bodies | MB sent | seconds | times "
-        "the usual | SuperLink grew by | gate grew by | its logs in all |",
-        "|---|---|---|---|---|---|---|---|---|---|",
+        table(HEADER, rows),
+        'Answers to their bodies, by status ("closed": none):',
+        bullets(f"{name}: {statuses}" for name, statuses in answers.items()),
     ]
-    for number, one in enumerate(found):
-        case, deeds = one.case, one.deeds
-        sent = deeds.get("body-bytes", 0)
-        assert isinstance(sent, int)
-        lines.append(
-            f"| {case.name} | {case.half_open} | {deeds.get('most-standing', 0)} | "
-            f"{case.flooders} | {sent / 1e6:.0f} | {one.seconds:.1f} | "
-            f"{one.seconds / usual_s(found, number):.2f} | {one.superlink_bytes / 1e6:.1f} MB | "
-            f"{one.gate_bytes / 1e6:.1f} MB | {one.log_bytes / 1e6:.2f} MB |"
-        )
-    answers = {one.case.name: one.deeds["statuses"] for one in found if one.deeds}
-    lines += ["", 'Answers to their bodies, by status ("closed": none):', ""]
-    lines += [f"- {name}: {statuses}" for name, statuses in answers.items()]
-    return "\n".join(lines) + "\n"
+    return "\n\n".join(blocks) + "\n"
 
 
 def usual_s(found: Sequence[Found], number: int) -> float:

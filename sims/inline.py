@@ -16,7 +16,7 @@ from sims.server_app import conduct
 
 
 @dataclass(frozen=True)
-class Request:
+class InlineRun:
     """overrides: of the app's run config. n_nodes: that are simulated."""
 
     overrides: dict[str, Value]
@@ -24,7 +24,7 @@ class Request:
 
 
 def main() -> int:
-    request = Request(**json.loads(sys.argv[1]))
+    request = InlineRun(**json.loads(sys.argv[1]))
     node_ids = range(1, request.n_nodes + 1)
     settings = read_defaults(Path("pyproject.toml")) | request.overrides
     try:

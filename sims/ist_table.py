@@ -1,23 +1,12 @@
-"""What helps IST and what does not: one change at a time, on AID, 8 clients in 8 groups.
+"""What helps IST and what does not: one change at a time, on AID, 8 clients in 8 groups."""
 
-`python -m sims.ist_table FOLDER`, where FOLDER holds aid-train.parquet and aid-test.parquet. Runs
-that are done are not repeated; the table goes to results/ist-variants/ist-variants.md.
-"""
-
-import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-
-import numpy as np
+from collections.abc import Mapping
 
 from fed_ist.config.toml import Value
-from fed_ist.curves import Curve
-from fed_ist.pages import show_accuracy, table_line
-from fed_ist.report import readable_bytes
+from sims import variants
 from sims.case_files import Case
 from sims.cases import configure
-from sims.compare import ANCHORED, REMEDY, ROTATING
-from sims.variants import run_variants
+from sims.compare import ANCHORED, REMEDY, ROTATING, USUAL
 
 CLIENTS = 8
 SEEDS = 2
@@ -68,62 +57,47 @@ PARTS: dict[str, dict[str, dict[str, Value]]] = {
         "10 local epochs, 6 rounds": {**ANCHORED, "local-epochs": 10, "num-rounds": 6},
     },
 }
-HEADER = ("change", "final accuracy", "against the first", "best accuracy", "bytes per client")
 
 
 def list_cases(base: Mapping[str, Value]) -> list[Case]:
     """Every variant with every seed."""
     return [
         Case("aid", part, CLIENTS, name, configure(base, changes, {"seed": seed}))
-        for part, variants in PARTS.items()
-        for name, changes in variants.items()
+        for part, changed in PARTS.items()
+        for name, changes in changed.items()
         for seed in range(SEEDS)
     ]
 
 
-def render(curves: Sequence[Curve]) -> str:
-    """Markdown: a table for each part."""
-    lines = ["# What helps IST, and what does not", ""]
-    lines += [
+def against_first(row: variants.Row) -> str:
+    """Points of accuracy above the first row."""
+    here, first = (variants.finals(runs).mean() for runs in (row.runs[0], row.first[0]))
+    return f"{100 * (here - first):+.1f}"
+
+
+COMMON: dict[str, Value] = {**USUAL, "groups": CLIENTS, "strategy": "ist"}
+EXPERIMENT = variants.Experiment(
+    title="What helps IST, and what does not",
+    notes=(
         f"AID, {CLIENTS} clients in {CLIENTS} groups, {SEEDS} seeds (mean ± sample standard "
         "deviation). Unless a row says otherwise: one hidden layer of 1024, 20 rounds of 3 local "
         "epochs, Adam at 0.001, batches of 64. Bytes are down and up together, whole messages.",
-        "",
-    ]
-    for part, variants in PARTS.items():
-        lines += [f"## {part}", "", table_line(HEADER), table_line(("---",) * len(HEADER))]
-        found = {
-            name: [c for c in curves if (c.partition, c.method) == (part, name)]
-            for name in variants
-        }
-        finals = {
-            name: np.array([curve.accuracy[-1] for curve in runs])
-            for name, runs in found.items()
-            if runs
-        }
-        first = finals[next(iter(variants))].mean()
-        for name, final in finals.items():
-            best = np.array([max(curve.accuracy) for curve in found[name]])
-            n_bytes = float(np.mean([curve.bytes[-1] for curve in found[name]]))
-            lines.append(
-                table_line(
-                    (
-                        name,
-                        show_accuracy(final),
-                        f"{100 * (final.mean() - first):+.1f}",
-                        show_accuracy(best),
-                        readable_bytes(n_bytes),
-                    )
-                )
-            )
-        lines.append("")
-    return "\n".join(lines)
-
-
-def main() -> int:
-    common: dict[str, Value] = {"groups": CLIENTS, "strategy": "ist"}
-    return run_variants(Path(sys.argv[1]).resolve(), "ist-variants", common, list_cases, render)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    ),
+    stages=variants.on_aid(COMMON, list_cases),
+    tables=[
+        variants.Table(
+            title=part,
+            labels=("change",),
+            is_shown=variants.has_first,
+            columns={
+                "final accuracy": variants.final(),
+                "against the first": against_first,
+                "best accuracy": variants.best,
+                "bytes per client": variants.sent,
+            },
+            rows={(name,): (variants.Key("aid", part, CLIENTS, name),) for name in changed},
+        )
+        for part, changed in PARTS.items()
+    ],
+    same=USUAL,
+)

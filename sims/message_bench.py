@@ -23,6 +23,7 @@ from fed_ist.config.toml import Value
 from fed_ist.errors import InputError
 from fed_ist.flower_run import run_and_tell
 from fed_ist.launch import flwr_arguments
+from fed_ist.words import table
 from sims.bench_cases import measure_cases
 from sims.cpu_limit import cpu_limit
 from sims.loopback import SUPERLINK, on_loopback
@@ -38,7 +39,7 @@ PARTS = ("waking", "Flower", "app", "cache", "training", "coding", "sending")
 
 
 @dataclass(frozen=True)
-class Request:
+class MessageBench:
     """cores: shares of a core, a run each. n_rounds: that are measured. images: of the node.
     hidden_dim: of the slice. out: a folder for message.json and history.jsonl.
     """
@@ -61,7 +62,7 @@ class LogLine:
     cpu_s: float
 
 
-def measure(request: Request) -> Iterator[dict[str, Any]]:
+def measure(request: MessageBench) -> Iterator[dict[str, Any]]:
     """Figures of each share: `cores`, seconds by part and as `whole`, CPU seconds as `cpu`.
 
     Raises `InputError` where a run fails, or where a process cannot be held back.
@@ -185,24 +186,22 @@ def figures(stamp: Mapping[str, Any], met: LogLine, sent: LogLine) -> dict[str, 
 
 def render(found: Sequence[Mapping[str, Any]]) -> str:
     """Two tables in markdown: seconds by part, and seconds of the processor."""
-    lines = []
+    blocks = []
     for title, key, parts in (
         ("seconds", "seconds", (*PARTS, "whole")),
         ("CPU seconds", "cpu", ("Flower", "app", "training", "process", "node")),
     ):
-        lines += [f"{title}, by share of a core:", "", f"| cores | {' | '.join(parts)} |"]
-        lines += ["|---" * (len(parts) + 1) + "|"]
-        for case in found:
-            cells = " | ".join(f"{case[key][part]:.2f}" for part in parts)
-            lines.append(f"| {case['cores']:g} | {cells} |")
-        lines.append("")
+        rows = [
+            (f"{case['cores']:g}", *(f"{case[key][part]:.2f}" for part in parts)) for case in found
+        ]
+        blocks += [f"{title}, by share of a core:", table(("cores", *parts), rows)]
     loaded = sorted({name for case in found for name in case["loaded"]})
-    lines.append(f"Loaded in a round, of {', '.join(HEAVY)}: {', '.join(loaded) or 'none'}.")
-    return "\n".join(lines) + "\n"
+    blocks.append(f"Loaded in a round, of {', '.join(HEAVY)}: {', '.join(loaded) or 'none'}.")
+    return "\n\n".join(blocks) + "\n"
 
 
 def main() -> int:
-    request = Request(**json.loads(sys.argv[1]))
+    request = MessageBench(**json.loads(sys.argv[1]))
     return measure_cases("message", request, measure(request), len(request.cores), render)
 
 

@@ -1,23 +1,16 @@
-"""What local differential privacy costs: AID, 8 clients, by the epsilon of a round.
+"""What local differential privacy costs: AID, 8 clients, by the epsilon of a round."""
 
-`python -m sims.privacy_table FOLDER`, where FOLDER holds aid-train.parquet and aid-test.parquet.
-Runs that are done are not repeated; the table goes to results/privacy/privacy.md.
-"""
-
-import sys
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 
 from fed_ist.config.toml import Value
-from fed_ist.curves import Curve
-from fed_ist.pages import table_line
 from fed_ist.privacy import epsilon_after, noise_deviation
+from sims import variants
 from sims.case_files import Case
 from sims.cases import configure
-from sims.variants import run_variants
+from sims.compare import USUAL
 
 CLIENTS, ROUNDS = 8, 10
-COMMON: dict[str, Value] = {"num-rounds": ROUNDS, "hidden-dim": 256}
+COMMON: dict[str, Value] = {**USUAL, "num-rounds": ROUNDS, "hidden-dim": 256}
 CLIP_NORM, DELTA = 1.0, 1e-5
 EPSILONS = (None, 1e5, 1e4, 1e3, 1e2, 1e1)
 METHODS: dict[str, dict[str, Value]] = {
@@ -40,36 +33,36 @@ def list_cases(base: Mapping[str, Value]) -> list[Case]:
     return cases
 
 
-def render(curves: Sequence[Curve]) -> str:
-    """Markdown: a row for each epsilon, a column for each method."""
-    accuracy = {curve.method: f"{100 * curve.accuracy[-1]:.1f}%" for curve in curves}
-    header = ("epsilon of a round", f"of {ROUNDS} rounds", "sigma", *METHODS)
-    lines = [
-        "# What local differential privacy costs",
-        "",
+def labels_of(epsilon: float | None) -> tuple[str, ...]:
+    """The epsilon of a round, that of all rounds, and the deviation of the noise."""
+    if epsilon is None:
+        return "no privacy", "", "0"
+    total, sigma = epsilon_after(ROUNDS, epsilon, DELTA), noise_deviation(CLIP_NORM, epsilon, DELTA)
+    return f"{epsilon:,.0f}", f"{total:,.0f}", f"{sigma:.3g}"
+
+
+EXPERIMENT = variants.Experiment(
+    title="What local differential privacy costs",
+    notes=(
         f"AID, {CLIENTS} clients, IID, {ROUNDS} rounds of 3 local epochs, one hidden layer of "
         f"{COMMON['hidden-dim']}, one seed; final test accuracy. Each client clips what it has "
         f"learnt to a length of {CLIP_NORM:g} and adds noise of deviation sigma to every number: "
         f"(epsilon, {DELTA:g}) privacy for all its images together. The anchor's statistics have "
         "no noise here.",
-        "",
-        table_line(header),
-        table_line(("---",) * len(header)),
-    ]
-    for epsilon in EPSILONS:
-        cells = ["no privacy", "", "0"]
-        if epsilon is not None:
-            total = epsilon_after(ROUNDS, epsilon, DELTA)
-            sigma = noise_deviation(CLIP_NORM, epsilon, DELTA)
-            cells = [f"{epsilon:,.0f}", f"{total:,.0f}", f"{sigma:.3g}"]
-        found = [accuracy.get(f"{method} | {epsilon}", "") for method in METHODS]
-        lines.append(table_line((*cells, *found)))
-    return "\n".join(lines) + "\n"
-
-
-def main() -> int:
-    return run_variants(Path(sys.argv[1]).resolve(), "privacy", COMMON, list_cases, render)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    ),
+    stages=variants.on_aid(COMMON, list_cases),
+    tables=[
+        variants.Table(
+            labels=("epsilon of a round", f"of {ROUNDS} rounds", "sigma"),
+            columns={method: variants.final(i) for i, method in enumerate(METHODS)},
+            rows={
+                labels_of(epsilon): tuple(
+                    variants.Key("aid", "iid", CLIENTS, f"{method} | {epsilon}")
+                    for method in METHODS
+                )
+                for epsilon in EPSILONS
+            },
+        )
+    ],
+    same=USUAL,
+)

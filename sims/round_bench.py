@@ -17,6 +17,7 @@ from fed_ist.bundle import slim_app
 from fed_ist.config.toml import Value
 from fed_ist.errors import InputError
 from fed_ist.simulation import simulate
+from fed_ist.words import table
 from sims.bench_cases import measure_cases
 from sims.round_data import write_examples
 from sims.round_parts import PARTS
@@ -26,7 +27,7 @@ COMPONENTS = {"round_server": "sims.round_app:app", "round_node": "sims.round_ap
 
 
 @dataclass(frozen=True)
-class Request:
+class RoundBench:
     """n_nodes: of each run. images: that each node has. out: a folder for round.json, and for
     history.jsonl, which gets a line from each benchmark.
     """
@@ -40,7 +41,7 @@ class Request:
     out: str
 
 
-def measure(request: Request) -> Iterator[dict[str, Any]]:
+def measure(request: RoundBench) -> Iterator[dict[str, Any]]:
     """Figures of each number of nodes: `nodes`, `cores`, `seconds`, `ratios`.
 
     Raises `InputError` where a run fails.
@@ -86,27 +87,24 @@ def ratios(seconds: Mapping[str, Mapping[str, float]]) -> dict[str, float | None
 
 def render(found: Sequence[Mapping[str, Any]]) -> str:
     """Two tables in markdown: milliseconds of a round by part, and whole rounds side by side."""
-    lines = ["| nodes | " + " | ".join(f"{part} ms" for part in PARTS) + " | round ms |"]
-    lines.append("|---" * (len(PARTS) + 2) + "|")
-    for case in found:
-        parts = case["seconds"]["flower"]
-        cells = [f"{1000 * parts[key]:.0f}" for key in (*PARTS, "round")]
-        lines.append(f"| {case['nodes']} | " + " | ".join(cells) + " |")
     ways = ("flower", "fedavg", "empty", "inline", "plain")
     shares = list(found[0]["ratios"]) if found else []
-    lines += ["", "| nodes | " + " | ".join([*(f"{way} ms" for way in ways), *shares]) + " |"]
-    lines.append("|---" * (len(ways) + len(shares) + 1) + "|")
+    parts, wholes = [], []
     for case in found:
         measured = case["seconds"]
-        cells = [f"{1000 * measured[w]['round']:.0f}" if w in measured else "-" for w in ways]
-        found_shares = [case["ratios"][share] for share in shares]
-        cells += ["-" if share is None else f"{share:.2f}" for share in found_shares]
-        lines.append(f"| {case['nodes']} | " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+        cells = (f"{1000 * measured['flower'][key]:.0f}" for key in (*PARTS, "round"))
+        parts.append((case["nodes"], *cells))
+        whole = [f"{1000 * measured[w]['round']:.0f}" if w in measured else "-" for w in ways]
+        ratios = [case["ratios"][share] for share in shares]
+        whole += ["-" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
+        wholes.append((case["nodes"], *whole))
+    header = ("nodes", *(f"{part} ms" for part in PARTS), "round ms")
+    beside = ("nodes", *(f"{way} ms" for way in ways), *shares)
+    return f"{table(header, parts)}\n\n{table(beside, wholes)}\n"
 
 
 def main() -> int:
-    request = Request(**json.loads(sys.argv[1]))
+    request = RoundBench(**json.loads(sys.argv[1]))
     return measure_cases("round", request, measure(request), len(request.n_nodes), render)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
 from logging import ERROR, INFO, WARNING
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from flwr.app import Context
 from flwr.common import log
@@ -16,19 +16,11 @@ from flwr.supercore.exit import ExitCode, flwr_exit
 from flwr.superlink.grid import InMemoryGrid
 from threadpoolctl import threadpool_limits
 
-from fed_ist import protocol
-from fed_ist.checkpoint import (
-    Checkpoint,
-    read_checkpoint,
-    remove_checkpoint,
-    require_resumable,
-    write_checkpoint,
-)
+from fed_ist.checkpoint import Checkpoint, remove_checkpoint, write_checkpoint
 from fed_ist.config.derive import count_features, encoder_spec, mask_spec, open_run_data, reading
-from fed_ist.config.methods import GROUPED
 from fed_ist.config.parsing import parse_config, require_same_run
 from fed_ist.config.run_config import RunConfig
-from fed_ist.config.toml import Value, read_preset
+from fed_ist.config.toml import Value
 from fed_ist.datasets import DataSet
 from fed_ist.durable import write_atomic
 from fed_ist.embeddings import Embeddings, embed
@@ -41,8 +33,9 @@ from fed_ist.ledger import Ledger
 from fed_ist.paths import cache_dir, server_results_dir
 from fed_ist.printable import guard_log
 from fed_ist.privacy import epsilon_after
-from fed_ist.report import draw_accuracy, readable_bytes
+from fed_ist.report import draw_accuracy
 from fed_ist.results import (
+    FIGURE,
     NAME_TAKEN_CODE,
     REASON,
     TRACEBACK,
@@ -51,9 +44,12 @@ from fed_ist.results import (
     Round,
     RunFolder,
 )
-from fed_ist.run_report import write_report
-from fed_ist.run_seals import CONFIG, LEDGER, write_told
+from fed_ist.run_files import Resumable, read_resumable
+from fed_ist.run_report import write_run_report
+from fed_ist.run_seals import LEDGER, write_told
+from fed_ist.run_summary import Course, summarise
 from fed_ist.training import evaluate
+from fed_ist.words import readable_bytes
 from strategies import FederatedStrategy, create_strategy
 
 app = ServerApp()
@@ -100,7 +96,7 @@ def conduct(
             log(WARNING, "%s", encoder.note)
         folder, resumed = open_folder(config)
         if resumed is not None:
-            require_same_images(folder, inspection)
+            require_same_images(resumed.images, inspection)
         folder.write_images(inspection.to_json())
         # For the reason of `clients.mods.in_one_thread`: what is evaluated or solved here goes into
         # files that are the same on any number of cores.
@@ -122,11 +118,12 @@ def conduct(
         raise
 
 
-def require_same_images(folder: RunFolder, inspection: Inspection) -> None:
+def require_same_images(began: Mapping[str, Any], inspection: Inspection) -> None:
     """Raise `InputError` where a resumed run has other classes, and say it where it has other
     images: what the classifier puts out is counted in the classes that the run began with.
+
+    began: what images.json said then, or nothing.
     """
-    began = folder.read_images()
     if not began:
         return
     before, now = list(began["counts"]), list(inspection.counts)
@@ -175,18 +172,16 @@ def keep(folder: RunFolder | None, name: str, text: str) -> None:
             write_told(folder.path, name, text)
 
 
-def open_folder(config: RunConfig) -> tuple[RunFolder, Checkpoint | None]:
+def open_folder(config: RunConfig) -> tuple[RunFolder, Resumable | None]:
     """A new folder for the run, or the one of the run that is resumed with what it had."""
     parent = server_results_dir(config.results_dir)
     if not config.resume:
         name = config.name or f"{datetime.now():%Y%m%d-%H%M%S}-{config.strategy}"
         return RunFolder(parent, name), None
-    path = parent / config.name
-    checkpoint = read_checkpoint(path)
-    require_resumable(path, checkpoint)
-    require_same_run(config, parse_config(read_preset(path / CONFIG)))
-    log(INFO, "Resumed after round %d of %d", checkpoint.round, config.num_rounds)
-    return RunFolder.reopen(path, checkpoint.seals), checkpoint
+    resumed = read_resumable(parent / config.name)
+    require_same_run(config, parse_config(resumed.settings))
+    log(INFO, "Resumed after round %d of %d", resumed.checkpoint.round, config.num_rounds)
+    return RunFolder.reopen(resumed.path, resumed.checkpoint.seals, resumed.tables), resumed
 
 
 def run(
@@ -195,29 +190,28 @@ def run(
     encoder: AnyEncoder,
     data: DataSet,
     folder: RunFolder,
-    resumed: Checkpoint | None,
+    resumed: Resumable | None,
 ) -> None:
     """Evaluate and record round after round; draw the report at the end."""
     started = time.monotonic() - sum(row.seconds for row in folder.rounds)
     test, class_names = embed_test_images(config, encoder, data.test)
-    place = folder.path / LEDGER
-    ledger = Ledger.reopen(place, resumed.seals.files[LEDGER]) if resumed else Ledger(place)
+    ledger = open_ledger(folder, resumed)
+    checkpoint = resumed.checkpoint if resumed else None
     strategy = create_strategy(config, class_names, encoder.embed_dim, ledger)
-    if resumed is not None:
-        strategy.restore(resumed.state)
-    strategy.require_nodes(grid, resumed.round if resumed else 0)
-    if resumed is None:
+    if checkpoint is not None:
+        strategy.restore(checkpoint.state)
+    strategy.require_nodes(grid, checkpoint.round if checkpoint else 0)
+    if checkpoint is None:
         folder.write_config(config, len(strategy.roster.prepared))
     if config.dp_clip_norm:
         log(INFO, "%s", describe_privacy(config))
     recorder = Recorder(config, folder, strategy, encoder, test, started)
-    strategy.run(grid, recorder.record, resumed)
+    strategy.run(grid, recorder.record, checkpoint)
     ledger.close()
-    folder.write_summary(recorder.summary())  # which now tells why the run ended, if early
-    figure = draw_accuracy(folder.rounds, folder.path.name)
-    write_atomic(folder.path / "accuracy.png", figure)
+    write_atomic(folder.path / FIGURE, draw_accuracy(folder.rounds, folder.path.name))
+    recorder.write_summary(is_done=True)
     folder.finish(ledger.seal)
-    write_report([folder.path], None)
+    write_run_report([folder.path], None)
     remove_checkpoint(folder.path)
     log(
         INFO,
@@ -227,6 +221,14 @@ def run(
         readable_bytes(ledger.message_bytes["up"]),
         folder.path,
     )
+
+
+def open_ledger(folder: RunFolder, resumed: Resumable | None) -> Ledger:
+    """A new ledger, or that of the run that is resumed."""
+    path = folder.path / LEDGER
+    if resumed is None:
+        return Ledger(path)
+    return Ledger.reopen(path, resumed.tables[LEDGER], resumed.checkpoint.seals.files[LEDGER])
 
 
 def describe_privacy(config: RunConfig) -> str:
@@ -323,7 +325,7 @@ class Recorder:
                 value_range=self.config.value_range,
             )
         )
-        self.folder.write_summary(self.summary())
+        self.write_summary(is_done=False)
         self.strategy.ledger.settle()
         # Last, as a round is complete once it can be gone on from.
         seals = self.folder.seal(self.strategy.ledger.seal)
@@ -331,74 +333,17 @@ class Recorder:
         write_checkpoint(self.folder.path, checkpoint)
         log(INFO, "Round %d: accuracy %.2f%%, loss %.4f", server_round, 100 * accuracy, loss)
 
-    def summary(self) -> dict[str, object]:
-        """What summary.json holds: the run in one screen."""
-        config, ledger, rounds = self.config, self.strategy.ledger, self.folder.rounds
-        prepared = self.strategy.roster.prepared.values()
-        total = {key: int(sum(node.counts[key] for node in prepared)) for key in protocol.PREPARED}
-        n_images = total[protocol.NUM_EXAMPLES]
-        most_asked = max(row.asked for row in rounds) or len(prepared)
-        groups = (config.groups or most_asked) if config.strategy in GROUPED else 1
-        return {
-            "accuracy": rounds[-1].accuracy,
-            "best_accuracy": max(row.accuracy for row in rounds),
-            "loss": rounds[-1].loss,
-            "rounds": rounds[-1].round,
-            "ended_early": self.strategy.ended_early,
-            "clients": len(prepared),
-            "asked": sum(row.asked for row in rounds),
-            "answered": sum(row.answered for row in rounds),
-            "rejected": sum(row.rejected for row in rounds),
-            "groups": groups,
-            "strategy": config.strategy,
-            "dealing": config.dealing,
-            "rescale": config.rescale,
-            "anchor": config.anchor,
-            "anchor_used": self.strategy.foundation.used,
-            "anchor_bytes": config.anchor_bytes,
-            "statistics_noise": config.statistics_noise,
-            "learning_rate_schedule": config.learning_rate_schedule,
-            "label_skew": config.label_skew,
-            "proximal": config.proximal,
-            "capacities": config.capacities,
-            "round_deadline_s": config.round_deadline_s,
-            "devices": config.devices,
-            "aggregation": config.aggregation,
-            "trim_share": config.trim_share,
-            "clip_norm": config.clip_norm,
-            "dp_clip_norm": config.dp_clip_norm,
-            "dp_epsilon": config.dp_epsilon,
-            "dp_delta": config.dp_delta,
-            "down_codec": config.down_codec,
-            "up_codec": config.up_codec,
-            "reply": config.reply,
-            "statistics_codec": config.statistics_codec,
-            "zstd": config.zstd,
-            "max_bytes_per_node": config.max_bytes_per_node,
-            "max_bytes_per_node_round": config.max_bytes_per_node_round,
-            "dataset": config.dataset,
-            "encoder": config.encoder,
-            "mask": config.mask,
-            "mask_ratio": config.mask_ratio,
-            "pooling": config.pooling,
-            "embed_dim": self.encoder.embed_dim,
-            "hidden_dim": config.hidden_dim,
-            "hidden_layers": config.hidden_layers,
-            "norm": config.norm,
-            "num_classes": len(self.strategy.class_names),
-            "bytes_down": ledger.message_bytes["down"],
-            "bytes_up": ledger.message_bytes["up"],
-            "payload_bytes_down": ledger.payload_bytes["down"],
-            "payload_bytes_up": ledger.payload_bytes["up"],
-            "link_bytes_down": ledger.link_bytes["down"],
-            "link_bytes_up": ledger.link_bytes["up"],
-            "seconds": round(time.monotonic() - self.started, 3),
-            "images": n_images,
-            "test_images": self.test.counts.n_images,
-            "images_skipped": total[protocol.IMAGES_SKIPPED] + self.test.counts.n_skipped,
-            "images_of_unknown_classes": total[protocol.UNKNOWN_CLASSES],
-            "image_bytes_original": round(total[protocol.ORIGINAL_BYTES] / max(1, n_images), 1),
-            "image_bytes_raw": round(total[protocol.RAW_BYTES] / max(1, n_images), 1),
-            "image_bytes_packed": round(total[protocol.PACKED_BYTES] / max(1, n_images), 1),
-            "seed": config.seed,
-        }
+    def write_summary(self, *, is_done: bool) -> None:
+        """summary.json. is_done: whether nothing follows."""
+        course = Course(
+            nodes=[node.counts for node in self.strategy.roster.prepared.values()],
+            test=self.test.counts,
+            embed_dim=self.encoder.embed_dim,
+            num_classes=len(self.strategy.class_names),
+            anchor_used=self.strategy.foundation.used,
+            ended_early=self.strategy.ended_early,
+            seconds=time.monotonic() - self.started,
+            is_done=is_done,
+        )
+        rounds, ledger = self.folder.rounds, self.strategy.ledger
+        self.folder.write_summary(summarise(self.config, rounds, ledger, course))

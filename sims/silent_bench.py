@@ -5,7 +5,6 @@ what would start its ClientApps stands still: from the start, or after some roun
 one JSON object.
 """
 
-import csv
 import json
 import sys
 import tempfile
@@ -19,6 +18,8 @@ from typing import Any
 import psutil
 
 from fed_ist.launch import failure
+from fed_ist.run_files import open_run
+from fed_ist.words import table
 from sims.bench_cases import measure_cases
 from sims.loopback import Loopback, on_loopback
 from sims.soak import RUN, last_round, running_app
@@ -27,11 +28,12 @@ from sims.wire_bench import draw_images
 
 MIN_NODES = 2
 POLL_S = 0.2
+HEADER = ("one node falls silent", "run", "against none", "rounds, s", "answered of asked")
 NEVER = -2  # the round after which the node falls silent; -1: before the run
 
 
 @dataclass(frozen=True)
-class Request:
+class SilentBench:
     """n_nodes: of which one falls silent. silent_after: these rounds, a run each."""
 
     n_nodes: int = 8
@@ -40,7 +42,7 @@ class Request:
     out: str = "silent"
 
 
-def measure(request: Request) -> Iterator[dict[str, Any]]:
+def measure(request: SilentBench) -> Iterator[dict[str, Any]]:
     """A run in which all answer, and one for each of `silent_after`."""
     for silent_after in (NEVER, *request.silent_after):
         with tempfile.TemporaryDirectory(prefix="fed-ist-silent-") as name:
@@ -53,7 +55,7 @@ def measure(request: Request) -> Iterator[dict[str, Any]]:
 
 
 def one_run(
-    request: Request, hosts: Loopback, folder: Path, silent_after: int, silence: psutil.Process
+    request: SilentBench, hosts: Loopback, folder: Path, silent_after: int, silence: psutil.Process
 ) -> dict[str, Any]:
     """Seconds of a run until its last round has ended, and how many answered in its rounds."""
     results, begun_s = folder / "results" / RUN, time.monotonic()
@@ -67,19 +69,14 @@ def one_run(
                 raise failure("The run failed", folder / "run.log")
             time.sleep(POLL_S)
         seconds = time.monotonic() - begun_s
-    rounds, times = (read_rows(results / name) for name in ("rounds.csv", "times.csv"))
+    rounds = open_run(results).rounds
     return {
         "silent_after": silent_after,
         "seconds": round(seconds, 1),
-        "round_s": [round(float(row["seconds"]), 1) for row in times],
-        "asked": [int(row["asked"]) for row in rounds],
-        "answered": [int(row["answered"]) for row in rounds],
+        "round_s": [round(float(str(row["seconds"])), 1) for row in rounds],
+        "asked": [row["asked"] for row in rounds],
+        "answered": [row["answered"] for row in rounds],
     }
-
-
-def read_rows(path: Path) -> list[dict[str, str]]:
-    with path.open(encoding="utf-8", newline="") as file:
-        return list(csv.DictReader(file))
 
 
 @contextmanager
@@ -95,24 +92,24 @@ def standing_still(hosts: Loopback) -> Iterator[psutil.Process]:
 
 def render(found: Sequence[Mapping[str, Any]]) -> str:
     """A table in markdown."""
-    lines = ["| one node falls silent | run | against none | rounds, s | answered of asked |"]
-    lines.append("|---|---|---|---|---|")
+    when = {NEVER: "never", -1: "before the run", 0: "once it is prepared"}
+    rows = []
     for case in found:
-        after = case["silent_after"]
-        when = {NEVER: "never", -1: "before the run", 0: "once it is prepared"}
-        ratio = case["seconds"] / found[0]["seconds"]
-        counts = " ".join(
-            f"{n}/{of}" for n, of in zip(case["answered"], case["asked"], strict=True)
+        after, counts = case["silent_after"], zip(case["answered"], case["asked"], strict=True)
+        rows.append(
+            (
+                when.get(after, f"after round {after}"),
+                f"{case['seconds']:.0f} s",
+                f"{case['seconds'] / found[0]['seconds']:.2f}",
+                " ".join(f"{s:.0f}" for s in case["round_s"]),
+                " ".join(f"{n}/{of}" for n, of in counts),
+            )
         )
-        lines.append(
-            f"| {when.get(after, f'after round {after}')} | {case['seconds']:.0f} s | {ratio:.2f} "
-            f"| {' '.join(f'{s:.0f}' for s in case['round_s'])} | {counts} |"
-        )
-    return "\n".join(lines) + "\n"
+    return table(HEADER, rows) + "\n"
 
 
 def main() -> int:
-    request = Request(**json.loads(sys.argv[1] if len(sys.argv) > 1 else "{}"))
+    request = SilentBench(**json.loads(sys.argv[1] if len(sys.argv) > 1 else "{}"))
     n_cases = 1 + len(request.silent_after)
     return measure_cases("silent", request, measure(request), n_cases, render)
 

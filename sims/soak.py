@@ -19,8 +19,9 @@ from tqdm import tqdm
 
 from fed_ist.errors import InputError
 from fed_ist.launch import end_family, failure
+from fed_ist.run_files import open_run
 from sims.loopback import SUPERLINK, Loopback, on_loopback
-from sims.soak_report import write_report
+from sims.soak_report import write_soak
 from sims.soak_samples import Sample, take_sample
 from sims.wire_bench import draw_images
 
@@ -30,7 +31,7 @@ RUN = "soak"
 
 
 @dataclass(frozen=True)
-class Request:
+class Soak:
     """What `fed-ist bench soak` asks for. minutes: after which it ends, whatever the round. out: a
     folder for soak.json and soak.md.
     """
@@ -41,7 +42,7 @@ class Request:
     out: str
 
 
-def soak(request: Request, app: Path) -> list[Sample]:
+def soak(request: Soak, app: Path) -> list[Sample]:
     """Run all rounds, or as many as the time allows; the report is written after each sample.
 
     Raises `InputError` where the run fails; the report then has what was seen until that.
@@ -49,7 +50,7 @@ def soak(request: Request, app: Path) -> list[Sample]:
     samples: list[Sample] = []
 
     def report(ended: str) -> None:
-        write_report(Path(request.out), samples, request.n_rounds, request.n_nodes, ended)
+        write_soak(Path(request.out), samples, request.n_rounds, request.n_nodes, ended)
 
     with tempfile.TemporaryDirectory(prefix="fed-ist-soak-") as name:
         folder = Path(name)
@@ -103,7 +104,7 @@ def running_app(
 
 
 def watch(
-    request: Request, hosts: Loopback, run: "subprocess.Popen[bytes]", results: Path
+    request: Soak, hosts: Loopback, run: "subprocess.Popen[bytes]", results: Path
 ) -> Iterator[Sample]:
     """Samples as rounds end, until the run ends or the time is up."""
     begun_s, next_round = time.monotonic(), 0
@@ -119,15 +120,11 @@ def watch(
 
 def last_round(results: Path) -> int:
     """The last round that a run has recorded; -1 while there is none."""
-    try:
-        lines = (results / "rounds.csv").read_text(encoding="utf-8").splitlines()[1:]
-    except FileNotFoundError:
-        return -1
-    return len(lines) - 1
+    return len(open_run(results).rounds) - 1
 
 
 def main() -> int:
-    request = Request(**json.loads(sys.argv[1]))
+    request = Soak(**json.loads(sys.argv[1]))
     try:
         soak(request, Path.cwd())
     except InputError as error:

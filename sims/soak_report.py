@@ -7,13 +7,17 @@ from pathlib import Path
 from statistics import median
 
 from fed_ist.durable import write_atomic
-from fed_ist.report import readable_bytes
+from fed_ist.words import readable_bytes, table
 from sims.soak_samples import Sample
 
 SETTLED_ROUND = 50  # by then caches are full and pools have their size
 WINDOW_ROUNDS = 20
 MAX_GROWTH = 0.05
 MAX_NEW_HANDLES = 3  # connections come and go, a few at a time; a leak goes on
+PROCESS_HEADER = (
+    *("process", "resident", "then", "growth", "a round"),
+    *("own", "then", "threads", "handles"),
+)
 MAX_DISK_BYTES = 100_000  # a round, all nodes together: a thousand rounds fit any card
 
 
@@ -131,14 +135,14 @@ def render(samples: Sequence[Sample], n_rounds: int, n_nodes: int, ended: str) -
         "",
         *(f"- {'holds' if c.holds else 'FAILS'}: {c.name}; {c.found}" for c in judge(windows)),
         "",
-        *_process_table(windows),
+        _process_table(windows),
         "",
         "Own: what the process shares with no other. ClientApps are not listed, as each lives for "
         "one message.",
         "",
-        *_growth_table("on disk", "bytes", windows, lambda s: s.disk_bytes, readable_bytes),
+        _growth_table("on disk", "bytes", windows, lambda s: s.disk_bytes, readable_bytes),
         "",
-        *_growth_table("table of Flower's database", "rows", windows, lambda s: s.rows, _count),
+        _growth_table("table of Flower's database", "rows", windows, lambda s: s.rows, _count),
     ]
     return "\n".join([*lines, ""])
 
@@ -147,27 +151,27 @@ def _rounds(window: Sequence[Sample]) -> str:
     return f"{window[0].round} to {window[-1].round}"
 
 
-def _process_table(windows: Windows) -> list[str]:
-    header = "| process | resident | then | growth | a round | own | then | threads | handles |"
-    lines = [header, "|---" * 9 + "|"]
+def _process_table(windows: Windows) -> str:
+    rows = []
     for role in _roles(windows):
         resident, own, threads, handles = (
             windows.change(_of(role, what))
             for what in ("resident_bytes", "own_bytes", "threads", "handles")
         )
-        cells = [
-            role,
-            readable_bytes(resident.before),
-            readable_bytes(resident.after),
-            f"{resident.share:+.1%}",
-            f"{resident.by_round / 1000:+.1f} kB",
-            readable_bytes(own.before),
-            readable_bytes(own.after),
-            f"{threads.before:g}, {threads.after:g}",
-            f"{handles.before:g}, {handles.after:g}",
-        ]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        rows.append(
+            (
+                role,
+                readable_bytes(resident.before),
+                readable_bytes(resident.after),
+                f"{resident.share:+.1%}",
+                f"{resident.by_round / 1000:+.1f} kB",
+                readable_bytes(own.before),
+                readable_bytes(own.after),
+                f"{threads.before:g}, {threads.after:g}",
+                f"{handles.before:g}, {handles.after:g}",
+            )
+        )
+    return table(PROCESS_HEADER, rows)
 
 
 def _growth_table(
@@ -176,21 +180,19 @@ def _growth_table(
     windows: Windows,
     of: Callable[[Sample], dict[str, int]],
     show: Callable[[float], str],
-) -> list[str]:
-    names = sorted({name for sample in windows.after for name in of(sample)})
-    lines = [f"| {title} | {unit} | then | more a round |", "|---|---|---|---|"]
-    for name in names:
+) -> str:
+    rows = []
+    for name in sorted({name for sample in windows.after for name in of(sample)}):
         change = windows.change(lambda s, name=name: of(s).get(name, 0))  # type: ignore[misc]
-        cells = [name, show(change.before), show(change.after), f"{change.by_round:,.1f}"]
-        lines.append(f"| {' | '.join(cells)} |")
-    return lines
+        rows.append((name, show(change.before), show(change.after), f"{change.by_round:,.1f}"))
+    return table((title, unit, "then", "more a round"), rows)
 
 
 def _count(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def write_report(
+def write_soak(
     out: Path, samples: Sequence[Sample], n_rounds: int, n_nodes: int, ended: str
 ) -> None:
     """soak.json with all samples, and soak.md, in the folder `out`."""

@@ -26,6 +26,8 @@ from fed_ist.launch import (
     flwr_arguments,
     free_port,
 )
+from fed_ist.run_files import open_run
+from fed_ist.words import table
 from sims.bench_cases import measure_cases
 from sims.start_app import N_NODES
 from sims.wire_bench import draw_images
@@ -51,14 +53,14 @@ FIGURES = {
 
 
 @dataclass(frozen=True)
-class Request:
+class StartBench:
     """n_runs: of each. out: a folder for start.json and history.jsonl."""
 
     n_runs: int
     out: str
 
 
-def measure(request: Request) -> Iterator[dict[str, float]]:
+def measure(request: StartBench) -> Iterator[dict[str, float]]:
     """The figures of each turn; raises `InputError` with the end of its log where one fails."""
     with tempfile.TemporaryDirectory(prefix="fed-ist-start-") as name:
         folder = Path(name)
@@ -114,12 +116,12 @@ def fed_ist(folder: Path, name: str) -> tuple[float, float]:
     }
     command = ["fed-ist", "run", "--nodes", str(N_NODES), "--name", name]
     command += [f"--set={key}={value}" for key, value in settings.items()]
-    rounds = folder / name / "rounds.csv"
-
-    def begun() -> bool:  # after the header and the line of round 0
-        return rounds.exists() and len(rounds.read_text(encoding="utf-8").splitlines()) > 2
-
-    return timed(command, own_environment(), folder / "fed-ist.log", begun)
+    return timed(
+        command,
+        own_environment(),
+        folder / "fed-ist.log",
+        lambda: len(open_run(folder / name).rounds) > 1,  # after that of round 0
+    )
 
 
 def timed(
@@ -159,18 +161,17 @@ def render(found: Sequence[Mapping[str, float]]) -> str:
     """A table in markdown, with the medians and a line on each of its columns."""
     rows = {str(turn): case for turn, case in enumerate(found, start=1)}
     rows["median"] = {key: statistics.median(case[key] for case in found) for key in FIGURES}
-    lines = ["| run | " + " | ".join([*FIGURES, "after Ray s"]) + " |"]
-    lines.append("|---" * (len(FIGURES) + 2) + "|")
+    lines = []
     for name, case in rows.items():
         cells = [case[key] for key in FIGURES] + [case["fed-ist s"] - case["Ray s"]]
-        lines.append(f"| {name} | " + " | ".join(f"{cell:.1f}" for cell in cells) + " |")
-    lines += ["", *(f"{key}: {meaning}" for key, meaning in FIGURES.items())]
-    lines.append("after Ray s: fed-ist s less Ray s")
-    return "\n".join(lines) + "\n"
+        lines.append((name, *(f"{cell:.1f}" for cell in cells)))
+    meanings = [f"{key}: {meaning}" for key, meaning in FIGURES.items()]
+    said = "\n".join([*meanings, "after Ray s: fed-ist s less Ray s"])
+    return f"{table(('run', *FIGURES, 'after Ray s'), lines)}\n\n{said}\n"
 
 
 def main() -> int:
-    request = Request(**json.loads(sys.argv[1]))
+    request = StartBench(**json.loads(sys.argv[1]))
     return measure_cases("start", request, measure(request), request.n_runs, render)
 
 

@@ -19,6 +19,7 @@ import psutil
 
 from fed_ist.errors import InputError
 from fed_ist.launch import failure
+from fed_ist.words import table
 from sims.bench_cases import measure_cases
 from sims.loopback import Loopback, on_loopback
 from sims.soak import RUN, last_round, running_app
@@ -42,7 +43,7 @@ FIGURES = {
 
 
 @dataclass(frozen=True)
-class Request:
+class SuperlinkBench:
     """n_nodes: of each run. n_rounds: that are measured. idle_s: for which nodes wait. out: a
     folder for superlink.json and history.jsonl.
     """
@@ -67,7 +68,7 @@ class Reading:
         return self.at - before.at, cpu_s, self.log_bytes - before.log_bytes
 
 
-def measure(request: Request) -> Iterator[dict[str, float]]:
+def measure(request: SuperlinkBench) -> Iterator[dict[str, float]]:
     """The figures of each number of nodes; raises `InputError` where nodes do not come, or a run
     fails.
     """
@@ -90,7 +91,9 @@ def measure(request: Request) -> Iterator[dict[str, float]]:
                 yield found | rounds(request, hosts, folder, n_nodes)
 
 
-def rounds(request: Request, hosts: Loopback, folder: Path, n_nodes: int) -> dict[str, float]:
+def rounds(
+    request: SuperlinkBench, hosts: Loopback, folder: Path, n_nodes: int
+) -> dict[str, float]:
     """The figures of rounds with all nodes, but for the first."""
     n_rounds = request.n_rounds + 2  # in the last it draws its report
     results = folder / "results" / RUN
@@ -151,16 +154,13 @@ def memory_mb(process: "subprocess.Popen[bytes]") -> float:
 
 def render(found: Sequence[Mapping[str, float]]) -> str:
     """A table in markdown, with a line on each of its columns."""
-    lines = ["| nodes | " + " | ".join(FIGURES) + " |", "|---" * (len(FIGURES) + 1) + "|"]
-    for case in found:
-        cells = " | ".join(f"{case[key]:.1f}" for key in FIGURES)
-        lines.append(f"| {case['nodes']:.0f} | {cells} |")
-    lines += ["", *(f"{key}: {meaning}" for key, meaning in FIGURES.items())]
-    return "\n".join(lines) + "\n"
+    rows = [(f"{case['nodes']:.0f}", *(f"{case[key]:.1f}" for key in FIGURES)) for case in found]
+    said = "\n".join(f"{key}: {meaning}" for key, meaning in FIGURES.items())
+    return f"{table(('nodes', *FIGURES), rows)}\n\n{said}\n"
 
 
 def main() -> int:
-    request = Request(**json.loads(sys.argv[1]))
+    request = SuperlinkBench(**json.loads(sys.argv[1]))
     return measure_cases("superlink", request, measure(request), len(request.n_nodes), render)
 
 

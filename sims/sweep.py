@@ -25,7 +25,7 @@ from fed_ist.ist import slice_bytes
 from fed_ist.known_encoder import AnyEncoder, open_encoder
 from fed_ist.paths import cache_dir
 from fed_ist.probe_table import NO_MASK, list_cells
-from fed_ist.sweep_report import write_report
+from fed_ist.sweep_report import write_sweep
 from fed_ist.sweep_runs import N_LATE, SweepRun
 from sims.case_files import Case, data_digest
 from sims.cases import answer, configure, require_same, run_cases
@@ -54,7 +54,7 @@ SWEPT = {
 
 
 @dataclass(frozen=True)
-class Request:
+class PaperSweep:
     """What `fed-ist sweep paper` asks for. overrides: run-config keys for all runs.
 
     limit: images of each split, 0 for all. epochs: for each client of a run.
@@ -79,7 +79,7 @@ def count_rounds(config: RunConfig, epochs: int, n_images: int, clients: int) ->
 
 
 def list_cases(
-    request: Request, base: Mapping[str, Value], dataset: str, n_images: int
+    request: PaperSweep, base: Mapping[str, Value], dataset: str, n_images: int
 ) -> list[Case]:
     """Every mask at every ratio with every number of clients and every seed; ratio 0 once."""
     cases = []
@@ -101,7 +101,7 @@ def list_cases(
     return cases
 
 
-def sweep(request: Request, app: Path) -> list[str]:
+def sweep(request: PaperSweep, app: Path) -> list[str]:
     """Run what is missing and write the report; returns what could not be run, and why."""
     for key, option in SWEPT.items():
         if key in request.overrides:
@@ -148,7 +148,7 @@ def sweep(request: Request, app: Path) -> list[str]:
         request.n_workers or os.cpu_count() or 1,
     )
     runs = [_row(case, curve, encoder, train, test) for case, curve in found]
-    write_report(settings, runs, out)
+    write_sweep(settings, runs, out)
     return failures
 
 
@@ -186,7 +186,7 @@ def _row(
 
 
 def main() -> int:
-    request = Request(**json.loads(sys.argv[1]))
+    request = PaperSweep(**json.loads(sys.argv[1]))
     return answer(lambda: sweep(request, Path.cwd()), Path(request.out, "sweep"))
 
 

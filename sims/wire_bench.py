@@ -44,7 +44,7 @@ TIMED_STEPS = 50
 
 
 @dataclass(frozen=True)
-class Request:
+class WireBench:
     """What `fed-ist bench wire` asks for. slice_bytes: of a classifier that is sent whole, about.
 
     link: a profile's name, "" for wires that hold nothing back; links: a TOML file of profiles, ""
@@ -62,7 +62,7 @@ class Request:
     out: str
 
 
-def measure(request: Request, app: Path) -> list[tuple[int, Exchange]]:
+def measure(request: WireBench, app: Path) -> list[tuple[int, Exchange]]:
     """Run each size of slice, and print what crossed the wires beside what the ledger says.
 
     Returns the exchanges, each with the size that was asked for.
@@ -105,7 +105,7 @@ def measure(request: Request, app: Path) -> list[tuple[int, Exchange]]:
     return measured
 
 
-def describe(request: Request, link: Link | None) -> str:
+def describe(request: WireBench, link: Link | None) -> str:
     """What is measured, in one line."""
     on = "wires that hold nothing back"
     if link:
@@ -127,7 +127,7 @@ def draw_images(folder: Path, node: int, n_images: int = N_IMAGES) -> Path:
     return folder
 
 
-def watch_idle(request: Request, watch: Watch) -> str:
+def watch_idle(request: WireBench, watch: Watch) -> str:
     """Watch the nodes wait for a message."""
     begun_s = time.monotonic()
     time.sleep(request.idle_s)
@@ -139,7 +139,7 @@ def watch_idle(request: Request, watch: Watch) -> str:
 
 
 def run_app(
-    request: Request, app: Path, hosts: Hosts, wires: Wires, folder: Path, n_bytes: int
+    request: WireBench, app: Path, hosts: Hosts, wires: Wires, folder: Path, n_bytes: int
 ) -> Path:
     """A run of the real app in the server's namespace; returns its folder."""
     hidden_dim = max(1, round((n_bytes / 4 - N_CLASSES) / (EMBED_DIM + 1 + N_CLASSES)))
@@ -179,7 +179,7 @@ def steps_that_take(seconds: float, hidden_dim: int) -> int:
 
 
 def main() -> int:
-    request = Request(**json.loads(sys.argv[1]))
+    request = WireBench(**json.loads(sys.argv[1]))
     try:
         measure(request, Path.cwd())
     except InputError as error:

@@ -1,6 +1,5 @@
 """What crossed the wires, cut into messages and replies, beside what the ledger says of them."""
 
-import csv
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -17,6 +16,8 @@ from fed_ist.link_bytes import (
     bytes_of_waiting,
     round_trips,
 )
+from fed_ist.run_files import open_run
+from fed_ist.run_tables import Row
 from sims.namespaces import Counters, Wires, read_counters
 from sims.wire_nodes import SuperNode
 
@@ -80,8 +81,7 @@ def read_exchanges(
     run: Path, nodes: Sequence[SuperNode], watch: Watch, begun_s: float, *, tls: bool
 ) -> list[Exchange]:
     """The exchanges of a run, by node and round: ledger and counters side by side."""
-    with (run / "ledger.csv").open(encoding="utf-8") as file:
-        lines = list(csv.DictReader(file))
+    lines = open_run(run).ledger
     found = []
     for node, supernode in enumerate(nodes):
         own = [line for line in lines if line["node"] == supernode.node_id]
@@ -96,15 +96,15 @@ def read_exchanges(
             waiting += bytes_of_heartbeats(sent_s + SETTLE_S - poll_s, tls=tls)
             link, n_round_trips = NOTHING, 0
             for line in (down, up):
-                way, n_objects = line["direction"], int(line["n_objects"])
-                link += bytes_of_message(way, int(line["message_bytes"]), n_objects, tls=tls)
+                way, n_objects = str(line["direction"]), _number(line, "n_objects")
+                link += bytes_of_message(way, _number(line, "message_bytes"), n_objects, tls=tls)
                 n_round_trips += round_trips(way, n_objects, tls=tls)
             found.append(
                 Exchange(
-                    round=int(down["round"]),
+                    round=_number(down, "round"),
                     node=node,
-                    payload=LinkBytes(int(down["payload_bytes"]), int(up["payload_bytes"])),
-                    message=LinkBytes(int(down["message_bytes"]), int(up["message_bytes"])),
+                    payload=_both(down, up, "payload_bytes"),
+                    message=_both(down, up, "message_bytes"),
                     link=link,
                     counted=LinkBytes(
                         crossed.bytes_down - waiting.down, crossed.bytes_up - waiting.up
@@ -116,6 +116,16 @@ def read_exchanges(
             )
             last_s = sent_s + SETTLE_S
     return sorted(found, key=lambda exchange: (exchange.round, exchange.node))
+
+
+def _number(line: Row, column: str) -> int:
+    value = line[column]
+    assert isinstance(value, int)
+    return value
+
+
+def _both(down: Row, up: Row, column: str) -> LinkBytes:
+    return LinkBytes(_number(down, column), _number(up, column))
 
 
 def exchanges_since(node: SuperNode, begun_s: float) -> list[tuple[float, float, float, float]]:

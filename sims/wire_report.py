@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fed_ist.link_bytes import NOTHING, LinkBytes, bytes_of_waiting
 from fed_ist.links import Link, round_s
+from fed_ist.run_files import open_run
 from sims.namespaces import Counters
 from sims.wire_exchanges import Exchange
 
@@ -78,8 +79,7 @@ def render_line(exchange: Exchange) -> str:
 
 def render_times(link: Link, run: Path, found: Sequence[Exchange]) -> str:
     """Seconds of each round, measured and predicted, and how far apart they are on average."""
-    with (run / "times.csv").open(encoding="utf-8") as file:
-        measured = {int(line["round"]): float(line["seconds"]) for line in csv.DictReader(file)}
+    measured = {row["round"]: float(str(row["seconds"])) for row in open_run(run).rounds}
     predicted = predict_rounds(link, found)
     lines = [
         f"round {number}: {measured[number]:.1f} s, predicted {seconds:.1f} s"

@@ -54,9 +54,8 @@ IMAGES = {
 }  # fmt: skip
 FIGURES = {
     "clients": 2, "images": 200, "groups": 2, "embed_dim": 192, "num_classes": 2, "asked": 4,
-    "answered": 4, "accuracy": 0.55, "best_accuracy": 0.6, "hidden_dim": 8, "hidden_layers": 1,
+    "answered": 4, "accuracy": 0.55, "best_accuracy": 0.6,
     "payload_bytes_down": 4000, "payload_bytes_up": 3200, "bytes_down": 4420, "bytes_up": 4040,
-    "dataset": "beach", "strategy": "ist", "mask": "fixed", "mask_ratio": 0.5, "norm": "none",
     "image_bytes_original": 7000.0, "image_bytes_packed": 6000.0, "ended_early": "",
 }  # fmt: skip
 
@@ -79,7 +78,8 @@ def make_whole_run(parent: Path, name: str, config: RunConfig, n_rows: int, seed
         folder.write_model(
             Model(params, ("beach", "forest"), "e", "random", "d", "cls", "fixed", 0.5, seed)
         )
-        folder.write_summary(FIGURES | {"rounds": row.round, "seed": seed})
+        state = "finished" if row.round == ROUNDS[-1].round else "running"
+        folder.write_summary(FIGURES | {"state": state, "rounds": row.round, "loss": row.loss})
         seals = folder.seal(ledger.seal)
         state = State({"sums": rng.random(5)}, {"round": row.round})
         write_checkpoint(folder.path, Checkpoint(row.round, params, state, seals))

@@ -20,7 +20,7 @@ from fed_ist.errors import InputError
 from sims.attackers import Attack
 from sims.case_files import Case
 from sims.cases import require_same
-from sims.compare import CHOSEN, METHODS, Request, compare, list_cases
+from sims.compare import CHOSEN, METHODS, Comparison, compare, list_cases
 
 
 @pytest.fixture
@@ -43,7 +43,7 @@ def request_for(image_folder, tmp_path):
             "out": str(tmp_path / "out"),
             "n_workers": 1,
         }
-        return Request(**(settings | changes))
+        return Comparison(**(settings | changes))
 
     return make
 
@@ -84,7 +84,7 @@ def test_a_cut_comparison_goes_on_where_it_was_and_repeats_nothing(request_for):
         compare(request_for(overrides={"hidden-dim": 8}), ROOT)
 
 
-def run_here(request: Request) -> None:
+def run_here(request: Comparison) -> None:
     """A comparison whose runs are made in this process: to start another one takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sims.cases.ProcessPoolExecutor", lambda n, *_: ThreadPoolExecutor(n))

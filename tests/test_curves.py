@@ -25,7 +25,7 @@ from fed_ist.budgets import (
 )
 from fed_ist.curves import Curve, Setting, by_setting, read_curve
 from fed_ist.curves_figure import draw_curves, method_styles
-from fed_ist.curves_report import HEADER, figure_name, make_section, write_report
+from fed_ist.curves_report import HEADER, figure_name, make_section, write_comparison
 from fed_ist.curves_words import describe
 from fed_ist.errors import InputError
 
@@ -259,9 +259,9 @@ def test_a_variant_is_in_the_table_but_is_no_peer():
         run("ist", [1000], [0.6]), run("ist, wider", [1000], [0.7]), run("fedavg", [1000], [0.5])
     )
     section = make_section(Setting("aid", "iid", 4), methods, "ist", ["ist, wider", "ist"])
-    assert [row[0] for row in section.rows] == ["ist, wider", "ist", "fedavg"]
-    assert "No peer is above ist at any budget." in section.sentences
-    assert section.sentences[-1].endswith("since they have a part of ist: ist, wider.")
+    assert [row[0] for row in section.texts] == ["ist, wider", "ist", "fedavg"]
+    assert "No peer is above ist at any budget." in section.points
+    assert section.points[-1].endswith("since they have a part of ist: ist, wider.")
 
 
 def test_a_method_that_is_alone_or_absent_is_said_to_be_so():
@@ -357,7 +357,7 @@ def test_the_table_has_the_numbers_of_each_method_the_best_first():
         "The best mean accuracy here is 81.0%, of ist. Not all methods ran with the same seeds."
     )
     # 90%, 95%, 99% of 81.0% are 72.9%, 76.95%, 80.19%.
-    assert section.rows == (
+    assert section.texts == (
         ("ist", "2", "81.0% ± 1.4", "81.0% ± 1.4", "2.00 MB",
          "2.00 MB", "2.00 MB", "2.00 MB", "2.5", "2.00e+09"),
         ("<b>|3r", "1", "75.0%", "75.0%", "60.00 kB", "60.00 kB", "never", "never",
@@ -368,7 +368,7 @@ def test_the_table_has_the_numbers_of_each_method_the_best_first():
 
 def test_a_report_is_four_files_and_the_page_needs_nothing_else(tmp_path):
     curves = some_report()
-    write_report(SETTINGS, curves, "ist", tmp_path / "out")
+    write_comparison(SETTINGS, curves, "ist", tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "compare-aid.png", "compare.csv", "compare.html", "compare.md",
     ]  # fmt: skip
@@ -403,7 +403,7 @@ def test_a_report_is_four_files_and_the_page_needs_nothing_else(tmp_path):
 
 def test_each_data_set_has_a_figure_of_its_own_whatever_its_name(tmp_path):
     curves = [run("ist", [1], [0.5]), run("ist", [1], [0.5], dataset="uoft-cs/cifar10")]
-    write_report(SETTINGS, curves, "fed3r", tmp_path)
+    write_comparison(SETTINGS, curves, "fed3r", tmp_path)
     assert figure_name("uoft-cs/cifar10") == "compare-uoft-cs-cifar10.png"
     assert (tmp_path / "compare-uoft-cs-cifar10.png").exists()
     assert "fed3r was not run here" in (tmp_path / "compare.md").read_text()
@@ -411,7 +411,7 @@ def test_each_data_set_has_a_figure_of_its_own_whatever_its_name(tmp_path):
 
 def test_without_a_run_there_is_no_report(tmp_path):
     with pytest.raises(InputError, match="no run to report on"):
-        write_report(SETTINGS, [], "ist", tmp_path)
+        write_comparison(SETTINGS, [], "ist", tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -15,27 +15,26 @@ from run_folders import make_whole_run
 from typer.testing import CliRunner
 
 from fed_ist.cache_files import keep, recall
-from fed_ist.checkpoint import read_checkpoint, require_resumable
 from fed_ist.cli import cli
 from fed_ist.config.parsing import parse_config
-from fed_ist.config.toml import read_preset, write_toml
+from fed_ist.config.toml import write_toml
 from fed_ist.curves import Curve, read_curve
 from fed_ist.embeddings import Counts, Embeddings, load_cached, store
 from fed_ist.encoder_weights import find_weights
 from fed_ist.errors import InputError
-from fed_ist.kept_column import KeptColumn
+from fed_ist.kept_column import BYTES, NOTHING, PATH, KeptColumn, Piece
 from fed_ist.ledger import Ledger
-from fed_ist.link_costs import read_node_rounds
+from fed_ist.link_costs import sum_node_rounds
 from fed_ist.links import choose_links
 from fed_ist.packing import PackedImages, PackLayout, write_packed
 from fed_ist.plan import Question, make_plans
-from fed_ist.plan_runs import read_run as read_planned
+from fed_ist.plan_runs import planned_run
 from fed_ist.plan_table import render_plans
 from fed_ist.pretrain_files import load_checkpoint, save_checkpoint, save_encoder
 from fed_ist.probe_table import ProbeRow, open_folder, write_rows
-from fed_ist.results import RunFolder, read_model, read_summary
-from fed_ist.run_files import read_run
-from fed_ist.run_parts import build_parts
+from fed_ist.results import RunFolder
+from fed_ist.run_files import open_run, read_resumable, read_run
+from fed_ist.run_parts import build_sections
 from fed_ist.run_report import collect
 from fed_ist.run_seals import write_told
 from fed_ist.run_table import render_table
@@ -59,23 +58,24 @@ def told(values: object) -> str:
 
 def resume(run: Path) -> str:
     """What a run goes on from, as `fed-ist run --resume` and then its server read it."""
-    checkpoint = read_checkpoint(run)
-    require_resumable(run, checkpoint)
-    config = parse_config(read_preset(run / "config.toml"))
-    clients = read_summary(run)["clients"]
-    folder = RunFolder.reopen(run, checkpoint.seals)
-    ledger = Ledger.reopen(run / "ledger.csv", checkpoint.seals.files["ledger.csv"])
+    resumed = read_resumable(run)
+    checkpoint, tables = resumed.checkpoint, resumed.tables
+    config = parse_config(resumed.settings)
+    clients = resumed.summary["clients"]
+    folder = RunFolder.reopen(run, checkpoint.seals, tables)
+    seal = checkpoint.seals.files["ledger.csv"]
+    ledger = Ledger.reopen(run / "ledger.csv", tables["ledger.csv"], seal)
     read_run(run)
     figures = [asdict(row) for row in folder.rounds], vars(ledger)["message_bytes"]
     arrays = checkpoint.params | checkpoint.state.arrays
     state = checkpoint.round, arrays, checkpoint.state.values
-    return told([write_toml(config.to_mapping()), clients, folder.read_images(), figures, state])
+    return told([write_toml(config.to_mapping()), clients, resumed.images, figures, state])
 
 
 def report(run: Path) -> str:
     """All that a report shows, but notes on lines that were left out."""
     data = collect([read_run(run)])
-    build_parts(data)
+    build_sections(data)
     for found in data["runs"]:
         found["notes"] = [note for note in found["notes"] if "is cut and left out" not in note]
     return json.dumps(data, allow_nan=False)
@@ -86,7 +86,7 @@ def report_of_cut(run: Path) -> str:
 
 
 def table(run: Path) -> str:
-    return render_table([(run.name, read_summary(run))])
+    return render_table([open_run(run)])
 
 
 def watch(run: Path) -> str:
@@ -96,16 +96,16 @@ def watch(run: Path) -> str:
 
 
 def predict(run: Path) -> str:
-    return told(read_model(run))
+    return told(open_run(run).model)
 
 
 def links(run: Path) -> str:
-    return told(read_node_rounds(run))
+    return told(sum_node_rounds(open_run(run)))
 
 
 def plan(run: Path) -> str:
     asked = Question(images_per_s=10.0, accuracy=0.5)
-    return render_plans(make_plans([read_planned(run)], choose_links(["nb-iot"]), asked))
+    return render_plans(make_plans([planned_run(open_run(run))], choose_links(["nb-iot"]), asked))
 
 
 READ_BY: dict[Callable[[Path], str], tuple[int, tuple[str, ...]]] = {
@@ -113,7 +113,7 @@ READ_BY: dict[Callable[[Path], str], tuple[int, tuple[str, ...]]] = {
         CUT,
         (
             *("checkpoint.safetensors", "config.toml", "rounds.csv", "times.csv", "ledger.csv"),
-            *("summary.json", "images.json", "checksums.json"),
+            *("summary.json", "images.json"),  # by the seals of the checkpoint
         ),
     ),
     report_of_cut: (CUT, ("rounds.csv", "times.csv", "ledger.csv", "config.toml")),
@@ -124,8 +124,8 @@ READ_BY: dict[Callable[[Path], str], tuple[int, tuple[str, ...]]] = {
             *("images.json", "checksums.json", "error.txt"),
         ),
     ),
-    table: (DONE, ("summary.json",)),
-    watch: (DONE, ("rounds.csv", "times.csv", "config.toml", "error.txt")),
+    table: (DONE, ("summary.json", "config.toml")),
+    watch: (DONE, ("rounds.csv", "times.csv", "config.toml", "summary.json", "error.txt")),
     predict: (DONE, ("model.safetensors", "checksums.json")),
     links: (DONE, ("ledger.csv",)),
     plan: (DONE, ("summary.json", "config.toml", "rounds.csv", "ledger.csv")),
@@ -202,7 +202,7 @@ def test_a_refusal_tells_the_file_what_is_whole_and_what_to_do(tmp_path, make_co
     assert "ledger.csv, images.json, summary.json, model.safetensors" in str(refusal.value)
     assert "`fed-ist predict` works" in str(refusal.value)
     with pytest.raises(InputError, match=r"cannot be resumed from its checkpoint of round 1: "):
-        require_resumable(run, read_checkpoint(run))
+        read_resumable(run)
     (run / "checksums.json").unlink()  # as the sentence says, who edited it by hand may
     assert read_run(run).rounds[1]["accuracy"] == 0.9
 
@@ -297,17 +297,19 @@ def make_entry(folder: Path, seed: int) -> None:
         (folder / f"entry{seed}").rename(folder / "entry0")
 
 
-CELLS = {seed: [bytes([seed] * (50 + i)) for i in range(20)] + [None, "a/b.jpg"] for seed in (0, 1)}
+def pieces(seed: int) -> list[Piece]:
+    images = [(bytes([seed] * (50 + i)), BYTES) for i in range(20)]
+    return [*images, (b"", NOTHING), (b"a/b.jpg", PATH)]
 
 
 def make_column(folder: Path, seed: int) -> None:
-    KeptColumn(folder / f"table-{seed}.images", lambda: CELLS[seed])
+    KeptColumn(folder / f"table-{seed}.images", lambda: pieces(seed))
     if seed:
         (folder / f"table-{seed}.images").rename(folder / "table-0.images")
 
 
 def read_column(folder: Path) -> object:
-    column = KeptColumn(folder / "table-0.images", lambda: CELLS[0])
+    column = KeptColumn(folder / "table-0.images", lambda: pieces(0))
     return [column.get(i) for i in range(len(column))], column.absent.tolist()
 
 

@@ -78,8 +78,8 @@ def test_everything_promised_is_in_the_folder(first):
     parse_config(tomllib.loads((folder / "config.toml").read_text()))
     summary = json.loads((folder / "summary.json").read_text())
     wanted = (
-        "accuracy best_accuracy loss rounds clients groups strategy dataset encoder mask "
-        "mask_ratio bytes_down bytes_up seconds images_skipped"
+        "state accuracy best_accuracy loss rounds clients groups embed_dim num_classes "
+        "bytes_down bytes_up seconds images_skipped"
     )
     assert set(wanted.split()) <= set(summary)
     assert (summary["clients"], summary["groups"], summary["rounds"]) == (4, 4, 4)
@@ -286,4 +286,4 @@ def test_flwr_run_works_by_itself(place):
         subprocess.run(["pkill", "-f", "flower-superlink.*--port 43091"], check=False)
     assert f"results in {place / 'results' / 'plain'}" in done.stdout
     summary = json.loads((place / "results" / "plain" / "summary.json").read_text())
-    assert (summary["strategy"], summary["clients"], summary["groups"]) == ("fedavg", 2, 1)
+    assert (summary["state"], summary["clients"], summary["groups"]) == ("finished", 2, 1)

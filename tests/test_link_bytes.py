@@ -1,5 +1,7 @@
 """What messages cost on a link, against sums made by hand."""
 
+from importlib.metadata import version
+
 import numpy as np
 import pytest
 from flwr.app import Array, ArrayRecord, Message, RecordDict
@@ -7,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fed_ist.link_bytes import (
+    FLOWER,
     LinkBytes,
     bytes_of_message,
     bytes_of_start,
@@ -40,6 +43,10 @@ def test_a_message_down_costs_requests_up():
     headers = (820 + 23 + 2) + (820 + 21 + 2) + (820 + 34 + 2)
     up = headers + 13 + 89 + 89 + 3 * (52 + 52 + 52)
     assert bytes_of_message("down", 1000, 1, tls=False).up == up
+
+
+def test_the_sizes_are_those_of_the_flower_that_is_tested_with():
+    assert FLOWER.version == version("flwr")
 
 
 def test_two_packets_are_acknowledged_by_one():

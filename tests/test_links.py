@@ -9,7 +9,7 @@ from fed_ist.cli import cli
 from fed_ist.errors import InputError
 from fed_ist.ledger import Ledger, Transfer
 from fed_ist.link_bytes import LinkBytes
-from fed_ist.link_costs import mean_node_round, read_node_rounds
+from fed_ist.link_costs import mean_node_round, sum_node_rounds
 from fed_ist.links import (
     FIGURES,
     Link,
@@ -21,6 +21,7 @@ from fed_ist.links import (
     round_s,
     wait_s,
 )
+from fed_ist.run_files import open_run
 
 LINK = Link("x", 8000.0, 4000.0, 0.5, 0.0, 2e-6, 5e-6, 1e6, {})
 SENT = LinkBytes(down=10_000, up=2_000)
@@ -116,7 +117,7 @@ def run(tmp_path):
 
 
 def test_a_ledger_is_summed_by_round_and_node(run):
-    found = read_node_rounds(run)
+    found = sum_node_rounds(open_run(run))
     assert [(item.round, item.node) for item in found] == [(0, "a"), (1, "a"), (2, "a")]
     assert found[1].sent == LinkBytes(14_000, 20_000)
     assert found[1].n_round_trips == 4 + 5
@@ -158,6 +159,6 @@ def test_a_ledger_of_an_earlier_version_is_one_sentence(tmp_path):
     header = "round,node,direction,kind,payload_bytes,message_bytes\n"
     (tmp_path / "ledger.csv").write_text(header + "1,a,down,train,10,20\n")
     with pytest.raises(InputError, match=r"lacks 'link_bytes_down': the run is of an earlier"):
-        read_node_rounds(tmp_path)
+        sum_node_rounds(open_run(tmp_path))
     with pytest.raises(InputError, match=r"it has no ledger\.csv"):
-        read_node_rounds(tmp_path / "absent")
+        sum_node_rounds(open_run(tmp_path / "absent"))

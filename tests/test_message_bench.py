@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from fed_ist.cli import cli
 from fed_ist.errors import InputError
 from sims.cpu_limit import GROUPS, cpu_limit, limits
-from sims.message_bench import PARTS, LogLine, Request, figures, measure, messages_in, render
+from sims.message_bench import PARTS, LogLine, MessageBench, figures, measure, messages_in, render
 
 needs_groups = pytest.mark.skipif(
     os.geteuid() != 0 or not os.access(GROUPS, os.W_OK), reason="as root on Linux, with cgroups"
@@ -112,7 +112,7 @@ def test_a_round_on_cached_embeddings_loads_nothing_heavy_and_its_parts_are_all_
     tmp_path, monkeypatch
 ):
     monkeypatch.chdir(ROOT)
-    (found,) = measure(Request([1.0], 2, 16, 32, str(tmp_path)))
+    (found,) = measure(MessageBench([1.0], 2, 16, 32, str(tmp_path)))
     assert found["loaded"] == []
     assert all(seconds > 0 for part, seconds in found["seconds"].items())
     outside = found["cpu"]["process"] + found["cpu"]["node"] - found["cpu"]["training"]

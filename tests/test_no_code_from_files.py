@@ -21,7 +21,7 @@ from fed_ist.encoder import create_encoder
 from fed_ist.encoder_spec import EncoderSpec
 from fed_ist.errors import InputError
 from fed_ist.pretrain_files import load_checkpoint
-from fed_ist.results import read_model
+from fed_ist.run_files import open_run
 from fed_ist.stages import PretrainConfig
 
 PACKAGES = ("fed_ist", "strategies", "clients", "sims")
@@ -132,7 +132,10 @@ def test_cached_embeddings_are_not_run(name, is_array, trap, federate):
 
 
 def test_the_model_and_the_checkpoint_of_a_run_are_not_run(trap, tmp_path):
-    for name, read in (("model", read_model), ("checkpoint", checkpoint.read_checkpoint)):
+    for name, read in (
+        ("model", lambda run: open_run(run).model),
+        ("checkpoint", checkpoint.read_checkpoint),
+    ):
         (tmp_path / f"{name}.safetensors").write_bytes(pickle.dumps(trap))
         with pytest.raises(InputError, match=f"{name}.safetensors'"):
             read(tmp_path)

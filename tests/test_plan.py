@@ -22,9 +22,10 @@ from fed_ist.plan import (
     make_plans,
     price,
 )
-from fed_ist.plan_runs import read_run
+from fed_ist.plan_runs import planned_run
 from fed_ist.plan_table import HEADER, plan_table, render_plans, write_plans
 from fed_ist.plan_ways import Demand, Way, measured_way
+from fed_ist.run_files import open_run
 from fed_ist.vit_cost import Vit, read_vit
 
 # 8 kbit/s down, 4 up, a second to the server; a tenth of the packets is lost.
@@ -52,7 +53,10 @@ def write_run(make_config, tmp_path):
                 messages.append(message(i, node, "down", kind, 1000 if i else 10, links))
                 messages.append(message(i, node, "up", kind, 3000 if i else 30, links))
         write_csv(path / "ledger.csv", messages)
-        rounds = [{"round": i, "accuracy": accuracy} for i, accuracy in enumerate(accuracies)]
+        rounds = [
+            {"round": i, "accuracy": accuracy, "loss": 1.0, "bytes_down": 0, "bytes_up": 0}
+            for i, accuracy in enumerate(accuracies)
+        ]
         write_csv(path / "rounds.csv", rounds)
         figures = {
             "clients": 2, "images": 200, "groups": 2 if config.strategy == "ist" else 1,
@@ -63,6 +67,10 @@ def write_run(make_config, tmp_path):
         return path
 
     return write
+
+
+def read_planned(folder):
+    return planned_run(open_run(folder))
 
 
 def message(i, node, direction, kind, n_bytes, links):
@@ -81,7 +89,7 @@ def write_csv(path, rows):
 
 
 def plan_of(*folders, link=LINK, **asked) -> Plan:
-    return make_plans([read_run(folder) for folder in folders], [link], Question(**asked))[0]
+    return make_plans([read_planned(folder) for folder in folders], [link], Question(**asked))[0]
 
 
 def by_name(plan: Plan) -> dict[str, tuple[Way, Cost | None]]:
@@ -115,7 +123,7 @@ def test_the_encoder_does_as_many_multiply_adds_as_its_shape_says():
 
 
 def test_a_run_costs_what_its_ledger_says_until_it_reaches_the_accuracy(write_run):
-    run = read_run(write_run("ist", [0.1, 0.5, 0.7, 0.6, 0.8], strategy="ist"))
+    run = read_planned(write_run("ist", [0.1, 0.5, 0.7, 0.6, 0.8], strategy="ist"))
     way = measured_way(run, 0.7, link_bytes=False, n_round_trips=11)
     assert (way.name, way.round) == ("IST", 2)
     assert (way.demand.bytes_down, way.demand.bytes_up) == (10 + 2 * 1000, 30 + 2 * 3000)
@@ -127,13 +135,13 @@ def test_a_run_costs_what_its_ledger_says_until_it_reaches_the_accuracy(write_ru
 
 
 def test_a_mask_that_is_drawn_anew_has_images_encoded_in_each_pass(write_run):
-    run = read_run(write_run("ist", [0.1, 0.5, 0.7], mask="random"))
+    run = read_planned(write_run("ist", [0.1, 0.5, 0.7], mask="random"))
     assert measured_way(run, 0.7, False, 1).demand.n_encoded == 100 * 2 * 3
     assert measured_way(run, 0.1, False, 1).demand.n_encoded == 100
 
 
 def test_statistics_that_reach_the_accuracy_before_any_round_train_nothing(write_run):
-    run = read_run(write_run("ridge", [0.7], strategy="fed3r"))
+    run = read_planned(write_run("ridge", [0.7], strategy="fed3r"))
     way = measured_way(run, 0.7, False, 1)
     assert (way.round, way.demand.train_multiply_adds, way.demand.n_steps) == (0, 0, 0)
     assert (way.demand.bytes_down, way.demand.bytes_up) == (10, 30)
@@ -181,7 +189,7 @@ def test_the_rounds_of_a_whole_vit_can_be_given(write_run):
 
 def test_the_accuracy_is_a_little_less_than_fedavgs_unless_it_is_given(write_run):
     runs = [
-        read_run(write_run(name, accuracies, strategy=strategy))
+        read_planned(write_run(name, accuracies, strategy=strategy))
         for name, accuracies, strategy in [
             ("a", [0.9, 0.6], "fedavg"), ("b", [0.2, 0.8], "fedavg"), ("c", [0.95], "ist"),
         ]
@@ -265,7 +273,7 @@ def test_an_encoder_that_is_no_transformer_needs_a_measured_speed(write_run):
 
 
 def test_every_device_has_a_speed_and_a_power(write_run):
-    run, vit = read_run(write_run("ist", [0.7])), Vit(1, 2, 4, 1, 3, 48, 100)
+    run, vit = read_planned(write_run("ist", [0.7])), Vit(1, 2, 4, 1, 3, 48, 100)
     assert set(POWER_W) == set(PROFILES)
     for device in PROFILES.values():
         # Two of four patches: embedding 2*3*2, three tokens through 48 weights, attention 2*9*2.
@@ -334,11 +342,11 @@ def test_what_is_not_possible_is_one_sentence(write_run, options, message):
 
 def test_a_folder_that_is_no_finished_run_is_one_sentence(write_run, tmp_path):
     with pytest.raises(InputError, match=r"no readable summary\.json"):
-        read_run(tmp_path)
+        read_planned(tmp_path)
     path = write_run("ist", [0.7])
     (path / "ledger.csv").write_text("round,node\n0,1\n")
     with pytest.raises(InputError, match=r"ledger\.csv' is damaged: its first line lacks"):
-        read_run(path)
+        read_planned(path)
     (path / "summary.json").write_text("{}")
     with pytest.raises(InputError):
-        read_run(path)
+        read_planned(path)

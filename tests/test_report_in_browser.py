@@ -11,7 +11,7 @@ from run_folders import make_run
 
 from fed_ist.links import choose_links
 from fed_ist.plan import Question
-from fed_ist.run_report import write_report
+from fed_ist.run_report import write_run_report
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 if CHROMIUM is None:
@@ -45,7 +45,7 @@ def report(tmp_path, make_config) -> Path:
         make_run(tmp_path, name, make_config(**changes), n_rows, with_summary=True)
         for name, changes, n_rows in settings
     ]
-    return write_report(runs, tmp_path / "out", Question(0.5), choose_links(["wifi", "nb-iot"]))
+    return write_run_report(runs, tmp_path / "out", Question(0.5), choose_links(["wifi", "nb-iot"]))
 
 
 @pytest.fixture
@@ -107,7 +107,7 @@ def test_agrees_can_fail():
 
 def test_every_figure_of_the_page_is_that_of_the_json(open_page, report):
     data = json.loads(report.with_name("report.json").read_text())
-    for path in (report, write_report([Path(data["runs"][0]["path"])], None)):
+    for path in (report, write_run_report([Path(data["runs"][0]["path"])], None)):
         page = open_page(path)
         embedded = json.loads(page.locator("#report").text_content())
         assert embedded == json.loads(path.with_name("report.json").read_text())
@@ -219,14 +219,15 @@ def test_the_page_prints_black_on_white_with_whole_tables(open_page, report, tmp
 
 
 def test_tables_of_comparisons_sort_too(open_page, tmp_path):
-    from fed_ist.pages import Chapter, Report, Section, render_page
+    from fed_ist.parts import Cell, Page, Picture, Section, render_html
     from fed_ist.report import draw_accuracy
 
     rows = (("a", "4.94 MB"), ("b", "100 kB"), ("c", "never"), ("d", "36.6 MB"))
-    section = Section("IID", "", rows, ())
-    chapter = Chapter("AID", draw_accuracy([], "none"), "x.png", "none", (section,))
+    cells = tuple(tuple(map(Cell, row)) for row in rows)
+    picture = Picture(draw_accuracy([], "none"), "x.png", "none")
+    section = Section("IID", 3, picture, header=("method", "bytes"), rows=cells)
     path = tmp_path / "compare.html"
-    path.write_text(render_page(Report("Comparison", (), ("method", "bytes"), (chapter,))))
+    path.write_text(render_html(Page("Comparison", (section,))))
     page = open_page(path)
     for expected in (["b", "a", "d", "c"], ["d", "a", "b", "c"]):  # never comes last either way
         page.get_by_role("button", name="bytes").click()

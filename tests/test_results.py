@@ -15,9 +15,11 @@ from fed_ist.encoder_spec import EncoderSpec
 from fed_ist.errors import InputError
 from fed_ist.heads import init_params
 from fed_ist.predict import classify
-from fed_ist.report import draw_accuracy, readable_bytes
-from fed_ist.results import Model, Round, RunFolder, read_model, read_summary
+from fed_ist.report import draw_accuracy
+from fed_ist.results import Model, Round, RunFolder
+from fed_ist.run_files import open_run
 from fed_ist.run_table import render_table
+from fed_ist.words import readable_bytes
 
 ENCODER = "vit_mae_patch8_64.aid"
 ROUNDS = [
@@ -82,7 +84,7 @@ def test_a_failed_write_leaves_the_old_file_whole(tmp_path, monkeypatch):
 
 def test_a_model_is_read_back_as_it_was_written(tmp_path, model):
     RunFolder(tmp_path, "run").write_model(model)
-    again = read_model(tmp_path / "run")
+    again = open_run(tmp_path / "run").model
     assert all((again.params[name] == model.params[name]).all() for name in model.params)
     assert {k: v for k, v in vars(again).items() if k != "params"} == {
         k: v for k, v in vars(model).items() if k != "params"
@@ -93,7 +95,7 @@ def test_a_model_from_before_there_were_bands_is_one_of_rgb(tmp_path, model):
     extras = {k: v for k, v in vars(model).items() if k not in ("params", "bands", "band_range")}
     data = save(model.params, metadata={"fed-ist": json.dumps(extras)})
     (tmp_path / "model.safetensors").write_bytes(data)
-    again = read_model(tmp_path)
+    again = open_run(tmp_path).model
     assert (again.bands, again.band_range) == ("", "")
 
 
@@ -102,11 +104,11 @@ def test_a_damaged_model_or_no_run_is_one_sentence(tmp_path, model):
     path = tmp_path / "run" / "model.safetensors"
     path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(InputError, match="is cut short or not a fed-ist model"):
-        read_model(tmp_path / "run")
+        _ = open_run(tmp_path / "run").model
     with pytest.raises(InputError, match="is no run with a model"):
-        read_model(tmp_path)
+        _ = open_run(tmp_path).model
     with pytest.raises(InputError, match=r"no readable summary\.json"):
-        read_summary(tmp_path)
+        _ = open_run(tmp_path).required_summary
 
 
 def test_the_figure_is_a_png(tmp_path):
@@ -122,15 +124,20 @@ def test_bytes_are_shown_in_decimal_units(n_bytes, text):
     assert readable_bytes(n_bytes) == text
 
 
-def test_the_table_compares_bytes_with_the_formula():
-    summary = {
-        "dataset": "/data/x.parquet", "strategy": "ist", "mask": "grid", "mask_ratio": 0.5,
-        "clients": 4, "groups": 4, "asked": 40, "answered": 40,
-        "accuracy": 0.5, "best_accuracy": 0.6, "embed_dim": 192, "hidden_dim": 1024,
-        "num_classes": 30, "payload_bytes_down": 40 * 491_640, "payload_bytes_up": 40 * 491_640,
-        "bytes_down": 20_000_000, "bytes_up": 20_000_000,
-    }  # fmt: skip
-    cells = render_table([("x", summary)]).splitlines()[-1].strip("| ").split(" | ")
+def test_the_table_compares_bytes_with_the_formula(tmp_path, make_config):
+    folder = RunFolder(tmp_path, "x")
+    settings = {"dataset": "/data/x.parquet", "mask": "grid", "mask_ratio": 0.5, "strategy": "ist"}
+    folder.write_config(make_config(**settings, hidden_dim=1024, hidden_layers=2), 4)
+    folder.write_summary(
+        {
+            "clients": 4, "groups": 4, "asked": 40, "answered": 40, "embed_dim": 192,
+            "num_classes": 30, "accuracy": 0.5, "best_accuracy": 0.6,
+            "payload_bytes_down": 40 * 491_640, "payload_bytes_up": 40 * 491_640,
+            "bytes_down": 20_000_000, "bytes_up": 20_000_000,
+        }
+    )  # fmt: skip
+    table = render_table([open_run(folder.path)])
+    cells = table.splitlines()[-1].strip("| ").split(" | ")
     assert cells[:7] == ["x", "x.parquet", "ist", "grid", "0.50", "4", "4"]
     assert cells[7:] == ["50.0%", "60.0%", "491,640", "491,640", "491,640", "40.0"]
 

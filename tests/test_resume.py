@@ -24,7 +24,6 @@ from fed_ist.checkpoint import (
     Checkpoint,
     State,
     read_checkpoint,
-    require_resumable,
     write_checkpoint,
 )
 from fed_ist.config.derive import encoder_spec, open_run_data
@@ -37,7 +36,7 @@ from fed_ist.growing_table import GrowingTable
 from fed_ist.ledger import Ledger, Transfer
 from fed_ist.packing import PackedImages, PackLayout, write_packed
 from fed_ist.results import Round, RunFolder
-from fed_ist.run_files import read_run
+from fed_ist.run_files import read_resumable, read_run
 from sims.server_app import open_folder, run
 
 MODEL = "model.safetensors"
@@ -85,9 +84,9 @@ def serve(make_config, image_folder, embedded):
         config = make_config(**(settings | changes | {"name": name, "resume": resume}))
         grid = grid_class(config, NODES)
         grid.cut_in, grid.cut_late = cut_in, cut_late
-        folder, checkpoint = open_folder(config)
+        folder, resumed = open_folder(config)
         encoder = create_encoder(encoder_spec(config))
-        run(grid, config, encoder, open_run_data(config), folder, checkpoint)
+        run(grid, config, encoder, open_run_data(config), folder, resumed)
         return folder.path
 
     return serve
@@ -141,7 +140,7 @@ def test_a_run_that_is_cut_after_its_last_round_gets_its_report(serve, monkeypat
         raise CutError
 
     with monkeypatch.context() as patched, pytest.raises(CutError):
-        patched.setattr("sims.server_app.write_report", cut)
+        patched.setattr("sims.server_app.write_run_report", cut)
         serve("cut")
     path = serve("cut", resume=True)
     assert (path / "report.html").exists()
@@ -262,7 +261,9 @@ def test_a_table_is_reopened_without_its_cut_line_and_the_rows_that_are_not_kept
     table.close()
     path.write_bytes(path.read_bytes() + b"4,c")
     columns = ["round", "text"]
-    table, kept = GrowingTable.reopen(path, columns, seals[1], lambda row: int(row["round"]) < 3)
+    table, kept = GrowingTable.reopen(
+        path, path.read_bytes(), columns, seals[1], lambda row: int(row["round"]) < 3
+    )
     assert table.seal.fits(path.read_bytes(), to_the_end=True)
     table.add({"round": 9, "text": "new"})
     table.close()
@@ -344,10 +345,11 @@ def require_whole(folder: Path) -> None:
     run = folder / "run"
     if (run / FILE).exists():
         read_run(run)
-        checkpoint = read_checkpoint(run)
-        require_resumable(run, checkpoint)
-        reopened = RunFolder.reopen(run, checkpoint.seals)
-        ledger = Ledger.reopen(run / "ledger.csv", checkpoint.seals.files["ledger.csv"])
+        resumed = read_resumable(run)
+        checkpoint, tables = resumed.checkpoint, resumed.tables
+        reopened = RunFolder.reopen(run, checkpoint.seals, tables)
+        seal = checkpoint.seals.files["ledger.csv"]
+        ledger = Ledger.reopen(run / "ledger.csv", tables["ledger.csv"], seal)
         assert [row.round for row in reopened.rounds] == list(range(checkpoint.round + 1))
         n_sent = sum(ledger.message_bytes.values()) // 2
         assert checkpoint.round + 1 <= n_sent <= checkpoint.round + 2

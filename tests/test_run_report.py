@@ -9,10 +9,10 @@ from run_folders import make_run
 
 from fed_ist.charts import linear_ticks, log_ticks
 from fed_ist.errors import InputError
-from fed_ist.parts import Cell, Part, render_page
+from fed_ist.parts import Cell, Page, Section, render_html, render_markdown
 from fed_ist.run_files import read_run
-from fed_ist.run_parts import build_parts, show
-from fed_ist.run_report import collect, write_report
+from fed_ist.run_parts import build_sections, show
+from fed_ist.run_report import collect, write_run_report
 
 
 @pytest.fixture
@@ -79,7 +79,7 @@ def test_a_run_that_goes_on_is_reported_as_far_as_it_is(tmp_path, make_config):
 
 def test_a_report_on_a_run_that_goes_on_does_not_make_it_a_finished_one(tmp_path, make_config):
     path = make_run(tmp_path, "cut", make_config(num_rounds=5), n_rows=2)
-    write_report([path], None)
+    write_run_report([path], None)
     assert (path / "report.html").exists()
     assert not read_run(path).is_finished
 
@@ -90,7 +90,7 @@ def test_a_run_before_its_first_round_and_one_that_failed_have_a_page(tmp_path, 
     failed = make_run(tmp_path, "failed", make_config(), n_rows=1)
     (failed / "error.txt").write_text("Too few nodes.\n")
     assert report(failed)["runs"][0]["notes"] == ["The run stopped with an error: Too few nodes."]
-    page = write_report([early, failed], tmp_path / "out").read_text()
+    page = write_run_report([early, failed], tmp_path / "out").read_text()
     assert "nothing was evaluated yet" in page
     assert "Too few nodes." in page
 
@@ -104,7 +104,7 @@ def test_columns_that_are_not_known_are_shown_as_well(finished):
     assert [row["spare_bytes_down"] for row in data["runs"][0]["rounds"]] == [7, 8, 9]
     # Of the ledger's twelve lines, 7 to 18, node 0 has the downs 7, 11, 15 and the ups 8, 12, 16.
     assert data["runs"][0]["bytes_by_node"][0]["spare_bytes"] == 33 + 36
-    headers = {part.title: part.header for part in build_parts(data)}
+    headers = {part.title: part.header for part in build_sections(data)}
     assert "spare bytes down" in headers["Rounds"]
     assert "spare bytes" in headers["Bytes per node"]
 
@@ -139,7 +139,7 @@ def test_a_run_of_an_early_version_has_its_seconds_among_the_rounds(finished):
 def test_what_is_no_number_becomes_null(finished):
     path = finished / "rounds.csv"
     path.write_text(path.read_text().replace("1.25", "nan"))
-    page = write_report([finished], None).read_text()
+    page = write_run_report([finished], None).read_text()
     data = json.loads((finished / "report.json").read_text())
     assert data["runs"][0]["rounds"][2]["loss"] is None
     assert "NaN" not in page
@@ -150,7 +150,7 @@ def test_several_runs_are_marked_where_they_differ(tmp_path, make_config):
     other = make_run(tmp_path, "other", make_config(num_rounds=2, strategy="fedavg", name="x"))
     data = report(one, other)
     assert data["differing"] == ["strategy"]
-    parts = {part.title: part for part in build_parts(data)}
+    parts = {part.title: part for part in build_sections(data)}
     assert [cell.text for cell in parts["Summary"].rows[1]][:3] == ["other", "fedavg", "55.0%"]
     marked = [row[0].text for row in parts["Settings"].rows if row[1].is_marked]
     assert marked == ["strategy"]
@@ -158,7 +158,7 @@ def test_several_runs_are_marked_where_they_differ(tmp_path, make_config):
 
 def test_the_table_of_several_runs_names_each(tmp_path, make_config):
     paths = [make_run(tmp_path, name, make_config(num_rounds=2)) for name in "ab"]
-    write_report(paths, tmp_path / "out")
+    write_run_report(paths, tmp_path / "out")
     with (tmp_path / "out" / "rounds.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["run"] for row in rows] == ["a", "a", "a", "b", "b", "b"]
@@ -178,13 +178,13 @@ def test_a_run_s_own_table_is_never_overwritten(tmp_path, finished, make_config)
     other = make_run(tmp_path, "other", make_config())
     before = (finished / "rounds.csv").read_bytes()
     with pytest.raises(InputError, match=r"holds a rounds\.csv that is no report's"):
-        write_report([finished, other], finished)
+        write_run_report([finished, other], finished)
     with pytest.raises(InputError, match="holds a rounds"):
-        write_report([other], finished)
-    write_report([finished], finished)
+        write_run_report([other], finished)
+    write_run_report([finished], finished)
     assert (finished / "rounds.csv").read_bytes() == before
     with pytest.raises(InputError, match="add --out FOLDER"):
-        write_report([finished, other], None)
+        write_run_report([finished, other], None)
 
 
 DAMAGES = {
@@ -224,24 +224,29 @@ def test_a_damaged_or_foreign_folder_is_one_sentence(finished, case):
 def test_the_page_needs_nothing_else_and_cannot_be_broken_by_names(tmp_path, make_config):
     run = make_run(tmp_path, "x", make_config())
     (run / "error.txt").write_text("</script><script>alert(1)</script>")
-    page = write_report([run], None).read_text()
+    page = write_run_report([run], None).read_text()
     assert "<script>alert" not in page
     assert "http" not in page
     assert page.count("</script>") == 2
 
 
-def test_a_section_more_is_one_part_more():
-    part = Part(
+def test_a_section_is_told_alike_in_html_and_in_markdown():
+    section = Section(
         "Ways",
         lead="To 70%.",
         header=("way", "J"),
         rows=((Cell("ist", "ist"), Cell("7 J", 7.0, "/ways/0/joules")),),
+        points=("One.",),
         notes=("A plan.",),
     )
-    page = render_page("Plan", [part], {"ways": [{"joules": 7.0}]})
-    assert '<td data-key="/ways/0/joules" data-value="7.0">7 J</td>' in page
-    for text in ("<h2>Ways</h2>", "To 70%.", "A plan."):
-        assert text in page
+    page = Page("Plan", (section,), ("For all.",), {"ways": [{"joules": 7.0}]})
+    html = render_html(page)
+    assert '<td data-key="/ways/0/joules" data-value="7.0">7 J</td>' in html
+    for text in ("<p>For all.</p>", "<h2>Ways</h2>", "To 70%.", "<li>One.</li>", "A plan."):
+        assert text in html
+    table = "| way | J |\n| --- | --- |\n| ist | 7 J |"
+    told = f"# Plan\n\nFor all.\n\n## Ways\n\nTo 70%.\n\n{table}\n\n- One.\n\nA plan.\n"
+    assert render_markdown(page) == told
 
 
 @pytest.mark.parametrize(

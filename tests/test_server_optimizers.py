@@ -1,14 +1,12 @@
-"""The server's step: rounds worked by hand, and what rests when nobody trained it."""
+"""The server's step: rounds worked by hand."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fed_ist.dealing import partition_units
 from fed_ist.errors import InputError
 from fed_ist.heads import init_params
-from fed_ist.ist import extract, merge
 from fed_ist.server_optimizers import ServerAdam, ServerMomentum
 
 SEEDS = st.integers(0, 2**32)
@@ -91,70 +89,14 @@ def test_a_round_that_changes_nothing_moves_nothing_at_first_and_then_by_old_mom
 
 
 @OPTIMIZERS
-@given(touched=st.lists(st.lists(st.booleans(), min_size=3, max_size=3), max_size=5), seed=SEEDS)
-def test_entries_that_rest_keep_value_and_state_bit_for_bit(make, touched, seed):
-    """Each entry goes the way of an optimiser of its own that sees only the rounds it is in."""
-    rng = np.random.default_rng(seed)
-    together, params = make(), one(*rng.normal(size=3))
-    alone = [(make(), params["w"][i : i + 1]) for i in range(3)]
-    for where in touched:
-        merged = one(*rng.normal(size=3))
-        stepped = together.step(params, merged, {"w": np.array(where)})
-        for i, moves in enumerate(where):
-            if moves:
-                own, value = alone[i]
-                alone[i] = own, own.step({"w": value}, {"w": merged["w"][i : i + 1]})["w"]
-            else:
-                assert stepped["w"][i].tobytes() == params["w"][i].tobytes()
-        params = stepped
-    assert params["w"].tobytes() == b"".join(value.tobytes() for _, value in alone)
-
-
-@OPTIMIZERS
-def test_everything_touched_is_as_without_saying_so(make):
-    said, unsaid = make(), make()
-    a = b = head()
-    for server_round in range(3):
-        merged = head(1 + server_round)
-        a = said.step(a, merged, {name: np.ones(x.shape, bool) for name, x in a.items()})
-        b = unsaid.step(b, merged)
-    assert all((a[name] == b[name]).all() for name in a)
-
-
-@OPTIMIZERS
-def test_ones_merged_into_zeros_tell_which_entries_of_a_head_were_trained(make):
-    """In the second round a group stays away: its slice and the weights between groups rest."""
-    optimizer, params = make(), head()
-    first, second = partition_units({"h1": 8, "h2": 8}, [0.5, 0.5], np.random.default_rng(0))
-    for present in ([first, second], [first]):
-        slices = [(subnet, extract(params, subnet), 5) for subnet in present]
-        news = [(s, {n: a + np.float32(0.1) for n, a in part.items()}, k) for s, part, k in slices]
-        ones = [(s, {n: np.ones_like(a) for n, a in part.items()}, k) for s, part, k in slices]
-        zeros = {name: np.zeros_like(array) for name, array in params.items()}
-        touched = {name: array == 1 for name, array in merge(zeros, ones).items()}
-        before, params = params, optimizer.step(params, merge(params, news), touched)
-    moved = {name: params[name] != before[name] for name in params}
-    assert all(array.all() for array in extract(moved, first).values())
-    resting = extract(moved, second)
-    assert resting.pop("fc3.bias").all()  # which every group trains
-    assert not any(array.any() for array in resting.values())
-    between = np.ix_(first.units["h2"], second.units["h1"])
-    assert not moved["fc2.weight"][between].any()
-
-
-@OPTIMIZERS
 def test_a_step_makes_new_float32_arrays_and_leaves_the_old(make):
     params, merged = head(0), head(1)
-    touched = {name: np.zeros(array.shape, bool) for name, array in params.items()}
     before = {name: array.copy() for name, array in params.items()}
-    optimizer = make()
-    for where in (None, touched):
-        stepped = optimizer.step(params, merged, where)
-        for name, array in stepped.items():
-            assert array.dtype == np.float32
-            assert not np.shares_memory(array, params[name])
-            assert not np.shares_memory(array, merged[name])
-            assert (params[name] == before[name]).all()
+    for name, array in make().step(params, merged).items():
+        assert array.dtype == np.float32
+        assert not np.shares_memory(array, params[name])
+        assert not np.shares_memory(array, merged[name])
+        assert (params[name] == before[name]).all()
     assert all((merged[name] == head(1)[name]).all() for name in merged)
 
 

@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 from conftest import ROOT
 
-from sims.soak import Request, soak
+from sims.soak import Soak, soak
 from sims.soak_report import choose_windows, judge, render
 from sims.soak_samples import Sample, Usage, count_bytes, count_rows
 
@@ -84,7 +84,7 @@ def test_rows_and_bytes_are_those_on_the_disk(tmp_path):
 @pytest.mark.flower
 @pytest.mark.slow
 def test_every_lasting_process_is_found_and_the_report_is_written(tmp_path):
-    samples = soak(Request(2, 3, 4.0, str(tmp_path)), ROOT)
+    samples = soak(Soak(2, 3, 4.0, str(tmp_path)), ROOT)
     lasting = ["server: SuperLink", "server: SuperExec", "server: ServerApp"]
     lasting += [f"node {i}: {role}" for i in range(2) for role in ("SuperNode", "SuperExec")]
     assert [s.round for s in samples] == [0, 1, 2]

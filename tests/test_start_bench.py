@@ -5,7 +5,7 @@ import pytest
 from conftest import ROOT
 
 from fed_ist.errors import InputError
-from sims.start_bench import FIGURES, Request, measure, render, timed
+from sims.start_bench import FIGURES, StartBench, measure, render, timed
 
 
 def test_the_table_ends_with_medians_and_what_passes_after_rays_start():
@@ -36,7 +36,7 @@ def test_a_command_is_timed_until_what_it_is_for_and_until_its_end(tmp_path):
 @pytest.mark.slow
 def test_starts_are_measured_and_leave_no_superlink(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    (found,) = measure(Request(1, str(tmp_path)))
+    (found,) = measure(StartBench(1, str(tmp_path)))
     assert found["whole s"] > found["fed-ist s"] > 0
     assert min(found["Ray s"], found["flwr s"]) > 0
     words = [word for process in psutil.process_iter(["cmdline"]) for word in process.cmdline()]

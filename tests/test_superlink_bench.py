@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from fed_ist.cli import cli
 from fed_ist.errors import InputError
 from sims.bench_cases import measure_cases
-from sims.superlink_bench import FIGURES, Reading, Request, measure, render
+from sims.superlink_bench import FIGURES, Reading, SuperlinkBench, measure, render
 
 CASE = {"nodes": 4, **dict.fromkeys(FIGURES, 1.5)}
 
@@ -28,7 +28,7 @@ def until_it_fails(error):
     [(InputError("No."), 2, "fed-ist: No.\n"), (KeyboardInterrupt(), 130, "Interrupted.\n")],
 )
 def test_what_was_measured_before_a_failure_is_kept(error, code, told, tmp_path, capsys):
-    request = Request([4, 16], 1, 1.0, str(tmp_path))
+    request = SuperlinkBench([4, 16], 1, 1.0, str(tmp_path))
     assert measure_cases("superlink", request, until_it_fails(error), 2, render) == code
     printed = capsys.readouterr()
     assert "| 4 | 1.5 | 1.5 |" in printed.out
@@ -77,6 +77,6 @@ def test_an_experiment_is_told_to_end_and_its_command_ends_with_it(how, code, tm
 @pytest.mark.slow
 def test_waiting_nodes_and_rounds_cost_something(tmp_path, monkeypatch):
     monkeypatch.chdir(ROOT)
-    (found,) = measure(Request([2], 1, 5.0, str(tmp_path)))
+    (found,) = measure(SuperlinkBench([2], 1, 5.0, str(tmp_path)))
     assert found["nodes"] == 2
     assert all(found[name] > 0 for name in FIGURES)

@@ -27,12 +27,12 @@ from fed_ist.sweep_report import (
     cost_of_clients,
     fixed_against_random,
     half_against_whole,
-    make_report,
-    write_report,
+    make_page,
+    write_sweep,
 )
 from fed_ist.sweep_runs import SweepRun, by_cell, render_runs
 from sims.shared import SharedData, load_shared
-from sims.sweep import PAPER, Request, count_rounds, list_cases, main, sweep
+from sims.sweep import PAPER, PaperSweep, count_rounds, list_cases, main, sweep
 
 SMALL = {"encoder-weights": "random", "hidden-dim": 16, "local-steps": 2}
 
@@ -44,7 +44,7 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def request_for(image_folder, work):
-    def make(**changes) -> Request:
+    def make(**changes) -> PaperSweep:
         overrides = {"dataset": str(image_folder), "cache-dir": str(work / "cache")} | SMALL
         values = {
             "overrides": overrides | changes.pop("overrides", {}),
@@ -57,12 +57,12 @@ def request_for(image_folder, work):
             "out": str(work / "out"),
             "n_workers": 1,
         }
-        return Request(**(values | changes))
+        return PaperSweep(**(values | changes))
 
     return make
 
 
-def run_here(request: Request) -> None:
+def run_here(request: PaperSweep) -> None:
     """A sweep whose runs are made in this process: to start another one takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("sims.cases.ProcessPoolExecutor", lambda n, *_: ThreadPoolExecutor(n))
@@ -346,9 +346,10 @@ def test_more_clients_are_held_against_the_fewest():
 
 def test_the_table_has_ratio_by_mask_by_clients_and_means_over_seeds():
     seeds = [run("fixed", 0.9, 1, 0.62, seed=1)]
-    report = make_report(SETTINGS, [*RUNS, *seeds], b"")
-    assert report.header == ("dropped", "mask", "1 client", "4 clients")
-    assert report.chapters[0].sections[0].rows == (
+    report = make_page(SETTINGS, [*RUNS, *seeds], b"")
+    table = report.sections[1]
+    assert table.header == ("dropped", "mask", "1 client", "4 clients")
+    assert table.texts == (
         ("0%", "any", "80.0% (81.0%)", "75.0% (76.0%)"),
         ("50%", "random", "78.0% (79.0%)", "72.0% (73.0%)"),
         ("50%", "fixed", "77.0% (78.0%)", "66.0% (67.0%)"),
@@ -358,11 +359,11 @@ def test_the_table_has_ratio_by_mask_by_clients_and_means_over_seeds():
     assert "Means of 2 seeds" in report.notes[1]
     assert "pass i sees draw i modulo 4" in report.notes[2]
     assert "the last 10 rounds by a standard deviation of 0.8 points" in report.notes[3]
-    assert "drawn anew" not in str(make_report(SETTINGS, RUNS[3:], b"").notes)
+    assert "drawn anew" not in str(make_page(SETTINGS, RUNS[3:], b"").notes)
 
 
 def test_the_report_is_four_files_and_the_page_needs_nothing_else(tmp_path):
-    write_report(SETTINGS, RUNS, tmp_path / "out")
+    write_sweep(SETTINGS, RUNS, tmp_path / "out")
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "sweep.csv", "sweep.html", "sweep.md", "sweep.png",
     ]  # fmt: skip
@@ -378,7 +379,7 @@ def test_the_report_is_four_files_and_the_page_needs_nothing_else(tmp_path):
     assert page.count("<script") == 1  # ours, which sorts tables
     assert page.count('<table class="sortable">') == 1
     with pytest.raises(InputError, match="no run to report on"):
-        write_report(SETTINGS, [], tmp_path)
+        write_sweep(SETTINGS, [], tmp_path)
 
 
 def test_the_csv_file_has_a_line_a_run():

@@ -10,7 +10,7 @@ from conftest import ROOT
 from fed_ist.errors import InputError
 from sims.namespaces import read_counters, require_namespaces, wired, within
 from sims.slow_wire import QUEUE_BYTES, Lane
-from sims.wire_bench import Request, measure
+from sims.wire_bench import WireBench, measure
 from sims.wire_report import difference
 
 
@@ -85,7 +85,7 @@ def test_wires_count_ip_packets_and_are_gone_afterwards():
 @pytest.mark.flower
 @pytest.mark.slow
 def test_the_ledgers_estimate_is_within_5_percent_of_the_counters(capsys):
-    request = Request(1, [10_000], 2, True, "", "", 0.0, "")
+    request = WireBench(1, [10_000], 2, True, "", "", 0.0, "")
     before = namespaces()
     found = [exchange for _, exchange in measure(request, ROOT)]
     assert namespaces() == before

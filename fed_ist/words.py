@@ -1,0 +1,38 @@
+"""Figures and lists as words, the same in every table, page and message."""
+
+from collections.abc import Iterable, Sequence
+
+
+def readable_bytes(n_bytes: float) -> str:
+    """Bytes in decimal units, as links and quotas are sold: `1.23 MB`."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000 or unit == "GB":
+            return f"{n_bytes:.0f} B" if unit == "B" else f"{n_bytes:.2f} {unit}"
+        n_bytes /= 1000
+    raise AssertionError
+
+
+def many(n: object, noun: str) -> str:
+    """1 client, 2 clients; n: a whole number."""
+    return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
+
+
+def percent(share: float) -> str:
+    return f"{100 * share:g}%"
+
+
+def table_line(cells: Sequence[str]) -> str:
+    """A row of a Markdown table."""
+    escaped = (cell.replace("|", "\\|") for cell in cells)
+    return f"| {' | '.join(escaped)} |"
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """A Markdown table; cells are shown as `str` has them."""
+    lines = [header, ["---"] * len(header), *([str(cell) for cell in row] for row in rows)]
+    return "\n".join(table_line(cells) for cells in lines)
+
+
+def bullets(sentences: Iterable[str]) -> str:
+    """A Markdown list."""
+    return "\n".join(f"- {sentence}" for sentence in sentences)
