@@ -45,38 +45,38 @@ aid: $(VENV)/.ready
 # What helps IST and what does not, one change at a time. DATA holds the parquet files.
 ist-variants: DATA ?= ../shared/data
 ist-variants: $(VENV)/.ready
-	$(BIN)/python -m sims.variants ist-variants $(DATA)
+	$(BIN)/python -m sims.experiments.variants ist-variants $(DATA)
 
 # Accuracy and bytes by codec. DATA holds the parquet files.
 codecs: DATA ?= ../shared/data
 codecs: $(VENV)/.ready
-	$(BIN)/python -m sims.variants codecs $(DATA)
+	$(BIN)/python -m sims.experiments.variants codecs $(DATA)
 
 # Whether a preset ever ends below plain IST, on few images and many: hours on one core, or by
 # several runs at a time (JOBS). DATA holds the parquet files.
 presets: DATA ?= ../shared/data
 presets: JOBS ?= 1
 presets: $(VENV)/.ready
-	$(BIN)/python -m sims.variants presets $(DATA) $(JOBS)
+	$(BIN)/python -m sims.experiments.variants presets $(DATA) $(JOBS)
 
 # Attacks by devices: 50,000 replies that no node should send, claims to another's name, a node that
 # never answers, and what one that lies does to accuracy, with the defaults and without (on scenes
 # alone where DATA is empty). Over an hour in all; the last writes results/attack/attack.md.
 attack: DATA ?= ../shared/data
 attack: $(VENV)/.ready
-	$(BIN)/pytest -m slow tests/test_reply_fuzz.py
-	$(BIN)/pytest -m "" tests/test_names.py
-	$(BIN)/python -m sims.silent_bench '{"n_rounds": 8, "silent_after": [-1, 2]}'
-	$(BIN)/python -m sims.variants attack $(DATA)
+	$(BIN)/pytest -m slow tests/strategies/test_reply_fuzz.py
+	$(BIN)/pytest -m "" tests/whole/test_names.py
+	$(BIN)/python -m sims.benchmarks.silent '{"n_rounds": 8, "silent_after": [-1, 2]}'
+	$(BIN)/python -m sims.experiments.variants attack $(DATA)
 
 # What strangers at the gate do to a run: minutes, with nginx and its stream module.
 gate: $(VENV)/.ready
-	$(BIN)/python -m sims.gate_bench results/reference/gate.md
+	$(BIN)/python -m sims.benchmarks.gate results/reference/gate.md
 
 # What local differential privacy costs. DATA holds the parquet files.
 privacy: DATA ?= ../shared/data
 privacy: $(VENV)/.ready
-	$(BIN)/python -m sims.variants privacy $(DATA)
+	$(BIN)/python -m sims.experiments.variants privacy $(DATA)
 
 # The probe tables of the README: every mask at five ratios. DATA holds the parquet files.
 masks: DATA ?= ../shared/data
@@ -90,7 +90,7 @@ masks: $(VENV)/.ready
 # The table of capacities: slices by what each node can train in time. DATA holds the parquet files.
 capacity: DATA ?= ../shared/data
 capacity: $(VENV)/.ready
-	$(BIN)/python -m sims.variants capacity $(DATA)
+	$(BIN)/python -m sims.experiments.variants capacity $(DATA)
 
 clean:
 	rm -rf $(VENV)

@@ -9,7 +9,7 @@ SETTINGS = "fed_ist/app/pyproject.toml"
 
 
 class BuildWithSettings(build_py):
-    """Copies pyproject.toml to where `fed_ist.bundled.installed_app` looks for it."""
+    """Copies pyproject.toml to where `fed_ist.files.installed.installed_app` looks for it."""
 
     def run(self) -> None:
         super().run()

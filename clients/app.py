@@ -23,14 +23,14 @@ from clients.mods import in_one_thread, within
 from clients.node import identify
 from clients.privacy import private
 from clients.work import statistics, train_slice
-from fed_ist import protocol
-from fed_ist.codecs import encode
+from fed_ist.classifier.layout import Params
 from fed_ist.config.parsing import parse_config
 from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError, file_trouble
-from fed_ist.heads import Params
 from fed_ist.printable import guard_log
 from fed_ist.rng import generator
+from fed_ist.traffic import protocol
+from fed_ist.traffic.codecs import encode
 
 BAD_INPUT = 2  # the error code of a reply that says what is wrong with the node's input
 Others = ParamSpec("Others")

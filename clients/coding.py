@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from clients.node import identify
 from clients.work import encode_reply, largest_changes
-from fed_ist import protocol
-from fed_ist.codecs import Shapes, decode
+from fed_ist.classifier.layout import Params, param_shapes
 from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError
-from fed_ist.heads import Params, param_shapes
+from fed_ist.traffic import protocol
+from fed_ist.traffic.codecs import Shapes, decode
 
 # The slice and the task -> the trained slice and what goes with it, as of `work.train_slice`.
 Train = Callable[[Params, dict[str, Any]], tuple[Params, dict[str, Any]]]

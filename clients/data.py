@@ -10,12 +10,12 @@ from flwr.app import ConfigRecord, Context
 from flwr.common import log
 
 from clients.node import Node, embed_images, open_images, unknown_classes
-from fed_ist import protocol
 from fed_ist.config.run_config import RunConfig
-from fed_ist.embeddings import load_cached
+from fed_ist.encoder.embeddings import load_cached
 from fed_ist.errors import InputError
-from fed_ist.masks import MASKS
-from fed_ist.training import Examples
+from fed_ist.images.masks import MASKS
+from fed_ist.traffic import protocol
+from fed_ist.training.local import Examples
 
 STATE = "fed-ist"  # the record of context.state that outlives a message
 EMBEDDINGS = "embeddings"

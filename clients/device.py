@@ -12,13 +12,13 @@ import numpy as np
 import psutil
 
 from clients.node import Node
-from fed_ist.capacity import Device
+from fed_ist.classifier.layout import init_params, multiply_adds
 from fed_ist.config.derive import local_training, simulated_device
 from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError, require_choice
-from fed_ist.heads import init_params, multiply_adds
-from fed_ist.links import find_link
-from fed_ist.training import train
+from fed_ist.traffic.links import find_link
+from fed_ist.training.boards import Device
+from fed_ist.training.local import train
 
 WARM_UP_STEPS, TIMED_STEPS, REPEATS = 3, 10, 3
 

@@ -5,12 +5,12 @@ from typing import Any
 from flwr.app import ConfigRecord, Context
 
 from clients.coding import decoded
-from fed_ist import protocol
-from fed_ist.anchors import anchor_shapes, inputs_shapes, with_projection
+from fed_ist.classifier.layout import Params
 from fed_ist.config.derive import count_features, fixed_codec
 from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError
-from fed_ist.heads import Params
+from fed_ist.statistics.anchors import anchor_shapes, inputs_shapes, with_projection
+from fed_ist.traffic import protocol
 
 VERSION = "version"  # of a part, in its record of `context.state`
 

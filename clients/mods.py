@@ -12,9 +12,9 @@ from flwr.clientapp.typing import ClientAppCallable, Mod
 from threadpoolctl import threadpool_limits
 
 from clients.coding import Train, array_record, arrays_of, task_of
-from fed_ist import protocol
+from fed_ist.classifier.layout import Params
 from fed_ist.errors import InputError
-from fed_ist.heads import Params
+from fed_ist.traffic import protocol
 
 
 def in_one_thread(message: Message, context: Context, work: ClientAppCallable) -> Message:

@@ -13,16 +13,16 @@ from flwr.common import log
 
 from fed_ist.config.derive import encoder_spec, mask_spec, open_run_data, reading
 from fed_ist.config.run_config import RunConfig
-from fed_ist.datasets import open_own
-from fed_ist.embeddings import Embeddings, embed
+from fed_ist.datasets.data_set import open_own
+from fed_ist.datasets.partitions import partition
+from fed_ist.datasets.walk import left_at
+from fed_ist.encoder.embeddings import Embeddings, embed
+from fed_ist.encoder.known import open_encoder
 from fed_ist.errors import InputError
-from fed_ist.images import ImageSource
-from fed_ist.known_encoder import open_encoder
-from fed_ist.masks import MASKS
-from fed_ist.partitions import partition
-from fed_ist.paths import cache_dir
-from fed_ist.protocol import NAME_PATTERN
-from fed_ist.walk import left_at
+from fed_ist.files.paths import cache_dir
+from fed_ist.images.masks import MASKS
+from fed_ist.images.source import ImageSource
+from fed_ist.traffic.protocol import NAME_PATTERN
 
 
 @dataclass(frozen=True)

@@ -1,8 +1,8 @@
 """Local differential privacy: what a node has learnt is clipped and gets noise before it leaves.
 
-Flower's `LocalDpMod` does both; `fed_ist.privacy` says how much noise, and what it buys. The loss
-is left out of the answer then, as it tells of the images too. Not hidden are the number of images,
-the seconds, and statistics, which have a noise of their own (`statistics-noise`).
+Flower's `LocalDpMod` does both; `fed_ist.training.privacy` says how much noise, and what it buys.
+The loss is left out of the answer then, as it tells of the images too. Not hidden are the number of
+images, the seconds, and statistics, which have a noise of their own (`statistics-noise`).
 """
 
 import math
@@ -13,11 +13,11 @@ from flwr.clientapp.mod import LocalDpMod
 from flwr.clientapp.typing import ClientAppCallable
 
 from clients.node import identify
-from fed_ist import protocol
 from fed_ist.config.derive import dp_noise
 from fed_ist.config.parsing import parse_config
 from fed_ist.config.run_config import RunConfig
 from fed_ist.rng import generator
+from fed_ist.traffic import protocol
 
 
 def private(message: Message, context: Context, call_next: ClientAppCallable) -> Message:

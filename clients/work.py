@@ -7,25 +7,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fed_ist import protocol
-from fed_ist.anchors import draw_projection, features
-from fed_ist.codecs import encode
-from fed_ist.compression import Payload, top_k
+from fed_ist.classifier.layout import Params
 from fed_ist.config.derive import count_features, local_training
 from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError
-from fed_ist.factors import factorise
-from fed_ist.gaussians import class_gaussians
-from fed_ist.heads import Params
 from fed_ist.rng import generator
-from fed_ist.statistics import class_sums, gram_statistics, with_noise
-from fed_ist.training import Examples, train
+from fed_ist.statistics.anchors import draw_projection, features
+from fed_ist.statistics.factors import factorise
+from fed_ist.statistics.gaussians import class_gaussians
+from fed_ist.statistics.ridge import class_sums, gram_statistics, with_noise
+from fed_ist.traffic import protocol
+from fed_ist.traffic.codecs import encode
+from fed_ist.traffic.top_k import Payload, top_k
+from fed_ist.training.local import Examples, train
 
 
 def statistics(
     kind: str, examples: Examples, num_classes: int, config: RunConfig, noise: np.random.Generator
 ) -> dict[str, NDArray[Any]]:
-    """The arrays that answer a request for statistics of one kind (see `fed_ist.protocol`)."""
+    """The arrays that answer a request for statistics of one kind (see
+    `fed_ist.traffic.protocol`).
+    """
     values, labels = examples
     if kind == protocol.GAUSSIANS:
         return dict(vars(class_gaussians(values, labels, num_classes)))

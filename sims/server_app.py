@@ -16,25 +16,24 @@ from flwr.supercore.exit import ExitCode, flwr_exit
 from flwr.superlink.grid import InMemoryGrid
 from threadpoolctl import threadpool_limits
 
-from fed_ist.checkpoint import Checkpoint, remove_checkpoint, write_checkpoint
+from fed_ist.classifier.layout import Params
 from fed_ist.config.derive import count_features, encoder_spec, mask_spec, open_run_data, reading
 from fed_ist.config.parsing import parse_config, require_same_run
 from fed_ist.config.run_config import RunConfig
 from fed_ist.config.toml import Value
-from fed_ist.datasets import DataSet
-from fed_ist.durable import write_atomic
-from fed_ist.embeddings import Embeddings, embed
+from fed_ist.datasets.data_set import DataSet
+from fed_ist.datasets.inspection import Inspection, inspect
+from fed_ist.encoder.embeddings import Embeddings, embed
+from fed_ist.encoder.known import AnyEncoder, open_encoder
 from fed_ist.errors import InputError, file_trouble
-from fed_ist.heads import Params
-from fed_ist.images import ImageSource
-from fed_ist.inspection import Inspection, inspect
-from fed_ist.known_encoder import AnyEncoder, open_encoder
-from fed_ist.ledger import Ledger
-from fed_ist.paths import cache_dir, server_results_dir
+from fed_ist.files.atomic import write_atomic
+from fed_ist.files.paths import cache_dir, server_results_dir
+from fed_ist.images.source import ImageSource
 from fed_ist.printable import guard_log
-from fed_ist.privacy import epsilon_after
-from fed_ist.report import draw_accuracy
-from fed_ist.results import (
+from fed_ist.reports.accuracy_figure import draw_accuracy
+from fed_ist.reports.run import write_run_report
+from fed_ist.runs.checkpoint import Checkpoint, remove_checkpoint, write_checkpoint
+from fed_ist.runs.folder import (
     FIGURE,
     NAME_TAKEN_CODE,
     REASON,
@@ -44,13 +43,15 @@ from fed_ist.results import (
     Round,
     RunFolder,
 )
-from fed_ist.run_files import Resumable, read_resumable
-from fed_ist.run_report import write_run_report
-from fed_ist.run_seals import LEDGER, write_told
-from fed_ist.run_summary import Course, summarise
-from fed_ist.training import evaluate
+from fed_ist.runs.reading import Resumable, read_resumable
+from fed_ist.runs.seals import LEDGER, write_told
+from fed_ist.runs.summary import Course, summarise
+from fed_ist.traffic.ledger import Ledger
+from fed_ist.training.local import evaluate
+from fed_ist.training.privacy import epsilon_after
 from fed_ist.words import readable_bytes
-from strategies import FederatedStrategy, create_strategy
+from strategies import create_strategy
+from strategies.federated import FederatedStrategy
 
 app = ServerApp()
 guard_log("flwr")  # it carries what nodes and files are called

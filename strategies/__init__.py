@@ -1,7 +1,7 @@
 """Flower strategies, by the name that the run config's `strategy` gives."""
 
 from fed_ist.config.run_config import RunConfig
-from fed_ist.ledger import Ledger
+from fed_ist.traffic.ledger import Ledger
 from strategies.closed_form import Fed3r, FedNcm, FedPft
 from strategies.core.method import ClosedForm, Method
 from strategies.fedavg import FedAdam, FedAvg, FedAvgM

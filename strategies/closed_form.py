@@ -3,15 +3,15 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from fed_ist import protocol
-from fed_ist.anchors import BIAS, WEIGHT, solve_anchor, with_projection
+from fed_ist.classifier.exact_sum import ExactSum
+from fed_ist.classifier.layout import Params
 from fed_ist.config.derive import count_features, local_training
-from fed_ist.exact_sum import ExactSum
-from fed_ist.gaussians import Gaussians, sample_gaussians
-from fed_ist.heads import Params
 from fed_ist.rng import generator
-from fed_ist.statistics import Floats, Gram, GramSum, class_means
-from fed_ist.training import Examples, train
+from fed_ist.statistics.anchors import BIAS, WEIGHT, solve_anchor, with_projection
+from fed_ist.statistics.gaussians import Gaussians, sample_gaussians
+from fed_ist.statistics.ridge import Floats, Gram, GramSum, class_means
+from fed_ist.traffic import protocol
+from fed_ist.training.local import Examples, train
 from strategies.core.method import ClosedForm
 
 MOST_DRAWN = 2**18  # embeddings in a pass, so that counts that nodes state cannot fill the memory

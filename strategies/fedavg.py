@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass, field
 
-from fed_ist.checkpoint import State, prefixed
-from fed_ist.dealing import leading_units
-from fed_ist.heads import RUNNING, Params
-from fed_ist.ist import Subnet
-from fed_ist.server_optimizers import ServerAdam, ServerMomentum
+from fed_ist.classifier.dealing import leading_units
+from fed_ist.classifier.layout import RUNNING, Params
+from fed_ist.classifier.server_optimizers import ServerAdam, ServerMomentum
+from fed_ist.classifier.slices import Subnet
+from fed_ist.runs.checkpoint import State, prefixed
 from strategies.core.method import Dealing, Method
 
 ADAM_BETA2, ADAM_TAU = 0.99, 1e-3  # the paper's

@@ -15,17 +15,17 @@ from flwr.common import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from fed_ist import protocol
-from fed_ist.anchors import split
-from fed_ist.checkpoint import Checkpoint, State
-from fed_ist.codecs import shapes_of
+from fed_ist.classifier.layout import Params, hidden_widths, init_params, multiply_adds
+from fed_ist.classifier.slices import extract
 from fed_ist.config.derive import local_training
 from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError
-from fed_ist.heads import Params, hidden_widths, init_params, multiply_adds
-from fed_ist.ist import extract
-from fed_ist.ledger import Ledger
 from fed_ist.rng import generator
+from fed_ist.runs.checkpoint import Checkpoint, State
+from fed_ist.statistics.anchors import split
+from fed_ist.traffic import protocol
+from fed_ist.traffic.codecs import shapes_of
+from fed_ist.traffic.ledger import Ledger
 from strategies.core.errands import Errand, Errands
 from strategies.core.foundation import Foundation
 from strategies.core.gathering import Gathering

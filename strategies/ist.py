@@ -6,10 +6,10 @@ from logging import getLogger
 import numpy as np
 from numpy.typing import NDArray
 
-from fed_ist.checkpoint import State, prefixed
-from fed_ist.dealing import equal_shares, partition_units
-from fed_ist.ist import Subnet
+from fed_ist.classifier.dealing import equal_shares, partition_units
+from fed_ist.classifier.slices import Subnet
 from fed_ist.rng import generator
+from fed_ist.runs.checkpoint import State, prefixed
 from strategies.core.method import Dealing, Method
 
 LAST_DEALT = "last-dealt/"  # prefix of arrays in a saved state

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass
 
-from fed_ist import protocol
+from fed_ist.classifier.dealing import leading_units, random_units, rolling_units
+from fed_ist.classifier.slices import Subnet
 from fed_ist.config.derive import capacity_levels
-from fed_ist.dealing import leading_units, random_units, rolling_units
-from fed_ist.ist import Subnet
+from fed_ist.traffic import protocol
 from strategies.core.method import Dealing, Method
 
 

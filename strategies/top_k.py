@@ -7,10 +7,10 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from fed_ist.capacity import MESSAGE_OVERHEAD_BYTES
-from fed_ist.codecs import Shapes
-from fed_ist.compression import from_sparse, sparse_shapes
-from fed_ist.heads import Params
+from fed_ist.classifier.layout import Params
+from fed_ist.traffic.codecs import Shapes
+from fed_ist.traffic.top_k import from_sparse, sparse_shapes
+from fed_ist.training.workload import MESSAGE_OVERHEAD_BYTES
 from strategies.core.method import Layout
 from strategies.fedavg import FedAvg
 

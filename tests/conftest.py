@@ -11,8 +11,8 @@ from PIL import Image
 from fed_ist.config.parsing import parse_config
 from fed_ist.config.run_config import RunConfig
 from fed_ist.config.toml import Value, read_defaults
+from fed_ist.datasets.scenes import SCENES, draw_scene
 from fed_ist.rng import generator
-from fed_ist.scenes import SCENES, draw_scene
 
 ROOT = Path(__file__).parent.parent
 SHARED_DATA = ROOT.parent / "shared" / "data"

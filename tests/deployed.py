@@ -9,8 +9,8 @@ from typing import Any
 import psutil
 from conftest import ROOT
 
-from fed_ist.environment import own_environment
-from fed_ist.launch import end_family, free_port, wait_until_ready
+from fed_ist.launch.environment import own_environment
+from fed_ist.launch.processes import end_family, free_port, wait_until_ready
 
 
 class Deployed:

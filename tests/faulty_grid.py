@@ -11,10 +11,10 @@ from flwr.common.constant import SUPERLINK_NODE_ID, ErrorCode
 from flwr.proto.node_pb2 import NodeInfo
 
 from clients.app import app as client_app
-from fed_ist import protocol
-from fed_ist.codecs import VERSION, decode
+from fed_ist.classifier.layout import param_shapes
 from fed_ist.config.run_config import RunConfig
-from fed_ist.heads import param_shapes
+from fed_ist.traffic import protocol
+from fed_ist.traffic.codecs import VERSION, decode
 from sims.local_grid import LocalGrid
 
 Fault = Callable[[Message, Message], Message | None]  # a reply and what it replies to -> a reply

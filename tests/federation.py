@@ -10,12 +10,12 @@ from faulty_grid import FaultyGrid
 from flwr.app import ConfigRecord, Message
 
 from clients.data import EMBEDDINGS, STATE
-from fed_ist import protocol
-from fed_ist.codecs import decode
+from fed_ist.classifier.layout import Params, init_params, param_shapes
 from fed_ist.config.run_config import RunConfig
-from fed_ist.embeddings import Embeddings, load_cached
-from fed_ist.heads import Params, init_params, param_shapes
-from fed_ist.ledger import Ledger
+from fed_ist.encoder.embeddings import Embeddings, load_cached
+from fed_ist.traffic import protocol
+from fed_ist.traffic.codecs import decode
+from fed_ist.traffic.ledger import Ledger
 from strategies import create_strategy
 from strategies.core.errands import Errand
 from strategies.core.post import RoundCounts

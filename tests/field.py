@@ -13,10 +13,10 @@ from datasets import ClassLabel, Dataset, Features, Value
 from datasets import Image as ImageColumn
 from PIL import Image
 
+from fed_ist.datasets.scenes import draw_scene
 from fed_ist.rng import generator
-from fed_ist.scenes import draw_scene
-from sims.namespaces import Wires
-from sims.wire_hosts import Hosts, start_run
+from sims.wires.hosts import Hosts, start_run
+from sims.wires.namespaces import Wires
 
 CLASSES = ("forest", "beach", "farmland", "car-park")  # in the server's order
 UNKNOWN = "river"

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
 
-from fed_ist import protocol
+from fed_ist.traffic import protocol
 
 NUMBERS = (
     *(0, -1, 1, 2**29, 2**31, 2**62, -(2**62), 0.5, -0.0, 1e9, 1.7e308, -1.7e308, 5e-324),

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fed_ist.checkpoint import Checkpoint, State, remove_checkpoint, write_checkpoint
+from fed_ist.classifier.layout import init_params
 from fed_ist.config.run_config import RunConfig
-from fed_ist.heads import init_params
-from fed_ist.ledger import Ledger, Transfer
-from fed_ist.results import Model, Round, RunFolder
+from fed_ist.runs.checkpoint import Checkpoint, State, remove_checkpoint, write_checkpoint
+from fed_ist.runs.folder import Model, Round, RunFolder
+from fed_ist.traffic.ledger import Ledger, Transfer
 
 ROUNDS = (
     Round(0, 0.1, 2.3, 20, 40, 9.0, 0, 0, 0, 600, 800),

@@ -9,23 +9,23 @@ from conftest import ROOT
 from rooms import ORDER, PACKAGES, arrows_up, circle, graph, modules, render
 from setuptools import find_packages
 
-from sims.message_app import HEAVY
+from sims.benchmarks.message_app import HEAVY
 
 # Foreign packages that are loaded by few modules, as they are heavy or belong to the other side.
 USERS = {
     "timm": {
-        "fed_ist.backbone",
-        "fed_ist.encoder",
-        "fed_ist.encoder_build",
-        "fed_ist.mae",
-        "fed_ist.timm_weights",
+        "fed_ist.encoder.backbone",
+        "fed_ist.encoder.frozen",
+        "fed_ist.encoder.build",
+        "fed_ist.pretraining.mae",
+        "fed_ist.encoder.timm_weights",
     },
 }
 # What still names the settings below the room of the settings; goes with it.
 KNOWN_ARROWS_UP = {
-    ("fed_ist.capacity", "fed_ist.config"),
-    ("fed_ist.embeddings", "fed_ist.config"),
-    ("fed_ist.training", "fed_ist.config"),
+    ("fed_ist.training.workload", "fed_ist.config"),
+    ("fed_ist.encoder.embeddings", "fed_ist.config"),
+    ("fed_ist.training.local", "fed_ist.config"),
 }
 
 
@@ -54,11 +54,11 @@ def test_no_import_leads_back_to_where_it_began(found):
 
 
 def test_the_checks_see_an_arrow_up_and_a_circle(found):
-    wrong = {**found, "fed_ist.errors": frozenset({"fed_ist.cli.main"})}
-    assert ("fed_ist.errors", "fed_ist.cli.main") in arrows_up(wrong)
-    assert "UP: fed_ist.errors imports fed_ist.cli.main" in render(wrong)
+    wrong = {**found, "fed_ist.errors": frozenset({"fed_ist.cli.main.main"})}
+    assert ("fed_ist.errors", "fed_ist.cli.main.main") in arrows_up(wrong)
+    assert "UP: fed_ist.errors imports fed_ist.cli.main.main" in render(wrong)
     around = circle(wrong)
-    assert {"fed_ist.errors", "fed_ist.cli.main"} <= set(around)
+    assert {"fed_ist.errors", "fed_ist.cli.main.main"} <= set(around)
     assert all(b in wrong[a] for a, b in zip(around, [*around[1:], around[0]], strict=True))
 
 
@@ -104,8 +104,8 @@ def test_a_training_round_loads_no_torch_and_no_vision_library():
     loaded = loaded_by(
         "import clients.app\n"
         "import numpy as np\n"
-        "from fed_ist.heads import init_params\n"
-        "from fed_ist.training import LocalTraining, train\n"
+        "from fed_ist.classifier.layout import init_params\n"
+        "from fed_ist.training.local import LocalTraining, train\n"
         "rng = np.random.default_rng(0)\n"
         "params = init_params(3, 4, 2, rng, 1, 'batch')\n"
         "examples = np.eye(3, dtype=np.float32), np.array([0, 1, 1])\n"
@@ -116,6 +116,6 @@ def test_a_training_round_loads_no_torch_and_no_vision_library():
 
 
 def test_help_loads_nothing_heavy():
-    loaded = loaded_by("import fed_ist.cli")
+    loaded = loaded_by("import fed_ist.cli.main")
     assert "typer" in loaded
     assert not loaded & {"torch", "timm", "flwr", "datasets", "pyarrow", "matplotlib", "numpy"}

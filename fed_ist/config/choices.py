@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
-from fed_ist.capacity import PROFILES
 from fed_ist.errors import InputError, require_choice
+from fed_ist.training.boards import PROFILES
 
 MOST_NAME_BYTES = 100
 RUN_NAMES = (

@@ -4,7 +4,7 @@ from fed_ist.config.derive import band_choice, n_channels
 from fed_ist.config.methods import CLOSED_FORMS, GROUPED, SLICED
 from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError
-from fed_ist.packing import check_codec
+from fed_ist.images.packing import check_codec
 
 
 def require_possible(config: RunConfig) -> None:

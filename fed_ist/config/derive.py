@@ -1,19 +1,20 @@
 """What a run's configuration asks of the rooms below, which do not know it."""
 
-from fed_ist.bands import BandChoice, parse_bands, parse_range
-from fed_ist.capacity import PROFILES, Device, Workload
-from fed_ist.codecs import NUMBER_BYTES
 from fed_ist.config.choices import read_capacities, read_devices
 from fed_ist.config.run_config import RunConfig
-from fed_ist.datasets import DataSet, open_data
-from fed_ist.embeddings import MaskSpec
-from fed_ist.encoder_spec import EncoderSpec
-from fed_ist.images import Reading
-from fed_ist.known_encoder import AnyEncoder, open_encoder
-from fed_ist.paths import cache_dir
-from fed_ist.privacy import noise_deviation
-from fed_ist.statistics import feature_dim_for_budget
-from fed_ist.training import LocalTraining, share_of_rate
+from fed_ist.datasets.data_set import DataSet, open_data
+from fed_ist.encoder.embeddings import MaskSpec
+from fed_ist.encoder.known import AnyEncoder, open_encoder
+from fed_ist.encoder.spec import EncoderSpec
+from fed_ist.files.paths import cache_dir
+from fed_ist.images.bands import BandChoice, parse_bands, parse_range
+from fed_ist.images.source import Reading
+from fed_ist.statistics.ridge import feature_dim_for_budget
+from fed_ist.traffic.codecs import NUMBER_BYTES
+from fed_ist.training.boards import PROFILES, Device
+from fed_ist.training.local import LocalTraining, share_of_rate
+from fed_ist.training.privacy import noise_deviation
+from fed_ist.training.workload import Workload
 
 
 def band_choice(config: RunConfig) -> BandChoice | None:
@@ -70,7 +71,7 @@ def mask_spec(config: RunConfig, encoder: AnyEncoder, coordinates: tuple[int, ..
 
 
 def encoder_spec(config: RunConfig) -> EncoderSpec:
-    """What decides an image's embedding, for `fed_ist.encoder.create_encoder`."""
+    """What decides an image's embedding, for `fed_ist.encoder.frozen.create_encoder`."""
     return EncoderSpec(
         name=config.encoder,
         weights=config.encoder_weights,

@@ -12,9 +12,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import get_type_hints
 
-from fed_ist.anchors import ANCHORS
-from fed_ist.bands import parse_bands, parse_range
-from fed_ist.codecs import CODECS
+from fed_ist.classifier.layout import NORMS
 from fed_ist.config.choices import (
     BOARDS,
     RUN_NAMES,
@@ -27,12 +25,14 @@ from fed_ist.config.limits import above, at_least, between, one_of, read_by, suc
 from fed_ist.config.methods import SLICED, STRATEGIES, TRAINED
 from fed_ist.config.rows import ROW, Row, key
 from fed_ist.config.toml import Value, kebab
-from fed_ist.encoder_spec import MOST_IMG_PX, POOLINGS, PRECISIONS, require_img_px
-from fed_ist.heads import NORMS
-from fed_ist.masks import MASKS
-from fed_ist.optimizers import OPTIMIZERS
-from fed_ist.packing import CODECS as PATCH_CODECS
-from fed_ist.partitions import PARTITIONERS
+from fed_ist.datasets.partitions import PARTITIONERS
+from fed_ist.encoder.spec import MOST_IMG_PX, POOLINGS, PRECISIONS, require_img_px
+from fed_ist.images.bands import parse_bands, parse_range
+from fed_ist.images.masks import MASKS
+from fed_ist.images.packing import CODECS as PATCH_CODECS
+from fed_ist.statistics.anchors import ANCHORS
+from fed_ist.traffic.codecs import CODECS
+from fed_ist.training.optimizers import OPTIMIZERS
 
 IMAGES, PATCHES, ENCODER, CLASSIFIER = "Images and nodes", "Patches", "Encoder", "Classifier"
 METHOD, STATISTICS, TRAINING, ROUNDS = "Method", "Statistics", "Training on a node", "Rounds"

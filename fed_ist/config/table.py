@@ -3,11 +3,11 @@
 import json
 from collections.abc import Mapping
 
-from fed_ist.bundled import installed_app
 from fed_ist.config.methods import METHODS
 from fed_ist.config.rows import Row
 from fed_ist.config.run_config import ROWS, TYPES
 from fed_ist.config.toml import Value, read_defaults
+from fed_ist.files.installed import installed_app
 
 INTRODUCTION = """\
 # Settings

@@ -6,14 +6,14 @@ from typing import Any
 
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 
-from fed_ist import protocol
-from fed_ist.codecs import STEPS, encode, shapes_of
+from fed_ist.classifier.layout import Params, layer_widths
+from fed_ist.classifier.robust import require_possible_change
+from fed_ist.classifier.slices import Subnet
 from fed_ist.config.derive import dp_noise
 from fed_ist.config.run_config import RunConfig
-from fed_ist.heads import Params, layer_widths
-from fed_ist.ist import Subnet
 from fed_ist.rng import generator
-from fed_ist.robust import require_possible_change
+from fed_ist.traffic import protocol
+from fed_ist.traffic.codecs import STEPS, encode, shapes_of
 from strategies.core.method import Method
 from strategies.core.replies import (
     RejectedError,

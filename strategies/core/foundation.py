@@ -8,8 +8,12 @@ import numpy as np
 from flwr.common import log
 from flwr.serverapp import Grid
 
-from fed_ist import protocol
-from fed_ist.anchors import (
+from fed_ist.classifier.layout import Params
+from fed_ist.config.derive import count_features, fixed_codec
+from fed_ist.config.run_config import RunConfig
+from fed_ist.rng import generator
+from fed_ist.runs.checkpoint import State, prefixed
+from fed_ist.statistics.anchors import (
     WEIGHT,
     judge_anchor,
     judge_inputs,
@@ -18,13 +22,9 @@ from fed_ist.anchors import (
     start_silent,
     with_projection,
 )
-from fed_ist.checkpoint import State, prefixed
-from fed_ist.codecs import decode, encode, shapes_of
-from fed_ist.config.derive import count_features, fixed_codec
-from fed_ist.config.run_config import RunConfig
-from fed_ist.heads import Params
-from fed_ist.rng import generator
-from fed_ist.statistics import Gram, GramSum, add
+from fed_ist.statistics.ridge import Gram, GramSum, add
+from fed_ist.traffic import protocol
+from fed_ist.traffic.codecs import decode, encode, shapes_of
 from strategies.core.gathering import Gathering
 from strategies.core.roster import Roster
 

@@ -10,22 +10,22 @@ from flwr.app import Message
 from flwr.common import log
 from flwr.serverapp import Grid
 
-from fed_ist import protocol
-from fed_ist.capacity import MESSAGE_OVERHEAD_BYTES
-from fed_ist.codecs import Shapes, encoded_bytes
+from fed_ist.classifier.node_weights import low_median
 from fed_ist.config.derive import count_features
 from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError
-from fed_ist.factors import noisy, restore
-from fed_ist.gaussians import Gaussians, within_share
-from fed_ist.possible import (
+from fed_ist.statistics.factors import noisy, restore
+from fed_ist.statistics.gaussians import Gaussians, within_share
+from fed_ist.statistics.plausible import (
     require_possible_gaussians,
     require_possible_gram,
     require_possible_sums,
 )
-from fed_ist.statistics import Floats, Gram, scaled
-from fed_ist.statistics_check import find_dissenters, variance_of_unit
-from fed_ist.weights import low_median
+from fed_ist.statistics.ridge import Floats, Gram, scaled
+from fed_ist.statistics.wrong_labels import find_dissenters, variance_of_unit
+from fed_ist.traffic import protocol
+from fed_ist.traffic.codecs import Shapes, encoded_bytes
+from fed_ist.training.workload import MESSAGE_OVERHEAD_BYTES
 from strategies.core.method import Layout
 from strategies.core.post import Post
 from strategies.core.replies import (
@@ -152,7 +152,7 @@ class Gathering:
     # --- kinds of statistics -----------------------------------------------------------------
 
     def _class_sums(self) -> Kind[Floats]:
-        """Each class's sum of embeddings and count, as of `statistics.class_sums`."""
+        """Each class's sum of embeddings and count, as of `ridge.class_sums`."""
         codec = self.config.statistics_codec
         shapes = {protocol.CLASS_SUMS: (self._n_classes, self.roster.embed_dim + 1)}
 

@@ -6,15 +6,15 @@ from logging import WARNING
 
 from flwr.common import log
 
-from fed_ist.checkpoint import State
+from fed_ist.classifier.dissent import LEAST_NODES, Suspicion, spreads_below
+from fed_ist.classifier.layout import Params
+from fed_ist.classifier.node_weights import low_median
+from fed_ist.classifier.robust import RobustMerger
+from fed_ist.classifier.slices import Merger, Subnet
 from fed_ist.config.methods import GROUPED
 from fed_ist.config.run_config import RunConfig
-from fed_ist.dissent import LEAST_NODES, Suspicion, spreads_below
 from fed_ist.errors import InputError
-from fed_ist.heads import Params
-from fed_ist.ist import Merger, Subnet
-from fed_ist.robust import RobustMerger
-from fed_ist.weights import low_median
+from fed_ist.runs.checkpoint import State
 from strategies.core.waiting import Names
 
 SUSPICION = "suspicion"  # key of a saved state: of nodes by name

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fed_ist import protocol
-from fed_ist.checkpoint import State
-from fed_ist.codecs import Shapes, encoded_bytes
+from fed_ist.classifier.layout import Params
+from fed_ist.classifier.slices import Subnet
 from fed_ist.config.run_config import RunConfig
-from fed_ist.heads import Params
-from fed_ist.ist import Subnet
+from fed_ist.runs.checkpoint import State
+from fed_ist.traffic import protocol
+from fed_ist.traffic.codecs import Shapes, encoded_bytes
 
 # Array names -> (shape, dtype), of what a node is to send.
 Layout = Mapping[str, tuple[tuple[int, ...], str]]

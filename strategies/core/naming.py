@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 
-from fed_ist import protocol
+from fed_ist.traffic import protocol
 from strategies.core.replies import RejectedError
 
 

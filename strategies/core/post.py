@@ -9,11 +9,11 @@ from flwr.common import log
 from flwr.serverapp import Grid
 from flwr.superlink.grid import InMemoryGrid
 
-from fed_ist import protocol
-from fed_ist.allowance import Allowance
 from fed_ist.config.run_config import RunConfig
-from fed_ist.ledger import Ledger, Transfer
-from fed_ist.link_bytes import bytes_of_message
+from fed_ist.traffic import protocol
+from fed_ist.traffic.allowance import Allowance
+from fed_ist.traffic.ledger import Ledger, Transfer
+from fed_ist.traffic.packets import bytes_of_message
 from strategies.core.exchange import OF_SUPERLINK, Asked, Progress, exchange, pull
 from strategies.core.waiting import Names, Waiting
 from strategies.core.wire import message_bytes, payload_bytes, weigh

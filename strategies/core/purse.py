@@ -4,14 +4,14 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from fed_ist.allowance import Allowance
-from fed_ist.capacity import MESSAGE_OVERHEAD_BYTES
-from fed_ist.checkpoint import State
-from fed_ist.codecs import Shapes, encoded_bytes
+from fed_ist.classifier.layout import param_shapes
 from fed_ist.config.methods import SLICED
 from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError
-from fed_ist.heads import param_shapes
+from fed_ist.runs.checkpoint import State
+from fed_ist.traffic.allowance import Allowance
+from fed_ist.traffic.codecs import Shapes, encoded_bytes
+from fed_ist.training.workload import MESSAGE_OVERHEAD_BYTES
 from strategies.core.foundation import Foundation
 from strategies.core.method import Method
 from strategies.core.roster import Roster

@@ -9,13 +9,13 @@ import numpy as np
 from flwr.app import Array, ArrayRecord, ConfigRecord, Message, MetricRecord, RecordDict
 from numpy.typing import NDArray
 
-from fed_ist import protocol
-from fed_ist.capacity import Device
-from fed_ist.codecs import Shapes, decode
-from fed_ist.heads import Params
+from fed_ist.classifier.layout import Params
+from fed_ist.traffic import protocol
+from fed_ist.traffic.codecs import Shapes, decode
+from fed_ist.training.boards import Device
 from strategies.core.method import Layout
 
-MOST_EXAMPLES = 2**29 - 1  # up to it float32 times a count is exact in float64 (see `ist.merge`)
+MOST_EXAMPLES = 2**29 - 1  # up to it float32 times a count is exact in float64 (see `slices.merge`)
 MOST_BYTES = 2**53  # of images; up to it float64 counts one by one
 MOST_PARTITIONS = 2**31
 MOST_VERSIONS = 2**31  # of a part of the classifier: it has one more with each node that comes late

@@ -10,13 +10,14 @@ from flwr.common import log
 from flwr.proto.node_pb2 import NodeInfo
 from flwr.serverapp import Grid
 
-from fed_ist import protocol
-from fed_ist.capacity import Device, explain_misfit, largest_slice
-from fed_ist.checkpoint import State
+from fed_ist.classifier.node_weights import bounded_weights
 from fed_ist.config.derive import capacity_levels, plan_workload
 from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError
-from fed_ist.weights import bounded_weights
+from fed_ist.runs.checkpoint import State
+from fed_ist.traffic import protocol
+from fed_ist.training.boards import Device
+from fed_ist.training.workload import explain_misfit, largest_slice
 from strategies.core.naming import by_age, connected_nodes, key_name, own_name
 from strategies.core.post import Post
 from strategies.core.replies import (

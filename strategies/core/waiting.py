@@ -10,10 +10,10 @@ from operator import itemgetter
 from flwr.app import MessageType
 from flwr.common import log
 
-from fed_ist.checkpoint import State
 from fed_ist.config.run_config import RunConfig
-from fed_ist.patience import JITTER_S, Patience
-from fed_ist.rests import Rests
+from fed_ist.runs.checkpoint import State
+from fed_ist.traffic.patience import JITTER_S, Patience
+from fed_ist.traffic.rests import Rests
 from strategies.core.exchange import Asked, Missing, Progress
 
 SETS_PACE = 2.0  # times as long as all others, with which a node is told of

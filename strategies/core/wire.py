@@ -9,7 +9,7 @@ from flwr.supercore.inflatable.inflatable_object import (
     no_object_id_recompute,
 )
 
-from fed_ist.heads import Params
+from fed_ist.classifier.layout import Params
 
 LARGEST_ID = 2**64 - 1
 MESSAGE_ID = "0" * 64  # in a deployment a message's is a digest of its content, in hexadecimal

@@ -1,0 +1,116 @@
+"""Who gets which neurons in a round: IST's rule, and those of the methods beside it.
+
+All of them give `Subnet`s, which `slices.extract` cuts out and `slices.merge` writes back. A share
+is a part of the neurons of every axis; a slice of share s holds about s² of the weights between two
+hidden layers.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fed_ist.classifier.slices import Subnet
+from fed_ist.errors import InputError
+
+
+def equal_shares(capacities: Sequence[float]) -> list[float]:
+    """Shares that add up to 1 at most, as equal as the capacities (in (0, 1]) allow.
+
+    Whoever cannot take an equal part takes its capacity, and the others take what it leaves: with
+    capacities (0.1, 1, 1) the shares are (0.1, 0.45, 0.45). With (0.1, 0.2) they are just these,
+    and seven tenths of the neurons rest in the round.
+    """
+    shares = [0.0] * len(capacities)
+    left, order = 1.0, sorted(range(len(capacities)), key=lambda i: (capacities[i], i))
+    for taken, i in enumerate(order):
+        shares[i] = min(capacities[i], left / (len(order) - taken))
+        left -= shares[i]
+    return shares
+
+
+def partition_units(
+    widths: Mapping[str, int],
+    shares: Sequence[float],
+    rng: np.random.Generator,
+    last_dealt: Mapping[str, NDArray[np.int64]] | None = None,
+) -> list[Subnet]:
+    """Deal each axis into disjoint random groups, one for each share; shares add up to 1 at most.
+
+    With equal shares the sizes differ by one at most. Every group gets a neuron of each axis, even
+    where its share comes to less than one. Raises `InputError` where an axis has fewer neurons than
+    there are groups. Source: Yuan et al. 2022, who deal equal shares.
+
+    last_dealt: of each neuron, the round that dealt it last. Where not all can be dealt, those that
+    rested longest are, so that rounds which deal `width` neurons in all deal every one.
+    """
+    narrowest = min(widths.values())
+    if not 1 <= len(shares) <= narrowest:
+        raise InputError(
+            f"hidden-dim = {narrowest} is smaller than the number of groups ({len(shares)}): each "
+            "group needs a neuron. Use a larger hidden-dim or fewer groups."
+        )
+    dealt: dict[str, list[NDArray[np.int64]]] = {}
+    for axis, width in widths.items():
+        ends = np.cumsum(_sizes(width, shares))
+        order = rng.permutation(width)
+        if last_dealt is not None and ends[-1] < width:
+            longest = order[np.argsort(last_dealt[axis][order], kind="stable")]
+            order = rng.permutation(longest[: ends[-1]])  # lest those who rested together stay so
+        dealt[axis] = np.split(order[: ends[-1]], ends[:-1])
+    return [
+        Subnet({axis: np.sort(groups[i]) for axis, groups in dealt.items()})
+        for i in range(len(shares))
+    ]
+
+
+def _sizes(width: int, shares: Sequence[float]) -> NDArray[np.int64]:
+    """Neurons of each group: at least one, at most its share rounded up, and no more than `width`
+    in all. What rounding down leaves goes to the largest fractions, the first of equals.
+    """
+    exact = np.array(shares) * width + 1e-9  # lest a whole number fall short of itself
+    sizes = exact.astype(np.int64)
+    n_left = round(float(exact.sum())) - int(sizes.sum())
+    sizes[np.argsort(sizes - exact, kind="stable")[:n_left]] += 1
+    sizes = np.maximum(sizes, 1)
+    while sizes.sum() > width:  # what made some sizes 1 is taken from the largest
+        sizes[sizes.argmax()] -= 1
+    return sizes
+
+
+def random_units(widths: Mapping[str, int], share: float, rng: np.random.Generator) -> Subnet:
+    """A random slice, whatever others get. Source: Caldas et al., "Expanding the Reach of
+    Federated Learning by Reducing Client Resource Requirements" (Federated Dropout), 2018.
+    """
+    return Subnet(
+        {
+            axis: np.sort(rng.permutation(width)[: _size(width, share)])
+            for axis, width in widths.items()
+        }
+    )
+
+
+def leading_units(widths: Mapping[str, int], share: float) -> Subnet:
+    """The first neurons of each axis. Sources: Diao et al., "HeteroFL", ICLR 2021; Horváth et al.,
+    "FjORD: Fair and Accurate Federated Learning under heterogeneous targets with Ordered Dropout",
+    NeurIPS 2021.
+    """
+    return rolling_units(widths, share, 0)
+
+
+def rolling_units(widths: Mapping[str, int], share: float, first: int) -> Subnet:
+    """Neurons `first`, `first` + 1, … of each axis, going on at 0 after the last.
+
+    Source: Alam et al., "FedRolex: Model-Heterogeneous Federated Learning with Rolling Sub-Model
+    Extraction", NeurIPS 2022, where `first` is the round's number.
+    """
+    return Subnet(
+        {
+            axis: np.sort((first + np.arange(_size(width, share))) % width)
+            for axis, width in widths.items()
+        }
+    )
+
+
+def _size(width: int, share: float) -> int:
+    return max(1, round(share * width))

@@ -1,0 +1,158 @@
+"""Slices of the classifier: cut out a dense sub-MLP of some hidden neurons, write it back.
+
+Independent Subnetwork Training deals each layer into disjoint groups (Yuan et al., "Distributed
+Learning of Deep Neural Networks using Independent Subnet Training", VLDB 2022). Two things are
+ours: biases are synchronised (a hidden neuron's bias travels with it, the output bias, which all
+groups share, is averaged), and clients may share a group. Slices that overlap, as those of
+Federated Dropout or HeteroFL do, are merged by the same rule: each weight becomes the mean of what
+came back for it.
+
+Example, hidden_dim 4 and 2 groups: one group may get the neurons (0, 3) of the first hidden layer
+and (1, 2) of the second. Its sub-MLP has `fc1.weight[[0, 3]]`, `fc2.weight[[1, 2]][:, [0, 3]]` and
+`fc3.weight[:, [1, 2]]`. Weights between neurons of different groups rest in this round.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fed_ist.classifier.exact_sum import ExactSum
+from fed_ist.classifier.layout import Params, param_axes
+
+
+@dataclass(frozen=True, eq=False)
+class Subnet:
+    """Which neurons a slice has: axis (see `layout.param_axes`) -> ascending int64 indices."""
+
+    units: Mapping[str, NDArray[np.int64]]
+
+    def share(self, widths: Mapping[str, int]) -> float:
+        """Its part of the neurons, in (0, 1]; the mean where its axes differ."""
+        return float(np.mean([len(rows) / widths[axis] for axis, rows in self.units.items()]))
+
+
+def extract(params: Params, subnet: Subnet) -> Params:
+    """The dense sub-MLP of a slice; copies, never views."""
+    # numpy lays columns picked by index out in Fortran order, and products of such matrices are
+    # rounded otherwise than those of the same matrices after a journey.
+    return {
+        name: np.array(params[name][picked(axes, subnet, params[name].shape)], order="C")
+        for name, axes in param_axes(params).items()
+    }
+
+
+class Merger:
+    """Makes of slices, which it is given one by one and in any order, the next parameters.
+
+    Each weight becomes the mean of what came back for it, by number of examples; what nobody
+    returned keeps its value. A weight from a single reply is that reply's, bit for bit.
+
+    subnets: those that may come back. Where they are disjoint, which they need not be, each is
+    summed by itself, so that the memory this takes is that of the slices.
+    """
+
+    def __init__(self, params: Params, subnets: Iterable[Subnet]) -> None:
+        self._params, self._axes = params, param_axes(params)
+        self._are_disjoint = are_disjoint(subnets)
+        self._blocks: dict[tuple[str, Subnet | None], _Block] = {}
+
+    def add(self, subnet: Subnet, slice_: Params, n_examples: int) -> None:
+        """A subnet, its trained parameters, and the number of examples they were trained on."""
+        for name, axes in self._axes.items():
+            is_dealt = any(axis is not None for axis in axes)
+            if is_dealt and not self._are_disjoint:
+                whole = self._params[name].shape
+                block = self._block(name, None, whole, whole)
+                block.add_at(picked(axes, subnet, whole), slice_[name], n_examples)
+            else:
+                block = self._block(name, subnet if is_dealt else None, slice_[name].shape, ())
+                block.add(slice_[name], n_examples)
+
+    def _block(
+        self, name: str, subnet: Subnet | None, shape: tuple[int, ...], weights: tuple[int, ...]
+    ) -> "_Block":
+        if (name, subnet) not in self._blocks:
+            self._blocks[name, subnet] = _Block(shape, weights)
+        return self._blocks[name, subnet]
+
+    def merged(self) -> Params:
+        """The parameters with all that came, new arrays."""
+        merged = {name: array.copy() for name, array in self._params.items()}
+        for (name, subnet), block in self._blocks.items():
+            array = merged[name]
+            if subnet is None:
+                array[...] = block.mean(array)
+            else:
+                array[picked(self._axes[name], subnet, array.shape)] = block.mean()
+        return merged
+
+
+class _Block:
+    """A sum of slices, or of parts of one array of all slices, with the weight of each number."""
+
+    def __init__(self, shape: tuple[int, ...], weight_shape: tuple[int, ...]) -> None:
+        self._sum, self._weight = ExactSum(shape), np.zeros(weight_shape)
+
+    def add(self, values: NDArray[np.float32], n_examples: int) -> None:
+        self._sum.add(values, n_examples)
+        self._weight += n_examples
+
+    def add_at(self, where: Any, values: NDArray[np.float32], n_examples: int) -> None:
+        self._sum.add_at(where, values, n_examples)
+        self._weight[where] += n_examples
+
+    def mean(self, otherwise: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
+        """float32; `otherwise` where nothing was added, None where there is no such place."""
+        mean = (self._sum.total() / np.maximum(self._weight, 1)).astype(np.float32)
+        return mean if otherwise is None else np.where(self._weight > 0, mean, otherwise)
+
+
+def merge(params: Params, returned: Iterable[tuple[Subnet, Params, int]]) -> Params:
+    """A copy of the parameters with the slices of all replies, as of `Merger.add`."""
+    replies = list(returned)
+    merger = Merger(params, [subnet for subnet, _, _ in replies])
+    for subnet, slice_, n_examples in replies:
+        merger.add(subnet, slice_, n_examples)
+    return merger.merged()
+
+
+def are_disjoint(subnets: Iterable[Subnet]) -> bool:
+    """Whether no two of them, other than one with itself, have a neuron in common."""
+    units: dict[str, list[NDArray[np.int64]]] = {}
+    for subnet in dict.fromkeys(subnets):
+        for axis, rows in subnet.units.items():
+            units.setdefault(axis, []).append(rows)
+    together = [np.concatenate(rows) for rows in units.values()]
+    return all(len(np.unique(rows)) == len(rows) for rows in together)
+
+
+def picked(axes: tuple[str | None, ...], subnet: Subnet, shape: tuple[int, ...]) -> Any:
+    """What picks a slice out of an array with these axes and of this shape, in one indexing."""
+    rows = [
+        slice(None) if axis is None or len(subnet.units[axis]) == n else subnet.units[axis]
+        for axis, n in zip(axes, shape, strict=True)
+    ]
+    if not any(isinstance(index, slice) for index in rows):
+        return np.ix_(*rows)
+    return tuple(rows)  # at most one is an index array, so that no two meet
+
+
+def slice_bytes(
+    embed_dim: int,
+    hidden_dim: int,
+    num_classes: int,
+    n_groups: int,
+    hidden_layers: int = 2,
+    norm: str = "none",
+) -> float:
+    """Payload of one slice in float32, by formula: 4 (dh/W + (L-1) h²/W² + Lh/W + Ch/W + C) bytes.
+
+    Layer norm adds 8 Lh/W, batch norm 16 Lh/W.
+    """
+    width = hidden_dim / n_groups
+    by_neuron = embed_dim + num_classes + (hidden_layers - 1) * width
+    by_neuron += hidden_layers * {"none": 1, "layer": 3, "batch": 5}[norm]
+    return 4 * (by_neuron * width + num_classes)

@@ -1,0 +1,378 @@
+"""The `fed-ist` command. Everything heavy is imported where it is used, so that --help is quick."""
+
+import sys
+from contextlib import ExitStack, contextmanager
+from datetime import datetime
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from fed_ist.cli.deploy import deployment
+from fed_ist.cli.encoders import (
+    BandRange,
+    Bands,
+    ImageColumn,
+    ValueRange,
+    bench,
+    encoders,
+    reading_of,
+)
+from fed_ist.cli.experiments import App, experiments
+from fed_ist.cli.inspect import inspections
+from fed_ist.cli.plan import plans
+from fed_ist.cli.reports import reports
+from fed_ist.cli.rounds import round_commands
+from fed_ist.cli.wire import wire_commands
+from fed_ist.errors import InputError
+from fed_ist.printable import guard_terminal, indented, printable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from fed_ist.config.run_config import RunConfig
+    from fed_ist.config.toml import Value
+    from fed_ist.launch.flower_run import Ended
+
+USUAL_NODES = 4
+
+
+class Engine(StrEnum):
+    """What simulates nodes."""
+
+    FLOWER = "flower"
+    INLINE = "inline"
+
+
+cli = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="Train an image classifier across devices with little bandwidth and little compute.\n\n"
+    "Start with `fed-ist run`: a simulation on the built-in data set, offline, in minutes. "
+    "Then try your own images: `fed-ist run --set dataset=/path/to/images` (a folder of "
+    "<class>/<image>), look at results/<run>/report.html, and classify with `fed-ist predict`.",
+)
+cli.add_typer(experiments)
+cli.add_typer(encoders)
+cli.add_typer(inspections)
+cli.add_typer(wire_commands)
+bench.add_typer(round_commands)
+cli.add_typer(plans)
+cli.add_typer(reports)
+cli.add_typer(deployment)
+
+
+@cli.command()
+def run(
+    nodes: Annotated[
+        int | None, typer.Option(min=1, help="Simulated nodes; 4 if nothing else is said.")
+    ] = None,
+    preset: Annotated[
+        str, typer.Option(help="A preset's name (sims/configs/NAME.toml), or a TOML file.")
+    ] = "",
+    setting: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="Any run-config key; repeat for more."),
+    ] = None,
+    name: Annotated[
+        str, typer.Option(help="The run's folder in results/; a timestamp and the preset if empty.")
+    ] = "",
+    app: App = None,
+    on: Annotated[
+        str, typer.Option(help="A SuperLink of your Flower config, instead of a simulation.")
+    ] = "",
+    engine: Annotated[
+        Engine,
+        typer.Option(
+            help="What simulates: Flower's own engine, or this process alone, which is faster and "
+            "gives the same files."
+        ),
+    ] = Engine.FLOWER,
+    resume: Annotated[
+        Path | None,
+        typer.Option(help="A run that was cut, by name or path: go on after its last whole round."),
+    ] = None,
+) -> None:
+    """Train by federated learning: a thin front to `flwr run`.
+
+    Examples:
+
+      fed-ist run
+
+      fed-ist run --nodes 8 --set mask-ratio=0.75 --set strategy=fedavg
+
+      fed-ist run --preset aid-mask50-w4 --set dataset=/data/aid-train.parquet
+
+      fed-ist run --resume results/mine
+    """
+    from fed_ist.cli.outcome import forget_reason, print_outcome
+    from fed_ist.config.derive import try_encoder
+    from fed_ist.config.parsing import parse_config, require_used
+    from fed_ist.config.toml import parse_setting, read_defaults
+    from fed_ist.files.paths import require_cache, require_writable, results_dir
+    from fed_ist.launch.processes import find_app, require_connection
+
+    folder = find_app(app)
+    chosen = dict(parse_setting(text) for text in setting or [])
+    if resume is not None:
+        overrides, nodes = _settings_of(resume, preset, chosen, name, nodes)
+    else:
+        overrides = _overrides(folder, preset, chosen, name, simulated=not on)
+    config = parse_config(read_defaults(folder / "pyproject.toml") | overrides)
+    require_used(config, chosen)
+    nodes = nodes or USUAL_NODES
+    if on and engine is not Engine.FLOWER:
+        raise InputError(f"--engine {engine} simulates nodes, and --on {on} has real ones.")
+    if on:
+        require_connection(on)
+        _deploy(folder, overrides, config, on)
+    else:
+        target = results_dir(config.results_dir) / config.name
+        note = try_encoder(config)
+        if note:
+            typer.echo(note, err=True)
+        _check_nodes(nodes, config)
+        if resume is None:
+            _check_free(target)
+        require_writable(target.parent, "results-dir")
+        require_cache(Path(config.cache_dir))
+        if resume is not None:
+            forget_reason(target)
+        with _looked_at(config):
+            ended = _simulate(folder, overrides, nodes, engine, target)
+        print_outcome(target, ended, is_new=resume is None)
+
+
+@contextmanager
+def _looked_at(config: "RunConfig") -> "Iterator[None]":
+    """Say what the run's images are; within it, its other processes take what was found from the
+    cache.
+    """
+    from fed_ist.config.derive import open_run_data, reading
+    from fed_ist.datasets.inspection import inspect
+    from fed_ist.datasets.walk import forget_walks
+
+    places = Path(config.cache_dir), config.name, [Path(config.dataset), Path(config.test_dataset)]
+    # A run that is resumed has the name of the one that was cut, and perhaps other images.
+    forget_walks(*places)
+    try:
+        for line in inspect(open_run_data(config), reading(config)).first_lines():
+            typer.echo(line)
+        yield
+    finally:
+        forget_walks(*places)
+
+
+def _simulate(
+    app: Path, overrides: "Mapping[str, Value]", n_nodes: int, engine: Engine, target: Path
+) -> "Ended":
+    """A run on simulated nodes, whose folder is `target`."""
+    from fed_ist.cli.outcome import INTERRUPTED, TERMINATED, tells
+    from fed_ist.files.installed import installed_app
+    from fed_ist.launch.bundle import slim_app
+    from fed_ist.launch.flower_run import Ended
+    from fed_ist.launch.processes import run_experiment
+    from fed_ist.launch.simulation import simulate
+    from fed_ist.runs.folder import NAME_TAKEN_CODE
+
+    if engine is Engine.INLINE:
+        request = {"overrides": overrides, "n_nodes": n_nodes}
+        code = run_experiment(app, "sims.inline", request)
+        return Ended(code, is_name_taken=code == NAME_TAKEN_CODE)
+    try:
+        with ExitStack() as stack:
+            # Flower would look at each file of a checkout, the virtual environment's and all.
+            if app == installed_app().resolve():
+                app = stack.enter_context(slim_app(app))
+            return simulate(app, overrides, n_nodes, lambda: tells(target))
+    except KeyboardInterrupt:
+        return Ended(INTERRUPTED)
+    except SystemExit:  # at SIGTERM
+        return Ended(TERMINATED)
+
+
+def _deploy(app: Path, overrides: "Mapping[str, Value]", config: "RunConfig", on: str) -> None:
+    """A run on the nodes of a SuperLink, told as far as this host has its folder."""
+    from fed_ist.cli.outcome import INTERRUPTED, forget_reason, print_outcome, tells
+    from fed_ist.files.paths import server_results_dir
+    from fed_ist.launch.bundle import slim_app
+    from fed_ist.launch.flower_run import NoLongerFollowed, deploy
+
+    target = server_results_dir(config.results_dir) / config.name
+    # A folder that is there before may be of another run, of this host's own.
+    is_taken = target.exists() and not config.resume
+    if config.resume:
+        forget_reason(target)
+    try:
+        with slim_app(app) as bundled:
+            ended = deploy(bundled, overrides, on, lambda: not is_taken and tells(target))
+    except NoLongerFollowed as left:
+        how = f"flwr stop {left.run_id} {on}" if left.run_id else f"flwr ls {on}"
+        typer.echo(f"No longer followed; the run goes on until it is stopped: {how}", err=True)
+        raise typer.Exit(INTERRUPTED) from None
+    if ended.is_name_taken or (target.exists() and not is_taken):
+        print_outcome(target, ended, is_new=not config.resume)
+    elif ended.reason:
+        typer.echo(f"fed-ist: The run did not finish: {ended.reason}.", err=True)
+        raise typer.Exit(1)
+    else:
+        typer.echo(f"The results are in {config.name}/ of results-dir on the SuperLink's host.")
+
+
+def _settings_of(
+    run: Path, preset: str, chosen: "dict[str, Value]", name: str, nodes: int | None
+) -> "tuple[dict[str, Value], int]":
+    """What a run that is resumed began with, and its number of nodes."""
+    from fed_ist.config.parsing import parse_config, require_same_run
+    from fed_ist.runs.lookup import find_run
+    from fed_ist.runs.reading import read_resumable
+
+    run = find_run(run).resolve()
+    resumed = read_resumable(run)
+    began, n_nodes = parse_config(resumed.settings), int(str(resumed.summary["clients"]))
+    if preset or name or nodes not in (None, n_nodes):
+        raise InputError(
+            f"--resume goes on with the settings, the name and the {n_nodes} nodes of '{run}': "
+            "leave out --preset, --name and --nodes."
+        )
+    place: dict[str, Value] = {"name": run.name, "resume": True, "results-dir": str(run.parent)}
+    again = began.to_mapping() | chosen | place
+    require_same_run(parse_config(again), began)
+    return again, n_nodes
+
+
+def _overrides(
+    app: Path, preset: str, chosen: "dict[str, Value]", name: str, *, simulated: bool
+) -> "dict[str, Value]":
+    """What differs from the app's defaults: the preset, then --set, with paths made absolute."""
+    from fed_ist.config.toml import absolute_paths, read_preset
+    from fed_ist.files.paths import cache_dir, results_dir
+
+    overrides = read_preset(_preset_path(app, preset)) if preset else {}
+    overrides = absolute_paths(overrides | chosen)
+    label = Path(preset).stem if preset else "default"
+    # A preset may be the config.toml of another run, whose name is taken.
+    overrides["name"] = name or chosen.get("name") or f"{datetime.now():%Y%m%d-%H%M%S}-{label}"
+    if simulated:  # in a deployment each host has its own folders
+        results = results_dir(str(overrides.get("results-dir", "")))
+        overrides["results-dir"] = str(results.expanduser().resolve())
+        cache = cache_dir(str(overrides.get("cache-dir", "")))
+        overrides["cache-dir"] = str(cache.expanduser().resolve())
+    return overrides
+
+
+def _preset_path(app: Path, preset: str) -> Path:
+    from fed_ist.files.installed import presets
+
+    if preset.endswith(".toml"):
+        return Path(preset).expanduser()
+    known = presets(app)
+    if preset not in known:
+        raise InputError(
+            f"Unknown preset '{preset}'. Choose from: {', '.join(known)}; or give a .toml file."
+        )
+    return known[preset]
+
+
+def _check_nodes(nodes: int, config: "RunConfig") -> None:
+    if nodes < config.min_nodes:
+        raise InputError(
+            f"--nodes {nodes} is fewer than min-nodes = {config.min_nodes}. "
+            "Simulate more nodes or lower min-nodes."
+        )
+    asked = max(config.min_nodes, int(config.fraction_nodes * nodes))
+    if config.strategy == "ist" and not config.groups and asked > config.hidden_dim:
+        raise InputError(
+            f"hidden-dim = {config.hidden_dim} is smaller than the number of groups ({asked}, one "
+            "per node): each group needs a neuron. Use a larger hidden-dim or fewer groups."
+        )
+
+
+def _check_free(target: Path) -> None:
+    if target.exists():
+        raise InputError(
+            f"'{target}' exists already, and nothing is ever overwritten. "
+            "Choose another name, or move it away."
+        )
+
+
+@cli.command()
+def predict(
+    run: Annotated[Path, typer.Argument(help="A finished run, by name or path.")],
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+) -> None:
+    """Classify images with the result of a run: prints image, class and probability."""
+    from fed_ist.runs.lookup import find_run
+    from fed_ist.runs.predict import classify
+    from fed_ist.runs.reading import open_run
+
+    skipped: list[str] = []
+
+    def skip(reason: str) -> None:
+        skipped.append(reason)
+        typer.echo(f"skipped: {printable(reason)}", err=True)
+
+    model = open_run(find_run(run)).model
+    for path, class_name, probability in classify(model, images, skip):
+        typer.echo(f"{path}\t{printable(class_name)}\t{probability:.3f}")
+    if skipped:
+        typer.echo(f"{len(skipped)} could not be classified", err=True)
+        raise typer.Exit(2)
+
+
+@cli.command()
+def pack(
+    images: Annotated[str, typer.Argument(help="A folder of <class>/<image>, or a parquet file.")],
+    out: Annotated[Path, typer.Option(help="The packed file to write.")],
+    mask: Annotated[str, typer.Option(help="Which patches are kept.")] = "fixed",
+    mask_ratio: Annotated[float, typer.Option(help="Share of the patches to drop.")] = 0.5,
+    codec: Annotated[str, typer.Option(help="raw, jpeg or webp.")] = "raw",
+    img_px: Annotated[int, typer.Option(min=1, help="Side to which images are scaled.")] = 64,
+    patch_px: Annotated[int, typer.Option(min=1, help="Side of a patch.")] = 8,
+    bands: Bands = "",
+    band_range: BandRange = "",
+    value_range: ValueRange = "",
+    image_column: ImageColumn = "",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the masks.")] = 0,
+) -> None:
+    """Pack masked images into one file and print what that saves."""
+    from fed_ist.datasets.data_set import open_all
+    from fed_ist.encoder.embeddings import MaskSpec
+    from fed_ist.encoder.embeddings import pack as pack_images
+    from fed_ist.encoder.spec import require_whole_patches
+    from fed_ist.files.paths import require_writable
+    from fed_ist.images.packing import check_codec
+    from fed_ist.words import readable_bytes
+
+    require_whole_patches(f"--img-px {img_px}", img_px, patch_px, f"--patch-px {patch_px}")
+    reading = reading_of(bands, band_range, value_range, image_column)
+    source = open_all(images, reading, lambda text: typer.echo(text, err=True))
+    check_codec(codec, source.channels)
+    spec = MaskSpec(mask, mask_ratio, codec, img_px, patch_px, seed, (), source.channels)
+    _check_free(out)
+    require_writable(out.absolute().parent, "--out")
+    packed = pack_images(
+        source, spec, out, lambda reason: typer.echo(f"skipped: {reason}", err=True)
+    )
+    n = packed.n_images
+    typer.echo(f"images           {n} ({packed.n_skipped} skipped)")
+    for label, n_bytes in (
+        ("original files", packed.original_bytes),
+        ("raw pixels", packed.raw_bytes),
+        ("packed", out.stat().st_size),
+    ):
+        if n_bytes:
+            typer.echo(f"{label:16} {readable_bytes(n_bytes / n)} an image")
+
+
+def main() -> None:
+    """The console script: bad input is one sentence on stderr and exit code 2."""
+    guard_terminal()
+    try:
+        cli()
+    except InputError as error:
+        print(f"fed-ist: {indented(str(error))}", file=sys.stderr)
+        sys.exit(2)

@@ -1,0 +1,107 @@
+"""How a run of `fed-ist run` ended: told on the terminal, and kept in the run's folder."""
+
+import shlex
+from contextlib import suppress
+from pathlib import Path
+
+import typer
+
+from fed_ist.errors import InputError
+from fed_ist.launch.flower_run import Ended
+from fed_ist.printable import indented, printable
+from fed_ist.runs.checkpoint import FILE as CHECKPOINT
+from fed_ist.runs.folder import REASON, TRACEBACK
+from fed_ist.runs.reading import open_run
+from fed_ist.runs.seals import SUMMARY, forget_told, write_told
+from fed_ist.words import readable_bytes
+
+INTERRUPTED, TERMINATED = 130, 143  # exit codes, as shells have them
+# What a run has in its folder before its first round.
+EARLY_FILES = (REASON, "images.json", "rounds.csv", "times.csv", "ledger.csv", "config.toml")
+
+
+def is_whole(run: Path) -> bool:
+    """Whether a run has come to its end, and has dropped its checkpoint after its last files."""
+    with suppress(InputError):
+        return open_run(run).is_finished and not (run / CHECKPOINT).exists()
+    return False
+
+
+def tells(run: Path) -> bool:
+    """Whether a run's folder says how the run ended."""
+    return is_whole(run) or (run / REASON).exists()
+
+
+def print_outcome(run: Path, ended: Ended, *, is_new: bool) -> None:
+    """Accuracy, bytes and place of a run that ended, or why it did not finish, and exit.
+
+    is_new: nothing was at its place before; then a run that was refused leaves nothing there.
+    Raises `InputError` for what was refused, `typer.Exit` for other ends before the last round.
+    """
+    if ended.is_name_taken:
+        raise InputError(
+            f"Another run was given the name '{run.name}' before this one began, which did "
+            "nothing. Choose another --name."
+        )
+    if is_whole(run):
+        _print_summary(run)
+        return
+    code = ended.code
+    if code in (INTERRUPTED, TERMINATED):
+        how = "Interrupted" if code == INTERRUPTED else "Terminated"
+        typer.echo(f"{how}; {_left_by(run)}", err=True)
+        keep_reason(run, f"{how}.")
+        _say_how_to_resume(run)
+        raise typer.Exit(code)
+    if (run / REASON).is_file():
+        reason = open_run(run).error
+        if not (run / TRACEBACK).exists():
+            if is_new and not (run / SUMMARY).exists():
+                _remove_early(run)
+            raise InputError(reason)
+    else:
+        reason = f"The run did not finish: {ended.reason or f'its process ended with code {code}'}."
+        keep_reason(run, reason)
+    typer.echo(f"fed-ist: {indented(reason)}\n{_left_by(run).capitalize()}", err=True)
+    _say_how_to_resume(run)
+    raise typer.Exit(1)
+
+
+def keep_reason(run: Path, reason: str) -> None:
+    """Write a run's error.txt, unless it has no folder on this host, or a reason already."""
+    if run.is_dir() and not (run / REASON).exists():
+        with suppress(OSError):
+            write_told(run, REASON, f"{reason}\n")
+
+
+def forget_reason(run: Path) -> None:
+    """Remove what tells why a run ended that is to go on now."""
+    forget_told(run, REASON, TRACEBACK)
+
+
+def _print_summary(run: Path) -> None:
+    summary = open_run(run).required_summary
+    typer.echo(f"accuracy    {100 * float(str(summary['accuracy'])):.2f}%")
+    typer.echo(f"bytes down  {readable_bytes(float(str(summary['bytes_down'])))}")
+    typer.echo(f"bytes up    {readable_bytes(float(str(summary['bytes_up'])))}")
+    typer.echo(f"results     {printable(run)}")
+    if why := summary.get("ended_early"):
+        typer.echo(f"It ended after round {summary['rounds']}: {printable(why)}.", err=True)
+
+
+def _left_by(run: Path) -> str:
+    return f"what the run wrote is in {printable(run)}" if run.exists() else "nothing was written"
+
+
+def _remove_early(run: Path) -> None:
+    """Remove what a run wrote before its first round, and the folder if nothing else is there."""
+    with suppress(OSError):
+        for name in EARLY_FILES:
+            (run / name).unlink(missing_ok=True)
+        run.rmdir()
+
+
+def _say_how_to_resume(run: Path) -> None:
+    if (run / CHECKPOINT).exists():
+        how = f"fed-ist run --resume {shlex.quote(str(run))}"
+        typer.echo(f"It goes on after its last whole round with: {printable(how)}", err=True)

@@ -1,0 +1,196 @@
+"""A probe's rows for people: two tables, what they say about the paper's findings, and a figure."""
+
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from fed_ist.comparisons import findings
+from fed_ist.comparisons.findings import N_ERRORS, Measured
+from fed_ist.comparisons.probe_table import NO_MASK, ProbeRow, baseline
+from fed_ist.reports.page import Cell, Page, Picture, Section, render_markdown
+from fed_ist.words import percent
+
+FIGURE, ALT = "probe.png", "Test accuracy against the share of patches dropped"
+# Dashes and markers tell the masks apart without colour.
+LINES = {
+    "random": ("o", "-", "#000000"),
+    "fixed": ("s", "-", "#c84c09"),
+    "shared": ("^", "--", "#0b6e4f"),
+    "grid": ("D", "--", "#3066be"),
+    "block": ("v", ":", "#8f2d56"),
+    "saliency": ("X", "-.", "#7a6c00"),
+}
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One of the two probes: how to read its accuracy, and its variance over seeds, from a row."""
+
+    name: str
+    accuracy: Callable[[ProbeRow], float]
+    seed_variance: Callable[[ProbeRow], float]
+
+
+def _mlp_variance(row: ProbeRow) -> float:
+    return row.mlp_deviation**2 / row.n_seeds if row.n_seeds > 1 else 0.0
+
+
+PROBES = (
+    Probe("linear", lambda row: row.linear, lambda row: 0.0),
+    Probe("MLP", lambda row: row.mlp, _mlp_variance),
+)
+
+
+def accuracy_of(probe: Probe, row: ProbeRow) -> Measured:
+    """A probe's accuracy in a row, and what its error depends on."""
+    return Measured(probe.accuracy(row), row.n_test, probe.seed_variance(row))
+
+
+def make_table(probe: Probe, rows: Sequence[ProbeRow]) -> Section:
+    """Masks by ratios, accuracies in percent; the unmasked row stands in the line of each mask."""
+    found = {(row.mask, row.mask_ratio): row for row in rows}
+    ratios = sorted({row.mask_ratio for row in rows})
+    lines = []
+    for mask in _masks(rows) or [NO_MASK]:
+        cells = [found.get((mask if r > 0 else NO_MASK, r)) for r in ratios]
+        words = [f"{100 * probe.accuracy(row):.1f}%" if row else "" for row in cells]
+        lines.append(tuple(map(Cell, (mask, *words))))
+    header = (probe.name, *(f"{percent(ratio)} dropped" for ratio in ratios))
+    return Section("", header=header, rows=tuple(lines))
+
+
+def fixed_against_random(rows: Sequence[ProbeRow]) -> list[str]:
+    """A sentence for each probe and each ratio at which both masks were probed."""
+    found = {(row.mask, row.mask_ratio): row for row in rows}
+    sentences = []
+    for probe in PROBES:
+        for ratio in sorted({row.mask_ratio for row in rows}):
+            fixed, random = found.get(("fixed", ratio)), found.get(("random", ratio))
+            if fixed and random:
+                words = findings.fixed_against_random(
+                    accuracy_of(probe, fixed), accuracy_of(probe, random)
+                )
+                sentences.append(f"{probe.name}, {percent(ratio)} dropped: {words}")
+    return sentences or [
+        "Not measured: probe fixed and random at one ratio (`--mask fixed,random`)."
+    ]
+
+
+def half_against_whole(rows: Sequence[ProbeRow]) -> list[str]:
+    """A sentence for each probe and each mask that was probed at ratio 0.5."""
+    whole = baseline(rows)
+    halves = [row for row in rows if row.mask_ratio == 0.5]
+    if whole is None or not halves:
+        return ["Not measured: probe the ratios 0 and 0.5 (`--mask-ratio 0,0.5`)."]
+    return [
+        f"{probe.name}, {half.mask}: "
+        + findings.half_against_whole(accuracy_of(probe, half), accuracy_of(probe, whole))
+        for probe in PROBES
+        for half in halves
+        if probe.accuracy(whole) > 0
+    ]
+
+
+def render_probe(settings: Mapping[str, object], rows: Sequence[ProbeRow], figure: bytes) -> str:
+    """probe.md; it shows the figure, which lies beside it as probe.png."""
+    n_train, n_test = (max(getattr(row, key) for row in rows) for key in ("n_train", "n_test"))
+    n_seeds = rows[0].n_seeds
+    deviation = max((row.mlp_deviation for row in rows if row.n_seeds > 1), default=math.nan)
+    seeds = (
+        f"the mean of {n_seeds} seeds (largest deviation {100 * deviation:.1f} points)"
+        if n_seeds > 1
+        else "of one seed"
+    )
+    page = Page(
+        f"Probe of {settings['encoder']} on {Path(str(settings['dataset'])).name}",
+        (
+            *(make_table(probe, rows) for probe in PROBES),
+            Section("", picture=Picture(figure, FIGURE, ALT)),
+            Section(
+                "Is a fixed mask no worse than random ones?",
+                points=tuple(fixed_against_random(rows)),
+            ),
+            Section(
+                "Is half the image enough?",
+                points=tuple(half_against_whole(rows)),
+                notes=(
+                    f"Noise is {N_ERRORS} standard errors: the binomial one of both accuracies on "
+                    f"{n_test} test images and, for the MLP, that of the mean over seeds. Both "
+                    "accuracies are of the same test images, so this is rather too much than too "
+                    'little, which favours "no worse".',
+                ),
+            ),
+        ),
+        (
+            f"Test accuracy on {n_test} images of classifiers trained on the frozen embeddings of "
+            f"{n_train}; weights: {settings['weights']}, pooling: {settings['pooling']}, "
+            f"precision: {settings['precision']}. Linear: "
+            f"logistic regression. MLP: fed-ist's own classifier, {seeds}. Masks that are drawn "
+            f"anew at each pass train on {settings['passes_if_drawn_anew']} draws: stacked for the "
+            "linear probe, in turn for the MLP.",
+            f"Made with `{repeat_command(settings, rows)}`.",
+        ),
+    )
+    return render_markdown(page)
+
+
+def repeat_command(settings: Mapping[str, object], rows: Sequence[ProbeRow]) -> str:
+    """The command that makes these rows again, but for --out."""
+    ratios = ",".join(f"{ratio:g}" for ratio in sorted({row.mask_ratio for row in rows}))
+    words = ["fed-ist probe", str(settings["dataset"])]
+    for key in (
+        "test_dataset",
+        "encoder",
+        "weights",
+        "pooling",
+        "precision",
+        "img_px",
+        "bands",
+        "band_range",
+    ):
+        if settings[key]:
+            words.append(f"--{key.replace('_', '-')} {settings[key]}")
+    words += [f"--mask {','.join(_masks(rows))}"] if _masks(rows) else []
+    words += [f"--mask-ratio {ratios}"]
+    words += [f"--{key} {settings[key]}" for key in ("limit", "seeds", "seed")]
+    return " ".join(words)
+
+
+def draw_probe(rows: Sequence[ProbeRow], title: str) -> bytes:
+    """Test accuracy against the share of patches dropped, one line a mask, as a PNG file."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 4.8), layout="constrained")
+    whole = baseline(rows)
+    for probe, axes in zip(PROBES, figure.subplots(1, len(PROBES), sharey=True), strict=True):
+        for mask in _masks(rows) or [NO_MASK]:
+            line = sorted(
+                [row for row in rows if row.mask == mask or row == whole],
+                key=lambda row: row.mask_ratio,
+            )
+            marker, dashes, colour = LINES.get(mask, ("o", "-", "#000000"))
+            axes.plot(
+                [100 * row.mask_ratio for row in line],
+                [100 * probe.accuracy(row) for row in line],
+                marker=marker,
+                linestyle=dashes,
+                color=colour,
+                label=mask,
+                markersize=5,
+            )
+        axes.set(xlabel="patches dropped (%)", title=f"{probe.name} probe")
+        axes.set_xlim(-3, 100)
+        axes.set_ylim(bottom=0)
+        axes.grid(alpha=0.3)
+    figure.axes[0].set_ylabel("test accuracy (%)")
+    figure.axes[0].legend(title="mask", loc="lower left")
+    figure.suptitle(title, fontsize=11)
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=130)
+    return out.getvalue()
+
+
+def _masks(rows: Sequence[ProbeRow]) -> list[str]:
+    return list(dict.fromkeys(row.mask for row in rows if row.mask != NO_MASK))

@@ -1,0 +1,105 @@
+"""What a sweep measured: runs by mask, ratio and number of clients, and their CSV file."""
+
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+
+from fed_ist.comparisons.findings import Measured
+from fed_ist.comparisons.probe_table import NO_MASK
+from fed_ist.words import percent
+
+N_LATE = 10
+
+
+@dataclass(frozen=True)
+class SweepRun:
+    """One line of sweep.csv. Accuracies are of the global classifier on the test images.
+
+    mask: `NO_MASK` where nothing is dropped: there all masks are the same.
+    best_accuracy: after any round; the best of them on the test images.
+    late_deviation: of the accuracies after the last N_LATE rounds, the sample standard deviation.
+    round_bytes: of the messages of a round to a client, and as many back: the mean of both ways.
+    slice_bytes: of the arrays in one of these messages, by formula.
+    device_seconds, device_flops: of a client's training in the whole run, the clients' mean;
+        multiply-adds.
+    """
+
+    mask: str
+    mask_ratio: float
+    clients: int
+    seed: int
+    rounds: int
+    final_accuracy: float
+    best_accuracy: float
+    late_deviation: float
+    round_bytes: float
+    slice_bytes: float
+    device_seconds: float
+    device_flops: float
+    n_train: int
+    n_test: int
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A mask, a ratio and a number of clients."""
+
+    mask: str
+    mask_ratio: float
+    clients: int
+
+    @property
+    def words(self) -> str:
+        """What is dropped, and how."""
+        if self.mask == NO_MASK:
+            return "nothing dropped"
+        return f"{self.mask}, {percent(self.mask_ratio)} dropped"
+
+
+# The runs of a cell differ in their seed.
+Cells = Mapping[Cell, Sequence[SweepRun]]
+
+
+def by_cell(runs: Sequence[SweepRun]) -> dict[Cell, list[SweepRun]]:
+    """The runs of each cell: ratios ascend, masks as they come, numbers of clients ascend."""
+    masks = list(dict.fromkeys(run.mask for run in runs))
+    order = sorted(runs, key=lambda run: (run.mask_ratio, masks.index(run.mask), run.clients))
+    found: dict[Cell, list[SweepRun]] = {}
+    for run in order:
+        found.setdefault(Cell(run.mask, run.mask_ratio, run.clients), []).append(run)
+    return found
+
+
+def masks_of(cells: Cells) -> list[str]:
+    """The masks that were swept; `NO_MASK` if nothing was ever dropped."""
+    return list(dict.fromkeys(c.mask for c in cells if c.mask != NO_MASK)) or [NO_MASK]
+
+
+def clients_of(cells: Iterable[Cell]) -> list[int]:
+    return sorted({cell.clients for cell in cells})
+
+
+def line_of(cells: Cells, mask: str, clients: int) -> list[Cell]:
+    """The cells of a mask, the one where nothing is dropped among them, by ascending ratio."""
+    return [c for c in cells if c.mask in (mask, NO_MASK) and c.clients == clients]
+
+
+def final(cells: Cells, cell: Cell) -> Measured:
+    """The mean final accuracy of a cell."""
+    runs = cells[cell]
+    values = np.array([run.final_accuracy for run in runs])
+    variance = float(values.var(ddof=1)) / len(runs) if len(runs) > 1 else 0.0
+    return Measured(float(values.mean()), runs[0].n_test, variance)
+
+
+def render_runs(runs: Sequence[SweepRun]) -> str:
+    """sweep.csv: a line for each run."""
+    text = io.StringIO(newline="")
+    names = [field.name for field in fields(SweepRun)]
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(run) for run in runs)
+    return text.getvalue()

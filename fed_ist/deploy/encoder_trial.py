@@ -1,0 +1,60 @@
+"""Encodes some images as a run would, and says what that took: a process of its own.
+
+A torch that was built for another processor ends its process without a word, and memory is only
+told apart by process.
+"""
+
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+from PIL import Image
+
+from fed_ist.images.source import ImageSource
+
+N_IMAGES = 256  # a run's batch
+
+
+def try_encoder() -> dict[str, str | float]:
+    """torch's version, images a second, and bytes of memory that only swap could take from here.
+
+    Pages of libraries' files are not in these: where 535 MB were counted, and 950 MB resident, this
+    was killed under a cgroup's limit of 450 MB, and went through with 600 MB.
+    """
+    import torch
+
+    from fed_ist.encoder.embeddings import MaskSpec, embed
+    from fed_ist.encoder.frozen import create_encoder
+    from fed_ist.encoder.spec import EncoderSpec
+
+    encoder = create_encoder(EncoderSpec())
+    blank = Image.new("RGB", (encoder.img_px, encoder.img_px))
+    source = ImageSource(
+        class_names=("none",),
+        labels=np.zeros(N_IMAGES, dtype=np.int64),
+        load=lambda i, min_px=None: (blank, 0),
+        signature="blank",
+        read=lambda i, n_bytes=-1: str(i).encode(),
+        name=str,
+    )
+    spec = MaskSpec("fixed", 0.5, "raw", encoder.img_px, encoder.patch_px, 0, ())
+    with tempfile.TemporaryDirectory() as folder:
+        started = time.perf_counter()
+        embeddings, _ = embed(source, spec, encoder, Path(folder), print)
+        took_s = time.perf_counter() - started
+        if not np.isfinite(embeddings.values).all():
+            raise ArithmeticError("embeddings are not finite")
+        memory = psutil.Process().memory_info()
+    return {
+        "torch": torch.__version__,
+        "images_per_s": N_IMAGES / took_s,
+        "memory_bytes": memory.rss - memory.shared,
+    }
+
+
+if __name__ == "__main__":
+    json.dump(try_encoder(), sys.stdout)

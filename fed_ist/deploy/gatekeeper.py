@@ -1,0 +1,129 @@
+"""The gate at work: nginx, the verifier that it asks, and logs that do not grow.
+
+One process starts nginx and ends with it, so that systemd starts both again.
+"""
+
+import asyncio
+import os
+import pwd
+import re
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from fed_ist.deploy.certificates import find_server_files
+from fed_ist.deploy.gate_places import Places, Ports
+from fed_ist.deploy.nginx import configuration
+from fed_ist.deploy.node_signatures import Doorkeeper
+from fed_ist.deploy.registered_keys import RegisteredKeys
+from fed_ist.deploy.verifier import serve
+from fed_ist.errors import InputError
+
+# Of each log, beside which one as large is kept, and what comes in the seconds between two looks.
+MAX_LOG_BYTES = 10_000_000
+LOOK_S = 5.0
+INSTALL = "Install it: sudo apt install nginx libnginx-mod-stream"
+
+
+def keep_gate(keys: Path, ports: Ports, database: Path, places: Places) -> int:
+    """Let registered nodes through to the SuperLink until told to stop; nginx's exit code.
+
+    keys: what `fed-ist keys` has made. database: the SuperLink's, which may come later. places:
+    absolute; they are made if need be. Raises `InputError` where the gate cannot begin.
+    """
+    files = find_server_files(keys)
+    require_free(ports.port)
+    for folder in (places.runtime, places.bodies):
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    for path in places.bodies.iterdir():
+        if path.name.isdecimal():  # what nginx had not passed on when power was cut
+            path.unlink()
+    places.logs.mkdir(parents=True, exist_ok=True)
+    for left_over in (places.inside, places.crowd, places.way_to_crowd):
+        left_over.unlink(missing_ok=True)
+    nginx, modules = find_nginx()
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # nginx's too
+    user = pwd.getpwuid(0).pw_name if os.getuid() == 0 else ""
+    written = places.runtime / "nginx.conf"
+    written.write_text(configuration(files, ports, places, modules, user), encoding="utf-8")
+    return asyncio.run(_keep(nginx, written, places, RegisteredKeys(database)))
+
+
+def require_free(port: int) -> None:
+    """Raise `InputError` where something else listens on a port."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("", port))
+        except OSError as error:
+            raise InputError(
+                f"Port {port} cannot be listened on: {error.strerror}. If an earlier gate is "
+                "there, remove /etc/nginx/conf.d/fed-ist.conf and run: sudo systemctl reload nginx"
+            ) from None
+
+
+def find_nginx() -> tuple[str, tuple[Path, ...]]:
+    """(nginx, the modules that it has to load); raises `InputError` where something is missing."""
+    folders = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin"
+    nginx = shutil.which("nginx", path=folders)
+    if not nginx:
+        raise InputError(f"nginx is missing. {INSTALL}")
+    told = subprocess.run([nginx, "-V"], capture_output=True, text=True, check=False).stderr
+    options = set(re.findall(r"--\S+", told))
+    for needed in ("http_ssl", "http_auth_request", "http_realip"):
+        if f"--with-{needed}_module" not in options:
+            raise InputError(f"'{nginx}' was built without its module {needed}. {INSTALL}")
+    if "--with-stream" in options:
+        return nginx, ()
+    found = re.search(r"--modules-path=(\S+)", told)
+    module = Path(found[1] if found else "/usr/lib/nginx/modules", "ngx_stream_module.so")
+    if not module.exists():
+        raise InputError(f"'{module}' is missing. {INSTALL}")
+    return nginx, (module,)
+
+
+async def _keep(nginx: str, written: Path, places: Places, registered: RegisteredKeys) -> int:
+    server = await serve(Doorkeeper(registered.knows, time.time, time.monotonic), places.verifier)
+    command = [nginx, "-c", str(written), "-p", str(places.runtime), "-e", str(places.errors)]
+    process = await asyncio.create_subprocess_exec(*command)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _tell, process, signal.SIGTERM)
+    loop.add_signal_handler(signal.SIGHUP, _tell, process, signal.SIGHUP)
+    looking = asyncio.create_task(_bound_logs(process, places))
+    try:
+        return await process.wait()
+    finally:
+        looking.cancel()
+        server.close()
+        registered.close()
+
+
+def _tell(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        process.send_signal(number)
+
+
+async def _bound_logs(process: asyncio.subprocess.Process, places: Places) -> None:
+    while True:
+        await asyncio.sleep(LOOK_S)
+        turned = [bound_log(path, MAX_LOG_BYTES) for path in (places.log, places.errors)]
+        if any(turned):
+            _tell(process, signal.SIGUSR1)  # nginx opens its logs anew
+
+
+def bound_log(path: Path, most_bytes: int) -> bool:
+    """Put a log that has grown too large in the place of the one before; whether it was moved."""
+    try:
+        if path.stat().st_size <= most_bytes:
+            return False
+        path.replace(path.with_name(f"{path.name}.1"))
+    except OSError:  # a full disk, say: the next time, then
+        return False
+    return True

@@ -1,0 +1,108 @@
+"""Weights into timm's models: those of a checkpoint, or those that timm fetches."""
+
+import logging
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from fed_ist.encoder.build import Options, build, sketch
+from fed_ist.encoder.spec import BUNDLED_ENCODER
+from fed_ist.encoder.weight_files import EncoderWeights, find_weights
+from fed_ist.errors import InputError
+from fed_ist.files.hub import FetchError, asking
+
+
+def load_model(name: str, path: Path, options: Options) -> tuple[Any, str]:
+    """A timm model with the weights of a checkpoint, and what the user should know of them, if any.
+
+    Raises `InputError` where the file does not fit.
+    """
+    encoder = _found_for(name, path, options)
+    return _filled(name, path, encoder.weights, options), encoder.note
+
+
+def _found_for(name: str, path: Path, options: Options) -> EncoderWeights:
+    """What a checkpoint holds of a timm model; timm is asked what belongs to a classifier."""
+    wanted = sketch(name, options).state_dict()
+    whole = sketch(name, options | {"num_classes": 2})
+    classifiers = whole.default_cfg.get("classifier") or ()
+    if isinstance(classifiers, str):
+        classifiers = (classifiers,)
+    return find_weights(
+        path,
+        wanted,
+        [*(f"{part}." for part in classifiers), *(set(whole.state_dict()) - set(wanted))],
+    )
+
+
+def _filled(name: str, path: Path, weights: dict[str, Tensor], options: Options) -> Any:
+    """A timm model with the weights of a checkpoint.
+
+    timm's own loader takes a dict of weights in place of a download, converts the layouts of other
+    projects, interpolates positions and adapts the channels. It is strict as long as the number of
+    classes does not change; for the few families where it is not, what it notes is read.
+    """
+    overlay = {"state_dict": weights, "num_classes": 0, "label_offset": 0, "custom_load": False}
+    noted = _Notes()
+    logger = logging.getLogger("timm.models._builder")
+    before = logger.level, logger.propagate
+    logger.addHandler(noted)
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    try:
+        model = build(name, options | {"pretrained": True, "pretrained_cfg_overlay": overlay})
+    except Exception as error:  # torch says what does not fit, timm's converters trip over it
+        raise _other_architecture(name, path, str(error) or type(error).__name__) from error
+    finally:
+        logger.removeHandler(noted)
+        logger.level, logger.propagate = before
+    if noted.misfits:
+        raise _other_architecture(name, path, noted.misfits[0])
+    return model
+
+
+class _Notes(logging.Handler):
+    """Keeps what timm's loader notes of weights that are missing or that it did not expect."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.misfits: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        message = record.getMessage()
+        if message.startswith(("Missing keys", "Unexpected keys", "Unable to convert")):
+            self.misfits.append(message)
+
+
+def _other_architecture(name: str, path: Path, reason: str) -> InputError:
+    shown = " ".join(reason.split())[:300]
+    return InputError(
+        f"Checkpoint '{path}' is of another architecture than encoder '{name}': {shown}"
+    )
+
+
+def fetch_model(name: str, options: Options) -> Any:
+    """A timm model with its pre-trained weights; raises `InputError` where they cannot be had."""
+    try:
+        with _asking_for(name):
+            return build(name, options | {"pretrained": True})
+    except FetchError as error:
+        raise InputError(
+            f"The weights of encoder '{name}' could not be fetched ({error}). "
+            "Check the network, or download them elsewhere and give encoder-weights (--weights) "
+            f"the path of the file, or use the bundled encoder {BUNDLED_ENCODER}."
+        ) from error
+
+
+def _asking_for(name: str) -> AbstractContextManager[None]:
+    """Of the server of a timm model's weights: the Hub, but for a few old ones."""
+    import timm
+    from torch.hub import get_dir
+
+    source = timm.get_pretrained_cfg(name)
+    url = str(source.url) if source and source.url and not source.hf_hub_id else ""
+    if url and Path(get_dir(), "checkpoints", Path(url).name).is_file():
+        return nullcontext()
+    return asking(url)

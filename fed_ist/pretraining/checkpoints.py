@@ -1,0 +1,102 @@
+"""What pre-training leaves on disk: a checkpoint after each epoch, the encoder, its history."""
+
+import hashlib
+import io
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from fed_ist.encoder.backbone import ORIGIN
+from fed_ist.errors import InputError
+from fed_ist.files.atomic import write_atomic
+from fed_ist.files.sealed_tensors import PLACE, with_checksum
+from fed_ist.files.seals import KEY, NOT_AS_WRITTEN, TRAILER, with_trailer, without_trailer
+from fed_ist.pretraining.stages import PretrainConfig
+
+History = dict[str, list[float]]  # stage -> mean loss of each of its epochs
+
+
+def settings(config: PretrainConfig) -> str:
+    """The configuration in JSON; of the weights to start from their digest, wherever they lie."""
+    values = asdict(config)
+    if config.init:
+        values["init"] = hashlib.sha256(Path(config.init).read_bytes()).hexdigest()[:16]
+    return json.dumps(values, sort_keys=True)
+
+
+def save_checkpoint(
+    checkpoint: Path,
+    vit: Any,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    history: History,
+    config: PretrainConfig,
+) -> None:
+    """Write everything that resuming needs; a cut leaves the previous checkpoint whole."""
+    state = {
+        "encoder": vit.state_dict(),
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "history": history,
+        "config": settings(config),
+    }
+    data = io.BytesIO()
+    torch.save(state, data)
+    write_atomic(checkpoint, with_trailer(checkpoint.name, data.getvalue()))
+
+
+def load_checkpoint(checkpoint: Path, config: PretrainConfig, device: str) -> dict[str, Any] | None:
+    """A checkpoint of the same configuration, or None where there is none."""
+    if not checkpoint.exists():
+        return None
+    try:
+        data = checkpoint.read_bytes()
+        kept = without_trailer(checkpoint.name, data)
+        if kept is None and TRAILER in data[-len(TRAILER) * 4 :]:
+            raise ValueError(NOT_AS_WRITTEN)  # one of an earlier version ends otherwise
+        whole = io.BytesIO(data if kept is None else kept)
+        state: dict[str, Any] = torch.load(whole, map_location=device, weights_only=True)
+        written = state["config"]
+    except Exception as error:  # torch and pickle raise many kinds
+        raise InputError(
+            f"'{checkpoint}' cannot be read as a checkpoint ({type(error).__name__}). "
+            "Move it away to start anew, or choose another --out."
+        ) from error
+    before, now = json.loads(written), json.loads(settings(config))
+    differing = [key for key in now if before.get(key) != now[key]]
+    if differing:
+        words = "; ".join(
+            f"{key} was {json.dumps(before.get(key))} and is {json.dumps(now[key])}"
+            for key in differing
+        )
+        raise InputError(
+            f"'{checkpoint}' was written with other settings: {words}. "
+            "Repeat the former, or choose another --out."
+        )
+    return state
+
+
+def save_encoder(
+    weights: Path,
+    vit: Any,
+    features: dict[str, Tensor],
+    history: History,
+    config: PretrainConfig,
+) -> Path:
+    """Write the encoder alone (fp16, with its feature statistics) and the history of losses."""
+    half = {
+        name: value.detach().cpu().half().contiguous() for name, value in vit.state_dict().items()
+    }
+    # One entry: safetensors writes several in random order, and equal runs must give equal files.
+    epochs = {name: len(losses) for name, losses in history.items()}
+    values = {KEY: PLACE.decode(), "shape": asdict(config.shape), "epochs": epochs}
+    data = save(half | features, metadata={ORIGIN: json.dumps(values)})
+    write_atomic(weights, with_checksum(data))
+    text = json.dumps({"config": asdict(config), "loss": history}, indent=1)
+    write_atomic(weights.with_name("history.json"), text.encode())
+    return weights

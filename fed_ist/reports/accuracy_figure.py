@@ -1,0 +1,30 @@
+"""The figure of a run in its folder."""
+
+import io
+from collections.abc import Sequence
+
+from fed_ist.runs.folder import Round
+
+
+def draw_accuracy(rounds: Sequence[Round], title: str) -> bytes:
+    """Test accuracy against rounds and against bytes sent both ways, as a PNG file."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9, 3.6), layout="constrained")
+    by_round, by_bytes = figure.subplots(1, 2, sharey=True)
+    accuracy = [100 * row.accuracy for row in rounds]
+    sent, total = [], 0
+    for row in rounds:
+        total += row.bytes_down + row.bytes_up
+        sent.append(total / 1e6)
+    by_round.plot([row.round for row in rounds], accuracy, marker=".", color="#0b6e4f")
+    by_bytes.plot(sent, accuracy, marker=".", color="#c84c09")
+    by_round.set(xlabel="round", ylabel="test accuracy (%)")
+    by_bytes.set(xlabel="sent in all, both ways (MB)")
+    for axes in (by_round, by_bytes):
+        axes.grid(alpha=0.3)
+        axes.set_ylim(0, 100)
+    figure.suptitle(title, fontsize=11)
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=130)
+    return out.getvalue()

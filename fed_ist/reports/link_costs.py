@@ -1,0 +1,134 @@
+"""What a run's messages would take on other links, by its ledger."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fed_ist.errors import InputError
+from fed_ist.runs.reading import RunFiles
+from fed_ist.runs.tables import Row
+from fed_ist.traffic.links import Link, air_s, joules, quota_share, round_s
+from fed_ist.traffic.packets import NOTHING, LinkBytes, round_trips
+
+COLUMNS = (
+    *("link", "round", "node", "link_bytes_down", "link_bytes_up"),
+    *("air_s", "round_s", "joules", "quota_share"),
+)
+SUMMED = COLUMNS[3:]
+
+
+@dataclass(frozen=True)
+class NodeRound:
+    """What a node was sent and has sent in a round, and how often one side waited for the other."""
+
+    round: int
+    node: str
+    sent: LinkBytes
+    n_round_trips: int
+
+
+def sum_node_rounds(run: RunFiles) -> list[NodeRound]:
+    """The ledger of a run, by round and node; raises `InputError` where it does not tell."""
+    if not run.has_ledger:
+        raise InputError(f"'{run.path}' is no run: it has no ledger.csv. Give results/<run>.")
+    sent: dict[tuple[int, str], LinkBytes] = {}
+    trips: dict[tuple[int, str], int] = {}
+    for line in run.ledger:
+        key = (_number(line, "round", run.path), str(line["node"]))
+        both = LinkBytes(
+            _number(line, "link_bytes_down", run.path), _number(line, "link_bytes_up", run.path)
+        )
+        sent[key] = sent.get(key, NOTHING) + both
+        n_objects = _number(line, "n_objects", run.path)
+        trips[key] = trips.get(key, 0) + round_trips(str(line["direction"]), n_objects)
+    if not sent:
+        raise InputError(
+            f"The ledger of '{run.path}' has no messages yet. Wait for its first round."
+        )
+    return [NodeRound(*key, sent[key], trips[key]) for key in sorted(sent)]
+
+
+def _number(line: Row, column: str, run: Path) -> int:
+    value = line.get(column)
+    if not isinstance(value, int):
+        raise InputError(
+            f"The ledger of '{run}' lacks '{column}': the run is of an earlier version. Run it "
+            "again."
+        )
+    return value
+
+
+def cost_rows(
+    link: Link, node_rounds: Sequence[NodeRound], compute_s: float
+) -> list[dict[str, Any]]:
+    """A row for each round and node: `COLUMNS`; None for what nobody published or limits.
+
+    compute_s: that a node computes in a round.
+    """
+    return [
+        {
+            "link": link.name,
+            "round": item.round,
+            "node": item.node,
+            "link_bytes_down": item.sent.down,
+            "link_bytes_up": item.sent.up,
+            "air_s": air_s(link, item.sent),
+            "round_s": round_s(link, item.sent, item.n_round_trips, compute_s),
+            "joules": joules(link, item.sent),
+            "quota_share": quota_share(link, item.sent),
+        }
+        for item in node_rounds
+    ]
+
+
+def total_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """A row for each node: the sums over its rounds; None where one of them is."""
+    totals: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        total = totals.setdefault(row["node"], {**row, "round": "all"} | dict.fromkeys(SUMMED, 0))
+        for column in SUMMED:
+            unknown = row[column] is None or total[column] is None
+            total[column] = None if unknown else total[column] + row[column]
+    return list(totals.values())
+
+
+def mean_node_round(node_rounds: Sequence[NodeRound]) -> NodeRound:
+    """The mean of what a node does in a round; what was sent before the first is left out where
+    there are rounds.
+    """
+    counted = [item for item in node_rounds if item.round > 0] or list(node_rounds)
+    total = sum((item.sent for item in counted), NOTHING)
+    n = len(counted)
+    trips = sum(item.n_round_trips for item in counted)
+    sent = LinkBytes(round(total.down / n), round(total.up / n))
+    return NodeRound(0, "mean", sent, round(trips / n))
+
+
+def render_rows(rows: Sequence[Mapping[str, Any]], first: str) -> list[str]:
+    """A table of costs. first: the column by which rows differ most, `link` or `node`."""
+    width = max(len(first), *(len(str(row[first])) for row in rows))
+    lines = [
+        f"{'round':>5}  {first:{width}}  {'link B down':>12} {'up':>12}  {'air s':>9}  "
+        f"{'round s':>9}  {'joules':>8}  {'of quota':>9}"
+    ]
+    for row in rows:
+        lines.append(
+            f"{row['round']!s:>5}  {row[first]!s:{width}}  {row['link_bytes_down']:12,} "
+            f"{row['link_bytes_up']:12,}  {row['air_s']:9,.2f}  {row['round_s']:9,.2f}  "
+            f"{_shown(row['joules'], '8.3g')}  {_shown(row['quota_share'], '9.3%')}"
+        )
+    return lines
+
+
+def _shown(value: object, how: str) -> str:
+    return f"{'-':>{how.partition('.')[0]}}" if value is None else f"{value:{how}}"
+
+
+def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+    """A CSV file of costs."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)

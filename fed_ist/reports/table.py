@@ -1,0 +1,98 @@
+"""A table of finished runs, in Markdown: accuracy beside bytes."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from fed_ist.classifier.slices import slice_bytes
+from fed_ist.config.methods import GROUPED
+from fed_ist.errors import InputError
+from fed_ist.printable import printable
+from fed_ist.runs.reading import RunFiles
+from fed_ist.words import table
+
+MOST = 2.0**63
+
+# Whose slices the formula gives: the whole classifier, or one part in `groups`.
+WHOLE_OR_GROUPED = ("fedadam", "fedavg", "fedavgm", *GROUPED)
+
+HEADER = (
+    "run",
+    "dataset",
+    "strategy",
+    "mask",
+    "mask_ratio",
+    "clients",
+    "groups",
+    "accuracy",
+    "best",
+    "B a round down",
+    "up",
+    "formula",
+    "sent in all (MB)",
+)
+
+
+def render_table(runs: Sequence[RunFiles]) -> str:
+    """One line a run; raises `InputError` where a figure is missing.
+
+    Bytes of a round are arrays (payload) of one node, with what was sent once spread over the
+    rounds; the formula is that of a slice in float32; the sum is messages.
+    """
+    return table(HEADER, ([printable(cell) for cell in _row(run)] for run in runs))
+
+
+def _row(run: RunFiles) -> tuple[str, ...]:
+    figures = _Figures(run)
+    try:
+        return _cells(run.path.name, figures)
+    except ZeroDivisionError as error:
+        raise InputError(f"'{run.path}' has a summary.json that cannot be ({error}).") from None
+
+
+def _cells(name: str, run: "_Figures") -> tuple[str, ...]:
+    formula = slice_bytes(
+        int(run.number("embed_dim")),
+        int(run.number("hidden_dim")),
+        int(run.number("num_classes")),
+        int(run.number("groups")),
+        int(run.number("hidden_layers", 2)),  # runs of earlier versions lack both
+        run.text("norm", "none"),
+    )
+    strategy, n_nodes = run.text("strategy"), run.number("clients")
+    n_asked, n_answered = run.number("asked") or n_nodes, run.number("answered") or n_nodes
+    sent = run.number("bytes_down") + run.number("bytes_up")
+    return (
+        name,
+        Path(run.text("dataset")).name,
+        strategy,
+        run.text("mask"),
+        f"{run.number('mask_ratio'):.2f}",
+        f"{n_nodes:.0f}",
+        f"{run.number('groups'):.0f}",
+        f"{100 * run.number('accuracy'):.1f}%",
+        f"{100 * run.number('best_accuracy'):.1f}%",
+        f"{run.number('payload_bytes_down') / n_asked:,.0f}",
+        f"{run.number('payload_bytes_up') / n_answered:,.0f}",
+        f"{formula:,.0f}" if strategy in WHOLE_OR_GROUPED else "",
+        f"{sent / 1e6:.1f}",
+    )
+
+
+class _Figures:
+    """What summary.json and config.toml of a run tell; the former first, as groups are there."""
+
+    def __init__(self, run: RunFiles) -> None:
+        settings = {key.replace("-", "_"): value for key, value in run.settings.items()}
+        self._found = settings | run.required_summary
+
+    def text(self, key: str, default: str = "None") -> str:
+        return str(self._found.get(key, default))
+
+    def number(self, key: str, default: float | None = None) -> float:
+        value = self._found.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < MOST:
+            raise InputError(
+                f"Its summary.json and config.toml tell no {key}: one is damaged, or of an older "
+                "version."
+            )
+        return float(value)

@@ -1,0 +1,89 @@
+"""Classify images with the model of a finished run."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from fed_ist.datasets.data_set import open_all
+from fed_ist.encoder.embeddings import MaskSpec, choose_patches
+from fed_ist.encoder.frozen import Encoder, create_encoder
+from fed_ist.errors import InputError
+from fed_ist.images.bands import require_rasterio
+from fed_ist.images.decoding import UnreadableImageError
+from fed_ist.images.memory import room
+from fed_ist.images.packing import take_visible
+from fed_ist.images.source import square
+from fed_ist.runs.folder import Model
+from fed_ist.training.local import log_softmax, predict
+
+
+def open_encoder(model: Model) -> Encoder:
+    """The encoder that the model was trained on; raises `InputError` where it is another now."""
+    encoder = create_encoder(model.encoder_spec)
+    if encoder.digest != model.encoder_digest:
+        raise InputError(
+            f"The weights of encoder '{model.encoder}' ({model.encoder_weights}) are not those "
+            "that this model was trained on. Restore them, or train again."
+        )
+    return encoder
+
+
+def require_fit(model: Model, embed_dim: int) -> None:
+    """Raise `InputError` where a classifier is none of such embeddings and of its classes: one of
+    an earlier version has no checksum that would have told.
+    """
+    try:
+        shape = predict(model.params, np.zeros((1, embed_dim), np.float32)).shape
+    except (LookupError, TypeError, ValueError, AssertionError) as error:
+        raise InputError(f"The classifier of this model is damaged ({error}).") from None
+    if shape != (1, len(model.class_names)):
+        raise InputError(
+            f"The classifier of this model tells {shape[-1]} classes apart, and the model names "
+            f"{len(model.class_names)}: it is damaged."
+        )
+
+
+def classify(
+    model: Model, paths: Sequence[Path], on_skip: Callable[[str], None]
+) -> Iterator[tuple[str, str, float]]:
+    """(image, class, probability) for each image file, and each in the folders and tables, named.
+
+    The images are masked as in training. What cannot be read is passed to `on_skip` and left out.
+    """
+    if model.reading.bands is not None:
+        require_rasterio()
+    encoder = open_encoder(model)
+    require_fit(model, encoder.embed_dim)
+    spec = MaskSpec(
+        mask=model.mask,
+        mask_ratio=model.mask_ratio,
+        codec="raw",
+        img_px=encoder.img_px,
+        patch_px=encoder.patch_px,
+        seed=model.seed,
+        coordinates=(),
+        channels=model.reading.n_channels,
+        interpolation=encoder.interpolation,
+    )
+    for path in paths:
+        try:
+            source = open_all(str(path), model.reading)
+        except InputError as reason:
+            on_skip(str(reason))
+            continue
+        for i in range(len(source)):
+            try:
+                with room():
+                    picture, _ = source.load(i, encoder.img_px)
+                    images = square(picture, encoder.img_px, encoder.interpolation)[None]
+            except UnreadableImageError as reason:
+                on_skip(str(reason))
+                continue
+            visible = choose_patches(images, [source.content(i)], spec)
+            embedding = encoder.encode(take_visible(images, encoder.patch_px, visible), visible)
+            with threadpool_limits(1, user_api="blas"):  # as where the run was evaluated
+                probability = np.exp(log_softmax(predict(model.params, embedding)))[0]
+            best = int(np.argmax(probability))
+            yield source.name(i), model.class_names[best], float(probability[best])

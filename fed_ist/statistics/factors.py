@@ -1,0 +1,94 @@
+"""Statistics as they travel: a factor of the scatter instead of sums of squares.
+
+The mean of embeddings is long beside their deviations from it, and these vary along some directions
+thousands of times as much as along others. Of the sum of their squares fp16 loses all but the
+largest; a triangular R with RᵀR = scatter has the roots of these variances, and of it fp16 keeps a
+million times smaller ones. It has as many numbers, and whatever it is rounded to, RᵀR is a scatter
+that some examples have.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fed_ist.statistics.ridge import Floats, Gram, unpack
+
+Sent = tuple[NDArray[np.float32], NDArray[np.float32]]
+FRACTION_BITS = {"fp32": 23, "fp16": 10}
+LEAST_EXPONENT = {"fp32": -126, "fp16": -14}
+
+
+def factorise(stats: Gram) -> Sent:
+    """What a node sends for its statistics, (triangle, sums), float32 of the shapes of a `Gram`.
+
+    triangle: of R with, for z - reference, RᵀR = the sum of its squares; in the last column the
+    reference, the mean as float16 rounds it, which so travels without loss, and the count.
+    sums: of z - reference in each class; the last column counts.
+    """
+    whole, counts = unpack(stats), stats.sums[:, -1:]
+    reference = whole[:-1, -1] / max(whole[-1, -1], 1.0)
+    reference = reference.astype(np.float16).astype(np.float64)
+    triangle = np.zeros_like(whole)
+    triangle[:-1, :-1] = _root(_moved(whole, -reference))
+    triangle[:-1, -1], triangle[-1, -1] = reference, whole[-1, -1]
+    sums = np.column_stack([stats.sums[:, :-1] - counts * reference, counts])
+    packed = triangle[np.triu_indices(len(triangle))]
+    return packed.astype(np.float32), sums.astype(np.float32)
+
+
+def restore(triangle: NDArray[np.float32], sums: NDArray[np.float32], codec: str) -> Gram:
+    """The statistics that `factorise` was given, float64, with what the codec did as their noise.
+
+    Raises `ValueError` as `Gram` does.
+    """
+    whole = unpack(Gram(triangle, sums))
+    root, reference = np.triu(whole[:-1, :-1]), whole[:-1, -1]
+    about, counts = sums[:, :-1].astype(np.float64), sums[:, -1:].astype(np.float64)
+    moved = np.zeros_like(whole)
+    moved[:-1, :-1] = root.T @ root
+    moved[:-1, -1] = moved[-1, :-1] = about.sum(axis=0)
+    moved[-1, -1] = counts.sum()
+    total = moved.copy()
+    total[:-1, :-1] = _moved(moved, reference)
+    total[:-1, -1] += counts.sum() * reference
+    # The variance of which `ridge.centre` makes this eigenvalue again.
+    noise = _lost(root, codec) ** 2 / (4 * len(whole))
+    classes = np.column_stack([about + counts * reference, counts])
+    return Gram(total[np.triu_indices(len(total))], classes, noise)
+
+
+def noisy(gram: NDArray[np.float32], sums: NDArray[np.float32], sigma: float, codec: str) -> Gram:
+    """Statistics that travelled as they are, `ridge.with_noise` of this sigma, in a codec."""
+    return Gram(gram, sums, sigma**2 + float(np.mean(_variances(gram, codec))))
+
+
+def _moved(whole: NDArray[np.float64], by: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The sum of squares (d, d) of x + by, from those of [x, 1]."""
+    across = np.outer(by, whole[:-1, -1])
+    count = whole[-1, -1]
+    moved: NDArray[np.float64] = whole[:-1, :-1] + across + across.T + count * np.outer(by, by)
+    return moved
+
+
+def _root(scatter: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The triangular R with RᵀR = scatter, which Cholesky's way finds for regular ones only."""
+    values, vectors = np.linalg.eigh(scatter)
+    return np.linalg.qr((vectors * np.sqrt(values.clip(0))).T).R
+
+
+def _lost(root: NDArray[np.float64], codec: str) -> float:
+    """The eigenvalue of RᵀR up to which its rounding may have made all there is.
+
+    The norm of a random matrix is about that of its longest row and that of its longest column
+    together (Bandeira and van Handel, "Sharp Nonasymptotic Bounds on the Norm of Random Matrices",
+    Annals of Probability 2016).
+    """
+    variances = np.triu(_variances(root, codec))
+    longest = np.sqrt(variances.sum(axis=1).max()) + np.sqrt(variances.sum(axis=0).max())
+    return float(longest**2)
+
+
+def _variances(numbers: Floats, codec: str) -> NDArray[np.float64]:
+    """Of the rounding of each number: that of what is uniform within a step."""
+    exponents = np.maximum(np.frexp(numbers)[1] - 1, LEAST_EXPONENT[codec])
+    steps: NDArray[np.float64] = np.ldexp(1.0, exponents - FRACTION_BITS[codec])
+    return steps**2 / 12

@@ -1,0 +1,116 @@
+"""How large a slice a node can train within a round's deadline, by what is known of the node.
+
+A round sends a slice there, trains it and sends it back. All three grow with the neurons that the
+slice has of each hidden layer (between two hidden layers with their square), so the largest slice
+that fits is found by bisection. A step of the optimiser takes some time however small the slice
+is. What is sent once, such as an anchor, is not counted.
+"""
+
+from bisect import bisect_left
+from dataclasses import dataclass
+
+from fed_ist.classifier.layout import param_shapes
+from fed_ist.classifier.slices import slice_bytes
+from fed_ist.traffic.codecs import encoded_bytes
+from fed_ist.training.boards import Device
+
+# What a message with a slice has at most beside it.
+MESSAGE_OVERHEAD_BYTES = 600
+# In memory at once: the slice as it came, as it is trained, and its gradient; with FedProx also as
+# it started, and how far it moved; Adam has two moments and works on a part at a time. A hidden
+# neuron takes several numbers of each example: sums, what comes out, scaled, gradients; so many
+# that the peak memory of trainings of one to eight hidden layers was never above the formula's
+# (0.61 to 1.00 of it).
+SLICE_COPIES = {"adam": 8, "sgd": 5}
+ACTIVATION_COPIES = {"none": 8, "layer": 12, "batch": 12}
+EXAMPLE_BYTES = 20  # its label, its place in the order of a pass, its anchor where there is none
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What a round asks of a node, by the neurons that its slice has of each hidden layer.
+
+    n_examples: of the node. n_seen: of a round, each as often as it is trained on. n_steps: of the
+    optimiser, in a round.
+    """
+
+    embed_dim: int
+    hidden_dim: int
+    num_classes: int
+    hidden_layers: int
+    norm: str
+    optimizer: str
+    batch_size: int
+    n_examples: int
+    n_seen: int
+    n_steps: int
+    down_codec: str = "fp32"
+    up_codec: str = "fp32"
+
+    def slice_bytes(self, n_neurons: int) -> float:
+        """The bare arrays of a slice in memory."""
+        return slice_bytes(
+            self.embed_dim, n_neurons, self.num_classes, 1, self.hidden_layers, self.norm
+        )
+
+    def message_bytes(self, n_neurons: int, codec: str) -> int:
+        """One message with a slice, rounded up by some hundred bytes."""
+        widths = (self.embed_dim, *[n_neurons] * self.hidden_layers, self.num_classes)
+        return encoded_bytes(param_shapes(widths, self.norm), codec) + MESSAGE_OVERHEAD_BYTES
+
+    def multiply_adds(self, n_neurons: int) -> float:
+        """Of a round's training; see `layout.multiply_adds`."""
+        by_neuron = self.embed_dim + (self.hidden_layers - 1) * n_neurons + self.num_classes
+        return 3.0 * self.n_seen * by_neuron * n_neurons
+
+    def memory_bytes(self, n_neurons: int) -> float:
+        """The node's embeddings, copies of the slice, and a batch's activations and gradients."""
+        slices = SLICE_COPIES[self.optimizer] * self.slice_bytes(n_neurons)
+        hidden = ACTIVATION_COPIES[self.norm] * self.hidden_layers * n_neurons
+        activations = 4 * self.batch_size * (hidden + 2 * (self.embed_dim + self.num_classes))
+        embeddings = self.n_examples * (4 * self.embed_dim + EXAMPLE_BYTES)
+        return embeddings + slices + activations
+
+
+def round_s(device: Device, work: Workload, n_neurons: int) -> float:
+    """Seconds of a round: the slice goes down, is trained, and goes up; 0 for what is unknown."""
+    return sum(_parts_s(device, work, n_neurons))
+
+
+def _parts_s(device: Device, work: Workload, n_neurons: int) -> tuple[float, float, float]:
+    training_s = _quotient(work.multiply_adds(n_neurons), device.multiply_adds_per_s)
+    return (
+        _quotient(work.message_bytes(n_neurons, work.down_codec), device.down_bytes_per_s),
+        training_s + work.n_steps * (device.step_s or 0),
+        _quotient(work.message_bytes(n_neurons, work.up_codec), device.up_bytes_per_s),
+    )
+
+
+def _quotient(amount: float, per_s: float | None) -> float:
+    return 0.0 if per_s is None else amount / per_s
+
+
+def fits(device: Device, work: Workload, n_neurons: int, deadline_s: float) -> bool:
+    """Whether a round with such a slice ends in time and stays within the node's memory."""
+    if device.memory_bytes is not None and work.memory_bytes(n_neurons) > device.memory_bytes:
+        return False
+    return round_s(device, work, n_neurons) <= deadline_s
+
+
+def largest_slice(device: Device, work: Workload, deadline_s: float) -> int:
+    """Neurons of each hidden layer that a slice may have; 0 where not even one fits."""
+    sizes = range(1, work.hidden_dim + 1)
+    return bisect_left(sizes, True, key=lambda n: not fits(device, work, n, deadline_s))
+
+
+def explain_misfit(device: Device, work: Workload, deadline_s: float) -> str:
+    """What a node would need for one neuron of each layer, where even that does not fit."""
+    down_s, training_s, up_s = _parts_s(device, work, 1)
+    needs = (
+        f"one neuron of each layer takes {down_s + training_s + up_s:.3g} s ({down_s:.3g} down, "
+        f"{training_s:.3g} training, {up_s:.3g} up) of {deadline_s:g} s"
+    )
+    if device.memory_bytes is None:
+        return needs
+    needed_mb, has_mb = work.memory_bytes(1) / 1e6, device.memory_bytes / 1e6
+    return f"{needs}, and {needed_mb:.3g} MB of memory of {has_mb:.3g} MB"

@@ -1,0 +1,46 @@
+"""A benchmark's cases one after the other: each is shown as it comes, and what was had is kept."""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from fed_ist.benchmarks.history import keep_figures
+from fed_ist.errors import InputError
+
+Case = Mapping[str, Any]
+
+
+def measure_cases(
+    name: str,
+    request: Any,
+    cases: Iterable[Case],
+    n_cases: int,
+    render: Callable[[Sequence[Case]], str],
+) -> int:
+    """The command's exit code, once all cases were measured, or one failed.
+
+    request: a dataclass, of which `out` is the folder for NAME.json and history.jsonl.
+    """
+    assert is_dataclass(request) and not isinstance(request, type)
+    settings = asdict(request)
+    out = Path(settings.pop("out"))
+    found: list[Case] = []
+    try:
+        for case in tqdm(cases, total=n_cases, unit="run", disable=None):
+            found.append(case)
+            print(render(found), flush=True)
+    except InputError as error:
+        print(f"fed-ist: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("Interrupted.", file=sys.stderr)
+        return 130
+    finally:
+        if found:
+            keep_figures(out, name, settings, found)
+            print(f"figures  {out / f'{name}.json'}")
+    return 0

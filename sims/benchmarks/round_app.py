@@ -1,0 +1,126 @@
+"""The Flower app of `fed-ist bench round`: rounds of IST, of Flower's FedAvg, and of nothing.
+
+Its run config is a run's, with these meanings: `dataset` is a folder of `round_data`, and `name` in
+`results-dir` is a JSON file for what was measured.
+"""
+
+import json
+import os
+import tempfile
+import time
+from itertools import pairwise
+from pathlib import Path
+from statistics import median
+
+from flwr.app import ArrayRecord, ConfigRecord, Context, Message, MetricRecord, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.serverapp import Grid, ServerApp
+from flwr.serverapp.strategy import FedAvg
+from threadpoolctl import threadpool_limits
+
+from clients.app import create_app
+from clients.node import identify
+from clients.work import train_slice
+from fed_ist.config.parsing import parse_config
+from fed_ist.config.run_config import RunConfig
+from fed_ist.files.atomic import write_atomic
+from fed_ist.traffic import protocol
+from fed_ist.training.local import evaluate
+from sims.benchmarks.round_data import EMBED_DIM, N_CLASSES, DrawnData, part_of, read_examples
+from sims.benchmarks.round_parts import plain_round, timed_rounds
+from sims.local_grid import LocalGrid
+from strategies.core.exchange import exchange
+from strategies.core.wire import from_record, to_record
+from strategies.federated import draw_classifier
+
+EMPTY = "query.empty"
+MANY_NODES = 64  # above which one round of FedAvg is measured, after a first
+TOO_MANY_NODES = 256  # above which FedAvg would take hours, and all memory
+PLAIN = "arrays"  # how Flower's strategies call their parameters
+
+ist_nodes = create_app(DrawnData())
+node = ClientApp()
+app = ServerApp()
+
+
+@node.query()
+def prepare(message: Message, context: Context) -> Message:
+    return ist_nodes(message, context)
+
+
+@node.query("empty")
+def nothing(message: Message, context: Context) -> Message:
+    return Message(RecordDict(), reply_to=message)
+
+
+@node.train()
+def train(message: Message, context: Context) -> Message:
+    """A slice of ours, or the whole classifier of Flower's FedAvg; the same training."""
+    if PLAIN not in message.content.array_records:
+        return ist_nodes(message, context)
+    config, me = parse_config(context.run_config), identify(context)
+    examples = part_of(me.number, me.n_nodes, Path(config.dataset))
+    params = from_record(message.content.array_records[PLAIN])
+    server_round = message.content.config_records["config"]["server-round"]
+    task = {protocol.ROUND: server_round, protocol.SCALE: 1.0}
+    trained, found = train_slice(params, {}, lambda _: examples, task, me.number, config)
+    metrics = MetricRecord({"num-examples": found[protocol.NUM_EXAMPLES]})
+    return Message(RecordDict({PLAIN: to_record(trained), "metrics": metrics}), reply_to=message)
+
+
+@app.main()
+def main(grid: Grid, context: Context) -> None:
+    config = parse_config(context.run_config)
+    node_ids = list(grid.get_node_ids())
+    n_nodes, n_cores = len(node_ids), os.cpu_count() or 1
+    with tempfile.TemporaryDirectory(prefix="fed-ist-round-") as name:
+        folder = Path(name)
+        found = {"flower": timed_rounds(grid, config, folder, min(n_cores, n_nodes))}
+        found["empty"] = {"round": empty_round(grid, node_ids, config)}
+        if n_nodes <= TOO_MANY_NODES:
+            found["fedavg"] = {"round": flower_fedavg(grid, n_nodes, config)}
+        # The same on one core, as each actor has: here too small matrices are slower on several.
+        with threadpool_limits(1):
+            own = LocalGrid(ist_nodes, config, range(1, n_nodes + 1))
+            (folder / "inline").mkdir()
+            found["inline"] = timed_rounds(own, config, folder / "inline", 1)
+            found["plain"] = plain_round(config, n_nodes)
+    text = json.dumps({"nodes": n_nodes, "cores": n_cores, "seconds": found})
+    write_atomic(Path(config.results_dir, config.name), text.encode())
+
+
+def empty_round(grid: Grid, node_ids: list[int], config: RunConfig) -> float:
+    """Seconds in which all nodes get an empty message, and answer with one: the median."""
+    seconds = []
+    for _ in range(config.num_rounds):
+        began = time.perf_counter()
+        messages = [
+            Message(RecordDict(), dst_node_id=i, message_type=EMPTY, ttl=config.round_timeout_s)
+            for i in node_ids
+        ]
+        n_replies = sum(1 for _ in exchange(grid, messages, config.round_timeout_s))
+        assert n_replies == len(node_ids)
+        seconds.append(time.perf_counter() - began)
+    return median(seconds)
+
+
+def flower_fedavg(grid: Grid, n_nodes: int, config: RunConfig) -> float:
+    """Seconds of a round of Flower's own FedAvg on the same classifier: the median."""
+    ends: list[float] = []
+    num_rounds = config.num_rounds if n_nodes <= MANY_NODES else 2
+
+    def evaluate_fn(server_round: int, arrays: ArrayRecord) -> MetricRecord:
+        accuracy, _ = evaluate(from_record(arrays), *read_examples(Path(config.dataset), "test"))
+        ends.append(time.perf_counter())
+        return MetricRecord({"accuracy": accuracy})
+
+    strategy = FedAvg(fraction_evaluate=0.0, min_train_nodes=n_nodes, min_available_nodes=n_nodes)
+    strategy.start(
+        grid,
+        to_record(draw_classifier(config, EMBED_DIM, N_CLASSES)),
+        num_rounds=num_rounds,
+        timeout=config.round_timeout_s,
+        train_config=ConfigRecord(),
+        evaluate_fn=evaluate_fn,
+    )
+    return median(end - begin for begin, end in pairwise(ends[1:]))

@@ -1,0 +1,138 @@
+"""Whether a preset ever ends below plain IST: few images and many, 2 to 8 clients, three data sets:
+AID, EuroSAT and CIFAR-10.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from fed_ist.config.toml import Value, read_preset
+from fed_ist.words import readable_bytes
+from sims.experiments import variants
+from sims.experiments.case_files import Case
+from sims.experiments.cases import configure
+from sims.experiments.compare import PARTITIONS
+
+PLAIN, PRESETS = "plain IST", ("anchored", "fewest-bytes")
+METHODS = (PLAIN, *PRESETS)
+SAME = ("hidden-dim", "hidden-layers", "num-rounds", "local-epochs")  # of plain IST and presets
+CLIENTS, SEEDS = (2, 4, 8), 2
+POINT = 0.01  # by which chance alone may put a preset below
+
+
+@dataclass(frozen=True)
+class Images:
+    """n: training images of a data set, chosen with each seed from the `most` that are encoded."""
+
+    dataset: str
+    n: int
+    most: int
+
+    def __str__(self) -> str:
+        return f"{self.dataset}, {self.n}"
+
+
+AID = [Images("aid", n, 8498) for n in (300, 600, 1200, 2400, 8498)]
+OTHERS = [Images(name, n, 7000) for n in (1000, 7000) for name in ("cifar10", "eurosat")]
+# In the order in which they are run: the short ones first.
+IMAGES = [*AID[:-1], *OTHERS[:2], AID[-1], *OTHERS[2:]]
+
+
+def list_methods() -> dict[str, dict[str, Value]]:
+    """What the presets' files say, and plain IST with as many neurons, rounds and epochs."""
+    presets = {name: read_preset(variants.ROOT / f"sims/configs/{name}.toml") for name in PRESETS}
+    plain = [{key: preset[key] for key in SAME} for preset in presets.values()]
+    assert all(each == plain[0] for each in plain), plain
+    return {PLAIN: plain[0]} | presets
+
+
+def list_cases(base: Mapping[str, Value], images: Images) -> list[Case]:
+    """Every method in every setting with every seed."""
+    return [
+        Case(
+            *(str(images), partition, clients, method),
+            configure(base, parted, changes, {"seed": seed, "min-nodes": 1}),
+        )
+        for clients in CLIENTS
+        for partition, parted in PARTITIONS.items()
+        for seed in range(SEEDS)
+        for method, changes in list_methods().items()
+    ]
+
+
+def is_whole(row: variants.Row) -> bool:
+    """Whether all runs of a setting are there."""
+    return all(len(runs) == SEEDS for runs in row.runs)
+
+
+def lower_preset(row: variants.Row) -> float:
+    """The accuracy of the lower preset less that of plain IST."""
+    plain, *presets = (float(variants.finals(runs).mean()) for runs in row.runs)
+    return min(presets) - plain
+
+
+def standard_error(row: variants.Row) -> float:
+    """Of plain IST's accuracy, binomial in the test images."""
+    assert row.images is not None
+    plain = float(variants.finals(row.runs[0]).mean())
+    return float(np.sqrt(plain * (1 - plain) / len(row.images.test.labels)))
+
+
+def is_behind(row: variants.Row) -> bool:
+    return lower_preset(row) < -max(POINT, standard_error(row))
+
+
+def findings(rows: Sequence[variants.Row]) -> str:
+    """In how many settings a preset is behind, and what each method sends."""
+    n_behind = sum(map(is_behind, rows))
+    used = []
+    for i, name in enumerate(METHODS):
+        runs = [run for row in rows for run in row.runs[i]]
+        used.append(f"{name} {readable_bytes(variants.mean_bytes(runs))}")
+    return (
+        f"In {n_behind} of {len(rows)} settings a preset ends more than {100 * POINT:.0f} point, "
+        "and more than one standard error, below plain IST. Bytes per client, the mean of all "
+        f"settings: {', '.join(used)}."
+    )
+
+
+def stage_of(images: Images, settings: Mapping[str, Value]) -> variants.Stage:
+    cases = partial(list_cases, images=images)
+    return variants.Stage(str(images), settings, cases, images.n, images.most)
+
+
+EXPERIMENT = variants.Experiment(
+    title="Presets against plain IST",
+    notes=(
+        f"Accuracy after the last round, {SEEDS} seeds (mean ± sample standard deviation), each "
+        "with training images, a partition and a start of its own; the whole test part. Presets "
+        "are the files in sims/configs; plain IST has their neurons, rounds and epochs. One "
+        "standard error is that of plain IST's accuracy on the test part.",
+    ),
+    stages=lambda folder: [
+        stage_of(images, variants.real_images(folder, images.dataset)) for images in IMAGES
+    ],
+    tables=[
+        variants.Table(
+            labels=("images", "clients", "partition"),
+            columns={
+                **{name: variants.final(i) for i, name in enumerate(METHODS)},
+                "the lower preset - plain IST": lambda row: f"{100 * lower_preset(row):+.1f}",
+                "one standard error": lambda row: f"{100 * standard_error(row):.1f}",
+            },
+            rows={
+                (str(images), str(clients), partition): tuple(
+                    variants.Key(str(images), partition, clients, name) for name in METHODS
+                )
+                for images in IMAGES
+                for clients in CLIENTS
+                for partition in PARTITIONS
+            },
+            is_shown=is_whole,
+        )
+    ],
+    same={"methods": list_methods()},
+    findings=findings,
+)

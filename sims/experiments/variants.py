@@ -1,0 +1,290 @@
+"""Experiments that are tables: their runs, each once, and one Markdown page of them.
+
+`python -m sims.experiments.variants NAME [FOLDER [JOBS]]`: FOLDER holds the parquet files of real
+images, JOBS is the number of runs at a time. Runs that are done are not repeated; the page goes to
+results/NAME/NAME.md and is written again after each stage. What an experiment is stands as data in
+the module that `EXPERIMENTS` names.
+"""
+
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from fed_ist.comparisons.budgets import show_accuracy
+from fed_ist.comparisons.curves import Curve
+from fed_ist.comparisons.probe_table import choose_stratified
+from fed_ist.config.derive import encoder_spec
+from fed_ist.config.toml import Value, read_defaults
+from fed_ist.encoder.embeddings import Counts, Embeddings, load_cached, store
+from fed_ist.encoder.known import open_encoder
+from fed_ist.errors import InputError, require_choice
+from fed_ist.files.atomic import write_atomic
+from fed_ist.files.paths import cache_dir
+from fed_ist.reports.page import Cell, Page, Section, render_markdown
+from fed_ist.rng import generator
+from fed_ist.words import readable_bytes
+from sims.experiments.case_files import Case, data_digest
+from sims.experiments.cases import configure, require_same, run_cases
+from sims.experiments.shared_embeddings import (
+    Shared,
+    SharedFiles,
+    embed_shared,
+    load_shared,
+    open_shared,
+)
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+EXPERIMENTS = {
+    "attack": "sims.experiments.attack_table",
+    "capacity": "sims.experiments.capacity_table",
+    "codecs": "sims.experiments.codec_table",
+    "ist-variants": "sims.experiments.ist_table",
+    "presets": "sims.experiments.preset_table",
+    "privacy": "sims.experiments.privacy_table",
+}
+JOBS = 2  # runs at a time
+
+
+class Key(NamedTuple):
+    """What the runs of one cell have in common: all but their seeds."""
+
+    dataset: str
+    partition: str
+    clients: int
+    method: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """A row of a table before it is text.
+
+    runs: of each of its keys. first: those of the table's first row. images: what its runs were
+    trained and tested on, None where they are not at hand.
+    """
+
+    labels: tuple[str, ...]
+    runs: tuple[Sequence[Curve], ...]
+    first: tuple[Sequence[Curve], ...]
+    images: Shared | None
+
+
+Show = Callable[[Row], str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """labels: the headers of what names a row. columns: header and what it shows of a row. rows:
+    the names of each and the keys of its runs; those without any run are left out, and those that
+    are not `is_shown`. note: a sentence below, from the first row.
+    """
+
+    labels: tuple[str, ...]
+    columns: Mapping[str, Show]
+    rows: Mapping[tuple[str, ...], tuple[Key, ...]]
+    title: str = ""
+    note: Show | None = None
+    is_shown: Callable[[Row], bool] = lambda _: True
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Runs on the same images.
+
+    dataset: as the keys of its runs have it. settings: run-config keys that all have beside the
+    defaults, the images' among them. n_train: training images of each run, a stratified choice with
+    its seed of the first `most`; 0 for all.
+    """
+
+    dataset: str
+    settings: Mapping[str, Value]
+    cases: Callable[[Mapping[str, Value]], list[Case]]
+    n_train: int = 0
+    most: int = 0
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """stages: by the folder of real images, None where there is none. same: what a folder's runs
+    have in common. findings: sentences from all rows of all tables, above these.
+    """
+
+    title: str
+    notes: tuple[str, ...]
+    stages: Callable[[Path | None], Sequence[Stage]]
+    tables: Sequence[Table]
+    same: Mapping[str, object]
+    findings: Callable[[Sequence[Row]], str] | None = None
+
+
+@dataclass
+class Found:
+    """What there is so far. images: by data set."""
+
+    curves: list[Curve] = field(default_factory=list)
+    images: dict[str, Shared] = field(default_factory=dict)
+    failures: list[str] = field(default_factory=list)
+
+
+# --- what a column shows -------------------------------------------------------------------------
+
+
+def final(i: int = 0) -> Show:
+    """Accuracy after the last round, of a row's i-th key; nothing where it has no runs."""
+    return lambda row: show_accuracy(finals(row.runs[i])) if row.runs[i] else ""
+
+
+def best(row: Row) -> str:
+    """Accuracy after the best round."""
+    return show_accuracy(np.array([max(curve.accuracy) for curve in row.runs[0]]))
+
+
+def sent(row: Row) -> str:
+    """Bytes of a client in the whole run."""
+    return readable_bytes(mean_bytes(row.runs[0]))
+
+
+def has_first(row: Row) -> bool:
+    """Whether there is what the rows of a table are held against."""
+    return any(row.first)
+
+
+def finals(runs: Sequence[Curve]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Accuracy of each run after its last round: float64 (s,)."""
+    return np.array([curve.accuracy[-1] for curve in runs])
+
+
+def mean_bytes(runs: Sequence[Curve]) -> float:
+    return float(np.mean([curve.bytes[-1] for curve in runs]))
+
+
+# --- the runner and the renderer -----------------------------------------------------------------
+
+
+def real_images(folder: Path | None, dataset: str) -> dict[str, Value]:
+    """The run-config keys of a data set in a folder of parquet files."""
+    if folder is None:
+        raise InputError("Give the folder of the parquet files: make ... DATA=FOLDER.")
+    parts = {"dataset": "train", "test-dataset": "test"}
+    return {key: str(folder / f"{dataset}-{part}.parquet") for key, part in parts.items()}
+
+
+def on_aid(
+    settings: Mapping[str, Value], cases: Callable[[Mapping[str, Value]], list[Case]]
+) -> Callable[[Path | None], list[Stage]]:
+    """The stages of an experiment on AID alone."""
+    return lambda folder: [Stage("aid", {**settings, **real_images(folder, "aid")}, cases)]
+
+
+def run_stage(stage: Stage, out: Path, n_workers: int, found: Found) -> None:
+    """Add the curves of all cases, of which those are run that `out` has not got yet.
+
+    Raises `InputError` for images that cannot be read.
+    """
+    base = read_defaults(ROOT / "pyproject.toml") | dict(stage.settings)
+    config = configure(base)
+    cache = cache_dir(config.cache_dir)
+    encoder = open_encoder(encoder_spec(config), cache)
+    images = open_shared(config, stage.most, whole_test=True)
+    print(*images.lines, sep="\n", file=sys.stderr)
+    whole = embed_shared(config, encoder, images)
+
+    def embed(case: Case) -> SharedFiles:
+        return choose(whole, stage.n_train, case.config.seed, cache) if stage.n_train else whole
+
+    digest = data_digest(images.train, images.test, encoder)
+    curves, failures = run_cases(stage.cases(base), digest, embed, out, n_workers)
+    found.images[stage.dataset] = load_shared(whole)
+    found.curves += [curve for _, curve in curves]
+    found.failures += failures
+
+
+def choose(files: SharedFiles, n: int, seed: int, cache: Path) -> SharedFiles:
+    """The same with a stratified choice of n training images, which is kept in the cache."""
+    (train,) = files.train
+    place = cache / f"{train.name}-{n}-{seed}"
+    if load_cached(place) is None:
+        whole = load_cached(train)
+        assert whole is not None
+        rows = choose_stratified(whole.labels, n, generator(seed, "preset-images"))
+        counts = _share(whole.counts, len(rows))
+        store(place, Embeddings(whole.values[rows], whole.labels[rows], counts))
+    return SharedFiles((place,), files.test, files.class_names)
+
+
+def _share(counts: Counts, n: int) -> Counts:
+    """Of n of the images: bytes as if all were alike."""
+    sizes = (counts.original_bytes, counts.raw_bytes, counts.packed_bytes)
+    return Counts(n, 0, *(round(size * n / counts.n_images) for size in sizes))
+
+
+def rows_of(table: Table, found: Found) -> list[Row]:
+    """The rows of a table that are shown."""
+    by_key: dict[Key, list[Curve]] = {}
+    for curve in found.curves:
+        key = Key(curve.dataset, curve.partition, curve.clients, curve.method)
+        by_key.setdefault(key, []).append(curve)
+    runs = {
+        labels: tuple(by_key.get(key, []) for key in keys) for labels, keys in table.rows.items()
+    }
+    first = next(iter(runs.values()))
+    rows = [
+        Row(labels, each, first, found.images.get(table.rows[labels][0].dataset))
+        for labels, each in runs.items()
+        if any(each)
+    ]
+    return [row for row in rows if table.is_shown(row)]
+
+
+def render(experiment: Experiment, found: Found) -> str:
+    """Markdown: a table of each kind, and what is said of them."""
+    rows = [rows_of(table, found) for table in experiment.tables]
+    sections = [
+        Section(
+            table.title,
+            header=(*table.labels, *table.columns),
+            rows=tuple(
+                tuple(map(Cell, (*row.labels, *(show(row) for show in table.columns.values()))))
+                for row in some
+            ),
+            notes=(table.note(some[0]),) if table.note and some else (),
+        )
+        for table, some in zip(experiment.tables, rows, strict=True)
+    ]
+    every = [row for some in rows for row in some]
+    said = (experiment.findings(every),) if experiment.findings else ()
+    return render_markdown(Page(experiment.title, tuple(sections), (*experiment.notes, *said)))
+
+
+def run_experiment(name: str, folder: Path | None, n_workers: int) -> int:
+    """Run what is missing in results/NAME and write NAME.md there; returns an exit code."""
+    require_choice("experiment", name, EXPERIMENTS)
+    experiment: Experiment = import_module(EXPERIMENTS[name]).EXPERIMENT
+    out, found = ROOT / "results" / name, Found()
+    stages = experiment.stages(folder)
+    require_same(out, experiment.same)
+    text = ""
+    for stage in stages:
+        run_stage(stage, out, n_workers, found)
+        text = render(experiment, found)
+        write_atomic(out / f"{name}.md", text.encode())
+    print(text, *found.failures, sep="\n")
+    return 1 if found.failures else 0
+
+
+def main() -> int:
+    name, *more = sys.argv[1:] or [""]
+    folder = Path(more[0]).resolve() if more else None
+    try:
+        return run_experiment(name, folder, int(more[1]) if more[1:] else JOBS)
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,167 @@
+"""Pre-training learns, and a run that is cut and resumed is the run that was not cut."""
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from fed_ist.datasets.data_set import open_all
+from fed_ist.encoder.backbone import VitShape, build_vit
+from fed_ist.encoder.frozen import create_encoder
+from fed_ist.encoder.spec import EncoderSpec
+from fed_ist.errors import InputError
+from fed_ist.pretraining.augment import crops, recolour
+from fed_ist.pretraining.contrast import MaskedContrast, info_nce
+from fed_ist.pretraining.mae import MaskedAutoencoder
+from fed_ist.pretraining.pretrain import check_device, learning_rate_at, pretrain
+from fed_ist.pretraining.stages import PretrainConfig, StageConfig, normalise
+
+TINY = VitShape(img_px=32, patch_px=8, embed_dim=48, depth=1, num_heads=3)
+
+
+def config(epochs: int = 2, tune_epochs: int = 2, **changes) -> PretrainConfig:
+    mae = StageConfig(epochs, 16, 1e-3, 0.35)
+    contrast = StageConfig(tune_epochs, 16, 1e-3, 0.2)
+    small = PretrainConfig(shape=TINY, mae=mae, contrast=contrast, decoder_dim=32, decoder_depth=1)
+    return replace(small, **changes)
+
+
+def test_both_losses_fall_and_the_weights_are_an_encoder_in_fp16(image_folder, tmp_path):
+    easy = config(12, 20, mask_ratio=0.25, tune_ratios=(0.25,))
+    path = pretrain(open_all(str(image_folder)), tmp_path, easy, "cpu")
+    loss = json.loads((tmp_path / "history.json").read_text())["loss"]
+    assert {name: len(values) for name, values in loss.items()} == {"mae": 12, "contrast": 20}
+    assert loss["mae"][-1] < 0.95 * loss["mae"][0]
+    assert sum(loss["contrast"][-5:]) < 0.92 * sum(loss["contrast"][:5])
+    state = load_file(path)
+    wanted = build_vit(TINY).state_dict()
+    assert set(wanted) < set(state)
+    assert state["blocks.0.mlp.fc1.weight"].dtype == torch.float16
+
+
+@pytest.mark.parametrize("cut_at", [1, 4, 7, 10])  # steps; each stage has two epochs of three
+def test_a_run_resumed_in_either_stage_ends_where_an_unbroken_one_does(
+    cut_at, image_folder, tmp_path, monkeypatch
+):
+    source = open_all(str(image_folder))
+    unbroken = pretrain(source, tmp_path / "a", config(), "cpu")
+
+    class CutError(Exception):
+        pass
+
+    calls = iter(range(1000))
+
+    def cut(*values):
+        if next(calls) == cut_at:
+            raise CutError
+        return learning_rate_at(*values)
+
+    monkeypatch.setattr("fed_ist.pretraining.pretrain.learning_rate_at", cut)
+    with pytest.raises(CutError):
+        pretrain(source, tmp_path / "b", config(), "cpu")
+    monkeypatch.undo()
+    resumed = pretrain(source, tmp_path / "b", config(), "cpu")
+    assert resumed.read_bytes() == unbroken.read_bytes()
+
+
+def test_the_result_is_used_whatever_its_shape(image_folder, tmp_path):
+    path = pretrain(open_all(str(image_folder)), tmp_path, config(1, 1), "cpu")
+    encoder = create_encoder(EncoderSpec(weights=str(path)))
+    assert (encoder.img_px, encoder.patch_px, encoder.embed_dim) == (32, 8, 48)
+
+
+def test_training_can_start_from_weights(image_folder, tmp_path):
+    source = open_all(str(image_folder))
+    first = pretrain(source, tmp_path / "a", config(1, 0), "cpu")
+    tuned = config(0, 1, init=str(first), contrast=StageConfig(1, 16, 1e-9, 0.2))
+    second = load_file(pretrain(source, tmp_path / "b", tuned, "cpu"))
+    for name, value in load_file(first).items():
+        assert (value.float() - second[name].float()).abs().max() < 2e-3, name
+
+
+def test_a_checkpoint_of_other_settings_or_a_broken_one_is_refused(image_folder, tmp_path):
+    source = open_all(str(image_folder))
+    pretrain(source, tmp_path, config(1, 0), "cpu")
+    with pytest.raises(InputError, match="was written with other settings"):
+        pretrain(source, tmp_path, config(2, 0), "cpu")
+    (tmp_path / "checkpoint.pt").write_bytes(b"half")
+    with pytest.raises(InputError, match=r"cannot be read as a checkpoint.*Move it away"):
+        pretrain(source, tmp_path, config(1, 0), "cpu")
+
+
+def test_a_device_that_is_not_there_is_refused():
+    check_device("cpu")
+    for name in ("cuda:77", "toaster"):
+        with pytest.raises(InputError, match=f"--device {name} is not possible"):
+            check_device(name)
+
+
+def test_only_hidden_patches_count_in_the_loss_of_autoencoding():
+    model = MaskedAutoencoder(build_vit(TINY), 0.75, 32, 1).eval()
+    model.decoder_out.weight.data.zero_()
+    model.decoder_out.bias.data.zero_()  # predicts 0 everywhere: the loss is the mean square target
+    noise = torch.rand(1, 16)
+    visible = noise.argsort(dim=1)[0, : model.n_visible]
+    assert len(visible) == 4
+    is_visible = torch.zeros(16).scatter(0, visible, 1.0).view(1, 1, 4, 4)
+    is_visible = is_visible.repeat_interleave(8, 2).repeat_interleave(8, 3)
+    texture = torch.randn(1, 3, 32, 32)
+    assert float(model(texture * is_visible, noise)) == 0  # flat patches have targets of 0
+    assert abs(float(model(texture * (1 - is_visible), noise)) - 1) < 0.02
+
+
+def test_info_nce_by_hand():
+    """Two rows at right angles: each finds its own at exp(1 / t) against exp(0)."""
+    z = torch.tensor([[2.0, 0.0], [0.0, 3.0]])  # lengths are of no account
+    expected = -torch.log(torch.exp(torch.tensor(2.0)) / (torch.exp(torch.tensor(2.0)) + 1))
+    assert abs(float(info_nce(z, z, 0.5)) - float(expected)) < 1e-6
+    assert float(info_nce(z, z.flip(0), 0.5)) > 2
+
+
+def test_contrast_sees_the_visible_patches_alone():
+    torch.manual_seed(0)
+    model = MaskedContrast(build_vit(TINY), 32, 0.2).eval()
+    views, noise = [torch.randn(4, 3, 32, 32) for _ in range(2)], [torch.rand(4, 16)] * 2
+    hidden = torch.zeros(4, 16).scatter(1, noise[0].argsort(dim=1)[:, 4:], 1.0).view(4, 1, 4, 4)
+    hidden = hidden.repeat_interleave(8, 2).repeat_interleave(8, 3)
+    loss = model(views, noise, [4, 4])
+    assert float(loss) == float(model([view + hidden for view in views], noise, [4, 4]))
+    assert float(loss) != float(model([view + 1 - hidden for view in views], noise, [4, 4]))
+
+
+def test_augmented_crops_are_whole_and_follow_their_seed():
+    images = torch.randint(0, 256, (6, 3, 64, 64), dtype=torch.uint8)
+    first, same, other = (
+        crops(images, 32, 0.35, torch.Generator().manual_seed(seed)) for seed in (0, 0, 1)
+    )
+    assert first.shape == (6, 3, 32, 32)
+    assert first.dtype == torch.uint8
+    assert torch.equal(first, same)
+    assert not torch.equal(first, other)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_recoloured_images_stay_in_range_keep_their_shape_and_follow_their_seed(channels):
+    images = torch.rand(40, channels, 8, 8)
+    first, same = (recolour(images, 0.3, torch.Generator().manual_seed(0)) for _ in range(2))
+    assert first.shape == images.shape
+    assert 0 <= float(first.min()) <= float(first.max()) <= 1
+    assert torch.equal(first, same)
+    unchanged = recolour(images, 0.0, torch.Generator().manual_seed(0))
+    differs = (unchanged - images).abs().amax(dim=(1, 2, 3)) > 1e-5
+    # At no strength only what is turned grey changes: about one RGB image in ten.
+    assert 0 < int(differs.sum()) < 12 if channels == 3 else not differs.any()
+
+
+def test_bands_beyond_three_repeat_the_means():
+    six = normalise(torch.rand(1, 3, 4, 4).repeat(1, 2, 1, 1))
+    assert torch.equal(six[:, :3], six[:, 3:])
+
+
+def test_the_rate_warms_up_and_falls_to_nothing():
+    rates = [learning_rate_at(step, 1000, 1e-3, 0.05) for step in range(1000)]
+    assert rates.index(max(rates)) == 49
+    assert rates[0] < 1e-3 / 20
+    assert rates[-1] < 1e-7
