@@ -18,6 +18,7 @@ def many(n: object, noun: str) -> str:
 
 
 def percent(share: float) -> str:
+    """A share of 1 in percent: 0.25 is 25%."""
     return f"{100 * share:g}%"
 
 

@@ -3,7 +3,7 @@
 Both are text in a module, not files: the bundle that Flower makes of the app holds modules only.
 """
 
-# Series are told apart by colour and by dashes. Okabe and Ito's colours, as in curves_figure, which
+# Series are told apart by colour and by dashes. Okabe and Ito's colours, as in curve_figure, which
 # colour-blind eyes tell apart; the dark ones of them are lighter on a dark page.
 STYLE = """
 :root {

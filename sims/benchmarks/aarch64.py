@@ -35,9 +35,9 @@ INDEX_VARIABLES = ("PIP_CERT", "PIP_DEFAULT_TIMEOUT", "PIP_INDEX_URL", "SSL_CERT
 TOOLS = ("hypothesis", "onnx", "onnxruntime", "onnxscript", "pytest")
 # What depends on the processor or on compiled packages; the rest is plain Python.
 TESTS = (
-    *("other_machines", "masks", "dealing", "packing", "images", "codecs", "compression", "ist"),
-    *("heads", "encoder", "onnx", "statistics", "anchors", "gaussians", "server_optimizers"),
-    *("link_bytes", "config", "coded_rounds"),
+    *("other_machines", "masks", "dealing", "packing", "images", "codecs", "top_k", "slices"),
+    *("layout", "encoder", "onnx", "ridge", "anchors", "gaussians", "server_optimizers"),
+    *("packets", "config", "coded_rounds"),
 )
 REPORTED = (
     *("flwr", "grpcio", "matplotlib", "numpy", "onnxruntime", "pillow", "pyarrow", "ray"),

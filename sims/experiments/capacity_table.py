@@ -1,7 +1,7 @@
 """What sizing slices by each node's capacity gives: AID, half of the nodes slow, half fast.
 
 The seconds of a round are those of its slowest node by the formula of `fed_ist.training.workload`,
-whose boards are rough; the accuracies are measured.
+of boards whose figures are rough; the accuracies are measured.
 """
 
 import math

@@ -7,10 +7,10 @@ import pytest
 import setuptools
 from conftest import ROOT
 from installed import build_wheel, fed_ist, install
+from rooms import modules
 
 from fed_ist.config.toml import read_defaults
 
-FILES = ["fed_ist/traffic/links.toml", "clients/app.py", "strategies/ist.py", "sims/server_app.py"]
 SMALL = ("hidden-dim=32", "num-rounds=1", "batch-size=8", "local-epochs=1")
 
 
@@ -21,14 +21,16 @@ def wheel(tmp_path_factory) -> Path:
     return build_wheel(tmp_path_factory.mktemp("wheel"))
 
 
-def test_a_wheel_brings_encoder_links_and_presets(wheel):
+def test_a_wheel_brings_all_modules_encoder_links_and_presets(wheel):
     """A device has no checkout."""
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
         weights = "fed_ist/encoder/weights/vit_mae_patch8_64.aid.safetensors"
         assert archive.read(weights) == (ROOT / weights).read_bytes()
     presets = [f"sims/configs/{path.name}" for path in (ROOT / "sims/configs").glob("*.toml")]
-    assert not {*FILES, *presets} - names
+    assert not {"fed_ist/traffic/links.toml", *presets} - names
+    sources = {path.relative_to(ROOT).as_posix() for path in modules().values()}
+    assert {name for name in names if name.endswith(".py")} == sources
     assert not [name for name in names if name.startswith("tests/")]
 
 
