@@ -11,26 +11,30 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 ORDER = (
-    ("fed_ist",),
-    ("fed_ist.files",),
-    ("fed_ist.classifier",),
+    ("fed_ist",),  # errors, randomness, words: what everything needs
+    ("fed_ist.files",),  # files that are whole, private, sealed, cached
+    ("fed_ist.classifier",),  # what is trained, its slices, and how they are merged
+    # Closed forms of the classifier, from sums over all nodes. A room of its own, as nothing in it
+    # trains, and most of it is statistics.
     ("fed_ist.statistics",),
-    ("fed_ist.images",),
-    ("fed_ist.traffic",),
+    ("fed_ist.images",),  # what one image is: decoding, bands, masks, packing
+    ("fed_ist.traffic",),  # what crosses a link, and what it costs
+    # What many images are: folders, tables, splits, partitions. Together with `images` it would be
+    # a room of almost thirty modules.
     ("fed_ist.datasets",),
-    ("fed_ist.encoder",),
+    ("fed_ist.encoder",),  # frozen, on visible patches
     ("fed_ist.training", "fed_ist.pretraining"),
-    ("fed_ist.benchmarks",),
-    ("fed_ist.config",),
-    ("fed_ist.runs",),
-    ("fed_ist.launch",),
+    ("fed_ist.benchmarks",),  # of this machine alone; those of federations are in sims
+    ("fed_ist.config",),  # nothing above this line knows what a run's settings are called
+    ("fed_ist.runs",),  # the folder of a run
+    ("fed_ist.launch",),  # processes of Flower
     ("fed_ist.planning", "fed_ist.deploy", "strategies", "clients"),
-    ("fed_ist.reports",),
-    ("fed_ist.comparisons",),
+    ("fed_ist.reports",),  # of a run
+    ("fed_ist.comparisons",),  # of many runs
     ("fed_ist.cli",),
     ("sims",),
     ("sims.experiments", "sims.benchmarks"),
-    ("sims.wires",),
+    ("sims.wires",),  # in network namespaces
 )
 LINE = {room: line for line, rooms in enumerate(ORDER) for room in rooms}
 PACKAGES = ("fed_ist", "strategies", "clients", "sims")

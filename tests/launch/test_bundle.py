@@ -9,6 +9,7 @@ import zipfile
 from conftest import ROOT
 from flwr.cli.build import build_fab_from_disk
 from flwr.common.config import validate_config
+from rooms import modules
 
 from fed_ist.config.toml import read_defaults
 from fed_ist.launch.bundle import slim_app
@@ -21,6 +22,15 @@ def test_a_device_is_sent_little_and_no_code():
     with zipfile.ZipFile(io.BytesIO(bundle)) as files:
         names = {name for name in files.namelist() if not name.startswith(".info")}
     assert names == {"pyproject.toml", "fed_ist_node.py", "fed_ist_server.py"}
+
+
+def test_the_whole_app_is_all_modules_links_and_presets():
+    """What `flwr run .` hands to each node, without a wheel."""
+    with zipfile.ZipFile(io.BytesIO(build_fab_from_disk(ROOT))) as files:
+        names = set(files.namelist())
+    needed = [*modules().values(), ROOT / "fed_ist/traffic/links.toml"]
+    needed += (ROOT / "sims" / "configs").glob("*.toml")
+    assert not {path.relative_to(ROOT).as_posix() for path in needed} - names
 
 
 def test_flower_takes_it_for_the_app_with_the_same_keys():
