@@ -28,8 +28,8 @@ ORDER = (
     ("fed_ist.config",),  # nothing above this line knows what a run's settings are called
     ("fed_ist.runs",),  # the folder of a run
     ("fed_ist.launch",),  # processes of Flower
-    ("fed_ist.planning", "fed_ist.deploy", "strategies", "clients"),
-    ("fed_ist.reports",),  # of a run
+    ("fed_ist.planning", "fed_ist.deploy", "strategies.core", "clients"),
+    ("fed_ist.reports", "strategies"),  # reports of a run; its methods
     ("fed_ist.comparisons",),  # of many runs
     ("fed_ist.cli",),
     ("sims",),
