@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from fed_ist.config.toml import Value
@@ -22,7 +22,7 @@ class Limit:
 
     words: str
     require: Callable[[str, Value], None]
-    choices: tuple[str, ...] = field(default=())
+    choices: tuple[str, ...] = ()
 
     def allowed(self, kind: type) -> str:
         """What is allowed of a key whose values have this type, in words."""

@@ -7,6 +7,7 @@ from fed_ist.config.methods import METHODS
 from fed_ist.config.rows import Row
 from fed_ist.config.run_config import ROWS, TYPES
 from fed_ist.config.toml import Value, read_defaults
+from fed_ist.errors import InputError
 from fed_ist.files.installed import installed_app
 
 INTRODUCTION = """\
@@ -19,7 +20,12 @@ defaults of `pyproject.toml`.
 
 
 def settings_page(defaults: Mapping[str, Value]) -> str:
-    """docs/settings.md: the keys with their defaults by group, then the methods."""
+    """docs/settings.md: the keys with their defaults by group, then the methods.
+
+    Raises `InputError` where a key lacks its row or its default.
+    """
+    if missing := forgotten(defaults):
+        raise InputError(" ".join(missing))
     lines = [INTRODUCTION]
     for group in dict.fromkeys(row.group for row in ROWS.values()):
         lines += [f"## {group}", "", "| key | default | allowed | meaning |", "|---|---|---|---|"]

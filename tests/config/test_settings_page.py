@@ -14,8 +14,8 @@ def test_each_key_has_a_row_and_a_default():
 
 
 def test_a_key_without_its_row_or_without_its_default_is_told_with_what_to_do():
-    lacking = {key: value for key, value in DEFAULTS.items() if key != "mask-ratio"}
-    assert forgotten(lacking | {"colour": "red"}) == [
+    keys = [key for key in ROWS if key != "mask-ratio"]
+    assert forgotten(dict.fromkeys([*keys, "colour"], 0)) == [
         "'colour' stands in [tool.flwr.app.config] of pyproject.toml, and "
         "fed_ist/config/run_config.py has no row for it: write one.",
         "'mask-ratio' has a row in fed_ist/config/run_config.py, and no default: write one into "
