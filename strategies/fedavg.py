@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from fed_ist.classifier.dealing import leading_units
+from fed_ist.classifier.dealing import leading_neurons
 from fed_ist.classifier.layout import RUNNING, Params
 from fed_ist.classifier.server_optimizers import ServerAdam, ServerMomentum
 from fed_ist.classifier.slices import Subnet
@@ -20,7 +20,7 @@ class FedAvg(Method):
     """
 
     def deal(self, to: Dealing) -> list[Subnet]:
-        return [leading_units(to.widths, 1.0)]
+        return [leading_neurons(to.widths, 1.0)]
 
 
 @dataclass

@@ -6,7 +6,7 @@ from logging import getLogger
 import numpy as np
 from numpy.typing import NDArray
 
-from fed_ist.classifier.dealing import equal_shares, partition_units
+from fed_ist.classifier.dealing import equal_shares, partition_neurons
 from fed_ist.classifier.slices import Subnet
 from fed_ist.rng import generator
 from fed_ist.runs.checkpoint import State, prefixed
@@ -42,16 +42,16 @@ class Ist(Method):
         shares = equal_shares(weakest)[: len(to.capacities)]
         if not self._last_dealt:
             self._last_dealt = {a: np.zeros(n, dtype=np.int64) for a, n in to.widths.items()}
-        subnets = partition_units(to.widths, shares, to.rng, self._last_dealt)
+        subnets = partition_neurons(to.widths, shares, to.rng, self._last_dealt)
         for subnet in subnets:
-            for axis, rows in subnet.units.items():
+            for axis, rows in subnet.neurons.items():
                 self._last_dealt[axis][rows] = to.server_round
         return subnets
 
     def _rotate(self, to: Dealing, n_groups: int) -> list[Subnet]:
         """The subnet of each sampled node, of groups that are the same in every round."""
         rng = generator(self.config.seed, "groups")
-        groups = partition_units(to.widths, [1 / n_groups] * n_groups, rng)
+        groups = partition_neurons(to.widths, [1 / n_groups] * n_groups, rng)
         return [groups[(place + to.server_round) % n_groups] for place in to.places]
 
     def save(self) -> State:

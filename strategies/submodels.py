@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from fed_ist.classifier.dealing import leading_units, random_units, rolling_units
+from fed_ist.classifier.dealing import leading_neurons, random_neurons, rolling_neurons
 from fed_ist.classifier.slices import Subnet
 from fed_ist.config.derive import capacity_levels
 from fed_ist.traffic import protocol
@@ -18,7 +18,7 @@ class FedDropout(Method):
 
     def deal(self, to: Dealing) -> list[Subnet]:
         share = 1 / (self.config.groups or len(to.capacities))
-        return [random_units(to.widths, min(share, part), to.rng) for part in to.capacities]
+        return [random_neurons(to.widths, min(share, part), to.rng) for part in to.capacities]
 
 
 @dataclass
@@ -26,7 +26,7 @@ class HeteroFl(Method):
     """HeteroFL (Diao et al. 2021): each node gets the first neurons, as many as it can train."""
 
     def deal(self, to: Dealing) -> list[Subnet]:
-        return [leading_units(to.widths, capacity) for capacity in to.capacities]
+        return [leading_neurons(to.widths, capacity) for capacity in to.capacities]
 
 
 @dataclass
@@ -53,4 +53,4 @@ class FedRolex(Method):
 
     def deal(self, to: Dealing) -> list[Subnet]:
         first = to.server_round - 1
-        return [rolling_units(to.widths, capacity, first) for capacity in to.capacities]
+        return [rolling_neurons(to.widths, capacity, first) for capacity in to.capacities]

@@ -29,7 +29,7 @@ def equal_shares(capacities: Sequence[float]) -> list[float]:
     return shares
 
 
-def partition_units(
+def partition_neurons(
     widths: Mapping[str, int],
     shares: Sequence[float],
     rng: np.random.Generator,
@@ -78,7 +78,7 @@ def _sizes(width: int, shares: Sequence[float]) -> NDArray[np.int64]:
     return sizes
 
 
-def random_units(widths: Mapping[str, int], share: float, rng: np.random.Generator) -> Subnet:
+def random_neurons(widths: Mapping[str, int], share: float, rng: np.random.Generator) -> Subnet:
     """A random slice, whatever others get. Source: Caldas et al., "Expanding the Reach of
     Federated Learning by Reducing Client Resource Requirements" (Federated Dropout), 2018.
     """
@@ -90,15 +90,15 @@ def random_units(widths: Mapping[str, int], share: float, rng: np.random.Generat
     )
 
 
-def leading_units(widths: Mapping[str, int], share: float) -> Subnet:
+def leading_neurons(widths: Mapping[str, int], share: float) -> Subnet:
     """The first neurons of each axis. Sources: Diao et al., "HeteroFL", ICLR 2021; Horváth et al.,
     "FjORD: Fair and Accurate Federated Learning under heterogeneous targets with Ordered Dropout",
     NeurIPS 2021.
     """
-    return rolling_units(widths, share, 0)
+    return rolling_neurons(widths, share, 0)
 
 
-def rolling_units(widths: Mapping[str, int], share: float, first: int) -> Subnet:
+def rolling_neurons(widths: Mapping[str, int], share: float, first: int) -> Subnet:
     """Neurons `first`, `first` + 1, … of each axis, going on at 0 after the last.
 
     Source: Alam et al., "FedRolex: Model-Heterogeneous Federated Learning with Rolling Sub-Model

@@ -27,11 +27,11 @@ from fed_ist.classifier.layout import Params, param_axes
 class Subnet:
     """Which neurons a slice has: axis (see `layout.param_axes`) -> ascending int64 indices."""
 
-    units: Mapping[str, NDArray[np.int64]]
+    neurons: Mapping[str, NDArray[np.int64]]
 
     def share(self, widths: Mapping[str, int]) -> float:
         """Its part of the neurons, in (0, 1]; the mean where its axes differ."""
-        return float(np.mean([len(rows) / widths[axis] for axis, rows in self.units.items()]))
+        return float(np.mean([len(rows) / widths[axis] for axis, rows in self.neurons.items()]))
 
 
 def extract(params: Params, subnet: Subnet) -> Params:
@@ -121,18 +121,18 @@ def merge(params: Params, returned: Iterable[tuple[Subnet, Params, int]]) -> Par
 
 def are_disjoint(subnets: Iterable[Subnet]) -> bool:
     """Whether no two of them, other than one with itself, have a neuron in common."""
-    units: dict[str, list[NDArray[np.int64]]] = {}
+    neurons: dict[str, list[NDArray[np.int64]]] = {}
     for subnet in dict.fromkeys(subnets):
-        for axis, rows in subnet.units.items():
-            units.setdefault(axis, []).append(rows)
-    together = [np.concatenate(rows) for rows in units.values()]
+        for axis, rows in subnet.neurons.items():
+            neurons.setdefault(axis, []).append(rows)
+    together = [np.concatenate(rows) for rows in neurons.values()]
     return all(len(np.unique(rows)) == len(rows) for rows in together)
 
 
 def picked(axes: tuple[str | None, ...], subnet: Subnet, shape: tuple[int, ...]) -> Any:
     """What picks a slice out of an array with these axes and of this shape, in one indexing."""
     rows = [
-        slice(None) if axis is None or len(subnet.units[axis]) == n else subnet.units[axis]
+        slice(None) if axis is None or len(subnet.neurons[axis]) == n else subnet.neurons[axis]
         for axis, n in zip(axes, shape, strict=True)
     ]
     if not any(isinstance(index, slice) for index in rows):

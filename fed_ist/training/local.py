@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from fed_ist.classifier.dealing import leading_units
+from fed_ist.classifier.dealing import leading_neurons
 from fed_ist.classifier.layout import RUNNING, Params, count_layers, hidden_widths, param_axes
 from fed_ist.classifier.network import Array, backward, forward, trace
 from fed_ist.statistics.anchors import anchor_logits, classifier_inputs, split
@@ -165,10 +165,10 @@ def _skew(labels: NDArray[np.int64], n_classes: int, label_skew: str) -> tuple[A
 
 def _leading(params: Params, share: float) -> Params:
     """Views of the first neurons of each layer, a share of them."""
-    subnet = leading_units(hidden_widths(params), share)
+    subnet = leading_neurons(hidden_widths(params), share)
     picked: Params = {}
     for name, axes in param_axes(params).items():
-        ends = [slice(None) if axis is None else slice(len(subnet.units[axis])) for axis in axes]
+        ends = [slice(None) if axis is None else slice(len(subnet.neurons[axis])) for axis in axes]
         picked[name] = params[name][tuple(ends)]
     return picked
 

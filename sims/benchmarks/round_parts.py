@@ -10,7 +10,7 @@ from typing import Any
 from flwr.serverapp import Grid
 
 from clients.work import train_slice
-from fed_ist.classifier.dealing import partition_units
+from fed_ist.classifier.dealing import partition_neurons
 from fed_ist.classifier.layout import Params, hidden_widths
 from fed_ist.classifier.slices import Merger, extract
 from fed_ist.config.run_config import RunConfig
@@ -106,7 +106,7 @@ def plain_round(config: RunConfig, n_nodes: int) -> Seconds:
         watch, began = Stopwatch(), time.perf_counter()
         with watch.on(SLICING):
             widths = hidden_widths(params)
-            subnets = partition_units(widths, [1 / n_nodes] * n_nodes, rng)
+            subnets = partition_neurons(widths, [1 / n_nodes] * n_nodes, rng)
             slices = [extract(params, subnet) for subnet in subnets]
         merger = Merger(params, subnets)
         for number, (subnet, slice_) in enumerate(zip(subnets, slices, strict=True)):

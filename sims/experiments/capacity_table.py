@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from fed_ist.classifier.dealing import equal_shares, partition_units
+from fed_ist.classifier.dealing import equal_shares, partition_neurons
 from fed_ist.comparisons.budgets import show_accuracy
 from fed_ist.config.derive import plan_workload, simulated_device
 from fed_ist.config.run_config import RunConfig
@@ -43,8 +43,8 @@ def dealt_neurons(config: RunConfig, shared: Shared) -> list[int]:
             capacity = largest_slice(device, work, DEADLINE_S) / config.hidden_dim
         capacities.append(capacity)
     widths = {"h1": config.hidden_dim}
-    dealt = partition_units(widths, equal_shares(capacities), np.random.default_rng(0))
-    return [len(subnet.units["h1"]) for subnet in dealt]
+    dealt = partition_neurons(widths, equal_shares(capacities), np.random.default_rng(0))
+    return [len(subnet.neurons["h1"]) for subnet in dealt]
 
 
 def slowest_s(config: RunConfig, shared: Shared, neurons: list[int]) -> float:

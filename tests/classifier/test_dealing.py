@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from fed_ist.classifier.dealing import (
     equal_shares,
-    leading_units,
-    partition_units,
-    random_units,
-    rolling_units,
+    leading_neurons,
+    partition_neurons,
+    random_neurons,
+    rolling_neurons,
 )
 from fed_ist.errors import InputError
 
@@ -24,7 +24,7 @@ def rng(seed: int = 0):
 
 
 def sizes(subnets, axis: str = "h1"):
-    return [len(subnet.units[axis]) for subnet in subnets]
+    return [len(subnet.neurons[axis]) for subnet in subnets]
 
 
 @pytest.mark.parametrize(
@@ -70,22 +70,22 @@ def test_groups_are_disjoint_and_none_has_more_than_its_capacity_rounded_up(
     capacities, width, seed
 ):
     shares = equal_shares(capacities)
-    subnets = partition_units({"h1": width, "h2": width}, shares, rng(seed))
+    subnets = partition_neurons({"h1": width, "h2": width}, shares, rng(seed))
     assert len(subnets) == len(shares)
     for axis in ("h1", "h2"):
-        dealt = np.concatenate([subnet.units[axis] for subnet in subnets])
+        dealt = np.concatenate([subnet.neurons[axis] for subnet in subnets])
         assert len(set(dealt)) == len(dealt)
         assert dealt.min() >= 0
         assert dealt.max() < width
         for subnet, capacity in zip(subnets, capacities, strict=True):
-            assert 1 <= len(subnet.units[axis]) <= np.ceil(capacity * width)
-            assert (np.diff(subnet.units[axis]) > 0).all()
+            assert 1 <= len(subnet.neurons[axis]) <= np.ceil(capacity * width)
+            assert (np.diff(subnet.neurons[axis]) > 0).all()
 
 
 @given(capacities=CAPACITIES, width=st.integers(12, 60))
 def test_sizes_are_the_shares_rounded_up_or_down_and_as_many_in_all(capacities, width):
     shares = equal_shares(capacities)
-    found = sizes(partition_units({"h1": width}, shares, rng()))
+    found = sizes(partition_neurons({"h1": width}, shares, rng()))
     if min(shares) * width >= 1:  # else groups are raised to one neuron, at others' cost
         assert all(abs(n - s * width) < 1 for n, s in zip(found, shares, strict=True))
         assert abs(sum(found) - sum(shares) * width) <= 0.5 + 1e-6
@@ -104,27 +104,27 @@ def test_sizes_are_the_shares_rounded_up_or_down_and_as_many_in_all(capacities, 
     ],
 )
 def test_sizes_of_a_worked_example(width, shares, expected):
-    assert sizes(partition_units({"h1": width}, shares, rng())) == expected
+    assert sizes(partition_neurons({"h1": width}, shares, rng())) == expected
 
 
 @given(width=WIDTH, n_groups=st.integers(1, 40))
 def test_equal_shares_give_sizes_that_differ_by_one_at_most_and_leave_nobody_out(width, n_groups):
     n_groups = min(n_groups, width)
-    found = sizes(partition_units({"h1": width}, equal_shares([1.0] * n_groups), rng()))
+    found = sizes(partition_neurons({"h1": width}, equal_shares([1.0] * n_groups), rng()))
     assert sum(found) == width
     assert max(found) - min(found) <= 1
 
 
 def test_axes_are_dealt_one_by_one_and_may_differ_in_width():
-    subnets = partition_units({"h1": 40, "h2": 12}, [0.5, 0.25], rng())
+    subnets = partition_neurons({"h1": 40, "h2": 12}, [0.5, 0.25], rng())
     assert (sizes(subnets, "h1"), sizes(subnets, "h2")) == ([20, 10], [6, 3])
-    assert set(subnets[0].units["h1"][:6]) != set(subnets[0].units["h2"])
+    assert set(subnets[0].neurons["h1"][:6]) != set(subnets[0].neurons["h2"])
 
 
 @pytest.mark.parametrize("shares", [[0.2] * 5, []])
 def test_groups_that_are_none_or_more_than_the_narrowest_axis_has_neurons_are_refused(shares):
     with pytest.raises(InputError, match=f"hidden-dim = 4 .* groups \\({len(shares)}\\)"):
-        partition_units({"h1": 9, "h2": 4}, shares, rng())
+        partition_neurons({"h1": 9, "h2": 4}, shares, rng())
 
 
 @given(seed=st.integers(0, 2**32))
@@ -132,13 +132,13 @@ def test_neurons_that_rest_in_a_round_come_up_in_another(seed):
     """Three tenths are dealt in a round. A neuron misses 100 rounds with probability 3e-16."""
     covered = set()
     for server_round in range(100):
-        for subnet in partition_units({"h1": 20}, [0.1, 0.2], rng(seed + server_round)):
-            covered |= set(subnet.units["h1"])
+        for subnet in partition_neurons({"h1": 20}, [0.1, 0.2], rng(seed + server_round)):
+            covered |= set(subnet.neurons["h1"])
     assert covered == set(range(20))
 
 
 def test_a_share_of_a_slice_is_its_part_of_the_neurons_and_the_mean_where_axes_differ():
-    (subnet,) = partition_units({"h1": 8, "h2": 4}, [0.25], rng())
+    (subnet,) = partition_neurons({"h1": 8, "h2": 4}, [0.25], rng())
     assert subnet.share({"h1": 8, "h2": 4}) == 0.25
     assert subnet.share({"h1": 4, "h2": 4}) == 0.375  # 2 of 4 and 1 of 4
 
@@ -147,29 +147,31 @@ def test_a_share_of_a_slice_is_its_part_of_the_neurons_and_the_mean_where_axes_d
 def test_every_slice_has_its_share_of_neurons_rounded_and_never_none(width, share, first, seed):
     widths = {"h1": width, "h2": 2 * width}
     for subnet in (
-        random_units(widths, share, rng(seed)),
-        leading_units(widths, share),
-        rolling_units(widths, share, first),
+        random_neurons(widths, share, rng(seed)),
+        leading_neurons(widths, share),
+        rolling_neurons(widths, share, first),
     ):
         for axis, n in widths.items():
-            units = subnet.units[axis]
-            assert len(units) == max(1, round(share * n))
-            assert (np.diff(units) > 0).all()
-            assert 0 <= units[0] <= units[-1] < n
+            neurons = subnet.neurons[axis]
+            assert len(neurons) == max(1, round(share * n))
+            assert (np.diff(neurons) > 0).all()
+            assert 0 <= neurons[0] <= neurons[-1] < n
 
 
 def test_random_slices_are_drawn_anew_and_overlap():
     draw = rng(0)
-    drawn = [random_units({"h1": 6}, 0.5, draw).units["h1"] for _ in range(40)]
-    assert len({tuple(units) for units in drawn}) > 10  # of the 20 that there are
+    drawn = [random_neurons({"h1": 6}, 0.5, draw).neurons["h1"] for _ in range(40)]
+    assert len({tuple(neurons) for neurons in drawn}) > 10  # of the 20 that there are
     assert np.bincount(np.concatenate(drawn)).min() >= 10  # 20 expected
     again = rng(0)
-    assert all((random_units({"h1": 6}, 0.5, again).units["h1"] == units).all() for units in drawn)
+    assert all(
+        (random_neurons({"h1": 6}, 0.5, again).neurons["h1"] == neurons).all() for neurons in drawn
+    )
 
 
 @given(width=WIDTH, shares=st.lists(SHARE, min_size=2, max_size=2).map(sorted))
 def test_leading_slices_are_nested(width, shares):
-    small, large = (leading_units({"h1": width}, share).units["h1"] for share in shares)
+    small, large = (leading_neurons({"h1": width}, share).neurons["h1"] for share in shares)
     assert (small == np.arange(len(small))).all()
     assert (large[: len(small)] == small).all()
 
@@ -187,11 +189,13 @@ def test_leading_slices_are_nested(width, shares):
 )
 def test_a_window_rolls_over_six_neurons_and_around_their_end(server_round, half, third):
     for share, expected in ((1 / 2, half), (1 / 3, third)):
-        assert rolling_units({"h1": 6}, share, server_round - 1).units["h1"].tolist() == expected
+        assert (
+            rolling_neurons({"h1": 6}, share, server_round - 1).neurons["h1"].tolist() == expected
+        )
 
 
 @given(width=WIDTH, share=SHARE)
 def test_as_many_rounds_as_neurons_roll_over_each_neuron_equally_often(width, share):
-    windows = [rolling_units({"h1": width}, share, first).units["h1"] for first in range(width)]
+    windows = [rolling_neurons({"h1": width}, share, first).neurons["h1"] for first in range(width)]
     times = np.bincount(np.concatenate(windows), minlength=width)
     assert (times == max(1, round(share * width))).all()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fed_ist.classifier.dealing import equal_shares, partition_units
+from fed_ist.classifier.dealing import equal_shares, partition_neurons
 from fed_ist.classifier.layout import (
     NORMS,
     count_layers,
@@ -62,7 +62,7 @@ def test_batch_norm_learns_the_moments_of_what_it_sees():
 def test_slices_of_any_depth_come_back_where_they_were_cut_out(norm, hidden_layers, n_groups, seed):
     params = head(hidden_layers, norm)
     rng = np.random.default_rng(seed)
-    subnets = partition_units(hidden_widths(params), equal_shares([1.0] * n_groups), rng)
+    subnets = partition_neurons(hidden_widths(params), equal_shares([1.0] * n_groups), rng)
     returned = []
     for subnet in subnets:
         slice_ = extract(params, subnet)
@@ -80,7 +80,7 @@ def test_slices_of_any_depth_come_back_where_they_were_cut_out(norm, hidden_laye
 def test_the_formula_gives_the_bytes_of_a_slice(norm, hidden_layers, n_groups):
     params = head(hidden_layers, norm)
     rng = np.random.default_rng(0)
-    subnets = partition_units(hidden_widths(params), equal_shares([1.0] * n_groups), rng)
+    subnets = partition_neurons(hidden_widths(params), equal_shares([1.0] * n_groups), rng)
     formula = slice_bytes(5, 8, 3, n_groups, hidden_layers, norm)
     for subnet in subnets:
         assert sum(array.nbytes for array in extract(params, subnet).values()) == formula

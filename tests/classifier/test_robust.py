@@ -23,11 +23,11 @@ def replies(params, seed, n, far=1.0, whole=False):
     found = []
     for _ in range(n):
         widths = hidden_widths(params)
-        units = {
+        neurons = {
             axis: np.sort(rng.permutation(width)[: width if whole else rng.integers(1, width + 1)])
             for axis, width in widths.items()
         }
-        subnet = Subnet(units)
+        subnet = Subnet(neurons)
         trained = {
             name: (array + far * rng.normal(size=array.shape)).astype(np.float32)
             for name, array in extract(params, subnet).items()

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fed_ist.classifier.dealing import equal_shares, leading_units, partition_units
+from fed_ist.classifier.dealing import equal_shares, leading_neurons, partition_neurons
 from fed_ist.classifier.layout import init_params
 from fed_ist.classifier.network import forward
 from fed_ist.classifier.slices import Subnet, are_disjoint, extract, merge, slice_bytes
@@ -24,7 +24,7 @@ def widths(hidden: int):
 
 
 def deal(widths, n_groups: int, rng):
-    return partition_units(widths, equal_shares([1.0] * n_groups), rng)
+    return partition_neurons(widths, equal_shares([1.0] * n_groups), rng)
 
 
 def other(slice_, seed: int):
@@ -40,16 +40,18 @@ def test_groups_are_disjoint_cover_all_neurons_and_differ_by_one_at_most(hidden,
         return
     subnets = deal(widths(hidden), n_groups, np.random.default_rng(seed))
     for axis in ("h1", "h2"):
-        units = [subnet.units[axis] for subnet in subnets]
-        assert sorted(np.concatenate(units)) == list(range(hidden))
-        assert max(map(len, units)) - min(map(len, units)) <= 1
-        assert all((np.diff(group) > 0).all() for group in units)
+        neurons = [subnet.neurons[axis] for subnet in subnets]
+        assert sorted(np.concatenate(neurons)) == list(range(hidden))
+        assert max(map(len, neurons)) - min(map(len, neurons)) <= 1
+        assert all((np.diff(group) > 0).all() for group in neurons)
 
 
 def test_the_same_seed_deals_the_same_groups_and_another_seed_others():
     first, same, differs = (deal(widths(12), 3, np.random.default_rng(seed)) for seed in (1, 1, 2))
-    assert all((a.units["h1"] == b.units["h1"]).all() for a, b in zip(first, same, strict=True))
-    assert any((a.units["h1"] != b.units["h1"]).any() for a, b in zip(first, differs, strict=True))
+    assert all((a.neurons["h1"] == b.neurons["h1"]).all() for a, b in zip(first, same, strict=True))
+    assert any(
+        (a.neurons["h1"] != b.neurons["h1"]).any() for a, b in zip(first, differs, strict=True)
+    )
 
 
 def test_extract_takes_rows_columns_and_biases_of_a_worked_example():
@@ -89,7 +91,7 @@ def test_a_missing_group_keeps_its_neurons_and_weights_between_groups_rest(seed,
     for name in set(kept) - {"fc3.bias"}:
         assert (kept[name] == old[name]).all()
     a, b = present
-    between = np.ix_(a.units["h2"], b.units["h1"])
+    between = np.ix_(a.neurons["h2"], b.neurons["h1"])
     assert (merged["fc2.weight"][between] == whole["fc2.weight"][between]).all()
 
 
@@ -139,7 +141,7 @@ def test_where_slices_overlap_each_weight_is_the_mean_of_what_came_back_for_it()
 def test_replies_may_be_merged_in_any_order(overlap, data, seed):
     rng, whole = np.random.default_rng(seed), params(9)
     dealt = deal(widths(9), 3, rng)
-    dealt += [leading_units(widths(9), 0.5), leading_units(widths(9), 1.0)] if overlap else []
+    dealt += [leading_neurons(widths(9), 0.5), leading_neurons(widths(9), 1.0)] if overlap else []
     replies = [
         (dealt[i % len(dealt)], other(extract(whole, dealt[i % len(dealt)]), i), 10**i)
         for i in range(8)
@@ -153,10 +155,10 @@ def test_replies_may_be_merged_in_any_order(overlap, data, seed):
 def test_slices_of_one_neuron_in_common_are_not_disjoint(data):
     subnets = deal(widths(9), 3, np.random.default_rng(data.draw(st.integers(0, 99))))
     assert are_disjoint([*subnets, subnets[0]])  # more than once is no other slice
-    units = {axis: rows.copy() for axis, rows in subnets[0].units.items()}
-    axis = data.draw(st.sampled_from(sorted(units)))
-    units[axis][0] = subnets[1].units[axis][-1]
-    assert not are_disjoint([Subnet(units), *subnets[1:]])
+    neurons = {axis: rows.copy() for axis, rows in subnets[0].neurons.items()}
+    axis = data.draw(st.sampled_from(sorted(neurons)))
+    neurons[axis][0] = subnets[1].neurons[axis][-1]
+    assert not are_disjoint([Subnet(neurons), *subnets[1:]])
 
 
 @given(weight=st.integers(1, 2**29 - 1), seed=st.integers(0, 2**32))
@@ -186,7 +188,7 @@ def examples(n: int = 90, seed: int = 0):
 
 @pytest.mark.parametrize("optimizer", ["adam", "sgd"])
 def test_one_group_and_one_client_is_plain_training_bit_for_bit(optimizer):
-    """The reference is training of the whole network; its units are dealt in their own order."""
+    """The reference is training of the whole network; its neurons are dealt in their own order."""
     x, y = examples()
     whole = reference = params(16)
     how = LocalTraining(2, 0, 32, optimizer, 0.01)
@@ -206,7 +208,9 @@ def test_rescaling_makes_the_expected_logits_of_a_group_those_of_the_network():
     sums = []
     for seed in range(4000):
         for subnet in deal(widths(8), 4, np.random.default_rng(seed)):
-            sums.append(4 * h[:, subnet.units["h2"]] @ whole["fc3.weight"][:, subnet.units["h2"]].T)
+            sums.append(
+                4 * h[:, subnet.neurons["h2"]] @ whole["fc3.weight"][:, subnet.neurons["h2"]].T
+            )
     assert np.allclose(np.mean(sums, axis=0), h @ whole["fc3.weight"].T, atol=1e-2)
 
 

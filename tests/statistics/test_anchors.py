@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn import functional
 
-from fed_ist.classifier.dealing import leading_units
+from fed_ist.classifier.dealing import leading_neurons
 from fed_ist.classifier.layout import hidden_widths, init_params
 from fed_ist.classifier.network import forward
 from fed_ist.classifier.slices import Subnet, extract, merge
@@ -266,7 +266,7 @@ def test_a_level_trains_the_leading_neurons_and_leaves_the_others_as_they_were(l
     whole, data = params(8, norm), examples()
     trained, _ = train(whole, lambda _: data, SOME_STEPS, 1.0, new_rng(), None, levels)
     widths = hidden_widths(whole)
-    first = leading_units(widths, 0.5)
+    first = leading_neurons(widths, 0.5)
     last = Subnet({axis: np.arange(4, 8) for axis in widths})
     moved, rested = extract(trained, first), extract(trained, last)
     was, before = extract(whole, first), extract(whole, last)
@@ -280,7 +280,7 @@ def test_a_level_trains_the_leading_neurons_and_leaves_the_others_as_they_were(l
 def test_to_train_a_level_is_to_train_the_leading_slice():
     whole, data = params(8), examples()
     found, loss = train(whole, lambda _: data, SOME_STEPS, 2.0, new_rng(), anchor(), (0.5,))
-    subnet = leading_units(hidden_widths(whole), 0.5)
+    subnet = leading_neurons(hidden_widths(whole), 0.5)
     slice_, slice_loss = train(
         extract(whole, subnet), lambda _: data, SOME_STEPS, 2.0, new_rng(), anchor()
     )

@@ -37,7 +37,7 @@ def test_the_round_goes_on_without_a_node_that_is_not_heard_of(federate, caplog,
     after = federation.round(1)
     assert counts(federation) == (3, 2, 0)
     assert said in caplog.text
-    rows = federation.errands[NODE].subnet.units["h1"]
+    rows = federation.errands[NODE].subnet.neurons["h1"]
     assert (after["fc1.weight"][rows] == before["fc1.weight"][rows]).all()
     assert (after["fc1.weight"] != before["fc1.weight"]).any()
     lines = [line for line in federation.lines() if line["kind"] == "train"]

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from clients.device import DECLARED, declared_device, training_speed
 from clients.node import Node
-from fed_ist.classifier.dealing import partition_units
+from fed_ist.classifier.dealing import partition_neurons
 from fed_ist.classifier.layout import NORMS, init_params, multiply_adds
 from fed_ist.classifier.slices import Subnet
 from fed_ist.config.derive import plan_workload
@@ -375,8 +375,8 @@ def test_neurons_that_rested_longest_are_dealt_first(width, shares, seed):
     n_dealt = number = 0
     while n_dealt < width:
         number += 1
-        subnets = partition_units({"h1": width}, shares, rng, last)
-        rows = np.concatenate([subnet.units["h1"] for subnet in subnets])
+        subnets = partition_neurons({"h1": width}, shares, rng, last)
+        rows = np.concatenate([subnet.neurons["h1"] for subnet in subnets])
         assert len(set(rows)) == len(rows)
         last["h1"][rows] = number
         n_dealt += len(rows)
@@ -385,9 +385,11 @@ def test_neurons_that_rested_longest_are_dealt_first(width, shares, seed):
 
 def test_where_nothing_rests_the_groups_are_those_of_a_plain_permutation():
     shares, last = [0.5, 0.5], {"h1": np.arange(10)}
-    plain = partition_units({"h1": 10}, shares, np.random.default_rng(0))
-    dealt = partition_units({"h1": 10}, shares, np.random.default_rng(0), last)
-    assert all((a.units["h1"] == b.units["h1"]).all() for a, b in zip(plain, dealt, strict=True))
+    plain = partition_neurons({"h1": 10}, shares, np.random.default_rng(0))
+    dealt = partition_neurons({"h1": 10}, shares, np.random.default_rng(0), last)
+    assert all(
+        (a.neurons["h1"] == b.neurons["h1"]).all() for a, b in zip(plain, dealt, strict=True)
+    )
 
 
 @settings(max_examples=25)
@@ -412,9 +414,9 @@ def test_the_strategy_deals_every_neuron_within_some_rounds(tmp_path_factory, se
         to = Dealing({"h1": 48, "h2": 48}, found, places, number, rng)
         subnets: list[Subnet] = strategy.method.deal(to)
         for i, subnet in enumerate(subnets):
-            assert len(subnet.units["h2"]) <= round(48 * min(found[i :: len(subnets)]))
-            seen |= set(subnet.units["h2"].tolist())
-            n_dealt += len(subnet.units["h2"])
+            assert len(subnet.neurons["h2"]) <= round(48 * min(found[i :: len(subnets)]))
+            seen |= set(subnet.neurons["h2"].tolist())
+            n_dealt += len(subnet.neurons["h2"])
     assert seen == set(range(48))
     ledger.close()
 
@@ -432,7 +434,7 @@ def rotating(tmp_path_factory):
         def deal(places, number, capacity=1.0):
             rng = np.random.default_rng(number)
             to = Dealing({"h1": 24}, [capacity] * len(places), places, number, rng)
-            return [frozenset(subnet.units["h1"].tolist()) for subnet in strategy.method.deal(to)]
+            return [frozenset(subnet.neurons["h1"].tolist()) for subnet in strategy.method.deal(to)]
 
         return deal
 
@@ -451,12 +453,12 @@ def test_rotating_groups_stay_and_each_is_with_each_node_in_turn(rotating, seed,
         assert len(set(found)) == min(
             n_nodes, n_groups
         )  # no two nodes share one while another rests
-        for place, units in zip(places, found, strict=True):
-            had[place].append(units)
+        for place, neurons in zip(places, found, strict=True):
+            had[place].append(neurons)
     assert all(len(set(groups)) == n_groups for groups in had.values())
     dealt = set.union(*(set(groups) for groups in had.values()))
     assert len(dealt) == n_groups
-    assert sorted(unit for units in dealt for unit in units) == list(range(24))
+    assert sorted(unit for neurons in dealt for unit in neurons) == list(range(24))
 
 
 def test_a_node_too_weak_for_a_rotating_group_has_all_dealt_at_random(rotating, caplog):
@@ -467,7 +469,7 @@ def test_a_node_too_weak_for_a_rotating_group_has_all_dealt_at_random(rotating, 
     )
     assert strong[0] == strong[1]
     assert weak[0] != weak[1]
-    assert max(len(units) for units in weak[0]) <= 5  # a fifth of 24, rounded
+    assert max(len(neurons) for neurons in weak[0]) <= 5  # a fifth of 24, rounded
     assert caplog.text.count("a node is too weak for one of 4 equal groups") == 2
 
 
@@ -480,8 +482,8 @@ def test_every_neuron_of_a_mixed_federation_is_trained(federate, slow_profiles):
         federation.params = federation.round(number)
         assert federation.counts.rejected == 0
         for errand in federation.errands.values():
-            n_dealt += len(errand.subnet.units["h1"])
-            for axis, rows in errand.subnet.units.items():
+            n_dealt += len(errand.subnet.neurons["h1"])
+            for axis, rows in errand.subnet.neurons.items():
                 dealt[axis] |= set(rows.tolist())
     assert number == 2
     assert dealt == {"h1": set(range(24)), "h2": set(range(24))}

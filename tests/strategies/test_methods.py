@@ -23,7 +23,7 @@ def dealt(method, *capacities: float, server_round: int = 1) -> list[list[int]]:
     """The neurons of the one hidden layer that each subnet has."""
     rng, places = np.random.default_rng(0), list(range(len(capacities)))
     to = Dealing(WIDTHS, capacities, places, server_round, rng)
-    return [subnet.units["h1"].tolist() for subnet in method.deal(to)]
+    return [subnet.neurons["h1"].tolist() for subnet in method.deal(to)]
 
 
 @pytest.fixture

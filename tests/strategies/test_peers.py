@@ -9,7 +9,7 @@ from federation import NODES, PLAIN_MEAN, plain_arrays, task
 
 from clients.app import create_app
 from clients.coding import MEMORY
-from fed_ist.classifier.dealing import leading_units
+from fed_ist.classifier.dealing import leading_neurons
 from fed_ist.config.methods import CLOSED_FORMS
 from fed_ist.encoder.embeddings import Counts, Embeddings
 from fed_ist.errors import InputError
@@ -211,7 +211,7 @@ def test_federated_dropout_sends_each_node_as_many_neurons_as_ist_but_random_one
     assert [s["fc2.weight"].shape for s in slices] == [(n, n) for n in neurons]
     rows = {row.tobytes(): i for i, row in enumerate(federation.params["fc1.weight"])}
     drawn = [[rows[row.tobytes()] for row in s["fc1.weight"]] for s in slices]
-    assert len({tuple(units) for units in drawn}) == 3
+    assert len({tuple(neurons) for neurons in drawn}) == 3
 
 
 @pytest.mark.parametrize(
@@ -234,7 +234,7 @@ def test_fjord_s_steps_train_every_level_up_to_a_node_s_own(hidden, capacities, 
         n = len(federation.slice_to(federation.node(i))["fc1.bias"])
         levels = task(message)[protocol.LEVELS]
         assert n == expected[-1]
-        assert [len(leading_units({"h": n}, level).units["h"]) for level in levels] == expected
+        assert [len(leading_neurons({"h": n}, level).neurons["h"]) for level in levels] == expected
         assert all(0 < level <= 1 for level in levels)
         assert task(message)[protocol.SCALE] == 1
 

@@ -100,8 +100,8 @@ def test_a_rotating_group_goes_on_to_the_next_node_as_it_came_back(federate):
     federation.configure(2)
     ids = sorted(had)
     for node_id, before in zip(ids, ids[1:] + ids[:1], strict=True):
-        now, then = federation.errands[node_id], had[before].subnet.units["h1"]
-        assert (now.subnet.units["h1"] == then).all()
+        now, then = federation.errands[node_id], had[before].subnet.neurons["h1"]
+        assert (now.subnet.neurons["h1"] == then).all()
         assert (now.sent["fc1.bias"] == trained["fc1.bias"][then]).all()
 
 

@@ -10,7 +10,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from fed_ist.classifier.dealing import partition_units
+from fed_ist.classifier.dealing import partition_neurons
 from fed_ist.classifier.layout import init_params
 from fed_ist.datasets.scenes import SCENES, draw_scene
 from fed_ist.encoder.frozen import create_encoder
@@ -79,9 +79,9 @@ def test_masks_keep_the_same_patches(mask):
 
 
 def test_the_same_neurons_are_dealt():
-    subnets = partition_units({"h1": 100, "h2": 64}, [0.3, 0.3, 0.2], generator(0, "deal", 7))
+    subnets = partition_neurons({"h1": 100, "h2": 64}, [0.3, 0.3, 0.2], generator(0, "deal", 7))
     units = [
-        subnet.units[axis].astype("<i8").tobytes() for subnet in subnets for axis in ("h1", "h2")
+        subnet.neurons[axis].astype("<i8").tobytes() for subnet in subnets for axis in ("h1", "h2")
     ]
     assert digest(*units) == DEALT
 
