@@ -1,6 +1,8 @@
 """Figures and lists as words, the same in every table, page and message."""
 
-from collections.abc import Iterable, Sequence
+import csv
+import io
+from collections.abc import Iterable, Mapping, Sequence
 
 
 def readable_bytes(n_bytes: float) -> str:
@@ -37,3 +39,12 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def bullets(sentences: Iterable[str]) -> str:
     """A Markdown list."""
     return "\n".join(f"- {sentence}" for sentence in sentences)
+
+
+def csv_text(columns: Iterable[str], rows: Iterable[Mapping[str, object]]) -> str:
+    """A CSV file with a header; a row may lack columns, but has no others."""
+    text = io.StringIO(newline="")
+    writer = csv.DictWriter(text, list(columns), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

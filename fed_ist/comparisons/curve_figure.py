@@ -1,6 +1,5 @@
 """Accuracy against bytes as a figure: a panel for each partition and number of clients."""
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -10,6 +9,7 @@ import numpy as np
 
 from fed_ist.comparisons.budgets import average, best_of, start
 from fed_ist.comparisons.curves import Curve, Setting, by_setting
+from fed_ist.reports.accuracy_figure import png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -92,9 +92,7 @@ def draw_curves(curves: Sequence[Curve], styles: Mapping[str, Style], chosen: st
     figure.legend(
         handles=handles, loc="outside upper center", ncols=columns, fontsize=8, handlelength=4
     )
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=110)
-    return out.getvalue()
+    return png(figure, 110)
 
 
 def _draw_method(

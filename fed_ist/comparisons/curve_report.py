@@ -1,7 +1,5 @@
 """Runs of several methods as a report: a table a setting, what it says, figures, and one page."""
 
-import csv
-import io
 import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import fields
@@ -17,7 +15,7 @@ from fed_ist.errors import InputError
 from fed_ist.files.atomic import write_atomic
 from fed_ist.files.paths import require_writable
 from fed_ist.reports.page import Cell, Page, Picture, Section, render_html, render_markdown
-from fed_ist.words import many, readable_bytes
+from fed_ist.words import csv_text, many, readable_bytes
 
 # Parts of the best mean accuracy in a setting, for which the bytes to reach it are listed.
 SHARES = (0.90, 0.95, 0.99)
@@ -161,12 +159,9 @@ def figure_name(dataset: str) -> str:
 
 def render_points(curves: Sequence[Curve]) -> str:
     """compare.csv: a line for each evaluation of each run."""
-    text = io.StringIO(newline="")
-    writer = csv.writer(text, lineterminator="\n")
-    names = [field.name for field in fields(Curve)]
-    writer.writerow(names)
-    for curve in curves:
-        for n_bytes, accuracy in zip(curve.bytes, curve.accuracy, strict=True):
-            point = vars(curve) | {"bytes": n_bytes, "accuracy": accuracy}
-            writer.writerow(point[name] for name in names)
-    return text.getvalue()
+    points = (
+        vars(curve) | {"bytes": n_bytes, "accuracy": accuracy}
+        for curve in curves
+        for n_bytes, accuracy in zip(curve.bytes, curve.accuracy, strict=True)
+    )
+    return csv_text((field.name for field in fields(Curve)), points)

@@ -1,6 +1,5 @@
 """A probe's rows for people: two tables, what they say about the paper's findings, and a figure."""
 
-import io
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -9,6 +8,7 @@ from pathlib import Path
 from fed_ist.comparisons import findings
 from fed_ist.comparisons.findings import N_ERRORS, Measured
 from fed_ist.comparisons.probe_table import NO_MASK, ProbeRow, baseline
+from fed_ist.reports.accuracy_figure import png
 from fed_ist.reports.page import Cell, Page, Picture, Section, render_markdown
 from fed_ist.words import percent
 
@@ -187,9 +187,7 @@ def draw_probe(rows: Sequence[ProbeRow], title: str) -> bytes:
     figure.axes[0].set_ylabel("test accuracy (%)")
     figure.axes[0].legend(title="mask", loc="lower left")
     figure.suptitle(title, fontsize=11)
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=130)
-    return out.getvalue()
+    return png(figure, 130)
 
 
 def _masks(rows: Sequence[ProbeRow]) -> list[str]:

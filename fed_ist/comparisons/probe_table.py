@@ -31,6 +31,7 @@ from fed_ist.files.seals import NOT_AS_WRITTEN, read_sealed_json, seal_of, seale
 from fed_ist.images.masks import MASKS, count_visible
 from fed_ist.images.source import ImageSource
 from fed_ist.rng import generator
+from fed_ist.words import csv_text
 
 if TYPE_CHECKING:
     from fed_ist.encoder.frozen import Encoder
@@ -291,11 +292,8 @@ def read_rows(folder: Path) -> list[ProbeRow]:
 
 def write_rows(folder: Path, rows: Sequence[ProbeRow]) -> None:
     """probe.csv, whole."""
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, [f.name for f in fields(ProbeRow)], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(row) for row in rows)
-    path, data = folder / "probe.csv", text.getvalue().encode()
+    text = csv_text((f.name for f in fields(ProbeRow)), map(asdict, rows))
+    path, data = folder / "probe.csv", text.encode()
     # What was there is accepted too, until the new one is in its place.
     accepted = [data, path.read_bytes()] if path.exists() else [data]
     for known in (accepted, [data]):

@@ -1,6 +1,5 @@
 """A sweep as a figure: accuracy against mask ratio, a panel a mask, and bytes against clients."""
 
-import io
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -8,6 +7,7 @@ import numpy as np
 from fed_ist.comparisons.curve_figure import method_styles
 from fed_ist.comparisons.probe_table import NO_MASK
 from fed_ist.comparisons.sweep_runs import Cells, clients_of, line_of, masks_of
+from fed_ist.reports.accuracy_figure import png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,9 +26,7 @@ def draw_sweep(cells: Cells) -> bytes:
     panels[0].set_ylabel("test accuracy after the last round (%)")
     panels[0].legend(title="clients")
     _draw_bytes(panels[-1], cells)
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=110)
-    return out.getvalue()
+    return png(figure, 110)
 
 
 def _draw_mask(axes: "Axes", cells: Cells, mask: str) -> None:

@@ -1,7 +1,5 @@
 """What a sweep measured: runs by mask, ratio and number of clients, and their CSV file."""
 
-import csv
-import io
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 
@@ -9,7 +7,7 @@ import numpy as np
 
 from fed_ist.comparisons.findings import Measured
 from fed_ist.comparisons.probe_table import NO_MASK
-from fed_ist.words import percent
+from fed_ist.words import csv_text, percent
 
 N_LATE = 10
 
@@ -97,9 +95,4 @@ def final(cells: Cells, cell: Cell) -> Measured:
 
 def render_runs(runs: Sequence[SweepRun]) -> str:
     """sweep.csv: a line for each run."""
-    text = io.StringIO(newline="")
-    names = [field.name for field in fields(SweepRun)]
-    writer = csv.DictWriter(text, names, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(asdict(run) for run in runs)
-    return text.getvalue()
+    return csv_text((field.name for field in fields(SweepRun)), map(asdict, runs))

@@ -1,7 +1,5 @@
 """A plan as a table, and as files."""
 
-import csv
-import io
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +10,7 @@ from fed_ist.planning.plan import Cost, Plan
 from fed_ist.planning.ways import UPLOAD_ROUND_TRIPS, Way
 from fed_ist.printable import printable
 from fed_ist.training.boards import POWER_W
-from fed_ist.words import bullets, readable_bytes, table
+from fed_ist.words import bullets, csv_text, readable_bytes, table
 
 Value = str | float | bool | None
 Cell = tuple[str, Value]  # as shown, as it is
@@ -54,11 +52,7 @@ def write_plans(plans: Sequence[Plan], folder: Path) -> None:
     rows = [
         {"link": plan.link.name, **_record(way, cost)} for plan in plans for way, cost in plan.ways
     ]
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]))
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomic(folder / "plan.csv", text.getvalue().encode())
+    write_atomic(folder / "plan.csv", csv_text(rows[0], rows).encode())
     data = json.dumps(plan_data(plans), indent=1)
     write_atomic(folder / "plan.json", f"{data}\n".encode())
 

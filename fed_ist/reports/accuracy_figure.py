@@ -2,8 +2,19 @@
 
 import io
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from fed_ist.runs.folder import Round
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def png(figure: "Figure", dpi: int) -> bytes:
+    """A figure of matplotlib as a PNG file."""
+    out = io.BytesIO()
+    figure.savefig(out, format="png", dpi=dpi)
+    return out.getvalue()
 
 
 def draw_accuracy(rounds: Sequence[Round], title: str) -> bytes:
@@ -25,6 +36,4 @@ def draw_accuracy(rounds: Sequence[Round], title: str) -> bytes:
         axes.grid(alpha=0.3)
         axes.set_ylim(0, 100)
     figure.suptitle(title, fontsize=11)
-    out = io.BytesIO()
-    figure.savefig(out, format="png", dpi=130)
-    return out.getvalue()
+    return png(figure, 130)

@@ -1,16 +1,17 @@
 """What a run's messages would take on other links, by its ledger."""
 
-import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from fed_ist.errors import InputError
+from fed_ist.files.atomic import write_atomic
 from fed_ist.runs.reading import RunFiles
 from fed_ist.runs.tables import Row
 from fed_ist.traffic.links import Link, air_s, joules, quota_share, round_s
 from fed_ist.traffic.packets import NOTHING, LinkBytes, round_trips
+from fed_ist.words import csv_text
 
 COLUMNS = (
     *("link", "round", "node", "link_bytes_down", "link_bytes_up"),
@@ -128,7 +129,4 @@ def _shown(value: object, how: str) -> str:
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """A CSV file of costs."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+    write_atomic(path, csv_text(COLUMNS, rows).encode())

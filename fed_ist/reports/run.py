@@ -4,8 +4,6 @@ Bytes are those of messages as serialised unless a name says payload, the arrays
 node are the mean of all nodes, both ways.
 """
 
-import csv
-import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -23,6 +21,7 @@ from fed_ist.runs.tables import LEDGER_COLUMNS, Row
 from fed_ist.traffic.ledger import DIRECTIONS
 from fed_ist.traffic.links import Link, read_links
 from fed_ist.traffic.packets import bytes_of_waiting
+from fed_ist.words import csv_text
 
 if TYPE_CHECKING:
     from fed_ist.planning.plan import Question
@@ -264,8 +263,4 @@ def render_rounds(data: Data) -> str:
     """rounds.csv of several runs: their rows with a column for the run before them."""
     rows = [{"run": run["name"], **row} for run in data["runs"] for row in run["rounds"]]
     names = dict.fromkeys(name for row in rows for name in row)
-    text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(names) or ["run"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()
+    return csv_text(list(names) or ["run"], rows)

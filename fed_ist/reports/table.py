@@ -41,40 +41,35 @@ def render_table(runs: Sequence[RunFiles]) -> str:
     return table(HEADER, ([printable(cell) for cell in _row(run)] for run in runs))
 
 
-def _row(run: RunFiles) -> tuple[str, ...]:
-    figures = _Figures(run)
-    try:
-        return _cells(run.path.name, figures)
-    except ZeroDivisionError as error:
-        raise InputError(f"'{run.path}' has a summary.json that cannot be ({error}).") from None
-
-
-def _cells(name: str, run: "_Figures") -> tuple[str, ...]:
+def _row(files: RunFiles) -> tuple[str, ...]:
+    run = _Figures(files)
+    strategy, n_nodes = run.text("strategy"), run.number("clients")
+    n_groups = run.number("groups")
+    n_asked, n_answered = run.number("asked") or n_nodes, run.number("answered") or n_nodes
+    if not n_groups or not n_asked or not n_answered:
+        raise InputError(f"'{files.path}' has a summary.json that cannot be: it counts no nodes.")
     formula = slice_bytes(
         int(run.number("embed_dim")),
         int(run.number("hidden_dim")),
         int(run.number("num_classes")),
-        int(run.number("groups")),
+        int(n_groups),
         int(run.number("hidden_layers", 2)),  # runs of earlier versions lack both
         run.text("norm", "none"),
     )
-    strategy, n_nodes = run.text("strategy"), run.number("clients")
-    n_asked, n_answered = run.number("asked") or n_nodes, run.number("answered") or n_nodes
-    sent = run.number("bytes_down") + run.number("bytes_up")
     return (
-        name,
+        files.path.name,
         Path(run.text("dataset")).name,
         strategy,
         run.text("mask"),
         f"{run.number('mask_ratio'):.2f}",
         f"{n_nodes:.0f}",
-        f"{run.number('groups'):.0f}",
+        f"{n_groups:.0f}",
         f"{100 * run.number('accuracy'):.1f}%",
         f"{100 * run.number('best_accuracy'):.1f}%",
         f"{run.number('payload_bytes_down') / n_asked:,.0f}",
         f"{run.number('payload_bytes_up') / n_answered:,.0f}",
         f"{formula:,.0f}" if strategy in WHOLE_OR_GROUPED else "",
-        f"{sent / 1e6:.1f}",
+        f"{(run.number('bytes_down') + run.number('bytes_up')) / 1e6:.1f}",
     )
 
 

@@ -15,8 +15,8 @@ says how far this estimate is from the interface counters.
 import math
 from dataclasses import dataclass
 
-MTU_BYTES = 1500
 PACKET_BYTES = 52  # IPv4 20, TCP 20, its timestamps 12
+SEGMENT_BYTES = 1500 - PACKET_BYTES  # what one packet of Ethernet carries
 SYN_BYTES = 60  # with the options of a first packet
 TLS_RECORD_BYTES = 22  # TLS 1.3: a header of 5, a type of 1, a tag of 16
 TLS_RECORD_PAYLOAD = 16_384
@@ -111,13 +111,13 @@ NOTHING = LinkBytes(0, 0)
 
 
 def bytes_of_message(
-    direction: str, n_bytes: int, n_objects: int, *, tls: bool = True, mtu_bytes: int = MTU_BYTES
+    direction: str, n_bytes: int, n_objects: int, *, tls: bool = True
 ) -> LinkBytes:
     """What a message of so many serialised bytes in so many objects costs, both ways.
 
     direction: "down" to the node, "up" to the server.
     """
-    how = _Http(tls, mtu_bytes - PACKET_BYTES)
+    how = _Http(tls)
     if direction == "down":
         listed = round(FLOWER.pulled_list_once + FLOWER.pulled_list_per * n_objects)
         return (
@@ -145,9 +145,9 @@ def bytes_of_message(
     )
 
 
-def bytes_of_start(fab_bytes: int, *, tls: bool = True, mtu_bytes: int = MTU_BYTES) -> LinkBytes:
+def bytes_of_start(fab_bytes: int, *, tls: bool = True) -> LinkBytes:
     """What a node fetches once in a run: its settings, and the app bundle (FAB)."""
-    how = _Http(tls, mtu_bytes - PACKET_BYTES)
+    how = _Http(tls)
     return how.exchanges(
         1, "/v1/fleet/get-run", FLOWER.run_request, FLOWER.run_response
     ) + how.exchanges(
@@ -155,20 +155,18 @@ def bytes_of_start(fab_bytes: int, *, tls: bool = True, mtu_bytes: int = MTU_BYT
     )
 
 
-def bytes_of_waiting(seconds: float, *, tls: bool = True, mtu_bytes: int = MTU_BYTES) -> LinkBytes:
+def bytes_of_waiting(seconds: float, *, tls: bool = True) -> LinkBytes:
     """What polls and heartbeats of a waiting node cost in so many seconds, on average."""
-    how = _Http(tls, mtu_bytes - PACKET_BYTES)
+    how = _Http(tls)
     poll = how.exchanges(1, "/v1/fleet/pull-messages", FLOWER.pull_messages_request, 0)
-    beats = bytes_of_heartbeats(seconds, tls=tls, mtu_bytes=mtu_bytes)
+    beats = bytes_of_heartbeats(seconds, tls=tls)
     polls = seconds / FLOWER.poll_s
     return beats + LinkBytes(round(poll.down * polls), round(poll.up * polls))
 
 
-def bytes_of_heartbeats(
-    seconds: float, *, tls: bool = True, mtu_bytes: int = MTU_BYTES
-) -> LinkBytes:
+def bytes_of_heartbeats(seconds: float, *, tls: bool = True) -> LinkBytes:
     """What a node sends of itself in so many seconds also while it computes, on average."""
-    how = _Http(tls, mtu_bytes - PACKET_BYTES)
+    how = _Http(tls)
     beat = how.exchanges(
         1, "/v1/fleet/send-node-heartbeat", FLOWER.heartbeat_request, FLOWER.heartbeat_response
     )
@@ -185,10 +183,9 @@ def round_trips(direction: str, n_objects: int, *, tls: bool = True) -> int:
 
 @dataclass(frozen=True)
 class _Http:
-    """HTTP over TCP. segment_bytes: what one packet carries."""
+    """HTTP over TCP, with TLS or without."""
 
     tls: bool
-    segment_bytes: int
 
     def exchanges(self, n: int, path: str, request_bytes: int, response_bytes: int) -> LinkBytes:
         """So many requests to a path; their bodies' bytes are those of all of them together."""
@@ -209,7 +206,7 @@ class _Http:
             return 0, 0
         if self.tls:
             n_bytes += TLS_RECORD_BYTES * (n + n_bytes // TLS_RECORD_PAYLOAD)
-        segments = n_bytes // self.segment_bytes + n
+        segments = n_bytes // SEGMENT_BYTES + n
         return n_bytes + PACKET_BYTES * segments, segments
 
     def connections(self, n: float) -> LinkBytes:

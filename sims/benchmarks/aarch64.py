@@ -23,6 +23,7 @@ from pathlib import Path
 from fed_ist.errors import InputError
 from fed_ist.files.atomic import write_atomic
 from fed_ist.words import table
+from sims.endings import exit_code
 
 RELEASE = "bookworm"
 EMULATOR = Path("/proc/sys/fs/binfmt_misc/qemu-aarch64")
@@ -194,22 +195,19 @@ def render(record: Path, versions: dict[str, str], install_s: float) -> str:
     )
 
 
-def main() -> int:
-    root, checkout = Path(sys.argv[1]).resolve(), Path(__file__).resolve().parent.parent.parent
-    try:
-        require_emulation()
-        lay_debian(root)
-        begun_s = time.monotonic()
-        install(root, checkout)
-        install_s = time.monotonic() - begun_s
-        text = render(run_tests(root), read_versions(root), install_s)
-    except InputError as error:
-        print(f"sims.benchmarks.aarch64: {error}", file=sys.stderr)
-        return 2
+def measure(root: Path) -> int:
+    """Install and test in a Debian below `root`, and write the report."""
+    checkout = Path(__file__).resolve().parent.parent.parent
+    require_emulation()
+    lay_debian(root)
+    begun_s = time.monotonic()
+    install(root, checkout)
+    install_s = time.monotonic() - begun_s
+    text = render(run_tests(root), read_versions(root), install_s)
     write_atomic(checkout / "results" / "aarch64.md", (text.rstrip() + "\n").encode())
     print(text)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(lambda: measure(Path(sys.argv[1]).resolve())))

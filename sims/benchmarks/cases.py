@@ -1,6 +1,5 @@
 """A benchmark's cases one after the other: each is shown as it comes, and what was had is kept."""
 
-import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 from tqdm import tqdm
 
 from fed_ist.benchmarks.history import keep_figures
-from fed_ist.errors import InputError
+from sims.endings import exit_code
 
 Case = Mapping[str, Any]
 
@@ -29,18 +28,16 @@ def measure_cases(
     settings = asdict(request)
     out = Path(settings.pop("out"))
     found: list[Case] = []
-    try:
-        for case in tqdm(cases, total=n_cases, unit="run", disable=None):
-            found.append(case)
-            print(render(found), flush=True)
-    except InputError as error:
-        print(f"fed-ist: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted.", file=sys.stderr)
-        return 130
-    finally:
-        if found:
-            keep_figures(out, name, settings, found)
-            print(f"figures  {out / f'{name}.json'}")
-    return 0
+
+    def work() -> int:
+        try:
+            for case in tqdm(cases, total=n_cases, unit="run", disable=None):
+                found.append(case)
+                print(render(found), flush=True)
+        finally:
+            if found:
+                keep_figures(out, name, settings, found)
+                print(f"figures  {out / f'{name}.json'}")
+        return 0
+
+    return exit_code(work)

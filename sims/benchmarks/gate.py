@@ -18,13 +18,13 @@ from statistics import fmean
 
 import psutil
 
-from fed_ist.errors import InputError
 from fed_ist.launch.processes import exit_at_sigterm, failure
 from fed_ist.words import bullets, table
 from sims.benchmarks import strangers
 from sims.benchmarks.gated import Gated, Process, gated
 from sims.benchmarks.process_samples import count_bytes, family
 from sims.drawn_images import draw_images
+from sims.endings import exit_code
 
 DEVICES = ("north", "south")
 SETTINGS = {"hidden-dim": 64, "num-rounds": 3, "local-steps": 1, "min-nodes": len(DEVICES)}
@@ -194,23 +194,18 @@ def usual_s(found: Sequence[Found], number: int) -> float:
     return fmean(around)
 
 
-def main() -> int:
+def measure_all(out: Path) -> int:
     """Write the report after each case."""
-    out = Path(sys.argv[1])
     found: list[Found] = []
-    try:
-        with exit_at_sigterm(), federation() as (hosts, superlink, gate):
-            for _ in time_run(hosts, "first"):  # in which the devices encode their images
-                pass
-            for number, case in enumerate(CASES):
-                found.append(measure(case, hosts, superlink, gate, f"case-{number}"))
-                out.write_text(render(found), encoding="utf-8")
-                print(found[-1], flush=True)
-    except InputError as error:
-        print(f"fed-ist: {error}", file=sys.stderr)
-        return 2
+    with exit_at_sigterm(), federation() as (hosts, superlink, gate):
+        for _ in time_run(hosts, "first"):  # in which the devices encode their images
+            pass
+        for number, case in enumerate(CASES):
+            found.append(measure(case, hosts, superlink, gate, f"case-{number}"))
+            out.write_text(render(found), encoding="utf-8")
+            print(found[-1], flush=True)
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(exit_code(lambda: measure_all(Path(sys.argv[1]))))

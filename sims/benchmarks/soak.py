@@ -17,13 +17,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from fed_ist.errors import InputError
 from fed_ist.launch.processes import end_family, failure
 from fed_ist.runs.reading import open_run
 from sims.benchmarks.loopback import SUPERLINK, Loopback, on_loopback
 from sims.benchmarks.process_samples import Sample, take_sample
 from sims.benchmarks.soak_report import write_soak
 from sims.drawn_images import draw_images
+from sims.endings import exit_code
 
 POLL_S = 0.5
 MAX_SAMPLES = 250
@@ -125,16 +125,13 @@ def last_round(results: Path) -> int:
 
 def main() -> int:
     request = Soak(**json.loads(sys.argv[1]))
-    try:
+
+    def work() -> int:
         soak(request, Path.cwd())
-    except InputError as error:
-        print(f"fed-ist: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"Interrupted. {request.out} has what was seen.", file=sys.stderr)
-        return 130
-    print((Path(request.out) / "soak.md").read_text(encoding="utf-8"))
-    return 0
+        print((Path(request.out) / "soak.md").read_text(encoding="utf-8"))
+        return 0
+
+    return exit_code(work, f"Interrupted. {request.out} has what was seen.")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from fed_ist.config.methods import CLOSED_FORMS
 from fed_ist.config.toml import Value
+from sims.experiments import variant_tables as tables
 from sims.experiments import variants
 from sims.experiments.attackers import FACTOR, NO_ATTACK, Attack
 from sims.experiments.case_files import Case
@@ -106,12 +107,12 @@ EXPERIMENT = variants.Experiment(
     ),
     stages=list_stages,
     tables=[
-        variants.Table(
+        tables.Table(
             labels=("images", "nodes", "method"),
-            columns={header: variants.final(i) for i, header in enumerate(HEADERS)},
+            columns={header: tables.final(i) for i, header in enumerate(HEADERS)},
             rows={
                 (f"{dataset}, {partition}", str(n_nodes), method): tuple(
-                    variants.Key(dataset, partition, n_nodes, method_of(method, *column))
+                    tables.Key(dataset, partition, n_nodes, method_of(method, *column))
                     for column in COLUMNS
                 )
                 for dataset, some in (("aid", AID_NODES), ("scenes", (8,)))

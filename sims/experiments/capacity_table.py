@@ -16,6 +16,7 @@ from fed_ist.config.run_config import RunConfig
 from fed_ist.config.toml import Value, read_defaults
 from fed_ist.training.boards import PROFILES
 from fed_ist.training.workload import largest_slice, round_s
+from sims.experiments import variant_tables as tables
 from sims.experiments import variants
 from sims.experiments.case_files import Case
 from sims.experiments.cases import configure
@@ -67,7 +68,7 @@ def list_cases(base: Mapping[str, Value]) -> list[Case]:
     ]
 
 
-def workload(row: variants.Row) -> tuple[list[int], float]:
+def workload(row: tables.Row) -> tuple[list[int], float]:
     """(neurons of each node, seconds of a round) in a row's setting."""
     assert row.images is not None
     config = configure(
@@ -77,7 +78,7 @@ def workload(row: variants.Row) -> tuple[list[int], float]:
     return neurons, slowest_s(config, row.images, neurons)
 
 
-def in_time(row: variants.Row) -> str:
+def in_time(row: tables.Row) -> str:
     """Accuracy once as many seconds have gone as `ROUNDS` rounds within the deadline take."""
     n_rounds = min(ROUNDS, math.floor(BUDGET_S / workload(row)[1]))
     reached = np.array([curve.accuracy[n_rounds - 1] for curve in row.runs[0]])
@@ -93,16 +94,16 @@ EXPERIMENT = variants.Experiment(
     ),
     stages=variants.on_aid(COMMON, list_cases),
     tables=[
-        variants.Table(
+        tables.Table(
             labels=("slices",),
             columns={
                 f"neurons, {BOARDS[0]}": lambda row: str(workload(row)[0][0]),
                 BOARDS[1]: lambda row: str(workload(row)[0][1]),
                 "seconds a round": lambda row: f"{workload(row)[1]:.2f}",
-                f"accuracy after {ROUNDS} rounds": variants.final(),
+                f"accuracy after {ROUNDS} rounds": tables.final(),
                 f"after {BUDGET_S:g} s": in_time,
             },
-            rows={(name,): (variants.Key("aid", "iid", NODES, name),) for name in SETTINGS},
+            rows={(name,): (tables.Key("aid", "iid", NODES, name),) for name in SETTINGS},
         )
     ],
     same=COMMON,

@@ -25,6 +25,7 @@ from fed_ist.errors import InputError
 from fed_ist.files.atomic import clear, write_atomic
 from fed_ist.files.paths import require_writable
 from fed_ist.files.seals import read_sealed_json, sealed_json
+from sims.endings import exit_code
 from sims.experiments.case_files import Case, tell_of_others
 from sims.experiments.one_run import run_case
 from sims.experiments.shared_embeddings import SharedFiles, load_shared
@@ -153,16 +154,13 @@ def answer(work: Callable[[], list[str]], report: Path) -> int:
 
     report: without the suffix; there is a .md and a .html.
     """
-    try:
+
+    def told() -> int:
         failures = work()
-    except InputError as error:
-        print(f"fed-ist: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted. The same command goes on where this one was.", file=sys.stderr)
-        return 130
-    for failure in failures:
-        print(f"not run: {failure}", file=sys.stderr)
-    print(report.with_suffix(".md").read_text(encoding="utf-8"))
-    print(f"The whole report: {report}.html")
-    return 1 if failures else 0
+        for failure in failures:
+            print(f"not run: {failure}", file=sys.stderr)
+        print(report.with_suffix(".md").read_text(encoding="utf-8"))
+        print(f"The whole report: {report}.html")
+        return 1 if failures else 0
+
+    return exit_code(told, "Interrupted. The same command goes on where this one was.")

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from fed_ist.comparisons.budgets import bytes_to_reach
 from fed_ist.config.toml import Value
 from fed_ist.words import readable_bytes
+from sims.experiments import variant_tables as tables
 from sims.experiments import variants
 from sims.experiments.case_files import Case
 from sims.experiments.cases import configure
@@ -53,24 +54,24 @@ def list_cases(base: Mapping[str, Value]) -> list[Case]:
     return cases
 
 
-def fewer_times(row: variants.Row) -> str:
+def fewer_times(row: tables.Row) -> str:
     """The bytes of the first row over those of this one."""
-    return f"{variants.mean_bytes(row.first[0]) / variants.mean_bytes(row.runs[0]):.1f}"
+    return f"{tables.mean_bytes(row.first[0]) / tables.mean_bytes(row.runs[0]):.1f}"
 
 
-def goal(row: variants.Row) -> float:
-    return SHARE * float(variants.finals(row.first[0]).mean())
+def goal(row: tables.Row) -> float:
+    return SHARE * float(tables.finals(row.first[0]).mean())
 
 
-def bytes_to_goal(row: variants.Row) -> str:
+def bytes_to_goal(row: tables.Row) -> str:
     reached = bytes_to_reach(row.runs[0], goal(row))
     return "never" if reached is None else readable_bytes(reached)
 
 
-COLUMNS: Mapping[str, variants.Show] = {
-    "final accuracy": variants.final(),
-    "best accuracy": variants.best,
-    "bytes per client": variants.sent,
+COLUMNS: Mapping[str, tables.Show] = {
+    "final accuracy": tables.final(),
+    "best accuracy": tables.best,
+    "bytes per client": tables.sent,
     "times fewer than FedAvg, fp32": fewer_times,
     f"bytes to {100 * SHARE:.0f}% of its accuracy": bytes_to_goal,
 }
@@ -85,13 +86,13 @@ EXPERIMENT = variants.Experiment(
     ),
     stages=variants.on_aid(USUAL, list_cases),
     tables=[
-        variants.Table(
+        tables.Table(
             title=partition,
             labels=("method", "codec"),
             columns=COLUMNS,
-            is_shown=variants.has_first,
+            is_shown=tables.has_first,
             rows={
-                (method, codec): (variants.Key("aid", partition, CLIENTS, f"{method} | {codec}"),)
+                (method, codec): (tables.Key("aid", partition, CLIENTS, f"{method} | {codec}"),)
                 for method in METHODS
                 for codec in CODECS
             },

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 
 from fed_ist.config.toml import Value
+from sims.experiments import variant_tables as tables
 from sims.experiments import variants
 from sims.experiments.case_files import Case
 from sims.experiments.cases import configure
@@ -69,9 +70,9 @@ def list_cases(base: Mapping[str, Value]) -> list[Case]:
     ]
 
 
-def against_first(row: variants.Row) -> str:
+def against_first(row: tables.Row) -> str:
     """Points of accuracy above the first row."""
-    here, first = (variants.finals(runs).mean() for runs in (row.runs[0], row.first[0]))
+    here, first = (tables.finals(runs).mean() for runs in (row.runs[0], row.first[0]))
     return f"{100 * (here - first):+.1f}"
 
 
@@ -85,17 +86,17 @@ EXPERIMENT = variants.Experiment(
     ),
     stages=variants.on_aid(COMMON, list_cases),
     tables=[
-        variants.Table(
+        tables.Table(
             title=part,
             labels=("change",),
-            is_shown=variants.has_first,
+            is_shown=tables.has_first,
             columns={
-                "final accuracy": variants.final(),
+                "final accuracy": tables.final(),
                 "against the first": against_first,
-                "best accuracy": variants.best,
-                "bytes per client": variants.sent,
+                "best accuracy": tables.best,
+                "bytes per client": tables.sent,
             },
-            rows={(name,): (variants.Key("aid", part, CLIENTS, name),) for name in changed},
+            rows={(name,): (tables.Key("aid", part, CLIENTS, name),) for name in changed},
         )
         for part, changed in PARTS.items()
     ],

@@ -10,6 +10,7 @@ import numpy as np
 
 from fed_ist.config.toml import Value, read_preset
 from fed_ist.words import readable_bytes
+from sims.experiments import variant_tables as tables
 from sims.experiments import variants
 from sims.experiments.case_files import Case
 from sims.experiments.cases import configure
@@ -62,35 +63,35 @@ def list_cases(base: Mapping[str, Value], images: Images) -> list[Case]:
     ]
 
 
-def is_whole(row: variants.Row) -> bool:
+def is_whole(row: tables.Row) -> bool:
     """Whether all runs of a setting are there."""
     return all(len(runs) == SEEDS for runs in row.runs)
 
 
-def lower_preset(row: variants.Row) -> float:
+def lower_preset(row: tables.Row) -> float:
     """The accuracy of the lower preset less that of plain IST."""
-    plain, *presets = (float(variants.finals(runs).mean()) for runs in row.runs)
+    plain, *presets = (float(tables.finals(runs).mean()) for runs in row.runs)
     return min(presets) - plain
 
 
-def standard_error(row: variants.Row) -> float:
+def standard_error(row: tables.Row) -> float:
     """Of plain IST's accuracy, binomial in the test images."""
     assert row.images is not None
-    plain = float(variants.finals(row.runs[0]).mean())
+    plain = float(tables.finals(row.runs[0]).mean())
     return float(np.sqrt(plain * (1 - plain) / len(row.images.test.labels)))
 
 
-def is_behind(row: variants.Row) -> bool:
+def is_behind(row: tables.Row) -> bool:
     return lower_preset(row) < -max(POINT, standard_error(row))
 
 
-def findings(rows: Sequence[variants.Row]) -> str:
+def findings(rows: Sequence[tables.Row]) -> str:
     """In how many settings a preset is behind, and what each method sends."""
     n_behind = sum(map(is_behind, rows))
     used = []
     for i, name in enumerate(METHODS):
         runs = [run for row in rows for run in row.runs[i]]
-        used.append(f"{name} {readable_bytes(variants.mean_bytes(runs))}")
+        used.append(f"{name} {readable_bytes(tables.mean_bytes(runs))}")
     return (
         f"In {n_behind} of {len(rows)} settings a preset ends more than {100 * POINT:.0f} point, "
         "and more than one standard error, below plain IST. Bytes per client, the mean of all "
@@ -115,16 +116,16 @@ EXPERIMENT = variants.Experiment(
         stage_of(images, variants.real_images(folder, images.dataset)) for images in IMAGES
     ],
     tables=[
-        variants.Table(
+        tables.Table(
             labels=("images", "clients", "partition"),
             columns={
-                **{name: variants.final(i) for i, name in enumerate(METHODS)},
+                **{name: tables.final(i) for i, name in enumerate(METHODS)},
                 "the lower preset - plain IST": lambda row: f"{100 * lower_preset(row):+.1f}",
                 "one standard error": lambda row: f"{100 * standard_error(row):.1f}",
             },
             rows={
                 (str(images), str(clients), partition): tuple(
-                    variants.Key(str(images), partition, clients, name) for name in METHODS
+                    tables.Key(str(images), partition, clients, name) for name in METHODS
                 )
                 for images in IMAGES
                 for clients in CLIENTS

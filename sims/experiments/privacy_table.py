@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 from fed_ist.config.toml import Value
 from fed_ist.training.privacy import epsilon_after, noise_deviation
+from sims.experiments import variant_tables as tables
 from sims.experiments import variants
 from sims.experiments.case_files import Case
 from sims.experiments.cases import configure
@@ -52,13 +53,12 @@ EXPERIMENT = variants.Experiment(
     ),
     stages=variants.on_aid(COMMON, list_cases),
     tables=[
-        variants.Table(
+        tables.Table(
             labels=("epsilon of a round", f"of {ROUNDS} rounds", "sigma"),
-            columns={method: variants.final(i) for i, method in enumerate(METHODS)},
+            columns={method: tables.final(i) for i, method in enumerate(METHODS)},
             rows={
                 labels_of(epsilon): tuple(
-                    variants.Key("aid", "iid", CLIENTS, f"{method} | {epsilon}")
-                    for method in METHODS
+                    tables.Key("aid", "iid", CLIENTS, f"{method} | {epsilon}") for method in METHODS
                 )
                 for epsilon in EPSILONS
             },

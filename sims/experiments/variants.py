@@ -11,11 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import NamedTuple
 
-import numpy as np
-
-from fed_ist.comparisons.budgets import show_accuracy
 from fed_ist.comparisons.curves import Curve
 from fed_ist.comparisons.probe_table import choose_stratified
 from fed_ist.config.derive import encoder_spec
@@ -25,9 +21,9 @@ from fed_ist.encoder.known import open_encoder
 from fed_ist.errors import InputError, require_choice
 from fed_ist.files.atomic import write_atomic
 from fed_ist.files.paths import cache_dir
-from fed_ist.reports.page import Cell, Page, Section, render_markdown
+from fed_ist.reports.page import Page, render_markdown
 from fed_ist.rng import generator
-from fed_ist.words import readable_bytes
+from sims.endings import exit_code
 from sims.experiments.case_files import Case, data_digest
 from sims.experiments.cases import configure, require_same, run_cases
 from sims.experiments.shared_embeddings import (
@@ -37,6 +33,7 @@ from sims.experiments.shared_embeddings import (
     load_shared,
     open_shared,
 )
+from sims.experiments.variant_tables import Row, Table, rows_of, section_of
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 EXPERIMENTS = {
@@ -48,47 +45,6 @@ EXPERIMENTS = {
     "privacy": "sims.experiments.privacy_table",
 }
 JOBS = 2  # runs at a time
-
-
-class Key(NamedTuple):
-    """What the runs of one cell have in common: all but their seeds."""
-
-    dataset: str
-    partition: str
-    clients: int
-    method: str
-
-
-@dataclass(frozen=True)
-class Row:
-    """A row of a table before it is text.
-
-    runs: of each of its keys. first: those of the table's first row. images: what its runs were
-    trained and tested on, None where they are not at hand.
-    """
-
-    labels: tuple[str, ...]
-    runs: tuple[Sequence[Curve], ...]
-    first: tuple[Sequence[Curve], ...]
-    images: Shared | None
-
-
-Show = Callable[[Row], str]
-
-
-@dataclass(frozen=True)
-class Table:
-    """labels: the headers of what names a row. columns: header and what it shows of a row. rows:
-    the names of each and the keys of its runs; those without any run are left out, and those that
-    are not `is_shown`. note: a sentence below, from the first row.
-    """
-
-    labels: tuple[str, ...]
-    columns: Mapping[str, Show]
-    rows: Mapping[tuple[str, ...], tuple[Key, ...]]
-    title: str = ""
-    note: Show | None = None
-    is_shown: Callable[[Row], bool] = lambda _: True
 
 
 @dataclass(frozen=True)
@@ -109,8 +65,10 @@ class Stage:
 
 @dataclass(frozen=True)
 class Experiment:
-    """stages: by the folder of real images, None where there is none. same: what a folder's runs
-    have in common. findings: sentences from all rows of all tables, above these.
+    """An experiment whose report is a page of tables.
+
+    stages: by the folder of real images, None where there is none. same: what a folder's runs have
+    in common. findings: sentences from all rows of all tables, above these.
     """
 
     title: str
@@ -128,41 +86,6 @@ class Found:
     curves: list[Curve] = field(default_factory=list)
     images: dict[str, Shared] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
-
-
-# --- what a column shows -------------------------------------------------------------------------
-
-
-def final(i: int = 0) -> Show:
-    """Accuracy after the last round, of a row's i-th key; nothing where it has no runs."""
-    return lambda row: show_accuracy(finals(row.runs[i])) if row.runs[i] else ""
-
-
-def best(row: Row) -> str:
-    """Accuracy after the best round."""
-    return show_accuracy(np.array([max(curve.accuracy) for curve in row.runs[0]]))
-
-
-def sent(row: Row) -> str:
-    """Bytes of a client in the whole run."""
-    return readable_bytes(mean_bytes(row.runs[0]))
-
-
-def has_first(row: Row) -> bool:
-    """Whether there is what the rows of a table are held against."""
-    return any(row.first)
-
-
-def finals(runs: Sequence[Curve]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Accuracy of each run after its last round: float64 (s,)."""
-    return np.array([curve.accuracy[-1] for curve in runs])
-
-
-def mean_bytes(runs: Sequence[Curve]) -> float:
-    return float(np.mean([curve.bytes[-1] for curve in runs]))
-
-
-# --- the runner and the renderer -----------------------------------------------------------------
 
 
 def real_images(folder: Path | None, dataset: str) -> dict[str, Value]:
@@ -222,42 +145,13 @@ def _share(counts: Counts, n: int) -> Counts:
     return Counts(n, 0, *(round(size * n / counts.n_images) for size in sizes))
 
 
-def rows_of(table: Table, found: Found) -> list[Row]:
-    """The rows of a table that are shown."""
-    by_key: dict[Key, list[Curve]] = {}
-    for curve in found.curves:
-        key = Key(curve.dataset, curve.partition, curve.clients, curve.method)
-        by_key.setdefault(key, []).append(curve)
-    runs = {
-        labels: tuple(by_key.get(key, []) for key in keys) for labels, keys in table.rows.items()
-    }
-    first = next(iter(runs.values()))
-    rows = [
-        Row(labels, each, first, found.images.get(table.rows[labels][0].dataset))
-        for labels, each in runs.items()
-        if any(each)
-    ]
-    return [row for row in rows if table.is_shown(row)]
-
-
 def render(experiment: Experiment, found: Found) -> str:
-    """Markdown: a table of each kind, and what is said of them."""
-    rows = [rows_of(table, found) for table in experiment.tables]
-    sections = [
-        Section(
-            table.title,
-            header=(*table.labels, *table.columns),
-            rows=tuple(
-                tuple(map(Cell, (*row.labels, *(show(row) for show in table.columns.values()))))
-                for row in some
-            ),
-            notes=(table.note(some[0]),) if table.note and some else (),
-        )
-        for table, some in zip(experiment.tables, rows, strict=True)
-    ]
+    """Markdown: all tables, and what is said of them."""
+    rows = [rows_of(table, found.curves, found.images) for table in experiment.tables]
+    sections = tuple(map(section_of, experiment.tables, rows))
     every = [row for some in rows for row in some]
-    said = (experiment.findings(every),) if experiment.findings else ()
-    return render_markdown(Page(experiment.title, tuple(sections), (*experiment.notes, *said)))
+    said = (experiment.findings(every),) if experiment.findings and every else ()
+    return render_markdown(Page(experiment.title, sections, (*experiment.notes, *said)))
 
 
 def run_experiment(name: str, folder: Path | None, n_workers: int) -> int:
@@ -279,11 +173,8 @@ def run_experiment(name: str, folder: Path | None, n_workers: int) -> int:
 def main() -> int:
     name, *more = sys.argv[1:] or [""]
     folder = Path(more[0]).resolve() if more else None
-    try:
-        return run_experiment(name, folder, int(more[1]) if more[1:] else JOBS)
-    except InputError as error:
-        print(error, file=sys.stderr)
-        return 2
+    n_workers = int(more[1]) if more[1:] else JOBS
+    return exit_code(lambda: run_experiment(name, folder, n_workers))
 
 
 if __name__ == "__main__":

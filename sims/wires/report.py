@@ -1,13 +1,14 @@
 """`fed-ist bench wire` in words and tables: estimates beside what was counted and timed."""
 
-import csv
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from fed_ist.files.atomic import write_atomic
 from fed_ist.runs.reading import open_run
 from fed_ist.traffic.links import Link, round_s
 from fed_ist.traffic.packets import NOTHING, LinkBytes, bytes_of_waiting
+from fed_ist.words import csv_text
 from sims.wires.exchanges import Exchange
 from sims.wires.namespaces import Counters
 
@@ -117,7 +118,4 @@ def write_table(path: Path, measured: Sequence[tuple[int, Exchange]]) -> None:
             else:
                 row[key] = round(value, 3)
         rows.append(row)
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(rows[0]))
-        writer.writeheader()
-        writer.writerows(rows)
+    write_atomic(path, csv_text(rows[0], rows).encode())

@@ -25,6 +25,7 @@ from fed_ist.traffic.links import Link, find_link
 from fed_ist.traffic.packets import bytes_of_start
 from fed_ist.training.local import LocalTraining, train
 from sims.drawn_images import N_CLASSES, N_IMAGES, draw_images
+from sims.endings import exit_code
 from sims.wires.capture import Capture, capturing
 from sims.wires.exchanges import SETTLE_S, Exchange, Watch, read_exchanges, watching
 from sims.wires.hosts import Hosts, running, start_run
@@ -167,15 +168,12 @@ def steps_that_take(seconds: float, hidden_dim: int) -> int:
 
 def main() -> int:
     request = WireBench(**json.loads(sys.argv[1]))
-    try:
+
+    def work() -> int:
         measure(request, Path.cwd())
-    except InputError as error:
-        print(f"fed-ist: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("Interrupted. Namespaces and processes are gone.", file=sys.stderr)
-        return 130
-    return 0
+        return 0
+
+    return exit_code(work, "Interrupted. Namespaces and processes are gone.")
 
 
 if __name__ == "__main__":

@@ -13,21 +13,8 @@ from fed_ist.config.toml import read_defaults, read_preset
 from fed_ist.errors import InputError
 from sims.experiments import capacity_table, preset_table
 from sims.experiments.preset_table import PLAIN, PRESETS, findings, is_behind, list_methods
-from sims.experiments.variants import (
-    EXPERIMENTS,
-    Experiment,
-    Found,
-    Key,
-    Row,
-    Table,
-    best,
-    final,
-    has_first,
-    render,
-    rows_of,
-    run_experiment,
-    sent,
-)
+from sims.experiments.variant_tables import Key, Row, Table, best, final, has_first, rows_of, sent
+from sims.experiments.variants import EXPERIMENTS, Experiment, Found, render, run_experiment
 
 
 def curve(key: Key, seed: int, *accuracy: float) -> Curve:
@@ -67,9 +54,9 @@ def test_a_page_has_a_row_for_each_setting_that_was_run_and_holds_it_against_the
 
 def test_what_is_held_against_a_first_row_waits_for_it():
     rows = {("plain",): (PLAIN_KEY,), ("other",): (OTHER_KEY,)}
-    found = Found([curve(OTHER_KEY, 0, 0.5)])
-    assert [row.labels for row in rows_of(Table((), {}, rows), found)] == [("other",)]
-    assert rows_of(Table((), {}, rows, is_shown=has_first), found) == []
+    found = [curve(OTHER_KEY, 0, 0.5)]
+    assert [row.labels for row in rows_of(Table((), {}, rows), found, {})] == [("other",)]
+    assert rows_of(Table((), {}, rows, is_shown=has_first), found, {}) == []
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
