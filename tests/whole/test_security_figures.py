@@ -26,3 +26,11 @@ def test_each_figure_of_the_table_is_in_the_report(document):
         row = reported()[f"{images}, {partition}", n_nodes, method]
         told = [cell.strip() for cell in cells.split("|")]
         assert told == [row[place].partition("%")[0] + "%" * bool(row[place]) for place in COLUMNS]
+
+
+def test_what_silence_costs_is_in_the_report():
+    text = (ROOT / "results" / "reference" / "silent.md").read_text(encoding="utf-8")
+    ratios = re.findall(r"^\| (?:before the run|after round 2) \| \d+ s \| ([\d.]+) \|", text, re.M)
+    told = f"[{' and '.join(ratios)} times](results/reference/silent.md)"
+    assert len(ratios) == 2
+    assert told in (ROOT / "SECURITY.md").read_text(encoding="utf-8")
