@@ -55,7 +55,11 @@ def _encoded(
 
 
 def decoded(record: Mapping[str, Any], name: str, codec: str, shapes: Shapes) -> Params:
-    """Parameters that came from the server; raises `InputError` where they cannot be read."""
+    """Parameters that came from the server, float32 arrays of these shapes.
+
+    record, name: where their bytes are, in this codec. Raises `InputError` where they cannot be
+    read.
+    """
     try:
         return decode(record[name], codec, shapes)
     except ValueError as error:
@@ -63,12 +67,15 @@ def decoded(record: Mapping[str, Any], name: str, codec: str, shapes: Shapes) ->
 
 
 def task_of(message: Message) -> dict[str, Any]:
+    """What the server asks in a message, by the keys of `protocol.TASK`; a copy."""
     return dict(message.content.config_records[protocol.TASK])
 
 
 def array_record(arrays: Mapping[str, NDArray[Any]]) -> ArrayRecord:
+    """Named arrays as Flower sends and keeps them, of the same shapes and dtypes."""
     return ArrayRecord({name: Array(array) for name, array in arrays.items()})
 
 
 def arrays_of(record: ArrayRecord) -> Params:
+    """Named arrays out of a record, of the same shapes and dtypes."""
     return {name: array.numpy() for name, array in record.items()}

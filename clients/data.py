@@ -30,10 +30,14 @@ class NodeData(Protocol):
     def prepare(
         self, context: Context, node: Node, config: RunConfig, class_names: tuple[str, ...]
     ) -> dict[str, int]:
-        """Get the examples ready; returns the counts of `protocol.PREPARED`."""
+        """Get the examples ready, labelled by these classes; returns what `protocol.PREPARED` counts."""
 
     def passes(self, context: Context, node: Node, config: RunConfig) -> Callable[[int], Examples]:
-        """pass number -> (embeddings, labels) of the images as they are seen in that pass."""
+        """A function from the number of a pass over the images to what is seen in it: embeddings,
+        float32 (n, embed_dim), and labels, int64 (n,).
+
+        Raises `InputError` where nothing was prepared.
+        """
 
 
 class OwnImages:

@@ -57,5 +57,5 @@ def within(mods: Sequence[Mod], train: Train, message: Message, context: Context
 
 
 def slice_in(message: Message) -> Params:
-    """The plain arrays in a message, as mods have it."""
+    """The plain arrays in a message, as mods see it: the slice or the answer, float32."""
     return arrays_of(message.content.array_records[protocol.ARRAYS])

@@ -25,8 +25,10 @@ from fed_ist.training.local import Examples, train
 def statistics(
     kind: str, examples: Examples, num_classes: int, config: RunConfig, noise: np.random.Generator
 ) -> dict[str, NDArray[Any]]:
-    """The arrays that answer a request for statistics of one kind (see
-    `fed_ist.traffic.protocol`).
+    """The arrays that answer a request for statistics.
+
+    kind: one of the protocol's words for statistics. examples: embeddings, float32 (n, embed_dim),
+    and labels, int64 (n,). noise: draws what `statistics-noise` adds.
     """
     values, labels = examples
     if kind == protocol.GAUSSIANS:
@@ -81,7 +83,10 @@ def train_slice(
 def encode_reply(
     trained: Params, sent: Params, server_round: int, node_number: int, config: RunConfig
 ) -> bytes:
-    """The trained slice, or how it differs from the one that came, in `up-codec`."""
+    """The trained slice, or how it differs from the one that came, in `up-codec`.
+
+    trained, sent: float32 arrays of the same names and shapes.
+    """
     rng = generator(config.seed, "up", server_round, node_number)
     back = trained if config.reply == "slice" else _difference(trained, sent)
     return encode(back, config.up_codec, rng, config.zstd)
@@ -90,8 +95,10 @@ def encode_reply(
 def largest_changes(
     trained: Params, sent: Params, memory: Params | None, config: RunConfig
 ) -> tuple[Payload, Params]:
-    """(what top-k sends, what it keeps for the next round).
+    """(the largest changes, as top-k sends them; the others, which it keeps for the next round).
 
+    trained, sent, memory: float32 arrays of the same names and shapes; memory is what was kept so
+    far, None for nothing.
     Raises `InputError` where training diverged, so that nothing can be sent.
     """
     try:

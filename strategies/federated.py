@@ -40,7 +40,9 @@ from strategies.core.wire import from_record, to_record
 
 
 def draw_classifier(config: RunConfig, embed_dim: int, num_classes: int) -> Params:
-    """The classifier that a run starts from, drawn from its seed."""
+    """The classifier that a run starts from, drawn from its seed: float32 arrays, named as in
+    `fed_ist.classifier.layout`.
+    """
     rng, layers = generator(config.seed, "init"), config.hidden_layers
     return init_params(embed_dim, config.hidden_dim, num_classes, rng, layers, config.norm)
 
@@ -94,7 +96,8 @@ class FederatedStrategy(Strategy):
     ) -> None:
         """All rounds, or those after the checkpoint's. The nodes have been required.
 
-        evaluate_fn: called after each round, and with round 0 and what the run starts from.
+        evaluate_fn: called with the round and the classifier (float32 arrays) after each round, and
+        with round 0 and what the run starts from.
         Ends earlier where `max-bytes-per-node` leaves too few nodes another slice.
         """
         try:
@@ -128,8 +131,10 @@ class FederatedStrategy(Strategy):
             self.merging.require(len(self.roster.available(grid)))
 
     def begin(self, params: Params, grid: Grid) -> Params:
-        """The classifier before the first round, once the nodes are prepared: `params`, and what
-        statistics give, or what a closed form solves.
+        """The classifier before the first round, once the nodes are prepared.
+
+        It is the drawn one (params, float32) with what statistics give, or what a closed form
+        solves.
         """
         if isinstance(self.method, Method):
             return self.foundation.begin(params, grid)
@@ -146,7 +151,10 @@ class FederatedStrategy(Strategy):
     # --- a round -----------------------------------------------------------------------------
 
     def one_round(self, server_round: int, params: Params, grid: Grid) -> Params:
-        """The classifier after a round; Flower's own loop cannot begin but with the first."""
+        """The classifier after a round, float32; params: before it.
+
+        Flower's own loop is not used, as it can only begin with the first round.
+        """
         messages = self.ask(server_round, params, grid)
         replies = self.post.hear(grid, messages, self.config.round_timeout_s)
         merged, loss = self.take(replies)
@@ -156,7 +164,7 @@ class FederatedStrategy(Strategy):
         return merged
 
     def ask(self, server_round: int, params: Params, grid: Grid) -> Iterable[Message]:
-        """What a round sends: one message a node, each with its own slice."""
+        """What a round sends: one message a node, each with its own slice of params (float32)."""
         self.post.counts = RoundCounts()
         self.roster.wait(grid, self.config.round_timeout_s)
         self.roster.prepare(grid, server_round)
@@ -205,7 +213,8 @@ class FederatedStrategy(Strategy):
             yield message
 
     def take(self, replies: Iterable[Message]) -> tuple[Params | None, float | None]:
-        """The classifier after a round, and the mean loss of its replies; None if nothing came.
+        """The classifier after a round (float32 arrays), and the mean loss of its replies; None for
+        both if nothing came.
 
         Replies that are fit are merged; the others are logged, counted, and change nothing.
         """

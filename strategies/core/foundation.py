@@ -60,12 +60,15 @@ class Foundation:
         return ", ".join(part for part in protocol.PARTS if part in self.fixed_data) or "none"
 
     def begin(self, params: Params, grid: Grid) -> Params:
-        """What a run starts from: `params` with what the nodes' statistics give."""
+        """What a run starts from: the drawn classifier with what the nodes' statistics give.
+
+        params: float32 arrays, named as in `fed_ist.classifier.layout`.
+        """
         self.renew(grid, 0)
         return self.whole(start_silent(params) if WEIGHT in self.fixed else params)
 
     def whole(self, params: Params) -> Params:
-        """The classifier as it is evaluated: with what statistics gave it."""
+        """The classifier as it is evaluated: its float32 arrays and those that statistics gave."""
         embed_dim = self.roster.embed_dim
         fixed = with_projection(self.fixed, embed_dim, self._n_features, self.config.seed)
         return params | fixed

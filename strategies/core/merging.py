@@ -41,7 +41,10 @@ class Merging:
         self._suspicion = Suspicion(state.values[SUSPICION])
 
     def merger(self, params: Params, subnets: Sequence[Subnet]) -> Merger | RobustMerger:
-        """What the slices that come back are given to."""
+        """What the slices that come back are given to.
+
+        params: the classifier before the round, float32. subnets: of all slices that went out.
+        """
         clip_norm, is_trimmed = self.config.clip_norm, self._is_trimmed
         if not clip_norm and not is_trimmed and self.config.dissenters == "keep":
             return Merger(params, subnets)

@@ -65,11 +65,15 @@ class Method(ABC):
         return encoded_bytes(shapes, self.config.up_codec)
 
     def reply_layout(self, sent: Params) -> Layout | None:
-        """The arrays that a node answers to a slice; None where it answers in `up-codec`."""
+        """Shape and dtype of each array that a node answers to a slice; None where it answers with
+        the slice encoded in `up-codec`.
+        """
         return None
 
     def trained(self, back: Mapping[str, NDArray[Any]], sent: Params) -> Params:
-        """The trained slice, of what came back for the slice `sent`.
+        """The trained slice, float32 arrays named as in `sent`, the slice that went out.
+
+        back: what came, decoded or as `reply_layout` says.
 
         An update is added to the slice as the server has it, so that what the codec loses on the
         way down is not lost to the classifier.
@@ -79,7 +83,9 @@ class Method(ABC):
         return {name: array + back[name] for name, array in sent.items()}
 
     def step(self, params: Params, merged: Params) -> Params:
-        """The next classifier, of the present one and what the slices were merged to."""
+        """The next classifier, of the present one and what the slices were merged to; float32
+        arrays of the same names and shapes.
+        """
         return merged
 
     def save(self) -> State:
@@ -111,6 +117,6 @@ class ClosedForm(ABC):
     def solve(self, found: Sequence[Any], start: Params) -> Params:
         """The classifier, of what the nodes sent.
 
-        found: in the order of the nodes' names; at least one. start: a classifier as a run would
-        begin to train it.
+        found: in the order of the nodes' names, at least one. start: a classifier as a run would
+        begin to train it, float32 arrays named as in `fed_ist.classifier.layout`.
         """

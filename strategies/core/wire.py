@@ -16,10 +16,15 @@ MESSAGE_ID = "0" * 64  # in a deployment a message's is a digest of its content,
 
 
 def to_record(params: Params) -> ArrayRecord:
+    """Named arrays as Flower sends them, of the same shapes and dtypes."""
     return ArrayRecord({name: Array(array) for name, array in params.items()})
 
 
 def from_record(record: ArrayRecord) -> Params:
+    """Named arrays out of a record that we made, of the same shapes and dtypes.
+
+    What a node has sent is read by `replies.read_arrays` instead, which checks it.
+    """
     return {name: array.numpy() for name, array in record.items()}
 
 
