@@ -30,7 +30,10 @@ class NodeData(Protocol):
     def prepare(
         self, context: Context, node: Node, config: RunConfig, class_names: tuple[str, ...]
     ) -> dict[str, int]:
-        """Get the examples ready, labelled by these classes; returns what `protocol.PREPARED` counts."""
+        """Get the examples ready, labelled by these classes.
+
+        Returns what `protocol.PREPARED` counts.
+        """
 
     def passes(self, context: Context, node: Node, config: RunConfig) -> Callable[[int], Examples]:
         """A function from the number of a pass over the images to what is seen in it: embeddings,

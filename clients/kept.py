@@ -22,8 +22,10 @@ def held_versions(context: Context) -> list[int]:
 
 
 def fixed_parts(context: Context, task: dict[str, Any], config: RunConfig) -> Params:
-    """What statistics gave the classifier, as float32 arrays named as in `fed_ist.statistics.anchors`;
-    empty for nothing. It is what came in the task, which is kept from then on, and what was kept.
+    """What statistics gave the classifier: float32 arrays, empty for nothing.
+
+    They are named as in `fed_ist.statistics.anchors`. What came in the task is kept from then on;
+    the rest was kept before.
 
     Raises `InputError` where the slice is to be trained on what this node has not got.
     """
