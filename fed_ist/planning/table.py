@@ -13,7 +13,6 @@ from fed_ist.training.boards import POWER_W
 from fed_ist.words import bullets, csv_text, readable_bytes, table
 
 Value = str | float | bool | None
-Cell = tuple[str, Value]  # as shown, as it is
 HEADER = (
     *("way", "from", "to the node", "from the node"),
     *("encoding (h)", "training (h)", "link (h)", "in all (h)"),
@@ -24,24 +23,13 @@ SECONDS = ("encode_s", "train_s", "link_s", "total_s")
 JOULES = ("encode_j", "train_j", "radio_j", "total_j")
 
 
-def plan_table(plan: Plan) -> tuple[tuple[str, ...], list[list[Cell]], list[str]]:
-    """(header, rows of cells, notes); a cell is the text shown and the value that it shows.
-
-    By node: bytes, seconds (shown in hours) and joules; None where the accuracy is not reached, or
-    where a figure is not published.
-    """
-    rows = [_row(way, cost) for way, cost in plan.ways]
-    return HEADER, rows, [*_link_notes(plan), *_notes(plan)]
-
-
 def render_plans(plans: Sequence[Plan]) -> str:
     """Plans of the same runs as Markdown: a table for each link, and what holds for all."""
     parts = []
     for plan in plans:
-        header, rows, _ = plan_table(plan)
         parts += [
             f"## {100 * plan.accuracy:.1f}% on {plan.link.name}, {plan.question.device}",
-            table(header, ([text for text, _ in row] for row in rows)),
+            table(HEADER, (plan_row(way, cost) for way, cost in plan.ways)),
             bullets(map(printable, _link_notes(plan))),
         ]
     return "\n\n".join([*parts, "## How to read this", bullets(map(printable, _notes(plans[0])))])
@@ -89,24 +77,21 @@ def _record(way: Way, cost: Cost | None) -> dict[str, Value]:
     }
 
 
-def _row(way: Way, cost: Cost | None) -> list[Cell]:
+def plan_row(way: Way, cost: Cost | None) -> tuple[str, ...]:
+    """A way under `HEADER`; nothing where the accuracy is not reached."""
     origin = f"run {printable(way.run)}" if way.run else "computed"
     if way.round is not None:
         origin += f", round {way.round}"
     if way.demand is None or cost is None:
-        origin += ", not reached"
-        missing: list[Cell] = [("", None)] * (len(HEADER) - 2)
-        return [(printable(way.name), way.name), (origin, way.run), *missing]
-    n_bytes = [getattr(way.demand, key) for key in BYTES]
-    seconds = [getattr(cost, key) for key in SECONDS]
-    joules = [getattr(cost, key) for key in JOULES]
-    return [
-        (printable(way.name), way.name),
-        (origin, way.run),
-        *((readable_bytes(value), value) for value in n_bytes),
-        *((_digits(value / 3600), value) for value in seconds),
-        *(("not published" if value is None else _digits(value), value) for value in joules),
-    ]
+        return (printable(way.name), f"{origin}, not reached", *[""] * (len(HEADER) - 2))
+    joules = (getattr(cost, key) for key in JOULES)
+    return (
+        printable(way.name),
+        origin,
+        *(readable_bytes(getattr(way.demand, key)) for key in BYTES),
+        *(_digits(getattr(cost, key) / 3600) for key in SECONDS),
+        *("not published" if value is None else _digits(value) for value in joules),
+    )
 
 
 def _link_notes(plan: Plan) -> list[str]:

@@ -22,7 +22,7 @@ from fed_ist.planning.plan import (
     price,
 )
 from fed_ist.planning.runs import planned_run
-from fed_ist.planning.table import HEADER, plan_table, render_plans, write_plans
+from fed_ist.planning.table import HEADER, plan_data, plan_row, render_plans, write_plans
 from fed_ist.planning.ways import Demand, Way, measured_way
 from fed_ist.runs.reading import open_run
 from fed_ist.traffic.links import Link, read_links
@@ -174,9 +174,8 @@ def test_a_run_that_never_reaches_the_accuracy_says_how_far_it_came(write_run):
     )
     way, cost = by_name(plan)["FedAvg of the classifier"]
     assert (way.demand, cost, way.note) == (None, None, "Its best accuracy is 60.0%.")
-    _, rows, notes = plan_table(plan)
-    row = next(row for row in rows if row[0][0] == way.name)
-    assert row[1:] == [("run avg, not reached", "avg"), *[("", None)] * (len(HEADER) - 2)]
+    assert plan_row(way, None)[1:] == ("run avg, not reached", *[""] * (len(HEADER) - 2))
+    notes = plan_data([plan])["notes"]
     assert any(note.startswith("FedAvg of the whole ViT is left out") for note in notes)
 
 
@@ -211,11 +210,11 @@ def test_bytes_are_those_of_the_link_only_where_all_ledgers_have_them(write_run)
 
 def test_a_link_whose_energy_nobody_published_has_no_total(write_run):
     plan = plan_of(write_run("ist", [0.7]), link=SILENT, accuracy=0.7)
-    _, rows, notes = plan_table(plan)
-    for row in rows:
-        cells = dict(zip(HEADER, row, strict=True))
-        assert cells["radio (J)"] == cells["in all (J)"] == ("not published", None)
-        assert cells["encoding (J)"][1] is not None
+    for way, cost in plan.ways:
+        cells = dict(zip(HEADER, plan_row(way, cost), strict=True))
+        assert cells["radio (J)"] == cells["in all (J)"] == "not published"
+        assert cells["encoding (J)"] not in ("", "not published")
+    notes = plan_data([plan])["links"]["silent"]["notes"]
     assert "What a radio of silent uses for a byte is not published." in notes
 
 
@@ -226,7 +225,7 @@ def test_what_a_link_forbids_stands_in_the_notes_and_in_its_time(write_run):
     # 30 bytes up take 0.06 s, a tenth of them twice, and nine times as long in pauses.
     pause_s = by_name(plan)["IST"][1].link_s - by_name(free)["IST"][1].link_s
     assert pause_s == pytest.approx(9 * 0.06 / 0.9)
-    notes = " ".join(plan_table(plan)[2])
+    notes = " ".join(plan_data([plan])["links"]["slow"]["notes"])
     for text in ("for 10% of the time", "quota, both ways: 2.00 MB", "slow: no TCP/IP."):
         assert text in notes
 
@@ -284,12 +283,13 @@ def test_files_hold_what_the_table_shows(write_run, tmp_path):
     plan = plan_of(write_run("ist", [0.1, 0.7]), write_run("avg", [0.1], strategy="fedavg"),
                    accuracy=0.7)  # fmt: skip
     write_plans([plan, replace(plan, link=replace(LINK, name="other"))], tmp_path)
-    _, rows, _ = plan_table(plan)
     found = json.loads((tmp_path / "plan.json").read_text())
     ways = found["links"]["slow"]["ways"]
     keys = "bytes_down bytes_up encode_s train_s link_s total_s encode_j train_j radio_j total_j"
     assert [[way[key] for key in keys.split()] for way in ways] == [
-        [value for _, value in row[2:]] for row in rows
+        [getattr(way.demand, key, None) for key in keys.split()[:2]]
+        + [getattr(cost, key, None) for key in keys.split()[2:]]
+        for way, cost in plan.ways
     ]
     assert {way["way"]: way["reached"] for way in ways if way["run"]} == {
         "IST": True,
