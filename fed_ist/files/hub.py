@@ -23,7 +23,7 @@ QUIET = ("huggingface_hub", "urllib3", "fsspec", "timm")
 
 
 class FetchError(Exception):
-    """Something could be had neither from a server nor from a cache: the text says why, in a line."""
+    """Something could be had neither from a server nor from a cache; the text says why."""
 
 
 @contextmanager

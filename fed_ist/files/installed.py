@@ -34,7 +34,7 @@ def installed_app() -> Path:
 
 
 def presets(app: Path) -> Mapping[str, Path]:
-    """The presets of an app, name -> file; where a wheel is installed, they lie with its modules."""
+    """The presets of an app: name -> file. Those of a wheel lie with its modules."""
     folder = app / "sims" / "configs"
     if not folder.is_dir():
         folder = package_file("sims/__init__.py").parent / "configs"
