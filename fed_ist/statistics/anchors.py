@@ -87,7 +87,7 @@ def solve_anchor(stats: Gram, scale: float) -> Params:
 
 
 def judge_inputs(stats: Gram) -> str:
-    """Why a run should do without inputs from these statistics; empty where it should have them."""
+    """Why a run should do without inputs from these statistics; empty where it should not."""
     plain, whitened, pays = whitening_pays(centre(stats))
     if pays:
         return ""
@@ -98,7 +98,7 @@ def judge_inputs(stats: Gram) -> str:
 
 
 def judge_anchor(stats: Gram) -> str:
-    """Why a run should do without an anchor from these statistics; empty where it should have one."""
+    """Why a run should do without an anchor from these statistics; empty where it should not."""
     ridge = validate(centre(stats))
     if ridge.predicts:
         return ""
