@@ -24,9 +24,10 @@ def mapped(
     n_ahead: int = 64,
     begin: Callable[[], None] | None = None,
 ) -> Iterator[B]:
-    """`map(work, items)` in threads, in order, at most `n_ahead` results ahead of their use.
+    """The results of `work` on each item, in the order of the items, computed in threads.
 
-    begin: called in each thread before its first work.
+    n_ahead: how many results may be ready before they are used.
+    begin: called in each thread before its first item.
     """
     with ThreadPoolExecutor(N_WORKERS, initializer=begin) as pool:
         waiting: deque[Future[B]] = deque()
@@ -50,7 +51,10 @@ class _End:
 
 
 def ahead(items: Iterator[A], n_ahead: int = 2) -> Iterator[A]:
-    """The items themselves, each produced in a thread while earlier ones are used."""
+    """The items themselves, produced in a thread while the caller works on earlier ones.
+
+    n_ahead: how many items may be ready before they are used. What `items` raises is raised here.
+    """
     ready: queue.Queue[A | _End] = queue.Queue(n_ahead)
     stop = threading.Event()
 

@@ -41,12 +41,15 @@ def shown(text: str) -> str:
 
 
 def indented(text: str) -> str:
-    """Text of several lines as one paragraph: none of them begins as a message of its own does."""
+    """Text of several lines as one paragraph: all lines but the first begin with four spaces.
+
+    So no line of it can be taken for a message of its own.
+    """
     return "\n    ".join(shown(text).splitlines())
 
 
 def class_name(name: str) -> str:
-    """The one spelling of a class's name: printable, and accents composed (Unicode's NFC)."""
+    """A class's name in its one spelling: printable, with accents composed (Unicode's NFC)."""
     return unicodedata.normalize("NFC", printable(name))
 
 
@@ -67,13 +70,16 @@ def _is_obeyed(c: str, before: str) -> bool:
 
 
 class Terminal:
-    """A stream of text that writes what `shown` makes of it; all else is the stream's own."""
+    """A stream of text that passes all that is written through `shown`.
+
+    All other attributes are those of the stream inside.
+    """
 
     def __init__(self, stream: TextIO) -> None:
         self._stream = stream
 
     def write(self, text: str) -> int:
-        """Write text; returns its length."""
+        """Write text and return its length."""
         self._stream.write(shown(text))
         return len(text)
 
@@ -83,7 +89,7 @@ class Terminal:
             self.write(line)
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("buffer", "detach"):  # with these, others would write beside us
+        if name in ("buffer", "detach"):  # text written through these would not pass `shown`
             raise AttributeError(name)
         return getattr(self._stream, name)
 
@@ -93,7 +99,7 @@ def guard_terminal() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is not None and not isinstance(stream, Terminal):
-            if hasattr(stream, "reconfigure"):  # what it cannot show is no reason to end
+            if hasattr(stream, "reconfigure"):  # a letter that it cannot show must not raise
                 stream.reconfigure(errors="backslashreplace")
             setattr(sys, name, Terminal(stream))
 
@@ -111,7 +117,7 @@ class _Lines(logging.Filter):
 
 
 def guard_log(name: str) -> None:
-    """Let the records that our packages write to a log name nothing that a terminal obeys."""
+    """Escape what a terminal would obey in the records that our packages write to a log."""
     log = logging.getLogger(name)
     if not any(isinstance(found, _Lines) for found in log.filters):
         log.addFilter(_Lines())

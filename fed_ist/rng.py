@@ -22,6 +22,6 @@ def generator(seed: int, purpose: str, *coordinates: int) -> np.random.Generator
 
 
 def torch_seed(seed: int, purpose: str, *coordinates: int) -> int:
-    """A 63-bit seed for `torch.Generator.manual_seed`."""
+    """A 63-bit seed for `torch.Generator.manual_seed`, for this purpose and these coordinates."""
     state = seed_sequence(seed, purpose, *coordinates).generate_state(1, np.uint64)
     return int(state[0] >> np.uint64(1))

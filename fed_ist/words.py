@@ -6,21 +6,21 @@ from collections.abc import Iterable, Mapping, Sequence
 
 
 def readable_bytes(n_bytes: float) -> str:
-    """Bytes in decimal units, as links and quotas are sold: `1.23 MB`."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if n_bytes < 1000 or unit == "GB":
-            return f"{n_bytes:.0f} B" if unit == "B" else f"{n_bytes:.2f} {unit}"
+    """A number of bytes with a decimal prefix, as links and quotas are sold: `1.23 MB`."""
+    for symbol in ("B", "kB", "MB", "GB"):
+        if n_bytes < 1000 or symbol == "GB":
+            return f"{n_bytes:.0f} B" if symbol == "B" else f"{n_bytes:.2f} {symbol}"
         n_bytes /= 1000
     raise AssertionError
 
 
 def many(n: object, noun: str) -> str:
-    """1 client, 2 clients; n: a whole number."""
+    """A whole number with its noun, which gets an s unless the number is 1: `2 clients`."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
 def percent(share: float) -> str:
-    """A share of 1 in percent: 0.25 is 25%."""
+    """A share in percent: 0.25 becomes `25%`."""
     return f"{100 * share:g}%"
 
 

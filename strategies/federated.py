@@ -22,7 +22,7 @@ from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError
 from fed_ist.rng import generator
 from fed_ist.runs.checkpoint import Checkpoint, State
-from fed_ist.statistics.anchors import split
+from fed_ist.statistics.anchors import trained_and_fixed
 from fed_ist.traffic import protocol
 from fed_ist.traffic.codecs import shapes_of
 from fed_ist.traffic.ledger import Ledger
@@ -169,7 +169,7 @@ class FederatedStrategy(Strategy):
         self.roster.wait(grid, self.config.round_timeout_s)
         self.roster.prepare(grid, server_round)
         self.foundation.renew(grid, server_round)
-        self.errands = self._deal(server_round, split(params)[0], grid)
+        self.errands = self._deal(server_round, trained_and_fixed(params)[0], grid)
         self.post.counts.asked = len(self.errands.of_node)
         return self._messages(self.errands)
 

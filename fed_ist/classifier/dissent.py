@@ -1,11 +1,12 @@
-"""Whether what a node has learnt goes against what all the others have learnt in the same round.
+"""Whether what a node has learnt contradicts what all other nodes have learnt in the same round.
 
 Slices of different neurons have no number in common, but each is a small classifier of the same
 inputs and classes, and the product of its weight matrices has one number for each input and class,
-whatever its neurons: to an input of mean 0 and normal numbers, a ReLU layer is half of its linear
-part and what is uncorrelated with it (Bussgang 1952). How training changes that product can be
-compared. Honest nodes agree with the rest about as much as one another, even where their classes
-are unlike; one that sends the opposite, or learns from wrong labels, stands far apart.
+whichever neurons it has. That product describes the classifier: for inputs of mean 0 and normal
+numbers, a ReLU layer gives half of its linear map, and a rest that is uncorrelated with it
+(Bussgang 1952). So one can compare how training changes the product. Honest nodes all agree with
+the others about equally, even where they have different classes; a node that sends the opposite, or
+learns from wrong labels, agrees far less.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -17,11 +18,11 @@ from fed_ist.classifier.exact_sum import ExactSum
 from fed_ist.classifier.layout import Params, count_layers
 from fed_ist.classifier.node_weights import low_median
 
-LEAST_NODES = 4  # of fewer, one could not say which of them is the odd one out
-DEVIATION = 1.4826  # of normal numbers, over their median absolute deviation
-LEAST_SPREAD = 0.02  # of agreements, lest nodes that are all alike be told apart by rounding
-ALLOWED = 3.0  # spreads below the median that are of no account
-LEAVE_OUT = 1.0  # suspicion above which a node is left out: one round at 4 spreads and more
+LEAST_NODES = 4  # among fewer, nobody can say which one is wrong
+DEVIATION = 1.4826  # standard deviation of normal numbers over their median absolute deviation
+LEAST_SPREAD = 0.02  # of agreements: without it, rounding would set apart nodes that are all alike
+ALLOWED = 3.0  # spreads below the median that do not count
+LEAVE_OUT = 1.0  # suspicion above which a node is left out: a round 4 spreads or more below
 MOST_IN_ROUND = 5.0  # suspicion that one round adds, at most
 FORGIVEN = 1.0  # suspicion that a round in agreement takes away
 
@@ -29,8 +30,9 @@ FORGIVEN = 1.0  # suspicion that a round in agreement takes away
 def direction(sent: Params, trained: Params) -> NDArray[np.float64]:
     """How training changed the product of a slice's weight matrices, to first order.
 
-    Returns (num_classes, embed_dim) of length 1, or zeros where nothing changed. What is common to
-    all classes is taken off: softmax does not see it.
+    sent, trained: float32 parameters of one slice, before and after training.
+    Returns float64 (num_classes, embed_dim) of length 1, or zeros where nothing changed. The mean
+    over the classes is subtracted, since softmax does not see it.
     """
     names = [f"fc{layer}.weight" for layer in range(count_layers(sent), 0, -1)]
     change: NDArray[np.float64] = np.zeros(())
@@ -48,7 +50,10 @@ def direction(sent: Params, trained: Params) -> NDArray[np.float64]:
 
 
 def agreements(directions: Iterable[NDArray[np.float64]]) -> list[float]:
-    """The cosine of each direction with the sum of all others."""
+    """The cosine of each direction with the sum of all others; 0 where either is zero.
+
+    directions: float64 arrays of one shape.
+    """
     found = list(directions)
     if not found:
         return []
@@ -65,10 +70,10 @@ def _cosine(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
 
 
 def spreads_below(agreed: Sequence[float]) -> list[float]:
-    """How far each agreement lies below the median, in spreads of the honest ones.
+    """How far each agreement lies below the median, in multiples of the usual spread.
 
-    The spread is the median absolute deviation, scaled as for normal numbers; at least a quarter of
-    the median, so that one who agrees half as much as most is not suspected.
+    The spread is the median absolute deviation, scaled as for normal numbers. It is at least a
+    quarter of the median, so that a node that agrees half as much as most is not suspected.
     """
     values = np.asarray(agreed, dtype=np.float64)
     middle = low_median(values)
@@ -78,21 +83,22 @@ def spreads_below(agreed: Sequence[float]) -> list[float]:
 
 
 class Suspicion:
-    """What speaks against each node, summed over the rounds; who has too much is left out.
+    """The suspicion against each node, summed over the rounds; nodes with too much are left out.
 
-    Late in a run what nodes learn is mostly noise, and agreement says little: who went against the
-    others while it said much stays out, a round in agreement for each unit of suspicion. Source:
-    Page, "Continuous Inspection Schemes", Biometrika 1954 (the cumulative sum), with a limit to
-    what one round may add.
+    by_name: the suspicion of each node so far, in spreads below the median.
+    Each round in which a node agrees takes `FORGIVEN` off. So a node that contradicted the others
+    early, when agreement says much, stays out for some rounds; late in a run what nodes learn is
+    mostly noise, and agreement says little. Source: Page, "Continuous Inspection Schemes",
+    Biometrika 1954 (the cumulative sum), with a limit to what one round may add.
     """
 
     def __init__(self, by_name: Mapping[str, float] | None = None) -> None:
         self.by_name = dict(by_name or {})
 
     def judge(self, below: Mapping[str, float]) -> Collection[str]:
-        """The nodes of a round that are to be left out of it.
+        """The names of the nodes to leave out of this round, whose suspicion is now too large.
 
-        below: of each, as of `spreads_below`.
+        below: node -> how far its agreement lies below the median, from `spreads_below`.
         """
         for name, spreads in below.items():
             excess = spreads - ALLOWED

@@ -5,15 +5,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK = 2**15  # numbers at a time, whose intermediate results then stay in the processor's cache
+CHUNK = 2**15  # numbers at a time: intermediate results then stay in the processor's cache
 
 
 class ExactSum:
-    """The sum of arrays of one shape, or of parts of it: float64, kept with what rounding took off.
+    """A sum of arrays that does not depend on the order in which they are added.
 
-    The two float64 of each number have 106 bits between them, so that replies may be added as they
-    come: their order shows in no float32 that is made of the total, and with few exceptions, of one
-    in 2^50, not in the float64 either.
+    shape: of the sum, and of each array that `add` gets.
+    Each number is kept as two float64, the rounded sum and what rounding took off, which together
+    have 106 bits. A float32 made of the total is the same for any order of terms, and so is the
+    float64 total except for about one number in 2^50.
     Source: Knuth, "The Art of Computer Programming" 2, 4.2.2, theorem B (TwoSum).
     """
 
@@ -23,9 +24,9 @@ class ExactSum:
         self._is_empty = True
 
     def add(self, values: NDArray[np.floating[Any]], factor: int = 1) -> None:
-        """Add `factor` times an array of the sum's shape.
+        """Add `factor` times an array of the sum's shape, float32 or float64.
 
-        float32 times a whole number below 2**29 is exact in float64.
+        The product is exact for float32 and factors below 2**29.
         """
         if self._is_empty:
             np.multiply(values, factor, out=self._sum, dtype=np.float64)
@@ -34,13 +35,17 @@ class ExactSum:
         self._make_room()
         whole, lost, terms = self._sum.reshape(-1), self._lost.reshape(-1), values.reshape(-1)
         for first in range(0, whole.size, CHUNK):
-            part = slice(first, first + CHUNK)
-            term = np.multiply(terms[part], factor, dtype=np.float64)
-            whole[part], rounded = _two_sum(whole[part], term)
-            lost[part] += rounded
+            chunk = slice(first, first + CHUNK)
+            term = np.multiply(terms[chunk], factor, dtype=np.float64)
+            whole[chunk], rounded = _two_sum(whole[chunk], term)
+            lost[chunk] += rounded
 
     def add_at(self, where: Any, values: NDArray[np.floating[Any]], factor: int = 1) -> None:
-        """The same where an index picks a part of the sum's shape, each number once at most."""
+        """Add `factor` times an array to the numbers of the sum that the index `where` picks.
+
+        where: anything that indexes a numpy array, and picks no number twice.
+        values: float32 or float64, of the shape of what `where` picks.
+        """
         self._make_room()
         self._is_empty = False
         term = np.multiply(values, factor, dtype=np.float64)
@@ -52,13 +57,14 @@ class ExactSum:
             self._lost = np.zeros(self._sum.shape)
 
     def total(self) -> NDArray[np.float64]:
+        """The sum, float64 of the shape that was given."""
         return self._sum + self._lost if self._lost.shape == self._sum.shape else self._sum
 
 
 def _two_sum(
     a: NDArray[np.float64], b: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """a + b rounded, and what rounding took off it, exactly."""
+    """a + b rounded, and exactly what rounding took off, both float64 of the shape of a and b."""
     whole = a + b
     of_b = whole - a
     return whole, (a - (whole - of_b)) + (b - of_b)

@@ -2,10 +2,10 @@
 
 Its parameters are a plain dict of float32 arrays, named and laid out as torch's `nn.Linear`:
 `fc1.weight` (hidden, embed), `fc2.weight` (hidden, hidden), …, the last (classes, hidden), and the
-biases. With a norm every hidden layer is normalised and, from the second on, added to what it got,
-so that depth does not hinder training, as in the residual networks of the IST paper: layer l then
-has `norm<l>.weight` and `norm<l>.bias` (hidden,), and for batch norm the running `norm<l>.mean` and
-`norm<l>.var`, which are not trained but travel and are averaged like the rest.
+biases. With a norm, every hidden layer is normalised, and from the second on its output is added to
+its input, so that depth does not hinder training, as in the residual networks of the IST paper.
+Layer l then has `norm<l>.weight` and `norm<l>.bias` (hidden,), and with batch norm also the running
+`norm<l>.mean` and `norm<l>.var`, which are not trained but are sent and averaged like the others.
 """
 
 import math
@@ -19,11 +19,11 @@ from numpy.typing import NDArray
 Params = dict[str, NDArray[np.float32]]
 
 NORMS = ("none", "batch", "layer")
-RUNNING = (".mean", ".var")  # how the names of what gradients do not train end
+RUNNING = (".mean", ".var")  # endings of the names of parameters that gradients do not train
 
 
 class Shaped(Protocol):
-    """An array or a tensor."""
+    """Anything with a `shape`: a numpy array or a torch tensor."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -37,7 +37,10 @@ def init_params(
     hidden_layers: int = 2,
     norm: str = "none",
 ) -> Params:
-    """torch's defaults: weights and biases uniform within 1 / sqrt(inputs), norms the identity."""
+    """A new classifier, initialised by torch's defaults; the shapes are those of `param_shapes`.
+
+    Weights and biases are uniform within 1 / sqrt(inputs of their layer), norms are the identity.
+    """
     widths = (embed_dim, *[hidden_dim] * hidden_layers, num_classes)
     params: Params = {}
     for name, shape in param_shapes(widths, norm).items():
@@ -52,7 +55,10 @@ def init_params(
 
 
 def param_shapes(widths: Sequence[int], norm: str) -> dict[str, tuple[int, ...]]:
-    """Name -> shape; widths: inputs, the neurons of each hidden layer, classes."""
+    """The shape of each parameter by its name.
+
+    widths: the number of inputs, of neurons in each hidden layer, and of classes.
+    """
     shapes: dict[str, tuple[int, ...]] = {}
     entries = {"none": (), "layer": ("weight", "bias"), "batch": ("weight", "bias", "mean", "var")}
     for layer, (n_in, n_out) in enumerate(pairwise(widths), start=1):
@@ -63,27 +69,31 @@ def param_shapes(widths: Sequence[int], norm: str) -> dict[str, tuple[int, ...]]
 
 
 def layer_widths(params: Mapping[str, Shaped]) -> list[int]:
-    """Inputs, the neurons of each hidden layer, classes."""
+    """The number of inputs, of neurons in each hidden layer, and of classes."""
     weights = [params[f"fc{layer}.weight"].shape for layer in range(1, count_layers(params) + 1)]
     return [weights[0][1], *[shape[0] for shape in weights]]
 
 
 def count_layers(names: Iterable[str]) -> int:
-    """Linear layers of a classifier, by the names of its parameters."""
+    """The number of linear layers of a classifier, by the names of its parameters."""
     return sum(name.startswith("fc") and name.endswith(".weight") for name in names)
 
 
 def multiply_adds(params: Params) -> int:
-    """Multiplications that training on one example takes: forward, and twice as many backward."""
+    """Multiply-adds of training on one example: one forward and two backward for each weight.
+
+    params: arrays of any shapes; the matrices count.
+    """
     return 3 * sum(array.size for array in params.values() if array.ndim == 2)
 
 
 def param_axes(names: Iterable[str]) -> dict[str, tuple[str | None, ...]]:
-    """What each dimension of each parameter counts: the neurons of a hidden layer, or None.
+    """The axis that each dimension of each parameter belongs to, or None: name -> axes.
 
-    Neurons are what slices are made of: "h1" are those of the first hidden layer, so `fc2.weight`
-    has the axes ("h2", "h1"). Inputs and classes are never sliced. Layers with norms are added up,
-    neuron by neuron, so a slice has the same neurons of all: their axis is "h".
+    An axis is a set of neurons from which slices choose: "h1" are the neurons of the first hidden
+    layer, so `fc2.weight` has the axes ("h2", "h1"). Dimensions of inputs and classes have None, as
+    these are never sliced. With norms, the outputs of all hidden layers are added up neuron by
+    neuron, so a slice needs the same neurons of every layer: these share the one axis "h".
     """
     names = list(names)
     n_layers = count_layers(names)
@@ -104,7 +114,7 @@ def param_axes(names: Iterable[str]) -> dict[str, tuple[str | None, ...]]:
 
 
 def hidden_widths(params: Mapping[str, Shaped]) -> dict[str, int]:
-    """The number of neurons on each axis that can be sliced."""
+    """The number of neurons of each axis, see `param_axes`."""
     return {
         axis: params[name].shape[i]
         for name, axes in param_axes(params).items()

@@ -1,8 +1,8 @@
 """The classifier's logits and gradients, on plain arrays.
 
-Written out, as a node pays for torch's import in each round, which takes longer than training a
-slice, and as on slices of a few hundred neurons torch's own bookkeeping takes longer than their
-multiplications. tests/classifier/test_network.py holds both against torch's.
+They are written in numpy for two reasons: a node would import torch in each round, which takes
+longer than training a slice; and on slices of a few hundred neurons torch's bookkeeping takes
+longer than their multiplications. tests/classifier/test_network.py compares both with torch's.
 """
 
 from collections.abc import Mapping
@@ -16,16 +16,16 @@ from fed_ist.classifier.layout import count_layers
 Array = NDArray[np.float32]
 
 NORM_EPSILON = np.float32(1e-5)  # added to variances, as torch does
-MOMENTUM = np.float32(0.1)  # what a batch counts in batch norm's running moments, as torch does
+MOMENTUM = np.float32(0.1)  # weight of a batch in batch norm's running moments, as torch has it
 
 
 @dataclass(frozen=True)
 class Normalised:
-    """What the gradient of a norm needs.
+    """What the backward pass of a norm needs of the forward pass.
 
-    values: (N, n) of mean 0 and variance 1 along the axis.
-    by: what the values were multiplied by for that.
-    axis: along which the moments were taken; None if these were the running ones.
+    values: float32 (N, n), of mean 0 and variance 1 along the axis.
+    by: the factor that made the variance 1, float32 (N, 1), (1, n) or (n,).
+    axis: along which mean and variance were taken; None where the running ones were used.
     """
 
     values: Array
@@ -35,8 +35,11 @@ class Normalised:
 
 @dataclass(frozen=True)
 class Layer:
-    """What the gradient of a hidden layer needs: what it was given, (N, n_in), and what its neurons
-    gave, (N, n_out), before that was added to what the layer got.
+    """What the backward pass of a layer needs of the forward pass.
+
+    given: its input, float32 (N, n_in).
+    found: the output of its neurons, float32 (N, n_out), before the input was added.
+    normalised: of its norm; None where it has none.
     """
 
     given: Array
@@ -47,13 +50,14 @@ class Layer:
 def forward(
     params: Mapping[str, Array], inputs: Array, scale: float, training: bool = False
 ) -> Array:
-    """Logits (N, num_classes) of the classifier without its anchor.
+    """The logits of the classifier without its anchor: float32 (N, num_classes).
 
     inputs: float32 (N, embed_dim), see `anchors.classifier_inputs`.
-    scale: multiplies what the hidden neurons pass on. A slice with a share 1/W of the neurons
-    trains with scale W, so that its sums are as large as the whole network's will be (inverted
+    scale: multiplies what each hidden layer passes on. A slice with a share 1/W of the neurons
+    trains with scale W, so that its sums are as large as those of the whole network (inverted
     dropout).
-    training: batch norm takes the batch's moments, and updates the running ones in place.
+    training: whether batch norm uses the mean and variance of the batch and updates the running
+    ones in place, or uses the running ones.
     """
     return trace(params, inputs, scale, training)[0]
 
@@ -61,9 +65,9 @@ def forward(
 def trace(
     params: Mapping[str, Array], inputs: Array, scale: float, training: bool
 ) -> tuple[Array, list[Layer]]:
-    """The logits, and of each layer what `backward` needs; that of the last is what it was given.
+    """The logits float32 (N, num_classes), and what `backward` needs of each layer.
 
-    See `forward`.
+    The arguments are those of `forward`. Of the last layer, `given` alone is of use.
     """
     n_layers, layers, values = count_layers(params), [], inputs
     for layer in range(1, n_layers):
@@ -93,13 +97,14 @@ def backward(
 ) -> None:
     """Write the gradient of each trained parameter to the array of its name in `into`.
 
-    layers: what `trace` gave.
-    gradient: that of the logits, (N, num_classes).
+    layers: the second result of `trace`.
+    gradient: of the loss by the logits, float32 (N, num_classes).
+    into: arrays of the parameters' shapes, which are overwritten.
     """
-    found = gradient  # of what the neurons at hand gave
+    found = gradient  # of the output of the layer at hand
     for number in range(len(layers), 0, -1):
         layer, name = layers[number - 1], f"fc{number}"
-        passed = None  # the gradient that goes past this layer, to the one before
+        passed = None  # the gradient that goes past this layer to its input
         if number < len(layers):
             passed = found
             found = found * (layer.found > 0)
@@ -144,7 +149,10 @@ def _through_norm(
     gradient: Array,
     into: Mapping[str, Array],
 ) -> Array:
-    """The gradient of a norm's sums, from that of what it gave; those of its parameters `into`."""
+    """The gradient by the input of a norm, from that by its output, both float32 (N, n).
+
+    The gradients of the norm's weight and bias are written to `into`.
+    """
     values, axis = normalised.values, normalised.axis
     (gradient * values).sum(axis=0, out=into[f"{name}.weight"])
     gradient.sum(axis=0, out=into[f"{name}.bias"])

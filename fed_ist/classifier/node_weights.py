@@ -1,7 +1,7 @@
-"""How much a node may count for: what it says of its own number of images is held against others'.
+"""The weight of each node in a mean, bounded by the numbers of images that other nodes state.
 
-A count is what a node states of itself, and nobody can look. Left alone, one node that states a
-thousand times the images that it has is the mean.
+Nobody can check how many images a node has. Without a bound, a node that states a thousand times
+what it has would decide the mean alone.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,10 +14,10 @@ Node = TypeVar("Node")
 
 
 def bounded_weights(counts: Mapping[Node, int], most: float) -> dict[Node, int]:
-    """What each node counts for: its examples, or `most` times the median of all nodes' counts
-    where that is less, and at least 1.
+    """The weight of each node: its count, but at most `most` times the median of all counts.
 
-    counts: examples that each node states. most: 0 for no bound.
+    counts: the number of examples that each node states. most: 0 for no bound. With a bound, each
+    weight is at least 1.
     """
     if not most or not counts:
         return dict(counts)
@@ -26,9 +26,10 @@ def bounded_weights(counts: Mapping[Node, int], most: float) -> dict[Node, int]:
 
 
 def low_median(values: Sequence[float] | NDArray[np.floating[Any]]) -> float:
-    """The middle one of an odd number of values, the smaller of the two in the middle otherwise.
+    """The middle one of an odd number of values, or the smaller of the middle two: float64.
 
-    So it is never larger than any value of an honest half: the mean of the middle two of
-    [1, 10^9] would be what the larger one likes.
+    values: numbers, or an array (n,) of any floating-point dtype.
+    So one large value among two cannot raise it: the mean of [1, 10^9] is whatever the larger one
+    makes it.
     """
     return float(np.sort(np.asarray(values, dtype=np.float64))[(len(values) - 1) // 2])

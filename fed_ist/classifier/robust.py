@@ -1,8 +1,8 @@
-"""How little a few replies may do to the classifier, whoever sent them.
+"""Limits to the harm that a few replies can do to the classifier, whoever sent them.
 
-Each reply is held against what training can do. Where several nodes have the same weight, merging
-can also leave out the extremes of each weight (`trimmed_mean`), and in any case hold each node's
-change against those of the others (`clip_changes`).
+A reply that training cannot have made is refused (`require_possible_change`). Merging can shorten a
+node's change that is larger than those of others (`clip_changes`), and, where several nodes have
+the same weight, leave out the extremes of each weight (`trimmed_mean`).
 """
 
 import math
@@ -17,21 +17,22 @@ from fed_ist.classifier.layout import RUNNING, Params, param_axes
 from fed_ist.classifier.node_weights import low_median
 from fed_ist.classifier.slices import Subnet, extract, merge, picked
 
-Returned = Sequence[tuple[Subnet, Params, int]]  # as of `slices.merge`
+Returned = Sequence[tuple[Subnet, Params, int]]  # subnet, its trained parameters, its weight
 
-# How far training may take a slice: the root mean square of its change, times that of the slice as
-# it came. Of trainings that learn anything the largest was 5 (50 epochs of Adam at 0.01, ten times
-# the usual rate), of those at 0.1, which learn nothing any more, 51; at 1 they diverge. SGD stayed
-# below 2, until it diverged. A silent last layer makes no difference, since the others are not 0.
+# How far training may take a slice: the root mean square of its change, over that of the slice as
+# it was sent. The largest of trainings that learn anything was 5 (50 epochs of Adam at 0.01, ten
+# times the usual rate); at 0.1, where nothing is learnt any more, it was 51; at 1 they diverge. SGD
+# stayed below 2 until it diverged. A last layer of zeros does not matter, as the others are not 0.
 MOST_CHANGE = 100.0
-# The same of batch norm's running moments, which are what the embeddings make them.
+# The same for batch norm's running moments, which may be as large as the embeddings make them.
 MOST_MOMENT_CHANGE = 1e6
 
 
 def require_possible_change(trained: Params, sent: Params, noise: float = 0.0) -> None:
     """Raise `ValueError` for a slice that training cannot have made of the one that was sent.
 
-    noise: the deviation of what the node was asked to add to each number.
+    trained, sent: float32 arrays of the same names and shapes.
+    noise: the standard deviation of the noise that the node was asked to add to each number.
     """
     for names, most in (
         ([name for name in sent if not name.endswith(RUNNING)], MOST_CHANGE),
@@ -47,14 +48,16 @@ def require_possible_change(trained: Params, sent: Params, noise: float = 0.0) -
 
 
 def clip_changes(params: Params, returned: Returned, times: float) -> Returned:
-    """The same replies, none of which changes its slice by more than others do.
+    """The same replies, with changes that are much larger than those of others shortened.
 
-    A change that is larger than `times` the median of all, the smaller one of two in the middle, is
-    made as large as that, by one factor for all its numbers. Its size is its root mean square,
-    since slices may be of many sizes. A smaller one stays as it is, bit for bit.
+    params: the whole classifier as it was sent, float32. returned: a reply's slice has the shapes
+    that `slices.extract` gives for its subnet.
+    The size of a change is its root mean square, since slices may differ in size. A change larger
+    than `times` the median size (see `low_median`) is multiplied by the factor that makes it that
+    large. Other replies stay as they are, bit for bit.
     Source: Sun et al., "Can You Really Backdoor Federated Learning?" (2019), whose limit is fixed;
     the median comes from Andrew et al., "Differentially Private Learning with Adaptive Clipping"
-    (NeurIPS 2021), which estimates it in private.
+    (NeurIPS 2021), who estimate it privately.
     """
     before = [extract(params, subnet) for subnet, _, _ in returned]
     sizes = [
@@ -72,12 +75,14 @@ def clip_changes(params: Params, returned: Returned, times: float) -> Returned:
 
 
 def trimmed_mean(params: Params, returned: Returned, share: float) -> Params:
-    """As `slices.merge`, but each weight becomes the mean of what is left without its extremes.
+    """The merged parameters, each weight the mean of its values without the extreme ones.
 
-    Of m replies that have a weight, the ceil(share m) largest values and as many of the smallest
-    are left out, though one or two in the middle always stay: share 0.5 is the median. Numbers of
-    examples count for nothing: they are what nodes say of themselves. What nobody returned keeps
-    its value; a weight from a single reply is that reply's, bit for bit.
+    params: the whole classifier before the round, float32; the result has the same shapes.
+    share: in [0, 0.5]. Of the m replies that have a weight, the ceil(share m) largest values and
+    the ceil(share m) smallest are left out, but one or two in the middle always stay: 0.5 gives the
+    median. All replies count alike, since nodes state their numbers of examples themselves. A
+    weight that nobody returned keeps its value; one from a single reply is that reply's, bit for
+    bit.
     Source: Yin et al., "Byzantine-Robust Distributed Learning: Towards Optimal Statistical Rates"
     (ICML 2018), definition 2.
     """
@@ -99,9 +104,11 @@ def trimmed_mean(params: Params, returned: Returned, share: float) -> Params:
 
 
 class RobustMerger:
-    """As `slices.Merger`, by `clip_changes` (unless `clip_norm` is 0) and by `trimmed_mean` (unless
-    `trim_share` is None). All nodes count alike then: how much one changes is bounded, and what it
-    says of itself does not come into it. Medians need all replies at once, so it keeps them.
+    """Makes the next parameters of slices as `slices.Merger` does, with limits to each reply.
+
+    clip_norm: `times` of `clip_changes`; 0 for no clipping. trim_share: `share` of `trimmed_mean`;
+    None for no trimming. With either of them all nodes count alike, so that a node gains nothing by
+    stating more examples. Medians need all replies at once, so they are kept until the end.
     """
 
     def __init__(self, params: Params, clip_norm: float, trim_share: float | None) -> None:
@@ -109,22 +116,23 @@ class RobustMerger:
         self._returned: list[tuple[Subnet, Params, int]] = []
 
     def add(self, subnet: Subnet, slice_: Params, weight: int) -> None:
-        """As of `ist.Merger.add`."""
+        """Add one reply: a subnet, its trained parameters, float32, and its number of examples."""
         is_mean = not self._clip_norm and self._trim_share is None
         self._returned.append((subnet, slice_, weight if is_mean else 1))
 
     def agreements(self) -> list[float]:
-        """Of each reply, in the order in which they were added, as of `dissent.agreements`."""
+        """The agreement of each reply with the others (see `dissent`), in the order of adding."""
         changes = (
             direction(extract(self._params, subnet), slice_) for subnet, slice_, _ in self._returned
         )
         return agreements(changes)
 
     def leave_out(self, places: Collection[int]) -> None:
-        """Do as if these replies, by the order in which they were added, had not come."""
+        """Drop the replies at these places in the order of adding."""
         self._returned = [r for i, r in enumerate(self._returned) if i not in places]
 
     def merged(self) -> Params:
+        """The parameters with all replies, new float32 arrays of the same shapes."""
         params, returned = self._params, self._returned
         if self._clip_norm and returned:
             returned = list(clip_changes(params, returned, self._clip_norm))
@@ -134,7 +142,7 @@ class RobustMerger:
 
 
 def root_mean_square(arrays: Iterable[NDArray[np.floating[Any]]]) -> float:
-    """Over all numbers of all arrays; 0 for none."""
+    """The root mean square of all numbers of all arrays, of any shapes; 0 for no arrays."""
     size, total = 0, 0.0
     for array in arrays:
         size += array.size

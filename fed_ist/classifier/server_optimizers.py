@@ -1,4 +1,4 @@
-"""The server's own step: what it makes of the difference between merged and old parameters.
+"""The server's own step: what it does with the difference between merged and old parameters.
 
 Plain averaging takes the difference as it is. An optimiser on the server treats it as a gradient:
 with momentum (FedAvgM: Hsu et al., "Measuring the Effects of Non-Identical Data Distribution for
@@ -16,9 +16,9 @@ Slot = NDArray[np.float64]
 
 
 class ServerMomentum:
-    """FedAvgM: m = momentum * m + difference; parameters + learning_rate * m.
+    """FedAvgM: m becomes momentum * m + difference, and parameters grow by learning_rate * m.
 
-    Learning rate 1 and momentum 0 are plain averaging. Raises `InputError` unless the rate is
+    Learning rate 1 with momentum 0 is plain averaging. Raises `InputError` unless the rate is
     positive and the momentum lies in [0, 1). Source: Hsu et al. 2019.
     """
 
@@ -31,13 +31,16 @@ class ServerMomentum:
 
     @property
     def slots(self) -> dict[str, dict[str, Slot]]:
-        """What it remembers: kind -> parameter -> float64 array. May be filled again."""
+        """The state to save: kind -> parameter name -> float64 array of the parameter's shape.
+
+        The inner dicts are the optimiser's own: to restore a state, fill them.
+        """
         return {"means": self._means}
 
     def step(self, params: Params, merged: Params) -> Params:
-        """The next parameters, new float32 arrays.
+        """The next parameters, new float32 arrays of the same shapes.
 
-        params, merged: before the round, and after merging what came back; of the same shapes.
+        params: before the round. merged: with the replies of the round.
         """
         stepped: Params = {}
         for name, old in params.items():
@@ -49,11 +52,12 @@ class ServerMomentum:
 
 
 class ServerAdam:
-    """FedAdam: m = beta1 m + (1 - beta1) D; v = beta2 v + (1 - beta2) D²; step by m / (√v + tau).
+    """FedAdam: the parameters grow by learning_rate * m / (√v + tau), where, for a difference D,
+    m becomes beta1 m + (1 - beta1) D, and v becomes beta2 v + (1 - beta2) D².
 
-    D is the difference. As in the paper v starts at tau² and nothing corrects for the start, so
-    the first steps are short. Raises `InputError` unless rate and tau are positive and both betas
-    lie in [0, 1). Source: Reddi et al. 2021, algorithm 2.
+    As in the paper, v starts at tau² and nothing corrects for the start, so that the first steps
+    are short. Raises `InputError` unless rate and tau are positive and both betas lie in [0, 1).
+    Source: Reddi et al. 2021, algorithm 2.
     """
 
     def __init__(self, learning_rate: float, beta1: float, beta2: float, tau: float) -> None:
@@ -68,11 +72,11 @@ class ServerAdam:
 
     @property
     def slots(self) -> dict[str, dict[str, Slot]]:
-        """What it remembers, as of `ServerMomentum.slots`."""
+        """The state to save, in the form of `ServerMomentum.slots`."""
         return {"means": self._means, "squares": self._squares}
 
     def step(self, params: Params, merged: Params) -> Params:
-        """The next parameters; arguments as of `ServerMomentum.step`."""
+        """The next parameters, new float32 arrays; see `ServerMomentum.step`."""
         stepped: Params = {}
         for name, old in params.items():
             difference = _difference(old, merged[name])

@@ -1,11 +1,11 @@
-"""Slices of the classifier: cut out a dense sub-MLP of some hidden neurons, write it back.
+"""Slices of the classifier: a dense sub-MLP of some hidden neurons is cut out and written back.
 
 Independent Subnetwork Training deals each layer into disjoint groups (Yuan et al., "Distributed
 Learning of Deep Neural Networks using Independent Subnet Training", VLDB 2022). Two things are
-ours: biases are synchronised (a hidden neuron's bias travels with it, the output bias, which all
+ours: biases are synchronised (a hidden neuron's bias travels with it; the output bias, which all
 groups share, is averaged), and clients may share a group. Slices that overlap, as those of
-Federated Dropout or HeteroFL do, are merged by the same rule: each weight becomes the mean of what
-came back for it.
+Federated Dropout or HeteroFL do, are merged by the same rule: each weight becomes the mean of the
+values that came back for it.
 
 Example, hidden_dim 4 and 2 groups: one group may get the neurons (0, 3) of the first hidden layer
 and (1, 2) of the second. Its sub-MLP has `fc1.weight[[0, 3]]`, `fc2.weight[[1, 2]][:, [0, 3]]` and
@@ -25,19 +25,25 @@ from fed_ist.classifier.layout import Params, param_axes
 
 @dataclass(frozen=True, eq=False)
 class Subnet:
-    """Which neurons a slice has: axis (see `layout.param_axes`) -> ascending int64 indices."""
+    """The neurons of a slice.
+
+    neurons: axis (see `layout.param_axes`) -> their indices, int64 (k,), ascending.
+    """
 
     neurons: Mapping[str, NDArray[np.int64]]
 
     def share(self, widths: Mapping[str, int]) -> float:
-        """Its part of the neurons, in (0, 1]; the mean where its axes differ."""
+        """The share of all neurons that the slice has, in (0, 1]; the mean where axes differ.
+
+        widths: axis -> the number of all its neurons.
+        """
         return float(np.mean([len(rows) / widths[axis] for axis, rows in self.neurons.items()]))
 
 
 def extract(params: Params, subnet: Subnet) -> Params:
-    """The dense sub-MLP of a slice; copies, never views."""
+    """The dense sub-MLP of a slice: new float32 arrays of its neurons only, never views."""
     # numpy lays columns picked by index out in Fortran order, and products of such matrices are
-    # rounded otherwise than those of the same matrices after a journey.
+    # rounded otherwise than those of the C-ordered matrices that a node decodes.
     return {
         name: np.array(params[name][picked(axes, subnet, params[name].shape)], order="C")
         for name, axes in param_axes(params).items()
@@ -45,13 +51,15 @@ def extract(params: Params, subnet: Subnet) -> Params:
 
 
 class Merger:
-    """Makes of slices, which it is given one by one and in any order, the next parameters.
+    """Makes the next parameters of slices, which are added one by one and in any order.
 
-    Each weight becomes the mean of what came back for it, by number of examples; what nobody
-    returned keeps its value. A weight from a single reply is that reply's, bit for bit.
+    Each weight becomes the mean of the values that came back for it, weighted by numbers of
+    examples. A weight that nobody returned keeps its value; one from a single reply is that
+    reply's, bit for bit.
 
-    subnets: those that may come back. Where they are disjoint, which they need not be, each is
-    summed by itself, so that the memory this takes is that of the slices.
+    params: the whole classifier before the round, float32.
+    subnets: all that may come back. They may overlap. Where they are disjoint, each is summed
+    separately, so that the sums take no more memory than the slices.
     """
 
     def __init__(self, params: Params, subnets: Iterable[Subnet]) -> None:
@@ -60,7 +68,11 @@ class Merger:
         self._blocks: dict[tuple[str, Subnet | None], _Block] = {}
 
     def add(self, subnet: Subnet, slice_: Params, n_examples: int) -> None:
-        """A subnet, its trained parameters, and the number of examples they were trained on."""
+        """Add one reply.
+
+        slice_: its trained parameters, float32 of the shapes that `extract` gives for `subnet`.
+        n_examples: how many examples it was trained on.
+        """
         for name, axes in self._axes.items():
             is_dealt = any(axis is not None for axis in axes)
             if is_dealt and not self._are_disjoint:
@@ -79,7 +91,7 @@ class Merger:
         return self._blocks[name, subnet]
 
     def merged(self) -> Params:
-        """The parameters with all that came, new arrays."""
+        """The parameters with all replies, new float32 arrays of the same shapes."""
         merged = {name: array.copy() for name, array in self._params.items()}
         for (name, subnet), block in self._blocks.items():
             array = merged[name]
@@ -91,7 +103,7 @@ class Merger:
 
 
 class _Block:
-    """A sum of slices, or of parts of one array of all slices, with the weight of each number."""
+    """A weighted sum of arrays, of one subnet's slices or of all, and the weight of each number."""
 
     def __init__(self, shape: tuple[int, ...], weight_shape: tuple[int, ...]) -> None:
         self._sum, self._weight = ExactSum(shape), np.zeros(weight_shape)
@@ -105,13 +117,19 @@ class _Block:
         self._weight[where] += n_examples
 
     def mean(self, otherwise: NDArray[np.float32] | None = None) -> NDArray[np.float32]:
-        """float32; `otherwise` where nothing was added, None where there is no such place."""
+        """The mean, float32 of the sum's shape.
+
+        otherwise: its values are taken where nothing was added; None where there is no such place.
+        """
         mean = (self._sum.total() / np.maximum(self._weight, 1)).astype(np.float32)
         return mean if otherwise is None else np.where(self._weight > 0, mean, otherwise)
 
 
 def merge(params: Params, returned: Iterable[tuple[Subnet, Params, int]]) -> Params:
-    """A copy of the parameters with the slices of all replies, as of `Merger.add`."""
+    """The parameters with the slices of all replies, new float32 arrays of the same shapes.
+
+    returned: for each reply, the arguments of `Merger.add`.
+    """
     replies = list(returned)
     merger = Merger(params, [subnet for subnet, _, _ in replies])
     for subnet, slice_, n_examples in replies:
@@ -120,7 +138,7 @@ def merge(params: Params, returned: Iterable[tuple[Subnet, Params, int]]) -> Par
 
 
 def are_disjoint(subnets: Iterable[Subnet]) -> bool:
-    """Whether no two of them, other than one with itself, have a neuron in common."""
+    """Whether no two different subnets have a neuron in common; the same one may come twice."""
     neurons: dict[str, list[NDArray[np.int64]]] = {}
     for subnet in dict.fromkeys(subnets):
         for axis, rows in subnet.neurons.items():
@@ -130,7 +148,7 @@ def are_disjoint(subnets: Iterable[Subnet]) -> bool:
 
 
 def picked(axes: tuple[str | None, ...], subnet: Subnet, shape: tuple[int, ...]) -> Any:
-    """What picks a slice out of an array with these axes and of this shape, in one indexing."""
+    """The index that picks a slice's numbers out of an array with these axes and this shape."""
     rows = [
         slice(None) if axis is None or len(subnet.neurons[axis]) == n else subnet.neurons[axis]
         for axis, n in zip(axes, shape, strict=True)
@@ -148,9 +166,10 @@ def slice_bytes(
     hidden_layers: int = 2,
     norm: str = "none",
 ) -> float:
-    """Payload of one slice in float32, by formula: 4 (dh/W + (L-1) h²/W² + Lh/W + Ch/W + C) bytes.
+    """The bytes of one slice in float32: 4 (dh/W + (L-1) h²/W² + Lh/W + Ch/W + C).
 
-    Layer norm adds 8 Lh/W, batch norm 16 Lh/W.
+    With d = embed_dim, h = hidden_dim, C = num_classes, W = n_groups, L = hidden_layers. Layer norm
+    adds 8 Lh/W, batch norm 16 Lh/W.
     """
     width = hidden_dim / n_groups
     by_neuron = embed_dim + num_classes + (hidden_layers - 1) * width

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from fed_ist.encoder.known import AnyEncoder, KnownEncoder
 from fed_ist.errors import InputError
-from fed_ist.files.atomic import clear, part_of, put_in_place, sweep
+from fed_ist.files.atomic import clear, put_in_place, sweep, temporary_path
 from fed_ist.files.cache import digest, tell_damaged
 from fed_ist.files.paths import require_cache
 from fed_ist.files.seals import (
@@ -210,26 +210,26 @@ def _map_values(path: Path, seal: Seal) -> NDArray[np.float32]:
 
 def store(folder: Path, embeddings: Embeddings) -> None:
     """Write a cache entry, whole or not at all."""
-    part = part_of(folder)
-    part.mkdir(parents=True)
+    draft = temporary_path(folder)
+    draft.mkdir(parents=True)
     try:
         seals = {}
         for name, values in ((VALUES, embeddings.values), (LABELS, embeddings.labels)):
-            with (part / name).open("w+b") as file:
+            with (draft / name).open("w+b") as file:
                 np.lib.format.write_array(file, values, (1, 0), False)
                 file.seek(0)
                 seals[name] = astuple(seal_file(file))
         counts = {"entry": folder.name, "counts": asdict(embeddings.counts), "files": seals}
-        (part / COUNTS).write_bytes(sealed_json(counts))
+        (draft / COUNTS).write_bytes(sealed_json(counts))
         with suppress(OSError):  # another process may be doing so
             clear(folder)  # an entry that `load_cached` refused
-        put_in_place(part, folder)
+        put_in_place(draft, folder)
     except OSError:
         # Another process may have put the same entry there first; then all is well.
         if load_cached(folder) is None:
             raise
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(draft, ignore_errors=True)
 
 
 def embed(

@@ -1,7 +1,7 @@
 """Files and folders that are there whole or not at all, also after a power cut.
 
-They are built beside their place under a hidden name that ends in `.part`, forced to the disk, and
-renamed. What a cut leaves of the building is swept away later.
+They are built in the same folder under a hidden name that ends in `.part`, forced to the disk, and
+renamed. What a power cut leaves half-built is swept away later.
 """
 
 import os
@@ -11,32 +11,32 @@ import uuid
 from contextlib import suppress
 from pathlib import Path
 
-STALE_S = 3600.0  # nothing is built for so long without a byte being written
+STALE_S = 3600.0  # nothing is built for this long without a byte being written
 
 
-def part_of(path: Path) -> Path:
-    """A name beside `path` to build it under, which nobody else has."""
+def temporary_path(path: Path) -> Path:
+    """A hidden path in the folder of `path` to build it under, different at each call."""
     return path.with_name(f".{path.name}.{uuid.uuid4().hex}.part")
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that a reader finds the old one or the new one, whole."""
-    part = part_of(path)
+    """Write a file so that at any moment a reader finds either the whole old or the whole new."""
+    draft = temporary_path(path)
     try:
-        with part.open("wb") as file:
+        with draft.open("wb") as file:
             file.write(data)
-        put_in_place(part, path)
+        put_in_place(draft, path)
     finally:
-        part.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
 
 
-def put_in_place(part: Path, path: Path) -> None:
-    """Rename a file, or a folder of files, once its content is on the disk."""
-    for file in part.iterdir() if part.is_dir() else [part]:
+def put_in_place(draft: Path, path: Path) -> None:
+    """Rename `draft`, a file or a folder of files, to `path` once its content is on the disk."""
+    for file in draft.iterdir() if draft.is_dir() else [draft]:
         _settle(file)
-    if part.is_dir():
-        _settle(part)
-    part.replace(path)
+    if draft.is_dir():
+        _settle(draft)
+    draft.replace(path)
     _settle(path.parent)
 
 
@@ -49,7 +49,7 @@ def _settle(path: Path) -> None:
 
 
 def clear(path: Path) -> None:
-    """Remove whatever is at a place, a file, a link or a folder, if anything is."""
+    """Remove the file, link or folder at a path, if there is one."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -57,9 +57,9 @@ def clear(path: Path) -> None:
 
 
 def sweep(folder: Path) -> None:
-    """Remove what earlier cuts have left of files and folders that were being built."""
-    for part in folder.glob(".*.part"):
+    """Remove half-built files and folders that were last written more than `STALE_S` ago."""
+    for draft in folder.glob(".*.part"):
         with suppress(OSError):
-            newest = max(p.stat().st_mtime for p in [part, *part.glob("*")])
+            newest = max(p.stat().st_mtime for p in [draft, *draft.glob("*")])
             if time.time() - newest > STALE_S:
-                shutil.rmtree(part) if part.is_dir() else part.unlink()
+                shutil.rmtree(draft) if draft.is_dir() else draft.unlink()

@@ -1,4 +1,4 @@
-"""What entries of the cache are called, and small ones that are kept if that can be done."""
+"""Names of cache entries, and small entries that a run can do without."""
 
 import hashlib
 import json
@@ -13,13 +13,16 @@ from fed_ist.files.seals import with_trailer, without_trailer
 log = logging.getLogger(__name__)
 
 
-def digest(*parts: object) -> str:
-    """A name for what depends on all of these and on nothing else."""
-    return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:32]
+def digest(*values: object) -> str:
+    """32 hexadecimal digits that name an entry whose content depends on these values alone."""
+    return hashlib.sha256(json.dumps(values, default=str).encode()).hexdigest()[:32]
 
 
 def keep(path: Path, data: bytes) -> None:
-    """Write an entry that may as well be absent: who writes embeddings says what is wrong there."""
+    """Write a small entry; that it cannot be written is ignored, since a run can do without it.
+
+    The cause is told where it matters: when embeddings are written to the same cache.
+    """
     with suppress(OSError):
         make_cache(path.parent)
         if path.is_dir():
@@ -28,7 +31,7 @@ def keep(path: Path, data: bytes) -> None:
 
 
 def recall(path: Path) -> bytes | None:
-    """What `keep` was given; None where it is not there, or not as it was written."""
+    """What `keep` wrote; None where there is no such file, or where it is not as it was written."""
     try:
         data = path.read_bytes()
     except FileNotFoundError:
@@ -43,5 +46,5 @@ def recall(path: Path) -> bytes | None:
 
 
 def tell_damaged(path: Path, why: str = "it is damaged, or of an earlier version") -> None:
-    """Say that an entry of the cache is of no use, and what becomes of it."""
+    """Warn that an entry of the cache cannot be used and is made again."""
     log.warning("The cache's '%s' is made again: %s", path.name, why.strip())

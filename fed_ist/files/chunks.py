@@ -1,8 +1,8 @@
-"""Many pieces of bytes in one file, each with a checksum that is looked at when it is read.
+"""Many pieces of bytes in one file, each with a checksum that is compared when it is read.
 
-The pieces come first, then an index with their sizes and checksums, last where the index lies. So
-a file that was cut short is recognised at once, and to open a large one costs no more than its
-index. Nothing is mapped: what a damaged disk gives are bytes that are refused.
+The pieces come first, then an index with their sizes and checksums, and last the place of the
+index. So a file that was cut short is recognised at once, and opening a large one costs no more
+than reading its index. Nothing is mapped into memory: bytes that a damaged disk gives are refused.
 """
 
 import json
@@ -17,7 +17,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from fed_ist.files.atomic import part_of, put_in_place
+from fed_ist.files.atomic import put_in_place, temporary_path
 from fed_ist.files.seals import NOT_AS_WRITTEN, DamagedError
 
 MAGIC = b"fed-ist chunks 1"
@@ -26,7 +26,10 @@ SIZE, CRC = np.dtype("<u8"), np.dtype("<u4")
 
 
 class ChunkWriter:
-    """Takes pieces one after the other; `head` is filled by the caller until the file is closed."""
+    """Writes pieces one after the other, and at the end their index.
+
+    head: values for JSON, filled by the caller before `finish`; `ChunkFile.head` gives them back.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self.head: dict[str, Any] = {}
@@ -39,14 +42,14 @@ class ChunkWriter:
         return len(self._sizes)
 
     def add(self, data: bytes | memoryview) -> None:
-        """One piece more: the bytes of anything that lies in one piece in memory."""
+        """Write one more piece: bytes, or anything contiguous that can be viewed as bytes."""
         view = memoryview(data).cast("B")
         self._file.write(view)
         self._sizes.append(len(view))
         self._crcs.append(zlib.crc32(view))
 
     def finish(self) -> None:
-        """Write the index."""
+        """Write the index, after the last piece."""
         head = json.dumps(self.head).encode()
         index = head + np.array(self._sizes, SIZE).tobytes() + np.array(self._crcs, CRC).tobytes()
         place = (len(MAGIC) + sum(self._sizes), len(index), len(head))
@@ -55,25 +58,26 @@ class ChunkWriter:
 
 @contextmanager
 def writing_chunks(path: Path) -> Iterator[ChunkWriter]:
-    """A `ChunkWriter` whose file is at `path` at the end, whole or not at all."""
-    part = part_of(path)
+    """A `ChunkWriter` whose file is put at `path` when the block ends, whole or not at all."""
+    draft = temporary_path(path)
     try:
-        with part.open("wb") as file:
+        with draft.open("wb") as file:
             writer = ChunkWriter(file)
             yield writer
             writer.finish()
-        put_in_place(part, path)
+        put_in_place(draft, path)
     finally:
-        part.unlink(missing_ok=True)
+        draft.unlink(missing_ok=True)
 
 
 class ChunkFile:
     """A file of pieces, opened for reading.
 
-    head: what the writer left beside them. what: it is, and what_to_do: where it is not, for the
-    sentence of `DamagedError`, which is raised where it is cut short, damaged or another file;
-    where there is none, that is `FileNotFoundError`. file: one that is open at its beginning, and
-    has no path.
+    head: the values that the writer gave in its own `head`.
+    what, what_to_do: the kind of file and the advice in the sentence of `DamagedError`.
+    file: an open file without a path, at its beginning; `path` is then not opened.
+    Raises `FileNotFoundError` where there is no file, and `DamagedError` where it is cut short,
+    damaged or of another kind.
     """
 
     def __init__(
@@ -106,7 +110,7 @@ class ChunkFile:
         return data
 
     def damaged(self, why: str) -> DamagedError:
-        """What to raise where the file cannot be used."""
+        """The error to raise where the file cannot be used, with the reason `why`."""
         return DamagedError(
             f"'{self.path}' is cut short or is no {self._what} ({why}). {self._what_to_do}"
         )

@@ -15,9 +15,9 @@ log = logging.getLogger(__name__)
 
 
 class GrowingTable:
-    """Appends rows to a new CSV file; each is handed to the system when it is added.
+    """A CSV file to which rows are appended; each is handed to the system when it is added.
 
-    seal: of all that was written.
+    seal: the length and checksum of all that was written.
     """
 
     def __init__(self, path: Path, columns: Sequence[str]) -> None:
@@ -35,10 +35,13 @@ class GrowingTable:
         seal: Seal,
         is_kept: Callable[[Row], bool],
     ) -> tuple["GrowingTable", list[Row]]:
-        """Go on with a file that begins as `seal` says, and with as many of the rows after that as
-        are whole and kept: at the first other one it is cut.
+        """Go on with a file that an earlier process wrote.
 
-        data: what the file holds. Returns the table, and the rows that it begins with.
+        What `seal` covers stays. The rows after it stay up to the first that is not whole or that
+        `is_kept` refuses; there the file is cut.
+
+        data: what the file holds, which must begin with what `seal` covers.
+        Returns the table and all rows that stay.
         """
         assert seal.fits(data)
         n_kept = seal.n_bytes
@@ -56,6 +59,7 @@ class GrowingTable:
         return table, _parse(kept, columns)[1:]
 
     def add(self, row: Mapping[str, object]) -> None:
+        """Append one row: column -> value."""
         self._write([row])
 
     def _write(self, rows: Sequence[Mapping[str, object]]) -> None:
@@ -71,10 +75,11 @@ class GrowingTable:
         os.fsync(self._file.fileno())
 
     def close(self) -> None:
+        """Close the file."""
         self._file.close()
 
 
 def _parse(data: bytes, columns: Sequence[str]) -> list[Row]:
-    """The rows of lines, those left out that have more or fewer cells."""
+    """The rows of those lines that have one cell for each column."""
     lines = csv.reader(io.StringIO(data.decode(errors="replace"), newline=""))
     return [dict(zip(columns, cells, strict=True)) for cells in lines if len(cells) == len(columns)]

@@ -1,8 +1,8 @@
-"""Asking the Hugging Face Hub, or another server of weights, and saying at once that it is away.
+"""Asking the Hugging Face Hub, or another server of weights, without a long wait if it is away.
 
-The Hub's own client retries for most of a minute and prints each try. Here one short question goes
-first: where nobody answers, the libraries look into their caches only, as under HF_HUB_OFFLINE.
-HF_ENDPOINT, HF_HOME and proxies hold as always; a slow link may raise HF_HUB_ETAG_TIMEOUT.
+The Hub's own client retries for most of a minute and prints each try. Here one short request goes
+first: where nobody answers it, the libraries look into their caches only, as with HF_HUB_OFFLINE.
+HF_ENDPOINT, HF_HOME and proxies work as usual; on a slow link, raise HF_HUB_ETAG_TIMEOUT.
 """
 
 import logging
@@ -18,21 +18,22 @@ from urllib.request import getproxies, proxy_bypass
 
 WAIT_S = 5.0
 WAIT_KEY = "HF_HUB_ETAG_TIMEOUT"  # the client's own setting for slow links
-AWAY = (407, 502, 503, 504)  # what proxies answer for servers that they do not reach, or refuse
+AWAY = (407, 502, 503, 504)  # statuses with which proxies answer for servers they do not reach
 QUIET = ("huggingface_hub", "urllib3", "fsspec", "timm")
 
 
 class FetchError(Exception):
-    """Something could not be had from a server nor from a cache: its text says why, in a line."""
+    """Something could be had neither from a server nor from a cache; the text says why."""
 
 
 @contextmanager
 def asking(address: str = "") -> Iterator[None]:
-    """Within it libraries ask the Hub, or only their caches where it cannot be reached.
+    """A context in which libraries ask the Hub, or only their caches where it cannot be reached.
 
-    address: of a server that is not the Hub, and whose client has no cache.
-    Import `datasets` before, or it would believe for good that it is offline.
-    Raises `FetchError` for all that fails within.
+    address: the server to ask instead of the Hub, if its client has no cache; empty for the Hub.
+    `datasets` must be imported before: imported inside while the Hub is away, it would take itself
+    to be offline for the rest of the process.
+    Raises `FetchError` for any error inside the block.
     """
     from huggingface_hub import constants
 
@@ -52,7 +53,7 @@ def asking(address: str = "") -> Iterator[None]:
 
 
 def root_cause(error: BaseException) -> str:
-    """What a library complained about at the bottom of it, in one line."""
+    """The first line of the error that caused all others in a chain of errors."""
     while error.__cause__ is not None:
         error = error.__cause__
     line = str(error).strip().split("\n")[0]
@@ -60,7 +61,7 @@ def root_cause(error: BaseException) -> str:
 
 
 def why_away(address: str) -> str:
-    """Why a server cannot be reached, asked once; empty where it answers, whatever it does."""
+    """Why a server cannot be reached, after one request; empty where it answers anything."""
     wait_s = float(os.environ.get(WAIT_KEY) or WAIT_S)
     host = _route(address)
     silence = f"{host} does not answer within {wait_s:g} s; {WAIT_KEY} sets others"
@@ -124,7 +125,7 @@ def _offline() -> Iterator[None]:
 
 
 def _is_of_the_network(error: BaseException | None) -> bool:
-    """Whether a library failed as it is offline and its cache does not have what it sought."""
+    """Whether a library failed because it is offline and its cache lacks what was asked for."""
     from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
     seen: set[int] = set()

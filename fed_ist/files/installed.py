@@ -1,4 +1,4 @@
-"""Where the files live that came with the installed distribution.
+"""Where the files are that came with the installed distribution.
 
 Inside a Flower run `import fed_ist` finds the app bundle's copy of the code, which holds no weights
 (a bundle carries only text). The installed distribution is found through its metadata instead,
@@ -15,8 +15,8 @@ from fed_ist.errors import InputError
 
 
 def checkout() -> Path | None:
-    """The source checkout, where fed-ist was installed from one with `pip install -e`."""
-    # To a process that starts in a checkout, what building left there is a distribution as well.
+    """The source checkout from which fed-ist was installed with `pip install -e`, else None."""
+    # A process that starts in a checkout also finds the distribution that a build left there.
     for found in distributions(name="fed-ist"):
         origin = found.read_text("direct_url.json")
         url = json.loads(origin) if origin else {}
@@ -26,7 +26,7 @@ def checkout() -> Path | None:
 
 
 def installed_app() -> Path:
-    """The folder of the installed app's pyproject.toml: the checkout, or what the wheel brought.
+    """The folder of the installed app's pyproject.toml: the checkout, or one from the wheel.
 
     Raises `InputError` where fed-ist is not installed.
     """
@@ -34,7 +34,7 @@ def installed_app() -> Path:
 
 
 def presets(app: Path) -> Mapping[str, Path]:
-    """Name -> file of an app's presets; those of the wheel lie with the installed modules."""
+    """The presets of an app: name -> file. Those of a wheel lie with its modules."""
     folder = app / "sims" / "configs"
     if not folder.is_dir():
         folder = package_file("sims/__init__.py").parent / "configs"
@@ -42,7 +42,11 @@ def presets(app: Path) -> Mapping[str, Path]:
 
 
 def package_file(relative: str) -> Path:
-    """The path of a file that the installed distribution brought, such as its encoder weights."""
+    """The path of a file of the installed distribution, such as the encoder's weights.
+
+    relative: its path below the folder that holds the packages. Raises `InputError` where the file
+    is missing.
+    """
     root = checkout()
     try:
         path = root / relative if root else Path(str(distribution("fed-ist").locate_file(relative)))

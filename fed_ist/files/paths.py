@@ -1,4 +1,4 @@
-"""Where files go when nobody says where."""
+"""The folders for the cache and for results, and whether they can be written to."""
 
 import os
 import tempfile
@@ -10,17 +10,21 @@ from fed_ist.files.installed import checkout
 
 
 def cache_dir(configured: str) -> Path:
-    """The embedding cache: as configured, or `fed-ist` in the user's cache folder."""
+    """The cache folder: as configured, or `fed-ist` in the user's cache folder.
+
+    Raises `InputError` where nothing is configured and the user has no home.
+    """
     if configured:
         return Path(configured)
     return Path(os.environ.get("XDG_CACHE_HOME") or _home("cache-dir") / ".cache") / "fed-ist"
 
 
 def make_cache(folder: Path) -> None:
-    """Make a cache, and what is missing above it, for its owner alone; raises `OSError`.
+    """Make a cache folder, and missing folders above it, with access for the owner only.
 
-    The usual one is made private where others may enter it. A folder that is there already and that
-    somebody has named, or linked to, is theirs to share: it stays as it is.
+    If others may enter the default cache, their access is removed. Any other folder that exists
+    already keeps its permissions, and so does one that the default is a link to: its owner may
+    want to share it. Raises `OSError`.
     """
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     for path in reversed(missing):
@@ -40,23 +44,29 @@ def _is_usual_cache(folder: Path) -> bool:
 
 
 def require_cache(folder: Path, key: str = "cache-dir") -> None:
-    """As `make_cache`; raises `InputError` where nothing can be written into it."""
-    with suppress(OSError):  # which is told in the same words as of any folder
+    """Make a cache folder as `make_cache` does; raises `InputError` where it is not writable.
+
+    key: what the message calls the folder's setting.
+    """
+    with suppress(OSError):  # `require_writable` fails too then, and words the message
         make_cache(folder)
     require_writable(folder, key)
 
 
 def results_dir(configured: str) -> Path:
-    """A command's folder of runs: as configured, `results/` of the checkout, or `./results`."""
+    """The folder of runs of a command: as configured, else `results/` of the checkout if there is
+    one, else `./results`.
+    """
     if configured:
         return Path(configured)
     return (checkout() or Path.cwd()) / "results"
 
 
 def server_results_dir(configured: str) -> Path:
-    """That of a SuperLink's runs: as configured, `results/` of the checkout, `~/fed-ist-results`.
+    """The folder of runs of a SuperLink: as configured, else `results/` of the checkout if there is
+    one, else `~/fed-ist-results`.
 
-    A daemon's working directory is that of its first start, so this does not depend on it.
+    It does not depend on the working directory, which a daemon keeps from its first start.
     """
     if configured:
         return Path(configured)
@@ -72,8 +82,8 @@ def _home(key: str) -> Path:
 
 
 def is_writable(folder: Path) -> bool:
-    """Whether files can be made in a folder, which leaves none there."""
-    try:  # nothing but trying tells: root may write where the file system does not let it
+    """Whether files can be made in a folder; none stays there."""
+    try:  # only trying tells: permissions let root write where the file system does not
         with tempfile.TemporaryFile(dir=folder):
             return True
     except OSError:
@@ -81,8 +91,11 @@ def is_writable(folder: Path) -> bool:
 
 
 def require_writable(folder: Path, key: str) -> None:
-    """Make a folder if need be; raises `InputError` where nothing can be written into it."""
-    try:  # nothing but trying tells: root may write where the file system does not let it
+    """Make a folder if there is none; raises `InputError` where it is not writable.
+
+    key: what the message calls the folder's setting.
+    """
+    try:  # only trying tells: permissions let root write where the file system does not
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass

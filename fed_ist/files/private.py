@@ -36,7 +36,10 @@ def _user(uid: int) -> str:
 
 
 def write_new(path: Path, data: bytes, mode: int = 0o600) -> None:
-    """Write a file that at no time has more permissions than these; fails where there is one."""
+    """Write a file that at no time has more permissions than `mode`.
+
+    Raises `OSError`, in particular `FileExistsError` where there is a file already.
+    """
     temporary = _temporary(path, data, mode)
     try:
         os.link(temporary, path)
@@ -45,11 +48,11 @@ def write_new(path: Path, data: bytes, mode: int = 0o600) -> None:
 
 
 def replace_keeping(path: Path, kept: Path, data: bytes) -> None:
-    """Write a file that all may read in the place of another, which is called `kept` from then on.
+    """Replace the file at `path` by one that everybody may read, and keep the former as `kept`.
 
-    Fails where `kept` is another file. The place is never empty.
+    There is a file at `path` at any moment. Raises `FileExistsError` where `kept` is another file.
     """
-    if not (kept.exists() and kept.samefile(path)):  # it is where this was cut before the end
+    if not (kept.exists() and kept.samefile(path)):  # they are one after a cut before the end
         os.link(path, kept)
     _temporary(path, data, 0o644).replace(path)
 

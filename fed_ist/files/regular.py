@@ -1,7 +1,7 @@
-"""Files that are nothing but files: no pipe, device or socket is ever opened, nor a link to one.
+"""Opening regular files only: never a pipe, device or socket, nor a link to one.
 
-Reading a pipe waits for ever, and reading a device may never end. What stood there when a folder
-was listed may be another thing when it is opened, so what was opened is looked at.
+Reading a pipe may wait for ever, and reading a device may never end. A path may have become
+something else since its folder was listed, so the kind is checked again once it is open.
 """
 
 import os
@@ -11,11 +11,14 @@ from typing import BinaryIO
 
 
 class NoRegularFileError(OSError):
-    """What is there is no file; `strerror` says so."""
+    """A path leads to something other than a regular file; `strerror` says so."""
 
 
 def open_regular(path: Path | str) -> BinaryIO:
-    """A file opened for reading; raises `OSError`, also for what is no regular file."""
+    """A file opened for reading bytes.
+
+    Raises `OSError`, and its subclass `NoRegularFileError` for what is no regular file.
+    """
     _require(Path(path).stat().st_mode, path)  # opening a device may already do something
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
     try:

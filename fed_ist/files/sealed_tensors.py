@@ -1,7 +1,7 @@
 """Arrays as safetensors with a checksum of the whole file in its metadata.
 
-The checksum stands where zeros stood when it was computed. Any reader of safetensors can open the
-file, and equal content gives equal bytes.
+The checksum is computed while zeros stand in its place, and then replaces them. Any reader of
+safetensors can open the file, and equal content gives equal bytes.
 """
 
 import json
@@ -20,27 +20,30 @@ from fed_ist.files.seals import KEY, NOT_AS_WRITTEN, DamagedError, in_words
 METADATA = "fed-ist"
 PLACE = in_words(0).encode()
 FOUND = re.compile(rb"crc32:[0-9a-f]{8}")
-MOST_HEADER_BYTES = 100_000_000  # which is safetensors' own limit
-LENGTH_BYTES = 8  # of the header's length, with which the file begins
+MOST_HEADER_BYTES = 100_000_000  # safetensors' own limit
+LENGTH_BYTES = 8  # at the beginning of a file: the number of bytes of its header
 
 
 def with_checksum(data: bytes) -> bytes:
-    """A safetensors file whose metadata holds `PLACE`, with the checksum in that place."""
+    """The bytes of a safetensors file with its checksum in the place of `PLACE`.
+
+    data: the same file, whose metadata holds `PLACE`.
+    """
     start = data.index(PLACE, LENGTH_BYTES, LENGTH_BYTES + _header_bytes(data))
     checksum = in_words(zlib.crc32(data)).encode()
     return data[:start] + checksum + data[start + len(PLACE) :]
 
 
 def is_sealed(data: bytes) -> bool:
-    """Whether a file has a checksum, or looks as if it had one once."""
+    """Whether the header of a file has a checksum, or the key of one that is damaged."""
     header = data[LENGTH_BYTES : LENGTH_BYTES + _header_bytes(data)]
     return bool(FOUND.search(header)) or KEY.encode() in header
 
 
 def require_unharmed(path: Path) -> None:
-    """Raise `DamagedError` for a file with a checksum that is not as it was written.
+    """Raise `DamagedError` for a file whose checksum does not fit its content.
 
-    A file without one, as others write them, is not looked at further.
+    A file without a checksum, as other programs write it, passes.
     """
     with path.open("rb") as file:
         start = file.read(LENGTH_BYTES)
@@ -50,7 +53,7 @@ def require_unharmed(path: Path) -> None:
 
 
 def is_whole(data: bytes) -> bool:
-    """Whether a file is as `with_checksum` made it."""
+    """Whether the bytes of a file have a checksum, and it fits."""
     found = FOUND.search(data, LENGTH_BYTES, min(len(data), LENGTH_BYTES + _header_bytes(data)))
     if not found:
         return False
@@ -60,7 +63,10 @@ def is_whole(data: bytes) -> bool:
 
 
 def save_sealed(arrays: Mapping[str, NDArray[Any]], head: Mapping[str, Any]) -> bytes:
-    """A file of arrays; `head`: what JSON can hold."""
+    """The bytes of a file with these arrays, of any shapes and dtypes, and a checksum.
+
+    head: further values, which JSON must be able to hold.
+    """
     # One entry: safetensors writes several in random order.
     text = json.dumps({KEY: PLACE.decode(), **head})
     return with_checksum(save(dict(arrays), metadata={METADATA: text}))
@@ -69,10 +75,11 @@ def save_sealed(arrays: Mapping[str, NDArray[Any]], head: Mapping[str, Any]) -> 
 def load_sealed(
     path: Path, what: str, *, is_old_read: bool = False
 ) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    """(arrays, head) of a file that is there.
+    """(arrays, head) as `save_sealed` was given them: name -> array of its own shape and dtype.
 
-    what: it is to be, for the sentence of `DamagedError`. is_old_read: whether a file without a
-    checksum is read as it is.
+    what: the end of the sentence "'file' is cut short or ..." of `DamagedError`, which is raised
+    where the file cannot be read.
+    is_old_read: whether a file without a checksum, of an earlier version, is read too.
     """
     try:
         data = path.read_bytes()

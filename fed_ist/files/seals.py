@@ -1,8 +1,8 @@
-"""Checksums of what is kept on a disk, so that damage shows before anything is made of it.
+"""Checksums of files, so that damage is noticed before their content is used.
 
-CRC-32, as it is quick on the smallest device, can be gone on with where a file grows, and misses
-one change in four billion. It tells what disks, cables and editors have done. It is no defence
-against those who may write into our folders: they can write checksums too.
+The checksum is CRC-32: it is quick on the smallest device, can be continued when a file grows, and
+misses one change in four billion. It finds what disks, cables and editors do to files. It is no
+defence against somebody who may write into our folders and can write checksums too.
 """
 
 import json
@@ -16,7 +16,7 @@ from fed_ist.errors import InputError
 
 BLOCK_BYTES = 1 << 20
 KEY, MARK = "checksum", "crc32:"
-TRAILER = b"\nfed-ist "  # and the checksum in words, a line
+TRAILER = b"\nfed-ist "  # the checksum in words and a newline follow
 NOT_AS_WRITTEN = "it is not as it was written: cut short, changed or edited"
 
 
@@ -26,24 +26,24 @@ class DamagedError(InputError):
 
 @dataclass(frozen=True)
 class Seal:
-    """The first `n_bytes` of a file, by their CRC-32."""
+    """What identifies the beginning of a file: its first `n_bytes`, and their CRC-32."""
 
     n_bytes: int = 0
     crc32: int = 0
 
     def then(self, data: bytes | memoryview) -> "Seal":
-        """The seal of what was sealed and of `data` after it."""
+        """The seal of the same bytes with `data` after them."""
         return Seal(self.n_bytes + len(data), zlib.crc32(data, self.crc32))
 
     def fits(self, data: bytes, *, to_the_end: bool = False) -> bool:
-        """Whether `data` begins with what was sealed, or is it `to_the_end`."""
+        """Whether `data` begins with what was sealed; with `to_the_end`, whether it equals that."""
         if len(data) < self.n_bytes or (to_the_end and len(data) > self.n_bytes):
             return False
         return Seal().then(memoryview(data)[: self.n_bytes]) == self
 
 
 def seal_of(data: bytes) -> Seal:
-    """The seal of all of it."""
+    """The seal of all of `data`."""
     return Seal().then(data)
 
 
@@ -61,12 +61,12 @@ def in_words(crc32: int) -> str:
 
 
 def with_trailer(name: str, data: bytes) -> bytes:
-    """`data` for a file of our own, called `name`, that nobody else reads."""
+    """`data` and its checksum after it, for a file called `name` that only fed-ist reads."""
     return data + _trailer(name, data)
 
 
 def without_trailer(name: str, data: bytes) -> bytes | None:
-    """The inverse of `with_trailer`; None where it is damaged, or another file's."""
+    """The data that `with_trailer` was given; None where it is damaged or has another name."""
     n_trailer = len(_trailer("", b""))
     if len(data) < n_trailer:
         return None
@@ -79,15 +79,19 @@ def _trailer(name: str, data: bytes) -> bytes:
 
 
 def sealed_json(values: Mapping[str, Any], indent: int | None = None) -> bytes:
-    """A JSON object with its checksum as the last key: text for people, a line less is no JSON."""
+    """A JSON object whose last key is the checksum of the others.
+
+    People can read it; a file that was cut short is not valid JSON.
+    """
     return (json.dumps({**values, KEY: _checksum(values)}, indent=indent) + "\n").encode()
 
 
 def read_sealed_json(path: Path, what_to_do: str, *, is_old_read: bool = True) -> dict[str, Any]:
-    """What `sealed_json` was given, from a file that is there.
+    """The values that `sealed_json` was given, from a file.
 
-    is_old_read: whether a file of an earlier version, which has no checksum, is read as it is.
-    Raises `DamagedError`, which ends with `what_to_do`, for any other.
+    is_old_read: whether a file without a checksum, of an earlier version, is read too.
+    what_to_do: the last sentence of `DamagedError`, which is raised where the file is missing,
+    cannot be read or is not as it was written.
     """
     try:
         return parse_sealed_json(path.read_bytes(), is_old_read=is_old_read)
@@ -98,7 +102,11 @@ def read_sealed_json(path: Path, what_to_do: str, *, is_old_read: bool = True) -
 
 
 def parse_sealed_json(data: bytes, *, is_old_read: bool = True) -> dict[str, Any]:
-    """The same of a file's bytes; raises `ValueError` with the reason."""
+    """The values that `sealed_json` was given, from the bytes of a file.
+
+    is_old_read: as in `read_sealed_json`. Raises `ValueError`, whose text is the reason, where they
+    are not as they were written.
+    """
     try:
         values = json.loads(data.decode())
     except RecursionError:
@@ -108,7 +116,7 @@ def parse_sealed_json(data: bytes, *, is_old_read: bool = True) -> dict[str, Any
     if f'"{KEY}"'.encode() not in data and MARK.encode() not in data:
         if is_old_read:
             return values
-        raise ValueError("it has no checksum, as of an earlier version")
+        raise ValueError("it has no checksum, as files of an earlier version")
     found = values.pop(KEY, None)
     if found != _checksum(values):
         raise ValueError(NOT_AS_WRITTEN)
@@ -116,7 +124,7 @@ def parse_sealed_json(data: bytes, *, is_old_read: bool = True) -> dict[str, Any
 
 
 def _checksum(values: Mapping[str, Any]) -> str:
-    """Of the values, however they are laid out."""
+    """The checksum of the values, whatever the indentation of the file."""
     try:
         return in_words(zlib.crc32(json.dumps(dict(values)).encode()))
     except RecursionError:

@@ -1,8 +1,8 @@
 """Chosen bands of a GeoTIFF as 8-bit channels, for cameras that see more than red, green and blue.
 
-The values that become 0 and 255 are fixed in the configuration rather than drawn from each image:
-the same ground must look the same to every node. rasterio, which reads the files, is an extra of
-this package and is imported when the first raster is opened.
+The values that become 0 and 255 are fixed in the configuration rather than taken from each image:
+the same ground must look the same to every node. rasterio, which reads the files, is an optional
+dependency of this package and is imported when the first raster is opened.
 """
 
 import math
@@ -34,7 +34,7 @@ VALUES_AT_A_TIME = 500_000
 class BandChoice:
     """Which bands of each raster are read, in this order, and how they become 8 bits.
 
-    names: a band's description, in any case, or its number, counted from 1.
+    names: of each band its description, in upper or lower case, or its number, counted from 1.
     value_range: the values that become 0 and 255; None where the rasters hold uint8 already.
     """
 
@@ -43,6 +43,7 @@ class BandChoice:
 
     @property
     def n_channels(self) -> int:
+        """The number of chosen bands."""
         return len(self.names)
 
     def __str__(self) -> str:
@@ -52,7 +53,8 @@ class BandChoice:
 def parse_bands(bands: str, band_range: str) -> BandChoice | None:
     """The choice that two texts describe, such as "B04,B03,B02,B08" and "0:10000".
 
-    None where `bands` is empty: images are RGB then. Raises `InputError` for a malformed text.
+    Returns None where `bands` is empty: images are then RGB. Raises `InputError` for a malformed
+    text.
     """
     if not bands.strip():
         if band_range.strip():
@@ -71,14 +73,14 @@ def parse_bands(bands: str, band_range: str) -> BandChoice | None:
 
 
 def parse_range(key: str, text: str) -> tuple[float, float] | None:
-    """The values that become 0 and 255, such as "0:10000"; None for an empty text.
+    """The values that become 0 and 255, from a text such as "0:10000"; None for an empty text.
 
-    Raises `InputError`, which names the key, for anything else.
+    key: what the message calls the text. Raises `InputError` for anything else.
     """
     if not text.strip():
         return None
     try:
-        low, high = (float(part) for part in text.split(":"))
+        low, high = (float(number) for number in text.split(":"))
     except ValueError:
         low = high = math.nan
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
@@ -102,23 +104,23 @@ def require_rasterio() -> Any:
 
 @contextmanager
 def open_raster(file: Path | bytes) -> Iterator[Any]:
-    """A GeoTIFF, on disk or in memory, as a rasterio dataset; within a `room`.
+    """A GeoTIFF, on disk or in memory, as a rasterio dataset; to be called within a `room`.
 
-    Raises `ValueError` and `TooLargeError` for what would take too much to open, `OSError` for what
-    is no regular file.
+    Raises `ValueError` and `TooLargeError` where opening it would take too much memory, `OSError`
+    for what is no regular file, `InputError` where rasterio is not installed.
     """
     require_rasterio()
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning
     from rasterio.io import MemoryFile
 
-    # GeoTIFF alone: GDAL's other formats include some that read further files on their own.
-    # Where an image lies is of no interest. For good: to undo it is not safe between threads.
+    # GeoTIFF alone: some of GDAL's other formats read further files on their own. The warning about
+    # a missing location is switched off for good, as switching it on again is not thread-safe.
     warnings.simplefilter("ignore", NotGeoreferencedWarning)
     data = file if isinstance(file, bytes) else _read_whole(file)
     with rasterio.Env(**GDAL_OPTIONS):
         take(pages_need(read_pages(data)), "it")
-        # From memory: beside a file, GDAL would open others in any of its formats.
+        # From memory: next to a file on disk, GDAL would open others in any of its formats.
         with MemoryFile(data) as memory, memory.open(driver="GTiff") as dataset:
             what = f"{dataset.count} bands of {dataset.width} x {dataset.height} pixels"
             take(min(GDAL_CACHE_BYTES, _whole_bytes(dataset)), what)
@@ -133,17 +135,17 @@ def _read_whole(path: Path) -> bytes:
 
 
 def _whole_bytes(dataset: Any) -> int:
-    """Of all bands, as they are."""
+    """The bytes of all bands of a raster in their own dtype."""
     itemsize = np.dtype(dataset.dtypes[0]).itemsize
     return int(dataset.width * dataset.height * dataset.count * itemsize)
 
 
 def read_bands(file: Path | bytes, name: str, choice: BandChoice) -> NDArray[np.uint8]:
-    """The chosen bands of a GeoTIFF: uint8 (H, W, C). No-data and NaN become 0.
+    """The chosen bands of a GeoTIFF: uint8 (H, W, C), in which no-data and NaN are 0.
 
-    name: what messages call the file. Raises `InputError` where it has not the bands or where
-    their values need a range; rasterio's and GDAL's own errors where it cannot be read, and
-    `TooLargeError` where it would take too much memory.
+    name: what messages call the file. Raises `InputError` where the file lacks a band or where its
+    values need a range; rasterio's and GDAL's own errors where it cannot be read; `TooLargeError`
+    where it would take too much memory.
     """
     with room(), open_raster(file) as dataset:
         numbers = _band_numbers(dataset, name, choice)
@@ -158,14 +160,14 @@ def read_bands(file: Path | bytes, name: str, choice: BandChoice) -> NDArray[np.
                 pixels[rows, :, k] = _as_bytes(
                     values, dataset.nodatavals[number - 1], choice.value_range
                 )
-        outside = _outside(dataset, numbers, mask_beside(file))
+        outside = _outside(dataset, numbers, mask_of_file(file))
     if outside is not None:
         pixels[outside] = 0
     return pixels
 
 
 def _windows(dataset: Any) -> Iterator[tuple[slice, Any]]:
-    """A raster in parts of whole blocks of rows: (rows, window)."""
+    """A raster in strips of whole blocks of rows: (rows, window)."""
     from rasterio.windows import Window
 
     block = dataset.block_shapes[0][0]
@@ -176,30 +178,35 @@ def _windows(dataset: Any) -> Iterator[tuple[slice, Any]]:
 
 
 def rows_need(dataset: Any) -> int:
-    """Bytes that one part of `_windows` takes while it becomes 8 bits."""
+    """The bytes of memory that one strip of rows takes while it is converted to 8 bits."""
     block = dataset.block_shapes[0][0]
     n_rows = min(dataset.height, max(block, VALUES_AT_A_TIME // dataset.width))
     return int(n_rows * dataset.width * (np.dtype(dataset.dtypes[0]).itemsize + 25))
 
 
 def read_mask(file: bytes) -> NDArray[np.bool_] | None:
-    """Where the mask of a GeoTIFF says that there is no data: (H, W); None where it has none.
+    """Where the mask inside a GeoTIFF says that there is no data: bool (H, W); None without a mask.
 
-    Within a `room`. Raises `InputError` where rasterio is not installed, and GDAL's errors.
+    To be called within a `room`. Raises `InputError` where rasterio is not installed, and GDAL's
+    own errors.
     """
     with open_raster(file) as dataset:
         take(2 * dataset.width * dataset.height, "its mask")
         return _outside(dataset, list(range(1, dataset.count + 1)), None)
 
 
-def mask_beside(file: Path | bytes) -> NDArray[np.bool_] | None:
-    """Where a mask that GDAL keeps in a file beside a raster says that there is no data: (H, W)."""
+def mask_of_file(file: Path | bytes) -> NDArray[np.bool_] | None:
+    """Where the mask file of a raster says that there is no data: bool (H, W).
+
+    GDAL keeps such a mask in the same folder, under the raster's name with `.msk` added. Returns
+    None where there is none, or where the raster is in memory.
+    """
     if isinstance(file, bytes):
         return None
-    beside = file.with_name(f"{file.name}.msk")
-    if not beside.is_file():
+    mask_file = file.with_name(f"{file.name}.msk")
+    if not mask_file.is_file():
         return None
-    with open_raster(beside) as mask:
+    with open_raster(mask_file) as mask:
         if mask.dtypes[0] != "uint8":
             return None
         take(2 * mask.width * mask.height, "its mask")
@@ -207,9 +214,10 @@ def mask_beside(file: Path | bytes) -> NDArray[np.bool_] | None:
 
 
 def check_first(files: Iterable[tuple[str, Path | bytes]], place: str, choice: BandChoice) -> None:
-    """Raise `InputError` unless the first raster among (name, file) has the chosen bands.
+    """Raise `InputError` unless the first raster among these files has the chosen bands.
 
-    Later ones may still be refused one by one; but a choice that fits none is found at once.
+    files: (name for messages, path or content). place: what messages call them together.
+    Later rasters may still be refused one by one, but a choice that fits none is found at once.
     """
     require_rasterio()
     reason = ""
@@ -229,7 +237,7 @@ def check_first(files: Iterable[tuple[str, Path | bytes]], place: str, choice: B
 
 
 def _band_numbers(dataset: Any, name: str, choice: BandChoice) -> list[int]:
-    """Where the chosen bands are in this file, counted from 1."""
+    """The numbers of the chosen bands in this file, counted from 1."""
     described = [(text or "").strip().lower() for text in dataset.descriptions]
     numbers = []
     for wanted in choice.names:
@@ -250,7 +258,7 @@ def _band_numbers(dataset: Any, name: str, choice: BandChoice) -> list[int]:
 
 
 def _require_range(dataset: Any, name: str, choice: BandChoice, numbers: list[int]) -> None:
-    """Raise `InputError` where the values do not say by themselves what 0 and 255 are."""
+    """Raise `InputError` where the values are not uint8 and no range says what 0 and 255 are."""
     kind = np.dtype(dataset.dtypes[0])
     if kind.kind not in "iuf":
         raise InputError(
@@ -267,7 +275,7 @@ def _require_range(dataset: Any, name: str, choice: BandChoice, numbers: list[in
 
 
 def _extremes(dataset: Any, numbers: list[int]) -> tuple[float, float]:
-    """The smallest and the largest value that means something; zeros where there is none."""
+    """The smallest and the largest value that is not no-data; zeros where there is none."""
     take(rows_need(dataset), "it")
     found: list[float] = []
     for number in set(numbers):
@@ -285,21 +293,21 @@ def _no_data(values: NDArray[Any], marker: float | None) -> NDArray[np.bool_]:
 
 
 def _outside(
-    dataset: Any, numbers: list[int], beside: NDArray[np.bool_] | None
+    dataset: Any, numbers: list[int], mask_from_file: NDArray[np.bool_] | None
 ) -> NDArray[np.bool_] | None:
-    """Where the file's mask, or its band of transparency, says that there is no data: (H, W).
+    """Where a mask or a band of transparency says that there is no data: bool (H, W).
 
-    None where it has neither. beside: that of another file. A band that is chosen is data, whatever
-    the file calls it: many write near infrared as the fourth of four bands, which GDAL then takes
-    for transparency.
+    mask_from_file: of `mask_of_file`. Returns None where there is neither mask nor transparency. A
+    chosen band is data, whatever the file calls it: many programs write near infrared as the fourth
+    of four bands, which GDAL takes for transparency.
     """
     from rasterio.enums import ColorInterp, MaskFlags
 
     flags = dataset.mask_flag_enums[0]
     if MaskFlags.per_dataset in flags and MaskFlags.alpha not in flags:
         return np.asarray(dataset.read_masks(1) == 0)
-    if beside is not None and beside.shape == dataset.shape:
-        return beside
+    if mask_from_file is not None and mask_from_file.shape == dataset.shape:
+        return mask_from_file
     alphas = [i for i, kind in enumerate(dataset.colorinterp, 1) if kind == ColorInterp.alpha]
     if alphas and alphas[0] not in numbers:
         return np.asarray(dataset.read(alphas[0]) == 0)
@@ -309,7 +317,7 @@ def _outside(
 def _as_bytes(
     values: NDArray[Any], marker: float | None, value_range: tuple[float, float] | None
 ) -> NDArray[np.uint8]:
-    """Values of one band: uint8 of the same shape."""
+    """The values of one band as uint8 of the same shape."""
     absent = _no_data(values, marker)
     if value_range is None:
         return np.where(absent, 0, values).astype(np.uint8)

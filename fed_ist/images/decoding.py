@@ -1,8 +1,9 @@
 """One image file as pixels: upright, RGB or chosen bands, 8 bits a channel.
 
-What a file says beside its pixels is heeded, in training and in `predict` alike: its orientation, a
-palette, transparency (composed on black, as no data is 0 everywhere here), and in TIFFs the value
-or the mask that marks no data. What an image would take is looked at first, see `needs` and `room`.
+What a file says about its pixels is applied, in training and in `predict` alike: orientation, a
+palette, transparency (composed on black, because no-data is 0 everywhere here), and in TIFFs the
+value or the mask that marks no-data. The memory that an image needs is checked before it is
+decoded, see `needs` and `memory`.
 """
 
 import io
@@ -19,33 +20,34 @@ from PIL import Image, ImageOps, PngImagePlugin, UnidentifiedImageError
 from fed_ist.errors import InputError
 from fed_ist.files.regular import open_regular
 from fed_ist.images.bands import BandChoice, read_bands, read_mask
-from fed_ist.images.deep import FULL_RANGE, Range, deep_need, deep_values, is_deep, shown
+from fed_ist.images.deep import FULL_RANGE, Range, as_8_bit, deep_need, deep_values, is_deep
 from fed_ist.images.kinds import HEAD_BYTES, image_format, why_unreadable
 from fed_ist.images.memory import TooLargeError, room, take
-from fed_ist.images.needs import check_parts, pixels_need
+from fed_ist.images.needs import opening_need, pixels_need
 from fed_ist.printable import printable
 
 Picture = Image.Image | NDArray[np.uint8]  # RGB, or chosen bands (H, W, C)
 
 BITS_TAG, NO_DATA_TAG, ORIENTATION_TAG = 258, 42113, 0x0112  # the second is GDAL's
 ROWS_AT_A_TIME = 256
-# What an image takes is looked at here. Pillow refuses twice this: a reduced JPEG takes its time.
+# Memory is checked by `images.memory`. Pillow itself refuses twice this number of pixels, which also
+# limits the time that a JPEG takes that is decoded at a reduced size.
 Image.MAX_IMAGE_PIXELS = MOST_PIXELS = 150_000_000
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-PngImagePlugin.MAX_TEXT_MEMORY = 4_000_000  # unpacked, of all texts of a PNG
+PngImagePlugin.MAX_TEXT_MEMORY = 4_000_000  # bytes of all texts of a PNG, unpacked
 
 
 class UnreadableImageError(Exception):
-    """One image that cannot be decoded; callers skip it and count it."""
+    """An image cannot be decoded: callers skip it and count it."""
 
 
 def open_image(data: bytes, kind: str) -> Image.Image:
-    """An image whose header is read, and no pixel yet; within a `room`.
+    """An image of which the header is read, but no pixel yet; to be called within a `room`.
 
-    Raises what Pillow's readers do on damaged files, and `ValueError` and `TooLargeError` for what
-    would take too much already. kind: its format, the only one that it is read as.
+    kind: its format; Pillow tries no other. Raises what Pillow's readers raise on damaged files,
+    and `ValueError` and `TooLargeError` where opening it would take too much.
     """
-    take(check_parts(data, kind), "it")
+    take(opening_need(data, kind), "it")
     try:
         return Image.open(io.BytesIO(data), formats=[kind])
     except Image.DecompressionBombError:
@@ -58,9 +60,10 @@ def decode(
 ) -> Image.Image:
     """An upright RGB image from the bytes of a file; raises `UnreadableImageError`.
 
-    min_px: the image may come reduced, but with no side below this. JPEG is then decoded at a half,
-        a quarter or an eighth of its size, which skips most of the work on a large photograph.
-    value_range: what becomes 0 and 255 of an image of 16 bits; None for all that 16 bits hold.
+    name: what messages call the image.
+    min_px: the image may be reduced, with no side below this. A JPEG is then decoded at a half, a
+        quarter or an eighth of its size, which saves most of the work on a large photograph.
+    value_range: the values that become 0 and 255 in an image of 16 bits; None for 0 and 65535.
     """
     kind = image_format(data[:HEAD_BYTES])
     try:
@@ -86,7 +89,7 @@ def _decode(data: bytes, kind: str, name: str, min_px: int | None, span: Range) 
     what = f"an image of {image.width} x {image.height} pixels"  # before it is reduced
     if is_deep(data[:HEAD_BYTES]):
         take(deep_need(image, data[:HEAD_BYTES]), what)
-        deep = shown(deep_values(data), span)
+        deep = as_8_bit(deep_values(data), span)
         return _on_black(_upright(deep, _orientation(image)))
     if min_px is not None:
         image.draft(None, (min_px, min_px))
@@ -96,10 +99,10 @@ def _decode(data: bytes, kind: str, name: str, min_px: int | None, span: Range) 
     take(pixels_need(image, kind, data, orientation > 1), what)
     absent = _absent(image, data) if kind == "TIFF" else None
     image.load()
-    if not orientation and _orientation(image) > 1:  # a PNG may say it after its pixels
+    if not orientation and _orientation(image) > 1:  # a PNG may have it after its pixels
         take(4 * image.width * image.height, what)
     image = _upright(image, _orientation(image))
-    if image.mode.startswith("I"):  # of 16 bits, by formats that say how many of them are used
+    if image.mode.startswith("I"):  # 16 bits, in formats that say how many of them are used
         image = Image.fromarray((np.asarray(image) // 257).astype(np.uint8))
     image = _on_black(image)
     if absent is not None and absent.shape == image.size[::-1]:
@@ -108,7 +111,7 @@ def _decode(data: bytes, kind: str, name: str, min_px: int | None, span: Range) 
 
 
 def _orientation(image: Image.Image) -> int:
-    """1 to 8, as EXIF numbers them; 0 where nothing says."""
+    """The orientation, 1 to 8 as EXIF numbers them; 0 where the file has none."""
     found = image.getexif().get(ORIENTATION_TAG)
     return found if isinstance(found, int) else 0
 
@@ -126,13 +129,13 @@ def _more_than_rgb(problem: str) -> str:
 
 
 def _on_black(image: Image.Image) -> Image.Image:
-    """RGB, with what is transparent black: under it, files keep any colour."""
+    """The image as RGB, black where it is transparent, whatever colour the file has there."""
     if image.has_transparency_data:
         whole = Image.new("RGB", image.size)
         for box in _strips(image):
-            part = image.crop(box).convert("RGBA")
-            black = Image.new("RGBA", part.size, "black")
-            whole.paste(Image.alpha_composite(black, part).convert("RGB"), box)
+            strip = image.crop(box).convert("RGBA")
+            black = Image.new("RGBA", strip.size, "black")
+            whole.paste(Image.alpha_composite(black, strip).convert("RGB"), box)
         return whole
     if image.mode == "RGB":
         return image
@@ -140,19 +143,20 @@ def _on_black(image: Image.Image) -> Image.Image:
 
 
 def _strips(image: Image.Image) -> Iterator[tuple[int, int, int, int]]:
-    """Boxes that make up an image, a few rows each: what is made of one takes little memory."""
+    """The boxes of strips of a few rows, which together are an image: each takes little memory."""
     for top in range(0, image.height, ROWS_AT_A_TIME):
         yield 0, top, image.width, min(top + ROWS_AT_A_TIME, image.height)
 
 
 def _absent(image: Any, data: bytes) -> NDArray[np.bool_] | None:
-    """Where a TIFF of 8 bits has no data, by GDAL's tag or by its mask; None if it says nothing.
+    """Where a TIFF of 8 bits has no data, by GDAL's tag or by its mask: bool (H, W), or None.
 
-    Raises `InputError` where it takes rasterio to know, which is not installed.
+    None stands for a file with neither. Raises `InputError` where rasterio is needed to tell and is
+    not installed.
     """
     try:
-        _ = image.n_frames  # which looks at all pages
-    except SyntaxError:  # one that Pillow does not know, as a mask is
+        _ = image.n_frames  # looks at all pages
+    except SyntaxError:  # a page that Pillow does not know, such as a mask
         image.seek(0)
         return read_mask(data)
     marker = image.tag_v2.get(NO_DATA_TAG)
@@ -165,26 +169,29 @@ def _absent(image: Any, data: bytes) -> NDArray[np.bool_] | None:
 
 
 def tiff_bits(image: Any) -> int:
-    """The most bits that a channel of a TIFF has, as its tags say."""
+    """The largest number of bits of a channel of an open TIFF, as its tags say."""
     bits = image.tag_v2.get(BITS_TAG, (8,))
     return max(bits) if isinstance(bits, tuple) else int(bits)
 
 
 def decode_bands(file: Path | bytes, name: str, bands: BandChoice) -> NDArray[np.uint8]:
-    """Chosen bands of a GeoTIFF: uint8 (H, W, C); raises `UnreadableImageError`."""
+    """Chosen bands of a GeoTIFF: uint8 (H, W, C).
+
+    file: its path or content. name: what messages call it. Raises `UnreadableImageError`.
+    """
     try:
         with room():
             return read_bands(file, name, bands)
-    except InputError as error:  # this one file is unlike the first, which `check_first` let pass
+    except InputError as error:  # the first file passed `check_first`, and this one is different
         raise UnreadableImageError(str(error)) from error
     except Exception as error:  # GDAL raises several kinds on damaged files
         raise UnreadableImageError(f"{name}: {printable(error)}") from error
 
 
 def read_file(path: Path, n_bytes: int = -1) -> bytes:
-    """The first bytes of a file, all for -1; raises `UnreadableImageError`.
+    """The first `n_bytes` bytes of a file, or all for -1; raises `UnreadableImageError`.
 
-    Within a `room` the file counts to what its image takes.
+    Within a `room`, they count as memory that the image takes.
     """
     try:
         with open_regular(path) as file, room():
@@ -204,7 +211,11 @@ def load_file(
     bands: BandChoice | None = None,
     value_range: Range | None = None,
 ) -> tuple[Picture, int]:
-    """One image file: (picture, bytes on disk), as `ImageSource.load` describes them."""
+    """One image file: (picture, bytes on disk).
+
+    The picture is an RGB image, or with `bands` an array uint8 (H, W, C).
+    min_px, value_range: see `decode`. Raises `UnreadableImageError`.
+    """
     name = printable(path)
     if bands is not None:
         try:

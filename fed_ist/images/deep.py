@@ -1,4 +1,4 @@
-"""PNGs and JPEG 2000s of 16 bits a channel, which Pillow alone would cut to 8."""
+"""PNGs and JPEG 2000s of 16 bits a channel, of which Pillow alone would keep 8 bits."""
 
 import io
 from collections.abc import Iterator
@@ -17,21 +17,24 @@ PIXEL_CHUNKS = (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND")
 
 
 def is_deep(head: bytes) -> bool:
-    """Whether a file, by its first bytes, has 16 bits a channel without saying how many of these
-    are used: a PNG of 12 bits has the same header. (Formats that say so are scaled by it: a JPEG
-    2000 of 12 bits has 12 in its header.)
+    """Whether a file has 16 bits a channel and does not say how many of them are used.
+
+    head: its first `HEAD_BYTES`. A PNG of 12 bits has the same header as one of 16. Formats that do
+    say it are scaled by it: a JPEG 2000 of 12 bits has 12 in its header.
     """
     return depth_of(head).bits == 16
 
 
 def deep_need(image: Image.Image, head: bytes) -> int:
-    """Bytes that it takes to make an open image of `is_deep` into one of 8 bits, as measured."""
+    """The bytes of memory that decoding a deep image takes until it has 8 bits, as measured."""
     return image.width * image.height * (8 + 5 * (depth_of(head).channels or 4))
 
 
 def deep_values(data: bytes) -> NDArray[np.integer[Any]]:
-    """The values of a PNG or JPEG 2000 of 16 bits, (H, W, channels), with transparency last where
-    it has some. Raises `ValueError` for a JPEG 2000 in colour.
+    """The values of a PNG or JPEG 2000 of 16 bits: (H, W, channels), of an integer dtype.
+
+    The last channel is the transparency, where there is one. Raises `ValueError` for a JPEG 2000 in
+    colour.
     """
     kind, depth = image_format(data[:HEAD_BYTES]), depth_of(data[:HEAD_BYTES])
     if depth.channels == 1:
@@ -42,7 +45,7 @@ def deep_values(data: bytes) -> NDArray[np.integer[Any]]:
         return values if opaque is None else np.concatenate([values, opaque], axis=2)
     if kind != "PNG":
         raise ValueError("a JPEG 2000 of 16 bits in colour: save it as a PNG")
-    # Pillow keeps the upper 8 bits of each colour alone.
+    # Pillow would keep only the upper 8 bits of each colour.
     import torch
     from torchvision.io import ImageReadMode, decode_png
 
@@ -55,7 +58,7 @@ def deep_values(data: bytes) -> NDArray[np.integer[Any]]:
 
 
 def _pixels_alone(png: bytes) -> bytes:
-    """A PNG without its texts and profiles, a few bytes of which may unpack to gigabytes."""
+    """A PNG without its texts and profiles, which may be small and unpack to gigabytes."""
     return png[:8] + b"".join(chunk for chunk in _chunks(png) if chunk[4:8] in PIXEL_CHUNKS)
 
 
@@ -68,13 +71,16 @@ def _chunks(png: bytes) -> Iterator[bytes]:
 
 
 def count_colours(values: NDArray[np.integer[Any]]) -> int:
-    """Channels of `deep_values` without the transparency."""
+    """The number of channels without the transparency, of values (H, W, channels)."""
     n_channels = int(values.shape[2])
     return n_channels - (n_channels in (2, 4))
 
 
-def shown(values: NDArray[np.integer[Any]], value_range: Range) -> Image.Image:
-    """`deep_values` as an image of 8 bits, with the values of `value_range` as 0 to 255."""
+def as_8_bit(values: NDArray[np.integer[Any]], value_range: Range) -> Image.Image:
+    """An RGB or RGBA image of 8 bits, in which the ends of `value_range` become 0 and 255.
+
+    values: (H, W, channels), as `deep_values` gives them.
+    """
     n_colours = count_colours(values)
     low, high = value_range
     # Rounded down, as by // 257 where the range is all of 16 bits.

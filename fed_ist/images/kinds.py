@@ -1,7 +1,7 @@
-"""What a file is, told by its first bytes rather than by its name.
+"""The format of an image file, told by its first bytes rather than by its name.
 
-Only these formats are ever decoded. Pillow knows others, some of which start programs (PostScript)
-or are previews inside other files; they are no images here.
+Only the formats listed here are ever decoded. Pillow knows others, some of which start programs
+(PostScript) or are previews inside other files; here they do not count as images.
 """
 
 import struct
@@ -18,8 +18,8 @@ USUAL_SUFFIXES = frozenset(
         *(".ppm", ".pgm", ".pbm", ".pnm", ".avif", ".heic", ".heif", ".jp2"),
     }
 )
-# TIFFs by their content, but no pictures of their own: raw photographs, of which only a preview
-# could be read, and what GDAL keeps beside a raster.
+# Endings of files that are TIFFs by their content, but not pictures of their own: raw photographs,
+# of which only a preview could be read, and overviews and masks that GDAL keeps for a raster.
 OTHER_SUFFIXES = frozenset(
     {
         *(".cr2", ".nef", ".nrw", ".dng", ".arw", ".sr2", ".srf", ".orf", ".rw2", ".pef", ".srw"),
@@ -33,7 +33,7 @@ BMP_HEADERS = (12, 16, 40, 52, 56, 64, 108, 124)
 
 
 def image_format(head: bytes) -> str:
-    """The format of which these are the first `HEAD_BYTES`, one of `FORMATS`; empty for none."""
+    """The format of a file by its first `HEAD_BYTES`, one of `FORMATS`; empty for any other."""
     if head.startswith(b"\xff\xd8\xff"):
         return "JPEG"
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
@@ -64,7 +64,7 @@ def image_format(head: bytes) -> str:
 
 
 def why_unreadable(kind: str) -> str:
-    """What a format needs that this installation lacks, as a sentence; empty where it is read."""
+    """A sentence on what this installation lacks to read a format; empty where it lacks nothing."""
     if kind == "HEIF" and not _reads_heif():
         return "HEIC photographs need another package: pip install pillow-heif"
     if kind == "AVIF" and not features.check("avif"):
@@ -84,20 +84,20 @@ def _reads_heif() -> bool:
 
 @dataclass(frozen=True)
 class Depth:
-    """bits: of a value, as the file stores it. channels: as it stores them; 0 where unknown."""
+    """How a file stores a pixel: the bits of each value, and the channels; 0 where unknown."""
 
     bits: int = 0
     channels: int = 0
 
 
 def depth_of(head: bytes) -> Depth:
-    """The depth that the header of a PNG or JPEG 2000 tells; zeros for others, and cut ones."""
+    """The depth that the header of a PNG or JPEG 2000 states; zeros for others and for cut ones."""
     kind = image_format(head)
     if kind == "PNG" and len(head) > 25:
         return Depth(head[24], {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(head[25], 0))
     if kind == "JPEG2000":
         box = head.find(b"ihdr")
-        # In a file of its own a box says it, in a bare stream the segment of sizes.
+        # In a file a box has it, in a bare stream the segment of sizes.
         n_at, bits_at = (box + 12, box + 14) if box >= 0 else (40, 42)
         if len(head) > bits_at:
             return Depth((head[bits_at] & 0x7F) + 1, int.from_bytes(head[n_at : n_at + 2], "big"))

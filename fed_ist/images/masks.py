@@ -1,12 +1,12 @@
 """Which patches of an image stay visible.
 
-A mask function takes a batch of images and returns the indices of the patches that it keeps, in
-raster order and ascending:
+A mask function takes a batch of images and returns the indices of the patches that it keeps, where
+patches are numbered row by row from the top left, and the indices ascend:
 
     images: uint8 (N, H, W, C), grid: (rows, cols), n_visible: K, rng -> int64 (N, K)
 
-or int64 (K,) where one mask serves every image, so that no index is stored with an image. To add a
-mask, write one such function and one line in `MASKS`.
+or int64 (K,) where all images have the same mask, so that no index is stored with an image. To add
+a mask, write one such function and one line in `MASKS`.
 """
 
 from collections.abc import Callable
@@ -24,29 +24,32 @@ MaskFn = Callable[[Images, Grid, int, np.random.Generator], Indices]
 
 
 def count_visible(n_patches: int, mask_ratio: float) -> int:
-    """Patches kept at a mask ratio: `int(n_patches * (1 - mask_ratio))` as in MAE, at least 1."""
+    """The number of patches that stay visible: `int(n_patches * (1 - mask_ratio))`, at least 1.
+
+    It is rounded as in MAE. Raises `InputError` for a mask ratio outside [0, 1).
+    """
     if not 0 <= mask_ratio < 1:
         raise InputError(f"mask-ratio = {mask_ratio} is not possible: give a number in [0, 1).")
     return max(1, int(n_patches * (1 - mask_ratio)))
 
 
 def uniform(images: Images, grid: Grid, n_visible: int, rng: np.random.Generator) -> Indices:
-    """K patches of each image, every choice equally likely."""
+    """K patches of each image, all choices equally likely: int64 (N, K)."""
     noise = rng.random((len(images), grid[0] * grid[1]))
     return np.sort(noise.argsort(axis=1, kind="stable")[:, :n_visible], axis=1)
 
 
 def shared(images: Images, grid: Grid, n_visible: int, rng: np.random.Generator) -> Indices:
-    """One random choice for all images."""
+    """The same K patches in all images, all choices equally likely: int64 (K,)."""
     return np.sort(rng.permutation(grid[0] * grid[1])[:n_visible])
 
 
 def evenly(images: Images, grid: Grid, n_visible: int, rng: np.random.Generator) -> Indices:
-    """The same evenly spread patches in every image.
+    """The same K patches in all images, spread evenly: int64 (K,).
 
-    The cells are ranked by Roberts' R2 sequence ("The unreasonable effectiveness of quasirandom
-    sequences", 2018), used as a dither pattern: any leading part of the ranking is spread evenly
-    over both axes, whatever the ratio and the shape of the grid.
+    The patches are ranked by Roberts' R2 sequence ("The unreasonable effectiveness of quasirandom
+    sequences", 2018), used as a dither pattern: for any K and any grid, the first K of the ranking
+    are spread evenly over both axes.
     """
     rows, cols = np.mgrid[: grid[0], : grid[1]]
     plastic = 1.32471795724474602596
@@ -55,9 +58,10 @@ def evenly(images: Images, grid: Grid, n_visible: int, rng: np.random.Generator)
 
 
 def block(images: Images, grid: Grid, n_visible: int, rng: np.random.Generator) -> Indices:
-    """Hides rectangles until just K patches are left, as BEiT (Bao et al. 2022, algorithm 1) does.
+    """The K patches of each image that random rectangles leave visible: int64 (N, K).
 
-    The last rectangle is cut short, so that exactly K patches remain.
+    Rectangles are hidden one after another, as in BEiT (Bao et al. 2022, algorithm 1). The last one
+    is cut short, so that exactly K patches remain.
     """
     n_hidden = grid[0] * grid[1] - n_visible
     return np.stack([_outside_blocks(grid, n_hidden, rng) for _ in images]).astype(np.int64)
@@ -82,7 +86,10 @@ def _outside_blocks(grid: Grid, n_hidden: int, rng: np.random.Generator) -> Indi
 
 
 def saliency(images: Images, grid: Grid, n_visible: int, rng: np.random.Generator) -> Indices:
-    """The K patches of each image whose pixels vary most (ties go to the earlier patch)."""
+    """The K patches of each image whose pixels vary most: int64 (N, K).
+
+    Of patches that vary equally, the earlier is taken.
+    """
     n, height, width, channels = images.shape
     rows, cols = grid
     shape = (n, rows, height // rows, cols, width // cols, channels)
@@ -95,8 +102,8 @@ def saliency(images: Images, grid: Grid, n_visible: int, rng: np.random.Generato
 class Mask:
     """A mask function and when it is drawn.
 
-    per_pass: drawn anew each time the images are seen, rather than once for good. is_common: all
-    images keep the same patches, whatever they show.
+    per_pass: whether it is drawn anew at each pass over the images, rather than once for a run.
+    is_common: whether all images keep the same patches, whatever they show.
     """
 
     choose: MaskFn
@@ -117,8 +124,9 @@ MASKS: dict[str, Mask] = {
 def visible_patches(
     name: str, images: Images, grid: Grid, mask_ratio: float, rng: np.random.Generator
 ) -> Indices:
-    """Indices of the patches that mask `name` keeps: int64 (N, K), or (K,) for all images alike.
+    """The indices of the patches that stay: int64 (N, K), or (K,) where they are the same for all.
 
+    name: of a mask in `MASKS`. images: uint8 (N, H, W, C). grid: (rows, cols) of patches.
     Raises `InputError` for an unknown mask or a ratio outside [0, 1).
     """
     require_choice("mask", name, MASKS)

@@ -1,8 +1,8 @@
-"""How much memory images may take while they are made: what one may, and all that are at once.
+"""Limits to the memory that images take while they are decoded.
 
-A few bytes of a file can stand for gigabytes of pixels, so what an image takes is looked up in its
-header before any pixel is made. Small images are decoded in several threads at once, large ones one
-at a time.
+A few bytes of a file can stand for gigabytes of pixels. So the need of an image is computed from
+its header before any pixel is decoded, and announced by `take` within a `room`. Small images are
+decoded in several threads at once, large ones one at a time.
 """
 
 import threading
@@ -10,17 +10,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 MOST_BYTES = 150_000_000  # of one image: its file, its pixels, and what its decoder needs
-SMALL_BYTES = 16_000_000  # images below it are decoded side by side
+SMALL_BYTES = 16_000_000  # images that take less are decoded at the same time
 
 _large = threading.Lock()
 
 
 class TooLargeError(Exception):
-    """An image that takes more memory than one may: the message says how much."""
+    """An image would take more memory than one may; the message says how much."""
 
 
 class _Taken(threading.local):
-    """What this thread's image takes. depth: of nested rooms. is_large: it holds `_large`."""
+    """What the image of this thread takes, in bytes.
+
+    depth: the number of nested rooms. is_large: whether this thread holds the lock `_large`.
+    """
 
     n_bytes = 0
     depth = 0
@@ -32,7 +35,10 @@ _taken = _Taken()
 
 @contextmanager
 def room() -> Iterator[None]:
-    """While one image is read and used; what it took is given back at the end of the outermost."""
+    """A context for reading and using one image; rooms may be nested.
+
+    The memory that `take` counted is given back when the outermost room ends.
+    """
     _taken.depth += 1
     try:
         yield
@@ -46,10 +52,10 @@ def room() -> Iterator[None]:
 
 
 def take(n_bytes: int, what: str) -> None:
-    """Say, within a `room`, that so many bytes more are needed, and wait until they may be had.
+    """Count `n_bytes` more for the image of this room; wait while another large image is decoded.
 
-    what: the subject of the sentence, such as "its file". Raises `TooLargeError` where the image
-    would take more than `MOST_BYTES` in all.
+    what: the subject of the message's sentence, such as "its file". Raises `TooLargeError` where
+    the image would take more than `MOST_BYTES` in all.
     """
     assert _taken.depth, "outside of a room"
     total = _taken.n_bytes + n_bytes

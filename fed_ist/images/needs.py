@@ -1,6 +1,6 @@
-"""What an image takes to decode, by its headers alone: looked up before any pixel is made.
+"""The memory that decoding an image takes, computed from its headers before any pixel is decoded.
 
-The figures of a pixel are what Pillow and its decoders were measured to take at most, see
+The bytes for each pixel are the most that Pillow and its decoders were measured to take, see
 `tests/datasets/test_files_that_bite.py`.
 """
 
@@ -10,20 +10,22 @@ from typing import Any
 
 from fed_ist.images.tiff_pages import Page, read_pages
 
-MOST_PARTS = 100_000  # segments of a JPEG, chunks of a PNG: honest files have thousands at most
-MOST_SCANS = 100  # of a JPEG: each costs as much time as the whole image
-MOST_JUNK = 100_000  # bytes between the segments of a JPEG, where Pillow looks at them one by one
+# Segments of a JPEG, chunks of a PNG, boxes of a JPEG 2000: honest files have thousands at most.
+MOST_PIECES = 100_000
+MOST_SCANS = 100  # of a JPEG: each takes as long as the whole image
+MOST_JUNK = 100_000  # bytes between the segments of a JPEG, which Pillow reads one by one
 BYTES_OF_MODE = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16B": 2, "I;16L": 2, "LA": 4, "PA": 4}
-# Beside the image itself, for each pixel: canvases, other colour spaces, wavelets.
+# Further bytes for each pixel: canvases, other colour spaces, wavelets.
 BYTES_OF_DECODER = {"WEBP": 24, "AVIF": 12, "HEIF": 16, "JPEG2000": 16, "GIF": 4}
-BYTES_OF_TAG_VALUE = 400  # a number in a tag of a TIFF, with the tile that it may stand for
+BYTES_OF_TAG_VALUE = 400  # for a number in a tag of a TIFF, with the tile that it may describe
 BYTES_OF_TILE, BYTES_OF_COMPONENT = 8000, 1200  # what OpenJPEG keeps of each tile
 
 
-def check_parts(data: bytes, kind: str) -> int:
-    """Bytes that it takes to open a file, before its pixels, beside the file itself.
+def opening_need(data: bytes, kind: str) -> int:
+    """The bytes of memory that opening a file takes, without the file itself and its pixels.
 
-    Raises `ValueError`, whose message goes on after the file's name, for what no honest file has.
+    data: the file. kind: its format. Raises `ValueError` for what no honest file has; the message
+    is a sentence about "it".
     """
     if kind == "JPEG":
         read_frame(data)
@@ -39,21 +41,25 @@ def check_parts(data: bytes, kind: str) -> int:
 
 
 def pixels_need(image: Any, kind: str, data: bytes, is_turned: bool) -> int:
-    """Bytes that it takes to make the pixels of a Pillow image that is open, as RGB.
+    """The bytes of memory that decoding an open Pillow image to RGB takes.
 
-    Of a JPEG that is to be reduced, `draft` was called before. is_turned: on its side or so.
+    image: of a JPEG that is to be reduced, after `draft`. is_turned: whether its orientation asks
+    for a turn or a reflection.
     """
     n_pixels = image.width * image.height
     own = BYTES_OF_MODE.get(image.mode, 4)
     then = max(own if is_turned else 0, 0 if image.mode == "RGB" else 4)
     total = n_pixels * (own + then + BYTES_OF_DECODER.get(kind, 0))
     if kind == "JPEG" and (frame := read_frame(data)).is_buffered:
-        total += 2 * frame.n_samples  # the coefficients of the whole image, whatever is kept of it
+        total += 2 * frame.n_samples  # the coefficients of the whole image, even if it is reduced
     return int(total)
 
 
 def pages_need(pages: list[Page]) -> int:
-    """Bytes that it takes to open a TIFF and hold one of its blocks, as it is and decompressed."""
+    """The bytes of memory that opening a TIFF takes, with one block, compressed and decompressed.
+
+    Raises `ValueError` where it has no pages.
+    """
     if not pages:
         raise ValueError("it is damaged")
     used = [pages[0], *(page for page in pages if page.is_mask)]
@@ -63,8 +69,10 @@ def pages_need(pages: list[Page]) -> int:
 
 @dataclass(frozen=True)
 class Frame:
-    """n_samples: of all components, at their own resolutions. is_buffered: whether they are all
-    kept until the last scan is read.
+    """What the frame header of a JPEG says.
+
+    n_samples: values of all components, at their own resolutions.
+    is_buffered: whether a decoder keeps all of them until the last scan is read.
     """
 
     n_samples: int
@@ -72,12 +80,12 @@ class Frame:
 
 
 def read_frame(data: bytes) -> Frame:
-    """What the frame header of a JPEG says; raises `ValueError` where there is none."""
-    at, n_parts, n_junk = 2, 0, 0
+    """The frame header of a JPEG; raises `ValueError` where there is none."""
+    at, n_pieces, n_junk = 2, 0, 0
     n_samples = n_components = 0
     is_progressive = False
-    while n_parts < MOST_PARTS and n_junk < MOST_JUNK:
-        n_parts += 1
+    while n_pieces < MOST_PIECES and n_junk < MOST_JUNK:
+        n_pieces += 1
         mark = data.find(b"\xff", at)
         if mark < 0 or mark + 4 > len(data):
             break
@@ -106,15 +114,15 @@ def read_frame(data: bytes) -> Frame:
 
 def _require_few_chunks(data: bytes) -> None:
     at = 8
-    for _ in range(MOST_PARTS):
+    for _ in range(MOST_PIECES):
         if at + 8 > len(data):
             return
         at += 12 + int.from_bytes(data[at : at + 4], "big")
-    raise ValueError(f"it has more than {MOST_PARTS} chunks")
+    raise ValueError(f"it has more than {MOST_PIECES} chunks")
 
 
 def _tiles_need(data: bytes) -> int:
-    """What a JPEG 2000 takes for its tiles, however small they are."""
+    """The bytes of memory that a decoder takes for the tiles of a JPEG 2000, even for empty ones."""
     start = data.find(b"\xff\x4f\xff\x51", max(0, _stream_at(data)))
     head = data[start : start + 42]
     if start < 0 or len(head) < 42:
@@ -129,7 +137,7 @@ def _tiles_need(data: bytes) -> int:
 def _stream_at(data: bytes) -> int:
     """Where the box of the code stream begins; 0 for a bare stream."""
     at = 0
-    for _ in range(MOST_PARTS):
+    for _ in range(MOST_PIECES):
         length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
         if kind == b"jp2c" or data[at : at + 2] == b"\xff\x4f":
             return at

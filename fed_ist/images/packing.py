@@ -1,11 +1,12 @@
 """Packed masked images: the visible patches of many images in one file, and nothing else.
 
-The file holds two pieces for each batch of images (see `fed_ist.files.chunks`): what is known of
-each image (the size of the image file that it stands for, its class, its patch indices unless one
-mask serves all), and the patches. Each has a checksum: what was cut short or damaged is refused.
+The file holds two pieces for each batch of images (see `fed_ist.files.chunks`). The first has
+figures of each image: the size of its original file, its class, and its patch indices unless all
+images have the same. The second has the patches. Each has a checksum, so that a file that was cut
+short or damaged is refused.
 
-Codecs: `raw` keeps the pixels; `jpeg` and `webp` compress the visible patches of an image, tiled
-into a small mosaic, so that masking saves bytes against compressed originals too.
+Codecs: `raw` keeps the pixels; `jpeg` and `webp` compress the visible patches of an image, put
+together as a small mosaic, so that masking saves bytes compared with compressed originals too.
 """
 
 import io
@@ -30,7 +31,7 @@ CODECS = ("raw", "jpeg", "webp")
 
 
 def check_codec(codec: str, channels: int) -> None:
-    """Raise `InputError` unless `codec` is known and can hold so many channels."""
+    """Raise `InputError` unless `codec` is known and can hold this number of channels."""
     require_choice("codec", codec, CODECS)
     if codec != "raw" and channels != 3:
         raise InputError(
@@ -41,11 +42,11 @@ def check_codec(codec: str, channels: int) -> None:
 
 @dataclass(frozen=True)
 class PackLayout:
-    """How the patches of a packed file are to be read; travels in the file's own metadata.
+    """How the patches of a packed file are to be read; the file itself holds this.
 
-    n_source: images that the source held, the unreadable ones included.
-    shared_visible: the patch indices where one mask serves all images.
-    channels: of each pixel. Files from before there were bands do not say, and have three.
+    n_source: the number of images in the source, including unreadable ones.
+    shared_visible: the patch indices where all images have the same; None where they differ.
+    channels: of each pixel. Files of early versions do not state it and have three.
     """
 
     grid: Grid
@@ -59,8 +60,10 @@ class PackLayout:
 
 @dataclass(frozen=True)
 class PackedBatch:
-    """patches: uint8 (N, K, patch_px * patch_px * C), pixels row by row, channels last.
-    visible: int64 (N, K), or (K,) where one mask serves all images.
+    """The visible patches of N images.
+
+    patches: uint8 (N, K, patch_px * patch_px * C), pixels row by row, channels last.
+    visible: the patches' indices, int64 (N, K), or (K,) where all images have the same.
     labels: int64 (N,).
     """
 
@@ -70,7 +73,10 @@ class PackedBatch:
 
 
 def patchify(images: Images, patch_px: int) -> NDArray[np.uint8]:
-    """uint8 (N, H, W, C) -> (N, patches, patch_px * patch_px * C), patches in raster order."""
+    """All patches of images, row by row: uint8 (N, patches, patch_px * patch_px * C).
+
+    images: uint8 (N, H, W, C), with H and W multiples of patch_px.
+    """
     n, height, width, channels = images.shape
     rows, cols = height // patch_px, width // patch_px
     grid = images.reshape(n, rows, patch_px, cols, patch_px, channels).transpose(0, 1, 3, 2, 4, 5)
@@ -78,14 +84,20 @@ def patchify(images: Images, patch_px: int) -> NDArray[np.uint8]:
 
 
 def unpatchify(patches: NDArray[np.uint8], grid: Grid, patch_px: int) -> Images:
-    """The inverse of `patchify`."""
+    """The images of which `patchify` made these patches: uint8 (N, H, W, C).
+
+    patches: uint8 (N, rows * cols, patch_px * patch_px * C). grid: (rows, cols).
+    """
     n = len(patches)
     pixels = patches.reshape(n, *grid, patch_px, patch_px, -1).transpose(0, 1, 3, 2, 4, 5)
     return pixels.reshape(n, grid[0] * patch_px, grid[1] * patch_px, -1)
 
 
 def take_visible(images: Images, patch_px: int, visible: Indices) -> NDArray[np.uint8]:
-    """The visible patches: uint8 (N, K, patch_px * patch_px * C)."""
+    """The visible patches of images: uint8 (N, K, patch_px * patch_px * C).
+
+    images: uint8 (N, H, W, C). visible: int64 (N, K) or (K,).
+    """
     patches = patchify(images, patch_px)
     if visible.ndim == 1:
         return patches[:, visible]
@@ -93,7 +105,10 @@ def take_visible(images: Images, patch_px: int, visible: Indices) -> NDArray[np.
 
 
 def mosaic_grid(n_visible: int) -> Grid:
-    """The most square (rows, cols) that tile just K patches, or K and a few blanks."""
+    """The (rows, cols) of a nearly square mosaic of K patches, in which a few cells may be blank.
+
+    There are no blank cells where K has a divisor between half its square root and the root.
+    """
     rows = math.isqrt(n_visible)
     exact = next((r for r in range(rows, max(1, rows // 2), -1) if n_visible % r == 0), rows)
     return exact, math.ceil(n_visible / exact)
@@ -104,12 +119,12 @@ def compress(patches: NDArray[np.uint8], patch_px: int, codec: str) -> bytes:
     if codec == "raw":
         return patches.tobytes()
     grid = mosaic_grid(len(patches))
-    # The blanks repeat the last patch: a flat colour would cost bits at its border.
+    # Blank cells repeat the last patch: a flat colour would cost bits at its border.
     blanks = np.repeat(patches[-1:], grid[0] * grid[1] - len(patches), axis=0)
     mosaic = Image.fromarray(unpatchify(np.concatenate([patches, blanks])[None], grid, patch_px)[0])
     out = io.BytesIO()
     if codec == "jpeg":
-        # Halved chroma works in blocks of 16 px and would bleed from tile to tile in smaller ones.
+        # Halved chroma works in blocks of 16 px, and would mix the colours of smaller patches.
         subsampling = 0 if patch_px % 16 else 2
         mosaic.save(out, "JPEG", quality=QUALITY, subsampling=subsampling, optimize=True)
     else:
@@ -118,7 +133,10 @@ def compress(patches: NDArray[np.uint8], patch_px: int, codec: str) -> bytes:
 
 
 def decompress(data: memoryview, n_visible: int, patch_px: int) -> NDArray[np.uint8]:
-    """The inverse of `compress` for `jpeg` and `webp`, up to their losses: uint8 (K, P)."""
+    """The patches that `compress` was given, up to the codec's losses: uint8 (K, P).
+
+    data: of codec `jpeg` or `webp`. n_visible: K. P is patch_px * patch_px * 3.
+    """
     mosaic = np.asarray(Image.open(io.BytesIO(data), formats=["JPEG", "WEBP"]).convert("RGB"))
     return patchify(mosaic[None], patch_px)[0, :n_visible]
 
@@ -129,12 +147,14 @@ def write_packed(
     batches: Iterable[tuple[Images, Indices, NDArray[np.int64], NDArray[np.int64]]],
     key: str = "",
 ) -> Iterator[PackedBatch]:
-    """Write batches of (images, visible, labels, file_bytes) to `path`, atomically.
+    """Write batches of images to a packed file, and yield each as reading the file would.
 
-    Yields each batch as reading the file would, so that it can be encoded while the next is being
-    packed; the file is there once all are taken. A mask shared by all images is taken from
-    `layout`, not from the batches. key: whose file it is, for `PackedImages` to look at. Raises
-    `InputError` where there is no batch at all.
+    batches: images uint8 (N, H, W, C), visible int64 (N, K) or (K,), labels int64 (N,), and the
+    size of each original file in bytes, int64 (N,). A mask that all images share is taken from
+    `layout`, not from the batches.
+    key: names what the file was made of; `PackedImages` compares it.
+    A batch can be encoded while the next is packed. The file is at `path`, whole, once all batches
+    are taken. Raises `InputError` where there is no batch.
     """
     n_rows: list[int] = []
     original_bytes = 0
@@ -170,12 +190,13 @@ def write_packed(
 class PackedImages:
     """A packed file, opened for reading; only the batch at hand is brought into memory.
 
-    original_bytes: the image files that it stands for; 0 where the images had no file.
+    original_bytes: of the image files that were packed; 0 where the images had no file.
     """
 
     def __init__(self, path: Path, key: str = "") -> None:
-        """Raises `InputError` where the file is absent, cut short, or not ours, or another's where
-        a key is given.
+        """Open a file; `key` is the one that `write_packed` was given, or empty for any.
+
+        Raises `InputError` where the file is absent, cut short, of another kind or of another key.
         """
         self.path = path
         try:
@@ -206,12 +227,12 @@ class PackedImages:
 
     @property
     def n_skipped(self) -> int:
-        """Images of the source that could not be read."""
+        """The number of images of the source that could not be read."""
         return int(self.layout.n_source - self.n_images)
 
     @property
     def raw_bytes(self) -> int:
-        """The images' pixels at the encoder's input size, uncompressed."""
+        """The bytes of all pixels of the images at the encoder's input size, uncompressed."""
         rows, cols = self.layout.grid
         n_pixels = self.n_images * rows * cols * self.layout.patch_px**2
         return int(n_pixels * self.layout.channels)
@@ -219,7 +240,7 @@ class PackedImages:
     def batches(self) -> Iterator[PackedBatch]:
         """All images, in the order and the batches in which they were written.
 
-        Raises `DamagedError` at the first batch that is not as it was written.
+        Raises `DamagedError` at the first batch whose checksum does not fit.
         """
         layout = self.layout
         for i, n in enumerate(self._n_rows):
@@ -243,7 +264,7 @@ class PackedImages:
 def _decompress_all(
     data: bytes, lengths: NDArray[np.uint32], layout: PackLayout
 ) -> NDArray[np.uint8]:
-    """Compressed images that lie one after the other as uint8 (N, K, P)."""
+    """The patches of compressed images whose bytes follow each other: uint8 (N, K, P)."""
     ends = np.cumsum(lengths, dtype=np.int64)
     files = (memoryview(data)[end - n : end] for end, n in zip(ends, lengths, strict=True))
     return np.stack([decompress(file, layout.n_visible, layout.patch_px) for file in files])

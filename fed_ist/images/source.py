@@ -1,7 +1,7 @@
-"""Labelled images that are read one at a time: where they come from and what they look like.
+"""Labelled images that are read one at a time.
 
 An `ImageSource` knows its labels and a signature of its content without decoding anything, so a
-node can tell in milliseconds whether it has encoded these very images before.
+node can tell in milliseconds whether it has encoded the same images before.
 """
 
 import hashlib
@@ -27,18 +27,20 @@ INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
 }
 CONTENT_BYTES = 16
-AHEAD_BYTES = 10_000_000  # of squares that are ready before they are used
+AHEAD_BYTES = 10_000_000  # of decoded squares that wait to be used
 
 
 @dataclass(frozen=True)
 class Reading:
     """How a data set is read.
 
-    bands: what is read of each image, a GeoTIFF then; None for RGB. value_range: the values that
-    become 0 and 255 in images of 16 bits; None where they use all 16. image_column, label_column:
-    of a table; empty where it has one alone. columns: further ones that are wanted, by name. cache:
-    a folder for what is to be found once; None for nowhere. run: the run's name, see `walk.walk`.
-    seed: of `scenes`.
+    bands: the bands to read of each image, which must then be a GeoTIFF; None for RGB.
+    value_range: the values that become 0 and 255 in images of 16 bits; None for 0 and 65535.
+    image_column, label_column: of a table; empty to find them by their names and content.
+    columns: names of further columns to read.
+    cache: a folder for results that are kept; None to keep none.
+    run: the run's name, see `walk.walk`.
+    seed: of the data set `scenes`.
     """
 
     bands: BandChoice | None = None
@@ -52,42 +54,42 @@ class Reading:
 
     @property
     def n_channels(self) -> int:
-        """Channels of each image."""
+        """The number of channels of each image."""
         return self.bands.n_channels if self.bands else 3
 
 
 def content_digest(data: bytes) -> bytes:
-    """What tells an image from all others by its file: `CONTENT_BYTES` bytes."""
+    """A digest of an image's file, `CONTENT_BYTES` long, which no other content has."""
     return hashlib.sha256(data).digest()[:CONTENT_BYTES]
 
 
 class Load(Protocol):
-    """How one image is fetched: see `ImageSource.load`."""
+    """A function that gives one image by its index, see `ImageSource.load`."""
 
     def __call__(self, i: int, min_px: int | None = None, /) -> tuple[Picture, int]: ...
 
 
 class Read(Protocol):
-    """How the bytes of one image are fetched: see `ImageSource.read`."""
+    """A function that gives the bytes of one image by its index, see `ImageSource.read`."""
 
     def __call__(self, i: int, n_bytes: int = -1, /) -> bytes: ...
 
 
 @dataclass(frozen=True)
 class ImageSource:
-    """Images in a fixed order.
+    """Labelled images in a fixed order.
 
-    labels: int64 (n,), indices into `class_names`; -1 for an image without a class, or one whose
-        class has no name there.
+    labels: int64 (n,), indices into `class_names`; -1 for an image without a class, or with a class
+        that is not in `class_names`.
     load: index -> (RGB image, or chosen bands as uint8 (H, W, C); size of its file in bytes, 0
-        where it has no file). With `min_px`, an image may come smaller than it is, but with no side
-        below `min_px`, where its format makes that cheap. Raises `UnreadableImageError`.
-    signature: changes whenever the images, their order or their labels do.
-    read: (index, how many bytes, -1 for all) -> the image's file as it is, or words that tell a
-        drawn image from all others. Raises `UnreadableImageError`.
-    name: index -> what to call an image: a path or a row, printable.
-    columns: further per-image values by name, each (n,), for partitioning by a column.
-    channels: how many each image has.
+        where it has no file). With `min_px`, an image may be reduced, with no side below `min_px`,
+        if its format makes that cheap. Raises `UnreadableImageError`.
+    signature: a text that changes whenever the images, their order or their labels do.
+    read: (index, how many bytes, -1 for all) -> the beginning of the image's file, or for an image
+        that is drawn a text that no other image has. Raises `UnreadableImageError`.
+    name: index -> what messages call an image: a path or a row, printable.
+    columns: further values of each image by name, each (n,), for partitioning by a column.
+    channels: the number of channels of each image.
     """
 
     class_names: tuple[str, ...]
@@ -103,12 +105,12 @@ class ImageSource:
         return len(self.labels)
 
     def content(self, i: int) -> bytes:
-        """A digest of the image's file, `CONTENT_BYTES` long: the same for identical images."""
+        """A digest of the image's file, `CONTENT_BYTES` long, which identical images share."""
         with room():
             return content_digest(self.read(i))
 
     def subset(self, indices: NDArray[np.int64]) -> "ImageSource":
-        """The images at `indices`, in that order."""
+        """The images at `indices`, int64 (k,), in that order."""
         load, read, name = self.load, self.read, self.name
         digest = hashlib.sha256(self.signature.encode() + indices.astype("<i8").tobytes())
         return replace(
@@ -122,7 +124,7 @@ class ImageSource:
         )
 
     def relabel(self, class_names: Sequence[str]) -> "ImageSource":
-        """The same images with labels counted in `class_names`; -1 where a class is not there."""
+        """The same images with labels that are indices into `class_names`; -1 for other classes."""
         if tuple(class_names) == self.class_names:
             return self
         position = {name: i for i, name in enumerate(class_names)}
@@ -135,7 +137,11 @@ class ImageSource:
 
 
 def square(picture: Picture, img_px: int, interpolation: str = "bicubic") -> NDArray[np.uint8]:
-    """The centred square of a picture, scaled: uint8 (img_px, img_px, C)."""
+    """The largest centred square of a picture, scaled: uint8 (img_px, img_px, C).
+
+    picture: an RGB image, or bands as uint8 (H, W, C). Raises `InputError` for an unknown
+    interpolation.
+    """
     require_choice("interpolation", interpolation, INTERPOLATIONS)
     if isinstance(picture, np.ndarray):
         bands = [Image.fromarray(picture[:, :, c]) for c in range(picture.shape[2])]
@@ -150,15 +156,15 @@ def squares(
     on_skip: Callable[[str], None],
     interpolation: str = "bicubic",
 ) -> Iterator[tuple[int, NDArray[np.uint8], int]]:
-    """Each readable image as (index, pixels (img_px, img_px, C), bytes of its file).
+    """Each readable image as (index, pixels uint8 (img_px, img_px, C), bytes of its file).
 
-    Where its format makes that cheap, an image is decoded no larger than the wanted side asks for.
-    On AID that costs no accuracy: a linear probe gives 79.5% for 79.7%, 75.8% for 75.8% with half
-    of the patches. One that cannot be decoded is passed over, and `on_skip` is called with the
-    reason.
+    on_skip: called with the reason for each image that cannot be decoded, which is left out.
+    Where its format makes that cheap, an image is decoded at a reduced size. On AID that costs no
+    accuracy: a linear probe gives 79.5% instead of 79.7%, and with half of the patches 75.8% both
+    ways.
     """
 
-    def prepare(i: int) -> tuple[NDArray[np.uint8], int] | UnreadableImageError:
+    def load_square(i: int) -> tuple[NDArray[np.uint8], int] | UnreadableImageError:
         try:
             with room():
                 picture, file_bytes = source.load(i, img_px)
@@ -167,7 +173,7 @@ def squares(
             return reason
 
     n_ahead = max(N_WORKERS, min(64, AHEAD_BYTES // (img_px**2 * source.channels)))
-    for i, found in enumerate(mapped(prepare, range(len(source)), n_ahead)):
+    for i, found in enumerate(mapped(load_square, range(len(source)), n_ahead)):
         if isinstance(found, UnreadableImageError):
             on_skip(str(found))
         else:

@@ -1,7 +1,7 @@
-"""The pages of a TIFF as its directories tell of them, read before anything else reads the file.
+"""The pages of a TIFF as its directories state them, checked before a library reads the file.
 
-Libraries believe these directories: a tag may state a tile of gigabytes, a million values, or the
-same bytes a thousand times over, in a file of a few kilobytes.
+Libraries trust these directories: in a file of a few kilobytes, a tag may state a tile of
+gigabytes, a million values, or the same bytes a thousand times.
 """
 
 import struct
@@ -13,13 +13,15 @@ TYPE_BYTES |= {16: 8, 17: 8, 18: 8}
 WHOLE_NUMBERS = {1: "B", 3: "H", 4: "I", 16: "Q"}
 KIND, WIDTH, HEIGHT, BITS, CHANNELS, ROWS = 254, 256, 257, 258, 277, 278
 TILE_WIDTH, TILE_HEIGHT, PLANES = 322, 323, 284
-OF_A_MASK = 4  # a bit of KIND
+OF_A_MASK = 4  # the bit of KIND that marks a mask
 
 
 @dataclass(frozen=True)
 class Page:
-    """width, height: in pixels. n_values: of all tags. block_bytes: of the pixels that are
-    decompressed at once. is_mask: whether it only says where another page has data.
+    """What the directory of a page states.
+
+    width, height: in pixels. n_values: of all tags. block_bytes: of a strip or tile, which is
+    decompressed at once. is_mask: whether the page only says where another one has data.
     """
 
     width: int
@@ -30,7 +32,7 @@ class Page:
 
 
 def read_pages(data: bytes) -> list[Page]:
-    """The pages of a TIFF, in order; raises `ValueError` where its directories are impossible."""
+    """The pages of a TIFF, in order; raises `ValueError` where its directories cannot be right."""
     order = "<" if data[:2] == b"II" else ">"
     is_big = data[2:4] in (b"+\0", b"\0+")
     number, entry = ("Q", "HHQ8s") if is_big else ("I", "HHI4s")
@@ -66,13 +68,13 @@ class _Tags:
         self.found: dict[int, tuple[int, int, bytes | int]] = {}
         self.n_values = n_bytes = 0
         for tag, kind, count, field in entries:  # type: ignore[attr-defined]
-            unit = TYPE_BYTES.get(kind)
-            if unit is None or tag in self.found:
+            value_bytes = TYPE_BYTES.get(kind)
+            if value_bytes is None or tag in self.found:
                 continue
-            payload = unit * count
+            payload = value_bytes * count
             offset = int(struct.unpack(order + ("Q" if inline == 8 else "I"), field)[0])
             self.found[tag] = (kind, count, field if payload <= inline else offset)
-            self.n_values += count if unit > 1 else 0
+            self.n_values += count if value_bytes > 1 else 0
             n_bytes += payload if payload > inline else 0
         if n_bytes > len(data):
             raise ValueError("its tags claim more bytes than it has")

@@ -1,19 +1,21 @@
-"""What a node's statistics, sent once, give to the classifier that is then trained in slices.
+"""Two parts of the classifier that are solved from statistics, which each node sends once.
 
-Two things are solved in closed form from sums over all nodes' embeddings
-(`fed_ist.statistics.ridge`):
+Both are solved in closed form from sums over all nodes' embeddings (`fed_ist.statistics.ridge`),
+and the rest of the classifier is then trained in slices:
 
-- inputs in which no direction drowns the others. Embeddings of a transformer vary along a few
-  directions many times as much as along the rest; a narrow slice, trained for few steps, gets no
-  further than these. The inputs are rotated to the principal axes, and each axis is divided by the
-  root of its deviation: half-way to whitening, which would make noise as loud as the rest.
-- the anchor, a ridge regression on the embeddings or on random features of them, to whose logits
-  the classifier adds its own. The run starts from its accuracy instead of from chance, and slices
-  learn only what it leaves over.
+- the inputs, a linear map after which no direction dominates. Embeddings of a transformer vary
+  along a few directions many times as much as along the others; a narrow slice, trained for few
+  steps, learns from these few alone. So embeddings are rotated to their principal axes, and each
+  axis is divided by the square root of its standard deviation. That is half-way to whitening, which
+  would make noise as large as everything else.
+- the anchor, a ridge regression on the embeddings or on random features of them. The classifier
+  adds its logits to the anchor's, so that a run starts from the anchor's accuracy instead of from
+  chance, and slices learn only what the anchor lacks.
 
-In parameters they are `inputs.weight` (embed_dim, embed_dim) and `inputs.bias`, `anchor.weight`
-(num_classes, n) and `anchor.bias`, and with random features `anchor.projection` (embed_dim, n),
-which every node draws for itself from the run's seed. None of it is sliced or trained.
+Among the parameters they are `inputs.weight` (embed_dim, embed_dim) and `inputs.bias` (embed_dim,),
+`anchor.weight` (num_classes, n_features) and `anchor.bias` (num_classes,), and with random features
+`anchor.projection` (embed_dim, n_features), which every node draws for itself from the run's seed.
+All are float32; none is sliced or trained.
 """
 
 import numpy as np
@@ -30,7 +32,7 @@ ANCHORS = ("none", "inputs", "ridge")
 
 
 def draw_projection(embed_dim: int, n_features: int, seed: int) -> NDArray[np.float32] | None:
-    """The matrix of `n_features` random features, float32 (embed_dim, n_features); None for 0."""
+    """The projection for random features: float32 (embed_dim, n_features); None for 0 features."""
     if n_features == 0:
         return None
     rng = generator(seed, "features")
@@ -39,7 +41,11 @@ def draw_projection(embed_dim: int, n_features: int, seed: int) -> NDArray[np.fl
 
 
 def with_projection(fixed: Params, embed_dim: int, n_features: int, seed: int) -> Params:
-    """What statistics gave, and the matrix of the random features that its anchor sees, if any."""
+    """The inputs and the anchor, and the projection of random features where the anchor has one.
+
+    fixed: float32 arrays, as in this module's list; n_features: 0 for an anchor on embeddings.
+    Returns `fixed` itself, or a new dict with float32 (embed_dim, n_features) added.
+    """
     projection = draw_projection(embed_dim, n_features, seed)
     return fixed if projection is None or WEIGHT not in fixed else fixed | {PROJECTION: projection}
 
@@ -47,33 +53,41 @@ def with_projection(fixed: Params, embed_dim: int, n_features: int, seed: int) -
 def features(
     embeddings: NDArray[np.float32], projection: NDArray[np.float32] | None
 ) -> NDArray[np.float32]:
-    """What statistics are made of, float32 (n, n_features), each row of length 1 (or 0).
+    """The features of which statistics are made: float32 (n, n_features), rows of length 1 (or 0).
 
-    relu(x P) with a projection P (McDonnell et al., "RanPAC", NeurIPS 2023), else the embeddings.
-    The length is ours: it costs no accuracy, and bounds what one image adds to the statistics,
-    without which no noise would hide it.
+    embeddings: float32 (n, embed_dim). projection: float32 (embed_dim, n_features), for features
+    relu(embeddings @ projection) (McDonnell et al., "RanPAC", NeurIPS 2023); None for the
+    embeddings themselves. Making the length 1 is ours: it costs no accuracy, and it bounds what one
+    image adds to the statistics, so that noise can hide it.
     """
     values = embeddings if projection is None else np.maximum(embeddings @ projection, 0)
     lengths = np.linalg.norm(values, axis=1, keepdims=True)
-    unit: NDArray[np.float32] = values / np.maximum(lengths, np.finfo(np.float32).tiny)
-    return unit
+    scaled: NDArray[np.float32] = values / np.maximum(lengths, np.finfo(np.float32).tiny)
+    return scaled
 
 
 def solve_inputs(stats: Gram) -> Params:
-    """`inputs.weight` and `inputs.bias` from statistics of the embeddings."""
+    """The inputs, solved from statistics of the embeddings.
+
+    Returns `inputs.weight` float32 (embed_dim, embed_dim) and `inputs.bias` float32 (embed_dim,).
+    """
     weight, bias = half_whitening(stats)
     return {INPUTS_WEIGHT: weight, INPUTS_BIAS: bias}
 
 
 def solve_anchor(stats: Gram, scale: float) -> Params:
-    """The anchor, its logits multiplied by `scale`; the ridge's strength by cross-validation."""
+    """The anchor, solved from statistics of the features, with a strength by cross-validation.
+
+    scale: by which its logits are multiplied.
+    Returns `anchor.weight` float32 (num_classes, n_features) and `anchor.bias` (num_classes,).
+    """
     weight, bias = solve_ridge(stats, choose_strength(stats))
     scaled = np.float32(scale)
     return {WEIGHT: weight * scaled, BIAS: bias * scaled}
 
 
 def judge_inputs(stats: Gram) -> str:
-    """Why a run is better off without inputs from these statistics, or nothing."""
+    """Why a run should do without inputs from these statistics; empty where it should not."""
     plain, whitened, pays = whitening_pays(centre(stats))
     if pays:
         return ""
@@ -84,7 +98,7 @@ def judge_inputs(stats: Gram) -> str:
 
 
 def judge_anchor(stats: Gram) -> str:
-    """Why a run is better off without an anchor from these statistics, or nothing."""
+    """Why a run should do without an anchor from these statistics; empty where it should not."""
     ridge = validate(centre(stats))
     if ridge.predicts:
         return ""
@@ -92,29 +106,39 @@ def judge_anchor(stats: Gram) -> str:
 
 
 def inputs_shapes(embed_dim: int) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of what `solve_inputs` gives."""
+    """The shapes of what `solve_inputs` returns, by name."""
     return {INPUTS_WEIGHT: (embed_dim, embed_dim), INPUTS_BIAS: (embed_dim,)}
 
 
 def anchor_shapes(n_features: int, num_classes: int) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of what `solve_anchor` gives."""
+    """The shapes of what `solve_anchor` returns, by name."""
     return {WEIGHT: (num_classes, n_features), BIAS: (num_classes,)}
 
 
-def split(params: Params) -> tuple[Params, Params]:
-    """(the trained classifier, what statistics gave it) of parameters; either may be empty."""
+def trained_and_fixed(params: Params) -> tuple[Params, Params]:
+    """The parameters that are trained, and the inputs and the anchor, which are not.
+
+    params: float32 arrays of any shapes. Either dict may be empty.
+    """
     fixed = {n: array for n, array in params.items() if n.startswith(("anchor.", "inputs."))}
     return {name: array for name, array in params.items() if name not in fixed}, fixed
 
 
 def start_silent(params: Params) -> Params:
-    """The classifier with its last layer at 0, so that at first the anchor alone speaks."""
+    """The classifier with its last layer at 0, so that at first all logits are the anchor's.
+
+    params: the trained ones, float32. Returns new arrays of the same shapes.
+    """
     last = f"fc{count_layers(params)}."
     return {n: array * (0 if n.startswith(last) else 1) for n, array in params.items()}
 
 
 def classifier_inputs(fixed: Params, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What the first layer gets, float32 (n, embed_dim)."""
+    """What the first layer of the classifier is given: float32 (n, embed_dim).
+
+    fixed: parameters; without `inputs.weight` the embeddings come back as they are.
+    embeddings: float32 (n, embed_dim).
+    """
     if INPUTS_WEIGHT not in fixed:
         return embeddings
     inputs: NDArray[np.float32] = features(embeddings, None) @ fixed[INPUTS_WEIGHT].T
@@ -122,9 +146,10 @@ def classifier_inputs(fixed: Params, embeddings: NDArray[np.float32]) -> NDArray
 
 
 def anchor_logits(fixed: Params, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    """float32 (n, num_classes); (n, 1) zeros without an anchor.
+    """The logits of the anchor: float32 (n, num_classes), or zeros (n, 1) where there is none.
 
-    Regression onto one-hot gives logits within about 0 and `scale`.
+    embeddings: float32 (n, embed_dim). As the anchor is a regression onto one-hot targets, its
+    logits lie between about 0 and the `scale` of `solve_anchor`.
     """
     if WEIGHT not in fixed:
         return np.zeros((len(embeddings), 1), dtype=np.float32)

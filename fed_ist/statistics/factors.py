@@ -1,10 +1,10 @@
-"""Statistics as they travel: a factor of the scatter instead of sums of squares.
+"""Statistics as they are sent: a triangular factor of the scatter instead of sums of squares.
 
-The mean of embeddings is long beside their deviations from it, and these vary along some directions
-thousands of times as much as along others. Of the sum of their squares fp16 loses all but the
-largest; a triangular R with RᵀR = scatter has the roots of these variances, and of it fp16 keeps a
-million times smaller ones. It has as many numbers, and whatever it is rounded to, RᵀR is a scatter
-that some examples have.
+Embeddings deviate from their mean by little compared with its length, and their variance along some
+directions is thousands of times that along others. In sums of squares, fp16 keeps only the largest
+of these variances. A triangular R with RᵀR = scatter holds their square roots, so that fp16 keeps
+variances a million times smaller. R has the same number of entries as a half of the scatter, and
+however they are rounded, RᵀR is a scatter that some examples can have.
 """
 
 import numpy as np
@@ -12,17 +12,19 @@ from numpy.typing import NDArray
 
 from fed_ist.statistics.ridge import Floats, Gram, unpack
 
-Sent = tuple[NDArray[np.float32], NDArray[np.float32]]
+Sent = tuple[NDArray[np.float32], NDArray[np.float32]]  # triangle and sums, see `factorise`
 FRACTION_BITS = {"fp32": 23, "fp16": 10}
 LEAST_EXPONENT = {"fp32": -126, "fp16": -14}
 
 
 def factorise(stats: Gram) -> Sent:
-    """What a node sends for its statistics, (triangle, sums), float32 of the shapes of a `Gram`.
+    """What a node sends for its statistics: (triangle, sums), float32 of the shapes of a `Gram`.
 
-    triangle: of R with, for z - reference, RᵀR = the sum of its squares; in the last column the
-    reference, the mean as float16 rounds it, which so travels without loss, and the count.
-    sums: of z - reference in each class; the last column counts.
+    Both are about a reference, the mean of the embeddings rounded to float16, which fp16 sends
+    without loss.
+    triangle: R with RᵀR = the sum of (embedding - reference)(embedding - reference)ᵀ. Its last
+    column holds the reference and, at the end, the number of examples.
+    sums: of embedding - reference in each class; the last column counts the examples.
     """
     whole, counts = unpack(stats), stats.sums[:, -1:]
     reference = whole[:-1, -1] / max(whole[-1, -1], 1.0)
@@ -36,9 +38,10 @@ def factorise(stats: Gram) -> Sent:
 
 
 def restore(triangle: NDArray[np.float32], sums: NDArray[np.float32], codec: str) -> Gram:
-    """The statistics that `factorise` was given, float64, with what the codec did as their noise.
+    """The statistics that `factorise` was given, float64; the codec's rounding is their noise.
 
-    Raises `ValueError` as `Gram` does.
+    triangle, sums: float32, of the shapes that `factorise` gives. codec: "fp32" or "fp16", in which
+    they were sent. Raises `ValueError` where `Gram` does.
     """
     whole = unpack(Gram(triangle, sums))
     root, reference = np.triu(whole[:-1, :-1]), whole[:-1, -1]
@@ -57,7 +60,11 @@ def restore(triangle: NDArray[np.float32], sums: NDArray[np.float32], codec: str
 
 
 def noisy(gram: NDArray[np.float32], sums: NDArray[np.float32], sigma: float, codec: str) -> Gram:
-    """Statistics that travelled as they are, `ridge.with_noise` of this sigma, in a codec."""
+    """Statistics that a node sent as sums, after `ridge.with_noise` with this sigma.
+
+    gram, sums: float32, of the shapes of a `Gram`. codec: "fp32" or "fp16", in which they were
+    sent; its rounding is added to the noise.
+    """
     return Gram(gram, sums, sigma**2 + float(np.mean(_variances(gram, codec))))
 
 
@@ -70,13 +77,13 @@ def _moved(whole: NDArray[np.float64], by: NDArray[np.float64]) -> NDArray[np.fl
 
 
 def _root(scatter: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The triangular R with RᵀR = scatter, which Cholesky's way finds for regular ones only."""
+    """The triangular R with RᵀR = scatter; by eigenvalues, as the scatter may be singular."""
     values, vectors = np.linalg.eigh(scatter)
     return np.linalg.qr((vectors * np.sqrt(values.clip(0))).T).R
 
 
 def _lost(root: NDArray[np.float64], codec: str) -> float:
-    """The eigenvalue of RᵀR up to which its rounding may have made all there is.
+    """The largest eigenvalue of RᵀR that may come from rounding R alone.
 
     The norm of a random matrix is about that of its longest row and that of its longest column
     together (Bandeira and van Handel, "Sharp Nonasymptotic Bounds on the Norm of Random Matrices",
@@ -88,7 +95,10 @@ def _lost(root: NDArray[np.float64], codec: str) -> float:
 
 
 def _variances(numbers: Floats, codec: str) -> NDArray[np.float64]:
-    """Of the rounding of each number: that of what is uniform within a step."""
+    """The variance of the rounding error of each number, float64 of the same shape.
+
+    The error is taken to be uniform within a step of the codec.
+    """
     exponents = np.maximum(np.frexp(numbers)[1] - 1, LEAST_EXPONENT[codec])
     steps: NDArray[np.float64] = np.ldexp(1.0, exponents - FRACTION_BITS[codec])
     return steps**2 / 12

@@ -24,26 +24,32 @@ class Gaussians:
 
     @property
     def sums(self) -> NDArray[np.float64]:
-        """(num_classes, d+1) as of `statistics.Gram.sums`."""
+        """The sum of embeddings in each class, and their number: float64 (num_classes, d+1).
+
+        They have the form of `ridge.Gram.sums`.
+        """
         counts = self.counts[:, None].astype(np.float64)
         return np.hstack([counts * self.means, counts])
 
     @property
     def variance(self) -> float:
-        """Of an example about its class's mean, summed over the numbers of an embedding."""
+        """The variance of an example about its class's mean, summed over the d numbers."""
         total = self.counts @ self.variances.sum(axis=1, dtype=np.float64)
         return float(total / max(1, self.counts.sum()))
 
 
 def within_share(gaussians: Gaussians, share: float) -> Gaussians:
-    """The same of a share of the examples, in (0, 1], rounded up in each class."""
+    """The same Gaussians for a share of the examples, in (0, 1], rounded up in each class."""
     return replace(gaussians, counts=np.ceil(gaussians.counts * share).astype(np.int64))
 
 
 def class_gaussians(
     embeddings: NDArray[np.float32], labels: NDArray[np.int64], num_classes: int
 ) -> Gaussians:
-    """The maximum-likelihood Gaussians of embeddings (n, d). Source: Beitollahi et al. 2024."""
+    """The maximum-likelihood Gaussians of a node's examples.
+
+    embeddings: float32 (n, d); labels: int64 (n,). Source: Beitollahi et al. 2024.
+    """
     counts = np.bincount(labels, minlength=num_classes)
     means = np.zeros((num_classes, embeddings.shape[1]), dtype=np.float32)
     variances = np.zeros_like(means)
@@ -56,10 +62,11 @@ def class_gaussians(
 def sample_gaussians(
     nodes: Sequence[Gaussians], n_samples: int, rng: np.random.Generator
 ) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Embeddings (n_samples, d) float32 and labels (n_samples,) int64, grouped by Gaussian.
+    """Drawn embeddings, float32 (n_samples, d), and their labels, int64 (n_samples,).
 
-    Each Gaussian gets its share by count, rounded up or down (systematic sampling). Raises
-    `ValueError` where no node has an example.
+    Each Gaussian gives a number of samples in proportion to its count, rounded up or down
+    (systematic sampling), in the order of the nodes and classes. Raises `ValueError` where no node
+    has an example.
     """
     total_by_gaussian = np.cumsum(np.concatenate([node.counts for node in nodes]))
     total = total_by_gaussian[-1]

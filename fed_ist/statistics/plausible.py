@@ -1,10 +1,10 @@
-"""Which statistics some examples can have made: what a node sends is held against its own count.
+"""Checks whether statistics can come from the number of examples that their node states.
 
 Sums are over rows z = [u, 1], where u has length 1, or 0 where all of a few random features are
-below 0 (see `anchors.features`). So counts, lengths and signs of what comes are known beforehand,
-but for what float32, the codec and the noise that was asked for (`ridge.with_noise`) do to
-them. Who lies within these limits still does harm, but no more than as many images as the node says
-that it has.
+below 0 (see `anchors.features`). So limits for counts and lengths are known beforehand, except for
+what rounding to float32, the codec and the noise that was asked for (`ridge.with_noise`) change.
+A node that lies within these limits can still do harm, but no more than real images in the number
+that it states.
 """
 
 import numpy as np
@@ -12,17 +12,17 @@ import numpy as np
 from fed_ist.statistics.gaussians import Gaussians
 from fed_ist.statistics.ridge import Floats, Gram, unpack
 
-# How far a sum may be off, for each unit in it: by lengths and sums in float32, and the codec.
+# The largest relative error of a sum: from lengths and sums in float32, and from the codec.
 LOST = {"fp32": 1e-5, "fp16": 6e-4}
-DEVIATIONS = 8  # of the noise, beyond which none of some million numbers will lie
-# Of a number in an embedding: encoders normalise what they give, to about 1.
-LARGEST = 1e6
+DEVIATIONS = 8  # of the noise: beyond, not one of some million numbers will lie
+LARGEST = 1e6  # a number in an embedding, at most: encoders normalise them to about 1
 
 
 def require_possible_gram(stats: Gram, n_examples: int, codec: str) -> None:
-    """Raise `ValueError` for statistics that `gram_statistics` makes of no such examples.
+    """Raise `ValueError` for statistics that `gram_statistics` cannot make of `n_examples`.
 
-    codec: in which they came. stats.noise: the variance of the noise that they are to have.
+    stats: as they came; `stats.noise` is the variance of the noise that the node was asked to add.
+    codec: "fp32" or "fp16", in which they were sent.
     """
     sigma = float(np.sqrt(stats.noise))
     require_possible_sums(stats.sums, n_examples, codec, sigma)
@@ -35,14 +35,18 @@ def require_possible_gram(stats: Gram, n_examples: int, codec: str) -> None:
     rows = stats.sums.sum(axis=0, dtype=np.float64)
     if np.abs(rows - gram[-1]).max() > 2 * lost + far * np.sqrt(n_rows + 1):
         raise ValueError("the sums of its classes do not add up to those of all its images")
-    # Wigner's semicircle, as in `statistics`: no eigenvalue of the noise is beyond 2 sigma √side.
+    # Wigner's semicircle, as in `ridge.centre`: no eigenvalue of noise is beyond 2 sigma √side.
     least = float(np.linalg.eigvalsh(gram)[0])
     if least < -2 * lost - far - 2 * sigma * np.sqrt(side):
         raise ValueError(f"its gram has an eigenvalue of {least:g}, and no sum of squares has")
 
 
 def require_possible_sums(sums: Floats, n_examples: int, codec: str, sigma: float = 0.0) -> None:
-    """The same for `ridge.class_sums`; sigma: the deviation of its noise."""
+    """Raise `ValueError` for sums that `ridge.class_sums` cannot make of `n_examples`.
+
+    sums: (num_classes, d+1), float32 or float64. codec: in which they were sent. sigma: the
+    standard deviation of the noise that the node was asked to add.
+    """
     lost, far = LOST[codec] * n_examples, DEVIATIONS * sigma
     counts = sums[:, -1].astype(np.float64)
     if counts.min() < -lost - far:
@@ -59,7 +63,10 @@ def require_possible_sums(sums: Floats, n_examples: int, codec: str, sigma: floa
 
 
 def require_possible_gaussians(gaussians: Gaussians, n_examples: int) -> None:
-    """The same for `gaussians.class_gaussians`, of embeddings whose length is not known."""
+    """Raise `ValueError` for what `gaussians.class_gaussians` cannot make of `n_examples`.
+
+    The length of their embeddings is not known, so that the checks are wider.
+    """
     counts = gaussians.counts
     if counts.min() < 0 or counts.sum(dtype=np.float64) != n_examples:
         raise ValueError(f"it counts {counts.tolist()} images, not {n_examples}")

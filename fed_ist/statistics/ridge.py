@@ -1,10 +1,10 @@
-"""What a node sends once, so that a linear head is solved in closed form on frozen embeddings.
+"""Linear heads on frozen embeddings, solved from sums over examples that each node sends once.
 
-Sums over examples add up over nodes, so the server gets just the head that one place with all the
-examples would get, in one round, however the classes are spread: ridge regression as Fed3R (Fanì
-et al., "Accelerating Heterogeneous Federated Learning with Closed-form Classifiers", ICML 2024), or
-class means as FedNCM (Legate et al., "Guiding the Last Layer in Federated Learning with
-Pre-Trained Models", NeurIPS 2023).
+Such sums add up over nodes. So in one round, and whatever classes each node has, the server gets
+the same head as if it had all examples: ridge regression as Fed3R (Fanì et al., "Accelerating
+Heterogeneous Federated Learning with Closed-form Classifiers", ICML 2024), or class means as FedNCM
+(Legate et al., "Guiding the Last Layer in Federated Learning with Pre-Trained Models", NeurIPS
+2023).
 """
 
 import math
@@ -18,21 +18,21 @@ from fed_ist.classifier.exact_sum import ExactSum
 from fed_ist.errors import InputError
 
 Floats = NDArray[np.floating[Any]]
-Linear = tuple[NDArray[np.float32], NDArray[np.float32]]
+Linear = tuple[NDArray[np.float32], NDArray[np.float32]]  # weight (n_out, d), bias (n_out,)
 BLOCK = 1024  # examples at a time
-LOST = 1e-12  # of the largest eigenvalue, by rounding of sums in float64 in any order
+LOST = 1e-12  # rounding of sums in float64 in any order, over the largest eigenvalue
 NOBODY = -1e30  # logit of a class without examples: finite, so that softmax and loss are too
 
 
 @dataclass(frozen=True, eq=False)
 class Gram:
-    """Sums over examples, with z = [embedding, 1]: float64, or float32 where sent.
+    """Sums over examples, with z = [embedding, 1]: float64, or float32 as they are sent.
 
-    gram: ((d+1)(d+2)/2,) the upper triangle of the sum of z zᵀ, row by row.
-    sums: (num_classes, d+1) the sum of z in each class; the last column counts.
+    gram: ((d+1)(d+2)/2,), the upper triangle of the sum of z zᵀ, row by row.
+    sums: (num_classes, d+1), the sum of z in each class; the last column counts the examples.
     noise: the variance of the noise in each number.
-    Raises `ValueError` where shapes disagree or a number is not finite or no floating-point number,
-    as a reply's may.
+    Raises `ValueError` where the shapes do not fit each other, and where a dtype is not
+    floating-point or a number is not finite, as those of a reply may be.
     """
 
     gram: Floats
@@ -53,13 +53,13 @@ class Gram:
 def gram_statistics(
     embeddings: NDArray[np.float32], labels: NDArray[np.int64], num_classes: int
 ) -> Gram:
-    """Statistics of embeddings (n, d) with labels (n,), float64.
+    """The sums over a node's examples, float64.
 
-    Source: Fanì et al. 2024 (their A and b).
+    embeddings: float32 (n, d); labels: int64 (n,). Source: Fanì et al. 2024 (their A and b).
     """
     side = embeddings.shape[1] + 1
     gram, sums = np.zeros((side, side)), np.zeros((num_classes, side))
-    for first in range(0, len(labels), BLOCK):  # lest a copy in float64 fill a device's memory
+    for first in range(0, len(labels), BLOCK):  # a float64 copy of all may not fit in memory
         rows = slice(first, first + BLOCK)
         z = np.concatenate([embeddings[rows], np.ones((len(labels[rows]), 1))], axis=1)
         gram += z.T @ z
@@ -70,14 +70,20 @@ def gram_statistics(
 def class_sums(
     embeddings: NDArray[np.float32], labels: NDArray[np.int64], num_classes: int
 ) -> NDArray[np.float32]:
-    """`Gram.sums` alone, for class means: float32 (num_classes, d+1)."""
+    """The sums of a `Gram` alone, which suffice for class means: float32 (num_classes, d+1).
+
+    embeddings: float32 (n, d); labels: int64 (n,).
+    """
     one_hot = np.eye(num_classes)[labels]
     sums: Floats = one_hot.T @ np.concatenate([embeddings, np.ones((len(labels), 1))], axis=1)
     return sums.astype(np.float32)
 
 
 def add(a: Gram, b: Gram) -> Gram:
-    """The statistics of both, float64. Raises `ValueError` where their shapes differ."""
+    """The statistics of the examples of both, float64.
+
+    Raises `ValueError` where their shapes differ.
+    """
     if a.sums.shape != b.sums.shape:
         raise ValueError(f"Sums {a.sums.shape} and {b.sums.shape} cannot be added.")
     gram, sums = a.gram.astype(np.float64) + b.gram, a.sums.astype(np.float64) + b.sums
@@ -85,41 +91,45 @@ def add(a: Gram, b: Gram) -> Gram:
 
 
 def scaled(stats: Gram, factor: float) -> Gram:
-    """The statistics of `factor` times as many examples alike."""
+    """The statistics that each example would give if it were counted `factor` times."""
     return Gram(factor * stats.gram, factor * stats.sums, factor**2 * stats.noise)
 
 
 class GramSum:
-    """Statistics of many nodes, added as they come: in any order the total is the same."""
+    """The sum of the statistics of many nodes, the same in whatever order they are added.
+
+    n_terms: how many were added.
+    """
 
     def __init__(self) -> None:
         self.n_terms = 0
-        self._parts: tuple[ExactSum, ExactSum] | None = None
+        self._exact: tuple[ExactSum, ExactSum] | None = None
         self._noise = 0.0
 
     def add(self, stats: Gram) -> None:
-        if self._parts is None:
-            self._parts = ExactSum(stats.gram.shape), ExactSum(stats.sums.shape)
-        gram, sums = self._parts
+        """Add the statistics of one node, of the same shapes as those before."""
+        if self._exact is None:
+            self._exact = ExactSum(stats.gram.shape), ExactSum(stats.sums.shape)
+        gram, sums = self._exact
         gram.add(stats.gram)
         sums.add(stats.sums)
         self._noise += stats.noise
         self.n_terms += 1
 
     def total(self) -> Gram:
-        """Their sum, float64. Raises `ValueError` for none."""
-        if self._parts is None:
+        """The sum of all that were added, float64; raises `ValueError` where none were."""
+        if self._exact is None:
             raise ValueError("There are no statistics to sum.")
-        gram, sums = self._parts
+        gram, sums = self._exact
         return Gram(gram.total(), sums.total(), self._noise)
 
 
 def with_noise(stats: Gram, sigma: float, rng: np.random.Generator) -> Gram:
     """Statistics with N(0, sigma²) added to every number, float32: the Gaussian mechanism.
 
-    One embedding of norm 1 at most, as `anchors.features` makes them, moves the statistics by √5 at
-    most, so sigma = √5 · √(2 ln(1.25 / delta)) / epsilon gives (epsilon, delta) privacy to each
-    example, for epsilon below 1 (Dwork and Roth 2014, theorem A.1). The counts are noisy too.
+    An embedding of length 1 at most, as `anchors.features` makes it, changes the statistics by √5
+    at most. So sigma = √5 · √(2 ln(1.25 / delta)) / epsilon gives each example (epsilon, delta)
+    privacy, for epsilon below 1 (Dwork and Roth 2014, theorem A.1). The counts get noise too.
     """
     noisy = (array + rng.normal(0.0, sigma, array.shape) for array in (stats.gram, stats.sums))
     gram, sums = (array.astype(np.float32) for array in noisy)
@@ -127,24 +137,26 @@ def with_noise(stats: Gram, sigma: float, rng: np.random.Generator) -> Gram:
 
 
 def solve_ridge(stats: Gram, strength: float) -> Linear:
-    """Weight (num_classes, d) and bias (num_classes,), float32: ridge regression onto one-hot.
+    """Ridge regression onto one-hot targets.
 
-    The bias is not penalised. The penalty is `strength` times the mean eigenvalue of the centred
-    scatter (the trace of the covariance · n / d), so that it depends neither on the scale of the
-    embeddings nor on how many there are. Negative eigenvalues, which only noise makes, count as 0;
-    and the penalty never falls below the noise, nor below what rounding lost of the largest
-    eigenvalue before centring, lest embeddings all alike get weights from rounding. Raises
-    `InputError` for a negative strength. Source: Fanì et al. 2024.
+    Returns weight float32 (num_classes, d) and bias float32 (num_classes,). The bias is not
+    penalised. The penalty is `strength` times the mean eigenvalue of the centred scatter (the trace
+    of the covariance · n / d), so that it depends neither on the scale of the embeddings nor on
+    their number. Negative eigenvalues, which only noise makes, count as 0. The penalty is never
+    below the eigenvalues that noise makes, nor below those that rounding makes: otherwise,
+    embeddings that are all alike would get weights from rounding alone. Raises `InputError` for a
+    negative strength. Source: Fanì et al. 2024.
     """
     return _solve(centre(stats), strength)
 
 
 def half_whitening(stats: Gram) -> Linear:
-    """Weight (d, d) and bias (d,), float32, of z -> inputs with mean 0 along the principal axes.
+    """The linear map of embeddings to inputs of mean 0 along their principal axes.
 
-    Each axis is divided by the square root of its deviation, the fourth root of its variance, and
-    all by one number that makes the mean variance 1. Variances are `expected` ones, and those below
-    what the noise in the statistics may make count as that, lest noise be blown up.
+    Returns weight float32 (d, d) and bias float32 (d,). Each axis is divided by the square root of
+    its standard deviation, and all by one number that makes the mean variance 1. The variances are
+    those of `Centred.expected`, which are never below what noise in the statistics can make: so
+    noise is not made larger.
     """
     centred = centre(stats)
     roots = np.sqrt(centred.expected / centred.n)
@@ -153,9 +165,11 @@ def half_whitening(stats: Gram) -> Linear:
 
 
 def squared_error(stats: Gram, head: Linear) -> float:
-    """Sum over examples and classes of (one-hot - logits)², from their statistics alone.
+    """The sum over examples and classes of (one-hot - logits)², from the statistics alone.
 
-    It is tr(YᵀY) - 2 tr(WᵀS) + tr(W G Wᵀ), with the bias as the last column of W.
+    head: weight (num_classes, d) and bias (num_classes,), float32.
+    With Y the one-hot targets, S the sums, G the whole gram and the bias as the last column of W,
+    it is tr(YᵀY) - 2 tr(WᵀS) + tr(W G Wᵀ).
     """
     whole = np.column_stack(head).astype(np.float64)
     fit = np.sum(whole @ unpack(stats) * whole) - 2 * np.sum(whole * stats.sums)
@@ -165,7 +179,8 @@ def squared_error(stats: Gram, head: Linear) -> float:
 def class_means(sums: Floats) -> Linear:
     """The nearest class mean as a linear head: logits 2 µ·x - |µ|², that is |x|² - |x - µ|².
 
-    sums: (num_classes, d+1), as in `Gram`. A class that nobody has gets weight 0 and bias -1e30.
+    sums: (num_classes, d+1), as in `Gram`. Returns weight float32 (num_classes, d) and bias float32
+    (num_classes,). A class that nobody has gets weight 0 and bias -1e30.
     Source: Legate et al. 2023.
     """
     counts = sums[:, -1:].astype(np.float64)
@@ -176,10 +191,10 @@ def class_means(sums: Floats) -> Linear:
 
 
 def feature_dim_for_budget(n_bytes: int, num_classes: int, number_bytes: int = 4) -> int:
-    """The largest d whose `Gram`, in numbers of so many bytes, takes n_bytes at most.
+    """The largest number d of features whose `Gram` takes `n_bytes` at most.
 
-    With q = d + 1 and numbers of 4 bytes that is 4 (q (q + 1) / 2 + Cq) <= n_bytes. Raises
-    `InputError` if not even d = 1 fits.
+    number_bytes: of each number. With q = d + 1, a gram in numbers of 4 bytes takes
+    4 (q (q + 1) / 2 + Cq) bytes for C classes. Raises `InputError` if not even d = 1 fits.
     """
     linear = 1 + 2 * num_classes
     q = (math.isqrt(linear**2 + 8 * max(0, n_bytes // number_bytes)) - linear) // 2
@@ -193,11 +208,15 @@ def feature_dim_for_budget(n_bytes: int, num_classes: int, number_bytes: int = 4
 
 @dataclass(frozen=True, eq=False)
 class Centred:
-    """Ridge regression's sums in the eigenbasis of the centred scatter, for every strength.
+    """The sums for ridge regression in the eigenbasis of the centred scatter; arrays are float64.
 
-    n: examples. values: (d,) the eigenvalues. vectors: (d, d), in columns. targets: (num_classes,
-    d). mean: (d,). shares: (num_classes,) of the classes. lost: the eigenvalue that noise and
-    rounding may make. noise: the variance of each number of `targets`.
+    They serve every strength of the penalty.
+    n: the number of examples.
+    values: (d,), the eigenvalues. vectors: (d, d), the eigenvectors in columns.
+    targets: (num_classes, d), the class sums about the mean, along the eigenvectors.
+    mean: (d,), of the embeddings. shares: (num_classes,), of the examples in each class.
+    lost: the largest eigenvalue that noise and rounding can make.
+    noise: the variance of the noise in each number of `targets`.
     """
 
     n: float
@@ -211,13 +230,14 @@ class Centred:
 
     @property
     def expected(self) -> NDArray[np.float64]:
-        """The scatter (d,) that new examples have along the vectors, for as many examples.
+        """The scatter that `n` new examples would have along the eigenvectors: float64 (d,).
 
-        Of a direction in which few examples happen to vary little others vary more: without this
-        the inputs of images that no node trained on were twice as long as of those that one did.
-        Eigenvalues are drawn to their mean by the share that few examples call for, and not below
-        1e-5 of it. Source: Chen, Wiesel, Eldar and Hero, "Shrinkage Algorithms for MMSE Covariance
-        Estimation" (OAS), IEEE Transactions on Signal Processing 2010.
+        Where few examples happen to vary little in some direction, new examples vary more. Without
+        this correction, the inputs of images that no node trained on were twice as long as those of
+        training images. So the eigenvalues are moved towards their mean, the further the fewer
+        examples there are, and never below 1e-5 of the mean. Source: Chen, Wiesel, Eldar and Hero,
+        "Shrinkage Algorithms for MMSE Covariance Estimation" (OAS), IEEE Transactions on Signal
+        Processing 2010.
         """
         d, total = len(self.values), self.values.sum()
         squares = np.sum(self.values**2)
@@ -230,7 +250,7 @@ class Centred:
 
 
 def centre(stats: Gram) -> Centred:
-    """The statistics about their mean."""
+    """The statistics about the mean of the embeddings, in the eigenbasis of their scatter."""
     gram, sums = unpack(stats), stats.sums.astype(np.float64)
     n = max(gram[-1, -1], 1.0)  # a noisy count may be anything
     mean, counts = gram[:-1, -1] / n, sums[:, -1]
@@ -254,14 +274,14 @@ def _solve(centred: Centred, strength: float) -> Linear:
 
 
 def penalty_of(centred: Centred, strength: float) -> float:
-    """What is added to each eigenvalue; raises `InputError` for a negative strength."""
+    """The penalty that is added to each eigenvalue; raises `InputError` for a negative strength."""
     if not 0 <= strength < np.inf:
         raise InputError(f"A ridge strength of {strength} is not possible: give 0 or more.")
     return float(max(strength * centred.values.mean(), centred.lost))
 
 
 def unpack(stats: Gram) -> NDArray[np.float64]:
-    """The whole sum of z zᵀ, (d+1, d+1)."""
+    """The whole sum of z zᵀ, float64 (d+1, d+1), of which a `Gram` holds the upper triangle."""
     side = stats.sums.shape[1]
     upper = np.zeros((side, side))
     upper[np.triu_indices(side)] = stats.gram

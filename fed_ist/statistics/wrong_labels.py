@@ -1,8 +1,8 @@
-"""Whether a node's class sums go against those of all other nodes: one with wrong labels does.
+"""Finds nodes with wrong labels: their class sums contradict those of all other nodes.
 
-What the others' class means say of the node's own: is its mean of class c on the side of the
-others' class c, seen from their other classes? This asks nothing of classes that only this node
-has, so nodes may have classes as unlike as they come.
+The node's mean of class c is compared with the class means of the others: is it nearer to their
+class c than to their other classes? Classes that no other node has do not enter, so nodes may have
+entirely different classes.
 """
 
 from collections.abc import Mapping
@@ -13,16 +13,16 @@ import numpy as np
 from fed_ist.classifier.dissent import LEAST_NODES
 from fed_ist.statistics.ridge import Floats
 
-LEAST_AGREEMENT = 0.5  # 1 is what others have, 0 is chance
-DEVIATIONS = 3.0  # of chance, by which a node must fall below
+LEAST_AGREEMENT = 0.5  # 1 is full agreement with the others, 0 is chance
+DEVIATIONS = 3.0  # of chance, by which a node must fall below `LEAST_AGREEMENT`
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """How far the images of a node lie where the others have those of the same classes.
+    """How far the images of a node lie where other nodes have images of the same classes.
 
-    share: 1 if they lie just there, 0 for labels dealt at random. chance: its standard deviation,
-    infinite where nothing can be said.
+    share: 1 where they lie at the same places, about 0 for random labels.
+    chance: the standard deviation of `share`; infinite where nothing can be said.
     """
 
     share: float
@@ -30,7 +30,7 @@ class Agreement:
 
     @property
     def highest(self) -> float:
-        """What it may be in truth."""
+        """The largest share that chance allows the node to have in truth."""
         return self.share + DEVIATIONS * self.chance
 
 
@@ -41,13 +41,15 @@ def find_dissenters(
     before: Floats | None = None,
     noise_before: float = 0.0,
 ) -> dict[str, Agreement]:
-    """The nodes whose sums are better left out, by name, fewer than half of them.
+    """The nodes to leave out because their sums contradict the others': name -> agreement.
 
-    sums: of each node (num_classes, d+1), as of `statistics.Gram.sums`. variance: of single images
-    about their class's mean, summed over the d numbers. noise: the variance that was added to each
-    number of a node's sums. before, noise_before: sums that are trusted already, of nodes that came
-    earlier, and the variance that was added to each of their numbers.
-    Where half of the nodes or more would have to go, nobody can say who is right, and none goes.
+    sums: name -> (num_classes, d+1), float32 or float64, in the form of `ridge.Gram.sums`.
+    variance: of single images about the mean of their class, summed over the d numbers.
+    noise: the variance of the noise in each number of a node's sums.
+    before: sums of the same shape that are trusted, of nodes that came earlier; None where there
+    are none. noise_before: the variance of the noise in each number of these.
+    Without trusted sums, fewer than half of the nodes are left out: where half or more contradict
+    the others, nobody can say who is right, and the result is empty.
     """
     left, gone = dict(sums), dict[str, Agreement]()
     if before is None and len(sums) < LEAST_NODES:
@@ -73,11 +75,13 @@ def find_dissenters(
 def agree(
     own: Floats, others: Floats, variance: float, noise: tuple[float, float] = (0.0, 0.0)
 ) -> Agreement:
-    """How far a node's sums agree with those of all others; see `find_dissenters`.
+    """How far a node's sums agree with those of all other nodes.
 
-    noise: the variance that was added to each number, of the node's and of the others'.
-    A class mean counts as its difference from the mean of the others' other class means; means of
-    few images are longer than those of many, by what images vary, and that is taken off.
+    own, others: (num_classes, d+1), float32 or float64, in the form of `ridge.Gram.sums`.
+    variance: of single images about the mean of their class, summed over the d numbers.
+    noise: the variance of the noise in each number of `own` and in each of `others`.
+    Each class mean is taken relative to the mean of the others' means of the other classes. Means
+    of few images are longer than those of many, because images vary; that is subtracted.
     """
     n_own, n_others = own[:, -1].astype(np.float64), others[:, -1].astype(np.float64)
     known = n_others >= 1
@@ -96,13 +100,13 @@ def agree(
     apart = (n_known * means - means.sum(axis=0)) / (n_known - 1)
     lengths_apart = (n_known * lengths - lengths.sum()) / (n_known - 1)
     margins = np.sum(own_means * apart, axis=1) - lengths_apart / 2
-    # The same of images that lie where the others' do.
+    # The margins that images at the same places as the others' would have.
     expected = np.sum(means * apart, axis=1) - lost - lengths_apart / 2
     total = float(n_own[judged] @ expected[judged])
     if total <= 0:
         return Agreement(1.0, np.inf)
-    # Images vary along some directions more than along others, so that their mean may lie further
-    # from the others' along `apart` than if all were alike.
+    # Images vary more along some directions than along others, so that their mean may lie further
+    # from the others' along `apart` than if they varied equally along all.
     along = variance / np.sqrt(embed_dim)
     shares = n_own[judged] / n_others[judged]
     spread = along * n_own[judged] * (1 + shares) + noise[0] + shares**2 * noise[1]
@@ -110,8 +114,11 @@ def agree(
     return Agreement(float(n_own[judged] @ margins[judged]) / total, chance / total)
 
 
-def variance_of_unit(sums: Floats) -> float:
-    """Of embeddings of length 1 about the means of their classes, by their sums."""
+def inner_variance(sums: Floats) -> float:
+    """The variance within classes, about their means, of embeddings of length 1, from their sums.
+
+    sums: (num_classes, d+1), in the form of `ridge.Gram.sums`. The result is a sum over d numbers.
+    """
     counts = np.maximum(sums[:, -1].astype(np.float64), 1)
     lengths = np.sum(sums[:, :-1].astype(np.float64) ** 2, axis=1) / counts
     return float(np.clip(1 - lengths.sum() / counts.sum(), 1e-6, 1))

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from fed_ist.classifier.dealing import leading_neurons
 from fed_ist.classifier.layout import RUNNING, Params, count_layers, hidden_widths, param_axes
 from fed_ist.classifier.network import Array, backward, forward, trace
-from fed_ist.statistics.anchors import anchor_logits, classifier_inputs, split
+from fed_ist.statistics.anchors import anchor_logits, classifier_inputs, trained_and_fixed
 from fed_ist.training.optimizers import OPTIMIZERS
 
 Examples = tuple[NDArray[np.float32], NDArray[np.int64]]  # embeddings (n, d), labels (n,)
@@ -205,7 +205,7 @@ def evaluate(
 
 def predict(params: Params, embeddings: NDArray[np.float32]) -> Array:
     """Logits (n, num_classes) of the whole classifier, its anchor included."""
-    trained, fixed = split(params)
+    trained, fixed = trained_and_fixed(params)
     logits = anchor_logits(fixed, embeddings)
     if not trained:
         return logits

@@ -22,7 +22,7 @@ from fed_ist.statistics.plausible import (
     require_possible_sums,
 )
 from fed_ist.statistics.ridge import Floats, Gram, scaled
-from fed_ist.statistics.wrong_labels import find_dissenters, variance_of_unit
+from fed_ist.statistics.wrong_labels import find_dissenters, inner_variance
 from fed_ist.traffic import protocol
 from fed_ist.traffic.codecs import Shapes, encoded_bytes
 from fed_ist.training.workload import MESSAGE_OVERHEAD_BYTES
@@ -56,7 +56,7 @@ class Kind(Generic[Stats]):
     share: Callable[[Stats, float], Stats]
     sums: Callable[[Stats], Floats]
     noise: Callable[[Stats], float] = lambda _: 0.0
-    variance: Callable[[Sequence[Stats], Floats], float] = lambda _, total: variance_of_unit(total)
+    variance: Callable[[Sequence[Stats], Floats], float] = lambda _, total: inner_variance(total)
 
 
 @dataclass

@@ -23,8 +23,8 @@ from fed_ist.statistics.anchors import (
     features,
     solve_anchor,
     solve_inputs,
-    split,
     start_silent,
+    trained_and_fixed,
     with_projection,
 )
 from fed_ist.statistics.ridge import gram_statistics
@@ -132,14 +132,14 @@ def test_an_anchor_alone_and_a_classifier_alone_can_be_evaluated():
     assert (predict(trained, x) == forward(trained, x, 1.0)).all()
 
 
-def test_parameters_part_into_classifier_and_anchor():
+def test_parameters_are_either_trained_or_fixed():
     trained = params()
     head = anchor() | {PROJECTION: draw_projection(5, 5, 0)} | inputs()
     for both in (trained | head, head | trained):
-        found, found_head = split(both)
+        found, found_head = trained_and_fixed(both)
         assert (set(found), set(found_head)) == (set(trained), set(head))
-    assert split(trained) == (trained, {})
-    assert split(head) == ({}, head)
+    assert trained_and_fixed(trained) == (trained, {})
+    assert trained_and_fixed(head) == ({}, head)
 
 
 def test_a_step_with_an_anchor_is_a_step_on_the_sum_of_logits():

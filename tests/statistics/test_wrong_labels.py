@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from fed_ist.datasets.partitions import split_indices
 from fed_ist.statistics.gaussians import class_gaussians, within_share
 from fed_ist.statistics.ridge import class_sums
-from fed_ist.statistics.wrong_labels import agree, find_dissenters, variance_of_unit
+from fed_ist.statistics.wrong_labels import agree, find_dissenters, inner_variance
 
 SEEDS = st.integers(0, 2**16)
 N_CLASSES, EMBED_DIM = 6, 16
@@ -39,7 +39,7 @@ def dealt(seed, n_nodes, n, partitioner, wrong=None, **how):
 
 
 def judged(sums):
-    return find_dissenters(sums, variance_of_unit(sum(sums.values())))
+    return find_dissenters(sums, inner_variance(sum(sums.values())))
 
 
 @settings(max_examples=25)
@@ -60,7 +60,7 @@ def test_a_node_with_wrong_labels_is_left_out_and_no_other(seed, wrong, n_nodes)
 
 def test_images_where_the_others_have_them_agree_by_one_and_labels_dealt_at_random_by_none():
     sums = dealt(0, 2, 4000, "iid")
-    variance = variance_of_unit(sums["0"] + sums["1"])
+    variance = inner_variance(sums["0"] + sums["1"])
     honest = agree(sums["0"], sums["1"], variance)
     assert honest.share == pytest.approx(1, abs=3 * honest.chance)
     values, labels = images(0, 4000)
@@ -92,7 +92,7 @@ def test_of_three_nodes_nobody_is_judged_unless_earlier_ones_are_trusted():
     sums = dealt(0, 3, 1500, "iid", wrong=2)
     assert not judged(sums)
     before = dealt(1, 1, 1500, "iid")["0"]
-    assert set(find_dissenters(sums, variance_of_unit(before), before=before)) == {"0"}
+    assert set(find_dissenters(sums, inner_variance(before), before=before)) == {"0"}
 
 
 @settings(max_examples=25)

@@ -24,7 +24,7 @@ from fed_ist.config.run_config import RunConfig
 from fed_ist.encoder.embeddings import Counts, Embeddings, load_cached, store
 from fed_ist.encoder.frozen import create_encoder
 from fed_ist.errors import InputError
-from fed_ist.files.atomic import STALE_S, part_of, sweep, write_atomic
+from fed_ist.files.atomic import STALE_S, sweep, temporary_path, write_atomic
 from fed_ist.files.growing_csv import GrowingTable
 from fed_ist.images.packing import PackedImages, PackLayout, write_packed
 from fed_ist.runs.checkpoint import (
@@ -275,7 +275,7 @@ def test_a_table_is_reopened_without_its_cut_line_and_the_rows_that_are_not_kept
 
 
 def test_what_cuts_have_left_is_swept_away_but_not_what_is_being_built(tmp_path):
-    stale, fresh = part_of(tmp_path / "a"), part_of(tmp_path / "b")
+    stale, fresh = temporary_path(tmp_path / "a"), temporary_path(tmp_path / "b")
     for part in (stale, fresh):
         part.mkdir()
         (part / "embeddings.npy").write_bytes(b"half")
