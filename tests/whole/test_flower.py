@@ -266,11 +266,12 @@ def test_a_ray_cluster_that_does_not_answer_is_told_at_once(place, monkeypatch):
 
 def test_flwr_run_works_by_itself(place):
     """As Flower's own documentation has it, with its own local SuperLink on ports of ours."""
+    port = str(free_port())
     environment = os.environ | {
         "FLWR_HOME": str(place / "flwr"),
         "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
-        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": "43091",
-        "FLWR_LOCAL_CONTROL_API_PORT": "43093",
+        "FLWR_LOCAL_SUPERLINK_HTTP_API_PORT": port,
+        "FLWR_LOCAL_CONTROL_API_PORT": str(free_port()),
         "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
     }
     config = (
@@ -283,7 +284,7 @@ def test_flwr_run_works_by_itself(place):
             cwd=ROOT, env=environment, capture_output=True, text=True, check=True,
         )  # fmt: skip
     finally:
-        subprocess.run(["pkill", "-f", "flower-superlink.*--port 43091"], check=False)
+        subprocess.run(["pkill", "-f", f"flower-superlink.*--port {port}"], check=False)
     assert f"results in {place / 'results' / 'plain'}" in done.stdout
     summary = json.loads((place / "results" / "plain" / "summary.json").read_text())
     assert (summary["state"], summary["clients"], summary["groups"]) == ("finished", 2, 1)
