@@ -106,13 +106,13 @@ def _training_images(config: RunConfig) -> ImageSource:
     known = left_at(path, cache_dir(config.cache_dir), config.name)
     if not known and path.is_file():
         known = path.stat().st_mtime_ns
-    return _open_once(config, known) if known else open_run_data(config).part("train")
+    return _open_once(config, known) if known else open_run_data(config).images("train")
 
 
 @lru_cache(maxsize=1)
 def _open_once(config: RunConfig, known_ns: int) -> ImageSource:
     """known_ns: when the data set was looked at, or changed, lest it be read as it was before."""
-    return open_run_data(config).part("train")
+    return open_run_data(config).images("train")
 
 
 def embed_images(

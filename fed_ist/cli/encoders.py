@@ -210,7 +210,7 @@ def probe(
     reading = replace(reading, seed=seed)
     data = open_data(dataset, test_dataset, reading)
     train, test = (
-        limited(data.part(split), dataset, split, limit, seed) for split in ("train", "test")
+        limited(data.images(split), dataset, split, limit, seed) for split in ("train", "test")
     )
     for line in inspect(data, reading).first_lines():
         typer.echo(line, err=True)

@@ -1,7 +1,7 @@
-"""The images of a table, each where it can be read by itself: on the disk, one after another.
+"""The images of a table, in a form in which each can be read without the others.
 
-Parquet has no place for one row alone. So a table is unpacked once, to the cache or to a file that
-is gone with the process, and never lies in memory.
+A single row of a parquet file cannot be read alone. So a table is unpacked once, to the cache or to
+a temporary file, where the images follow each other; the whole table is never in memory.
 """
 
 import tempfile
@@ -19,12 +19,16 @@ from fed_ist.errors import InputError, file_trouble
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# What a file may unpack to: images of few colours, compressed again by the table, take 1% of it.
+# Bytes that a table may unpack to: FREE_BYTES, and MOST_TIMES its file, since images of few colours
+# that the table compresses again take 1% of their size.
 FREE_BYTES, MOST_TIMES = 100_000_000, 100
 
 
 class Cells(Protocol):
-    """absent: which rows hold no image, (n,)."""
+    """The images in a column of a table, by row; `len` is the number of rows.
+
+    absent: whether a row holds no image, bool (n,).
+    """
 
     @property
     def absent(self) -> NDArray[np.bool_]: ...
@@ -32,11 +36,11 @@ class Cells(Protocol):
     def __len__(self) -> int: ...
 
     def get(self, i: int) -> bytes | str | None:
-        """The image of a row, or where it is."""
+        """The image file in row i, as bytes, or its path as text; None where there is neither."""
 
 
 class ArrowCells:
-    """A column that something else keeps in memory, or mapped."""
+    """`Cells` over an Arrow column, which its owner keeps in memory or mapped."""
 
     def __init__(self, column: "pa.ChunkedArray") -> None:
         self.column = column
@@ -54,11 +58,13 @@ class ArrowCells:
 def unpack(
     columns: "Callable[[], Iterable[pa.Array]]", file_bytes: int, path: Path | None
 ) -> Cells:
-    """Write cells to a file, unless it is there, and open it.
+    """The cells of a column, unpacked to a file, which is written unless it exists.
 
-    columns: a few rows at a time; called again where the file shows to be damaged. file_bytes: of
-    the files that they come from. path: None for a file that nobody else sees. Raises `InputError`
-    where there is no space, or where they unpack to more than any honest table does.
+    columns: gives the column a few rows at a time; called again if the file turns out damaged.
+    file_bytes: the size of the files that the column comes from.
+    path: of the unpacked file; None for a temporary one.
+    Raises `InputError` where there is no space on the disk, or where the images unpack to more than
+    those of any honest table.
     """
 
     def cells() -> Iterator[Piece]:
@@ -83,20 +89,20 @@ def unpack(
 
 
 def _contents(columns: "Iterable[pa.Array]") -> Iterator[Piece]:
-    """(what a cell holds, what that is), without a copy of images."""
+    """(content, one of the codes BYTES, PATH and NOTHING) of each cell, without copying images."""
     import pyarrow as pa
 
     for column in columns:
-        parts = {"bytes": column, "path": column}
+        fields = {"bytes": column, "path": column}
         if pa.types.is_struct(column.type):
             names = [column.type.field(i).name for i in range(column.type.num_fields)]
-            parts = dict(zip(names, column.flatten(), strict=True))
+            fields = dict(zip(names, column.flatten(), strict=True))
         for i in range(len(column)):
-            yield _content(*(parts[name][i] for name in ("bytes", "path") if name in parts))
+            yield _content(*(fields[name][i] for name in ("bytes", "path") if name in fields))
 
 
 def _content(*cells: Any) -> Piece:
-    """The first of these that holds anything."""
+    """The content and code of the first of these scalars that holds anything."""
     import pyarrow as pa
 
     for cell in cells:
@@ -108,14 +114,14 @@ def _content(*cells: Any) -> Piece:
 
 
 def content(cell: Any) -> bytes | str | None:
-    """What a cell holds: an image, where it is, or nothing."""
+    """What a cell holds: an image file as bytes, its path as text, or None."""
     if isinstance(cell, dict):
         cell = cell.get("bytes") or cell.get("path")
     return cell if isinstance(cell, bytes | str) else None
 
 
 def _kinds(column: "pa.Array") -> NDArray[np.uint8]:
-    """BYTES where a cell holds anything, else NOTHING: (n,)."""
+    """The code BYTES for each cell that holds anything, NOTHING for the others: uint8 (n,)."""
     import pyarrow as pa
     from pyarrow import compute
 

@@ -19,16 +19,18 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 IMAGE_NAMES = ("image", "img", "picture", "jpg", "png")
-MOST_CLASSES, MOST_OF_NAMES = 100_000, 10_000_000  # the latter in bytes
-NOTHING, BEYOND = -1, -2  # labels
+MOST_CLASSES, MOST_OF_NAMES = 100_000, 10_000_000  # the latter: bytes of all their names
+NOTHING, BEYOND = -1, -2  # labels of rows without a class, and with one beyond those declared
 LABEL_NAMES = ("label", "labels", "class", "class_name", "category", "target", "scene")
 
 
 @dataclass(frozen=True)
 class Columns:
-    """image, label: the columns taken; label is empty where there is none. class_names: of the
-    labels as the table declares them; None where it declares none. notes: what was chosen among
-    several.
+    """The columns of a table that are read.
+
+    image, label: their names; label is empty where there is none.
+    class_names: of the labels, as the table declares them; None where it declares none.
+    notes: sentences for the user on what was chosen among several.
     """
 
     image: str
@@ -45,10 +47,13 @@ def choose_columns(
     label_column: str,
     is_label_needed: bool = True,
 ) -> Columns:
-    """Choose by what was asked for, else by what the table says of itself, else by content.
+    """The columns of images and classes: those asked for, else as declared, else by content.
 
-    first: column -> its first value that is not null. name: what sentences call the table. Raises
-    `InputError` where a column is not there, or where none can be told to hold images or classes.
+    first: column -> its first value that is not null. name: what messages call the table.
+    image_column, label_column: those asked for; empty to find them. is_label_needed: whether a
+    table without classes is refused.
+    Raises `InputError` where a column that was asked for does not exist, where several have the
+    same name, or where none is found to hold images or classes.
     """
     if twice := [column for column, n in Counter(schema.names).items() if n > 1]:
         raise InputError(
@@ -80,21 +85,24 @@ def choose_columns(
 
 
 def _names(feature: Mapping[str, Any]) -> tuple[str, ...]:
-    """The names of classes; a class without one is called by its number."""
+    """The names of classes; a class without a name is called by its number."""
     names = feature.get("names") or ()
-    if isinstance(names, dict):  # as other writers have it, by number
+    if isinstance(names, dict):  # some writers have a dict: number -> name
         names = [names[key] for key in sorted(names, key=int)]
     return tuple(str(i) if text is None else str(text) for i, text in enumerate(names))
 
 
 def image_columns(schema: "pa.Schema", first: Callable[[str], object]) -> list[str]:
-    """The columns that hold images, by what is declared or by content."""
+    """The columns that hold images, by what the table declares or by their content.
+
+    first: column -> its first value that is not null.
+    """
     declared = declared_features(schema)
     return [c for c in schema.names if _is_image(declared.get(c), schema.field(c).type, c, first)]
 
 
 def declared_features(schema: "pa.Schema") -> dict[str, dict[str, Any]]:
-    """What the Hugging Face metadata of a table says of each column; empty where it has none."""
+    """The Hugging Face metadata of a table, column -> its feature; empty where it has none."""
     try:
         text = (schema.metadata or {})[b"huggingface"]
         features = json.loads(text)["info"]["features"]
@@ -161,7 +169,11 @@ def _quoted(columns: Sequence[str], taken: str) -> str:
 
 @dataclass(frozen=True)
 class Labels:
-    """values: int64 (n,), -1 where there is none. left_out: reason -> rows, int64."""
+    """The classes of the rows of a table.
+
+    values: int64 (n,), indices into `class_names`; -1 for a row without a class.
+    left_out: reason -> the rows that it applies to, int64 (k,).
+    """
 
     class_names: tuple[str, ...]
     values: NDArray[np.int64]
@@ -173,9 +185,10 @@ def read_labels(
 ) -> Labels:
     """The classes of a column of whole numbers, texts or truth values.
 
-    declared: names of the classes 0, 1, ...; None where nothing says: then they are the values that
-    occur, in order. Nothing, negative numbers and those beyond `declared` are no class. key: how
-    sentences call the column. Raises `InputError` for what can be no class.
+    declared: the names of the classes 0, 1, ...; None for classes that are the values that occur,
+    in order. Nulls, negative numbers and numbers beyond `declared` are no class.
+    name, key: what messages call the table and the column.
+    Raises `InputError` for a column whose values cannot be classes.
     """
     import pyarrow as pa
 
@@ -215,7 +228,7 @@ def read_labels(
 
 
 def _coded(column: "pa.ChunkedArray", name: str, key: str) -> tuple[list[Any], NDArray[np.int64]]:
-    """(the different values, which of them each row has, -1 for none)."""
+    """(the different values, the index of its value for each row, int64 (n,), -1 for a null)."""
     import pyarrow as pa
 
     if not pa.types.is_dictionary(column.type):
@@ -234,11 +247,12 @@ def _coded(column: "pa.ChunkedArray", name: str, key: str) -> tuple[list[Any], N
 
 
 def _placed(place: Sequence[int], codes: NDArray[np.int64]) -> NDArray[np.int64]:
-    return np.array([*place, NOTHING], dtype=np.int64)[codes]  # -1 is the last
+    """The label of each row, int64 (n,), where `place` has the label of each code."""
+    return np.array([*place, NOTHING], dtype=np.int64)[codes]  # code -1 picks the last
 
 
 def _ordered(found: Sequence[Any], codes: NDArray[np.int64]) -> Labels:
-    """Classes are the values that occur, in order."""
+    """Labels whose classes are the values that occur, in order."""
     used = {found[i] for i in np.unique(codes) if i >= 0}
     order = sorted(value for value in used if value is not None)
     position = {value: i for i, value in enumerate(order)}

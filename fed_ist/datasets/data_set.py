@@ -1,9 +1,9 @@
 """Data sets by name or path, and their train and test images.
 
 A data set is `scenes`, a Hub name such as `uoft-cs/cifar10`, a parquet file, or a folder. A folder
-holds `<class>/<image>`, or folders `train` and `test` with that inside, or parquet files, those of
-splits by the words of their names. Where there is no test part, each image's content decides
-whether it is held out.
+holds `<class>/<image>`, or folders `train` and `test` with that inside, or parquet files, whose
+names say their split. Where there is no test split, the content of each image decides whether it is
+held out.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fed_ist.datasets.folders import Opened, all_images, learnt_part
+from fed_ist.datasets.folders import Opened, all_images, learnt_split
 from fed_ist.datasets.hold_out import TEST_SHARE, hold_out
 from fed_ist.datasets.left_out import UNUSED_SPLIT, LeftOut
 from fed_ist.datasets.openings import is_there, local_path, open_name, open_tables
@@ -28,11 +28,12 @@ from fed_ist.printable import printable
 
 @dataclass(frozen=True)
 class DataSet:
-    """The two parts of a data set that a run needs, and what is to be told of it.
+    """The two splits of a data set that a run needs, and what the user should know of it.
 
-    kind: what the path or name turned out to be, in words. train, test: every image has a class.
-    train is None where all images are for the test. notes: sentences. left_out: what is in neither
-    part. scans: what was seen of each part where one was held out of the other, by content.
+    kind: what the path or name turned out to be, in words.
+    train, test: images that all have a class; train is None where all are for the test.
+    notes: sentences for the user. left_out: counts of what is in neither split.
+    scans: split -> its scan, where the test images were held out by content; else empty.
     """
 
     kind: str
@@ -44,9 +45,10 @@ class DataSet:
 
     @property
     def class_names(self) -> tuple[str, ...]:
+        """The names of the classes, the same for both splits."""
         return self.test.class_names
 
-    def part(self, split: str) -> ImageSource:
+    def images(self, split: str) -> ImageSource:
         """The images of "train" or "test"; raises `InputError` where there are none to train on."""
         if split == TEST:
             return self.test
@@ -58,19 +60,19 @@ class DataSet:
 def open_data(
     dataset: str, test_dataset: str, reading: Reading, test_share: float | None = TEST_SHARE
 ) -> DataSet:
-    """Find out what the names are, and what is trained and tested on.
+    """Open a data set, and choose which of its images are trained on and which are tested on.
 
-    test_dataset: where the test images are; empty where `dataset` itself holds them.
-    test_share: of each class, held out where `dataset` has no test part and there is no other; None
-        for a server whose nodes have their own images: then all images are for the test.
+    test_dataset: path or name of the test images; empty where `dataset` holds them.
+    test_share: the share of each class that is held out where there are no test images otherwise;
+        None for a server whose nodes have images of their own: then all images are for the test.
     Raises `InputError` where there is no such data set, or nothing in it to learn.
     """
-    # The test images first, lest the Hub be asked before a wrong path is told.
+    # The test images first: so a wrong path is reported before the Hub is asked for the others.
     tests = _open_test(test_dataset, reading) if test_dataset else None
     opened = open_name(dataset, reading)
     notes, left_out = list(opened.notes), LeftOut()
     left_out.update(opened.left_out)
-    labelled = {part: _labelled(source) for part, source in opened.parts.items()}
+    labelled = {split: _labelled(source) for split, source in opened.splits.items()}
     used = {TRAIN, WHOLE}
     scans: dict[str, Scan] = {}
     train: ImageSource | None
@@ -80,29 +82,29 @@ def open_data(
         notes += more.notes
         left_out.update(more.left_out)
         test = _relabelled(train, test, f"test-dataset = '{test_dataset}'")
-    elif found := choose_test({part: len(source) for part, source in labelled.items()}):
+    elif found := choose_test({split: len(source) for split, source in labelled.items()}):
         used.add(found)
         has_train = TRAIN in labelled or test_share is not None
         train = _learnt(opened, labelled, dataset) if has_train else None
         test = labelled[found]
-        if TEST in opened.parts and found != TEST:
-            notes.append(f"The test part of '{dataset}' has no labels: {found} is tested on.")
+        if TEST in opened.splits and found != TEST:
+            notes.append(f"The test split of '{dataset}' has no labels: {found} is tested on.")
         if train is not None:
-            test = _relabelled(train, test, f"The {found} part of '{dataset}'")
+            test = _relabelled(train, test, f"The {found} split of '{dataset}'")
     elif test_share is None:
         train, test = None, _learnt(opened, labelled, dataset)
     else:
         whole = _learnt(opened, labelled, dataset)
-        if TEST in opened.parts:
-            notes.append(f"The test part of '{dataset}' has no labels: {TRAIN} gives some images.")
+        if TEST in opened.splits:
+            notes.append(f"The test split of '{dataset}' has no labels: {TRAIN} gives some images.")
         _require_classes(whole, dataset)
         seen = scan(whole, reading.cache)
-        rows = _part_by_content(whole, seen, test_share, reading)
+        rows = _hold_out_by_content(whole, seen, test_share, reading)
         train, test = (whole.subset(rows[split]) for split in (TRAIN, TEST))
         scans = {split: seen.subset(rows[split]) for split in (TRAIN, TEST)}
-    for part, source in labelled.items():
-        if part not in used:
-            left_out.add(UNUSED_SPLIT, part, len(source))
+    for split, source in labelled.items():
+        if split not in used:
+            left_out.add(UNUSED_SPLIT, split, len(source))
     _require_classes(train or test, dataset)
     if train is not None:
         notes += _note_one_sided(train, test)
@@ -116,17 +118,18 @@ def open_dataset(
     reading: Reading | None = None,
     test_share: float = TEST_SHARE,
 ) -> ImageSource:
-    """The images of one split, "train" or "test", as `open_data` finds them."""
-    return open_data(dataset, test_dataset, reading or Reading(), test_share).part(split)
+    """The images of one split, "train" or "test"; see `open_data`."""
+    return open_data(dataset, test_dataset, reading or Reading(), test_share).images(split)
 
 
 def open_all(
     path: str, reading: Reading | None = None, say: Callable[[str], None] = lambda _: None
 ) -> ImageSource:
-    """Every image of a table, or under a folder with or without classes.
+    """All images of a table or below a folder, with or without classes.
 
-    A folder's images all get one label. say: called with each sentence that the user should read.
-    Raises `InputError` where there is no image.
+    The images of a folder all get the same label, and images of a table without a class get label
+    0. say: called with each sentence that the user should read. Raises `InputError` where there is
+    no image.
     """
     reading = reading or Reading()
     root = local_path(path, "images")
@@ -137,8 +140,8 @@ def open_all(
     found = walk(root, reading.cache, reading.run)
     if found.tables and not found.images:
         opened = open_tables(found, replace(reading, columns=()), are_split=False)
-        source, left_out = opened.parts[WHOLE], opened.left_out
-        labels = np.maximum(source.labels, 0)  # those without a class are images all the same
+        source, left_out = opened.splits[WHOLE], opened.left_out
+        labels = np.maximum(source.labels, 0)  # images without a class are kept
         source = replace(source, labels=labels)
     else:
         source, left_out = all_images(found, reading), found.left_out
@@ -151,13 +154,13 @@ def open_all(
 def open_own(
     path: str, reading: Reading, say: Callable[[str], None] = lambda _: None
 ) -> ImageSource:
-    """A device's own images: all that have a class, or those of the training part.
+    """A device's own images: all that have a class, or where there are splits, the training split.
 
     say: called with each sentence that the device's owner should read. Raises `InputError` where
-    there are none, or images of 16 bits whose range nobody said.
+    there are no such images, or where images of 16 bits need a value-range.
     """
     opened = open_name(path, reading, "data-path")
-    source = learnt_part(opened, printable(path))
+    source = learnt_split(opened, printable(path))
     note = require_range(source, reading.value_range)
     for sentence in (*opened.notes, *opened.left_out.sentences(), note):
         if sentence:
@@ -166,7 +169,7 @@ def open_own(
 
 
 def _learnt(opened: Opened, labelled: Mapping[str, ImageSource], name: str) -> ImageSource:
-    learnt_part(opened, printable(name))  # says what is wrong where there is none
+    learnt_split(opened, printable(name))  # says what is wrong where there is none
     source = labelled[WHOLE if WHOLE in labelled else TRAIN]
     if not len(source):
         raise InputError(
@@ -183,16 +186,19 @@ def _labelled(source: ImageSource) -> ImageSource:
 
 def _open_test(name: str, reading: Reading) -> tuple[ImageSource, Opened]:
     opened = open_name(name, replace(reading, columns=()), "test-dataset")
-    labelled = {part: _labelled(source) for part, source in opened.parts.items()}
-    counts = {part: len(source) for part, source in labelled.items()}
-    part = WHOLE if counts.get(WHOLE) else choose_test(counts) or TRAIN
-    if not counts.get(part):
+    labelled = {split: _labelled(source) for split, source in opened.splits.items()}
+    counts = {split: len(source) for split, source in labelled.items()}
+    split = WHOLE if counts.get(WHOLE) else choose_test(counts) or TRAIN
+    if not counts.get(split):
         raise InputError(f"No image of test-dataset = '{printable(name)}' has a class.")
-    return labelled[part], opened
+    return labelled[split], opened
 
 
 def _relabelled(train: ImageSource, test: ImageSource, what: str) -> ImageSource:
-    """The test images with the training images' classes; what: how sentences call them."""
+    """The test images with labels that count the training images' classes.
+
+    what: what messages call the test images. Raises `InputError` where they have other classes.
+    """
     present = [test.class_names[label] for label in np.unique(test.labels)]
     unknown = [name for name in present if name not in train.class_names]
     if unknown:
@@ -208,18 +214,18 @@ def _relabelled(train: ImageSource, test: ImageSource, what: str) -> ImageSource
     return test.relabel(train.class_names)
 
 
-def _part_by_content(
+def _hold_out_by_content(
     source: ImageSource, seen: Scan, test_share: float, reading: Reading
 ) -> dict[str, NDArray[np.int64]]:
-    parts = hold_out(source.labels, seen.contents, test_share)
+    rows = hold_out(source.labels, seen.contents, test_share)
     require_readable(seen.headers)
-    if not len(parts[TEST]):  # as each class keeps an image to train on
-        require_range(source, reading.value_range)  # lest that be asked for next
+    if not len(rows[TEST]):  # as each class keeps an image to train on
+        require_range(source, reading.value_range)  # told first, as it may be the real cause
         raise InputError(
             "No class has more than one unlike image, so none can be held out for the test. Use "
             "more images, or name test images with test-dataset."
         )
-    return parts
+    return rows
 
 
 def _require_classes(source: ImageSource, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Folders of images as sources: one image a file, its class the folder it lies in."""
+"""Folders of images as sources: each file is an image, and its folder is its class."""
 
 import hashlib
 from collections.abc import Sequence
@@ -11,34 +11,34 @@ from numpy.typing import NDArray
 from fed_ist.datasets.layouts import Layout, arrange
 from fed_ist.datasets.left_out import NO_CLASS, NO_LABEL, OUTSIDE_SPLITS, LeftOut
 from fed_ist.datasets.splits import TRAIN, WHOLE
-from fed_ist.datasets.walk import Parts, Walk, walk
+from fed_ist.datasets.walk import PathNames, Walk, walk
 from fed_ist.errors import InputError
 from fed_ist.images.bands import check_first
 from fed_ist.images.decoding import Picture, load_file, read_file
 from fed_ist.images.source import ImageSource, Reading
 from fed_ist.printable import printable
 
-Files = Sequence[Parts]
+Files = Sequence[PathNames]
 
 
 @dataclass(frozen=True)
 class Opened:
     """What a path or a name turned out to be.
 
-    kind: in words. parts: "train", "validation" and "test", or "all", each with its own classes.
-    notes: sentences that the user is told. left_out: what is in none of the parts.
+    kind: in words. splits: "train", "validation" and "test", or "all", each with its own classes.
+    notes: sentences for the user. left_out: counts of what is in none of the splits.
     """
 
     kind: str
-    parts: dict[str, ImageSource]
+    splits: dict[str, ImageSource]
     notes: tuple[str, ...]
     left_out: LeftOut
 
 
 def open_folder(found: Walk, reading: Reading) -> Opened:
-    """A folder of classes or of splits; classes in alphabetical order.
+    """The images of a folder of classes or of splits, with classes in alphabetical order.
 
-    Raises `InputError` where there is no image in a class, or none with the bands of `reading`.
+    Raises `InputError` where no image has a class, or where none has the bands of `reading`.
     """
     root = found.root
     if not found.images:
@@ -46,20 +46,20 @@ def open_folder(found: Walk, reading: Reading) -> Opened:
     layout = arrange(found.images, found.folders, printable(root))
     left_out = LeftOut()
     left_out.update(found.left_out)
-    parts: dict[str, ImageSource] = {}
-    for part in dict.fromkeys(name for name in layout.part if name):
-        rows = [i for i, name in enumerate(layout.part) if name == part]
+    splits: dict[str, ImageSource] = {}
+    for split in dict.fromkeys(name for name in layout.split_names if name):
+        rows = [i for i, name in enumerate(layout.split_names) if name == split]
         labelled = [i for i in rows if layout.label_names[i] is not None]
         for i in rows:
             if layout.label_names[i] is None:
-                why = NO_CLASS if labelled and part == WHOLE else NO_LABEL
+                why = NO_CLASS if labelled and split == WHOLE else NO_LABEL
                 left_out.add(why, _path(found, i))
         if labelled:
-            parts[part] = _labelled(found, labelled, layout, reading)
-    for i, name in enumerate(layout.part):
+            splits[split] = _labelled(found, labelled, layout, reading)
+    for i, name in enumerate(layout.split_names):
         if not name:
             left_out.add(OUTSIDE_SPLITS, _path(found, i))
-    if not parts:
+    if not splits:
         raise InputError(
             f"Images lie directly in '{printable(root)}', so they have no class. Move each into a "
             f"folder named after its class: {printable(root)}/<class>/<image>."
@@ -67,33 +67,36 @@ def open_folder(found: Walk, reading: Reading) -> Opened:
     notes = [*layout.notes]
     if layout.empty:
         notes.append(f"No image is in the folders {', '.join(layout.empty)}.")
-    kind = "folder of classes" if WHOLE in parts else "folder of splits"
-    return Opened(kind, parts, tuple(notes), left_out)
+    kind = "folder of classes" if WHOLE in splits else "folder of splits"
+    return Opened(kind, splits, tuple(notes), left_out)
 
 
 def folder_source(root: Path, reading: Reading | None = None) -> ImageSource:
-    """The images to learn from of a folder: all that have a class, or those of its training part.
+    """The images of a folder to train on: all that have a class, or those of its training split.
 
     Raises `InputError` as `open_folder` does, and where there are splits but none for training.
     """
     reading = reading or Reading()
     opened = open_folder(walk(root, reading.cache, reading.run), reading)
-    return learnt_part(opened, printable(root))
+    return learnt_split(opened, printable(root))
 
 
-def learnt_part(opened: Opened, name: str) -> ImageSource:
-    """The part to learn from; raises `InputError` where there is none."""
-    for part in (WHOLE, TRAIN):
-        if part in opened.parts:
-            return opened.parts[part]
+def learnt_split(opened: Opened, name: str) -> ImageSource:
+    """The images to train on: all, or the training split.
+
+    name: what messages call the data set. Raises `InputError` where there is none to train on.
+    """
+    for split in (WHOLE, TRAIN):
+        if split in opened.splits:
+            return opened.splits[split]
     raise InputError(
-        f"'{name}' has {' and '.join(sorted(opened.parts))} images with classes, but none to train "
-        f"on. Put some into {name}/train/<class>/<image>, or into a table with train in its name."
+        f"'{name}' has {' and '.join(sorted(opened.splits))} images with classes, but none to "
+        f"train on. Put some into {name}/train/<class>/<image>, or into a table with train in its name."
     )
 
 
 def all_images(found: Walk, reading: Reading) -> ImageSource:
-    """Every image under a folder, or the one that is given, whatever its class; all get one label.
+    """All images below a folder, or the one file that was given, all with the same label.
 
     Raises `InputError` where there is none.
     """
@@ -126,7 +129,7 @@ def _source(
     labels: NDArray[np.int64],
     reading: Reading,
 ) -> ImageSource:
-    paths = [found.root.joinpath(*parts) for parts in files]
+    paths = [found.root.joinpath(*names) for names in files]
     if reading.bands is not None:
         named = ((printable(path), path) for path in paths)
         check_first(named, printable(found.root), reading.bands)
@@ -147,7 +150,7 @@ def _source(
 
 
 def reading_signature(signature: str, reading: Reading) -> str:
-    """The signature of images that are read so."""
+    """The signature of images with this signature when they are read in this way."""
     if reading.bands is None and reading.value_range is None:
         return signature
     how = f"{signature} {reading.bands!r} {reading.value_range}"

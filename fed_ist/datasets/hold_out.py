@@ -1,7 +1,8 @@
-"""Which images are held out for the test: told by their content, so that nothing else moves them.
+"""Which images are held out for the test, decided by the content of each image alone.
 
-An image's digest, taken as a number in [0, 1), is below the share or it is not. Adding, removing or
-renaming other images changes nothing of that, and identical images are always on the same side.
+An image is held out where its digest, taken as a number in [0, 1), is below the test share. Adding,
+removing or renaming other images does not change that, and identical images are always on the same
+side.
 """
 
 import numpy as np
@@ -15,11 +16,13 @@ Contents = NDArray[np.uint8]  # (n, CONTENT_BYTES), all zeros for what could not
 def hold_out(
     labels: NDArray[np.int64], contents: Contents, test_share: float = TEST_SHARE
 ) -> dict[str, NDArray[np.int64]]:
-    """Indices for training and for the test, ascending, of the images with a class (label >= 0).
+    """The images for "train" and those for "test": ascending indices, each int64 (k,).
 
-    A class that would have no image on one side gives it the nearest of those that no other class
-    has too, if it has two unlike ones: only in so small a class may another image of it move when
-    one comes or goes.
+    labels: int64 (n,); images with a negative label are on neither side.
+    contents: uint8 (n, CONTENT_BYTES), a digest of each image.
+    A class that would have no image on one side gets one there, if it has two different images: the
+    one whose number is nearest to the share, among those that no other class has too. So in a class
+    that is this small, an image may change sides when another one is added or removed.
     """
     n_images = len(labels)
     kinds, place = np.unique(contents, axis=0, return_inverse=True)
@@ -35,7 +38,7 @@ def hold_out(
         if not len(movable):
             continue
         if len(readable) < 2:
-            is_test[movable] = False  # an only image is for training
+            is_test[movable] = False  # the only image of a class is for training
         elif not is_test[readable].any():
             is_test[movable[0]] = True
         elif is_test[readable].all():
@@ -49,7 +52,11 @@ def hold_out(
 
 
 def draw(contents: Contents) -> NDArray[np.float64]:
-    """A number in [0, 1) of each content; 1 of what could not be read, which is never tested on."""
+    """A number in [0, 1) for each content, float64 (n,); 1 where a content is all zeros.
+
+    contents: uint8 (n, CONTENT_BYTES). An image that could not be read has zeros, and is so never
+    tested on.
+    """
     numbers = np.ascontiguousarray(contents[:, :8]).view(">u8")[:, 0] / 2.0**64
     return np.where(contents.any(axis=1), np.minimum(numbers, np.nextafter(1, 0)), 1.0)
 
@@ -57,6 +64,6 @@ def draw(contents: Contents) -> NDArray[np.float64]:
 def _count_classes(
     place: NDArray[np.int64], labels: NDArray[np.int64], n_kinds: int
 ) -> NDArray[np.int64]:
-    """How many classes have an image of each content."""
+    """The number of classes that have an image of each content: int64 (n_kinds,)."""
     pairs = np.unique(np.stack([place, labels])[:, labels >= 0], axis=1)
     return np.bincount(pairs[0], minlength=n_kinds)

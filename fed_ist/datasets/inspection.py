@@ -1,4 +1,4 @@
-"""What a data set holds, told before anything is learnt: on the terminal and in the report."""
+"""What a data set holds, shown before training on the terminal and later in the report."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -19,16 +19,23 @@ from fed_ist.images.source import ImageSource, Reading
 from fed_ist.prefetch import mapped
 from fed_ist.printable import printable
 
-CHECK_PX = 64  # the side that images are decoded for, where they are
+CHECK_PX = 64  # the side to which images may be reduced where all are decoded
 
 
 @dataclass(frozen=True)
 class Inspection:
-    """What `fed-ist inspect` tells. counts: class -> images by split. formats: in words -> images.
+    """What `fed-ist inspect` shows of a data set.
 
-    sizes: width and height of the smallest, the middle and the largest image by area; empty where
-    images are drawn. identical: kind in words -> images. examples: of these and of what is left
-    out. is_held_out: whether the test images were chosen by their content.
+    kind: what the data set is, in words.
+    counts: class -> split -> number of images.
+    is_held_out: whether the test images were held out by their content.
+    formats: format in words -> number of images.
+    sizes: "smallest", "middle" and "largest" image by area -> width and height in pixels; empty
+        where images are drawn.
+    left_out: reason -> number of files, folders or rows.
+    identical: kind of identical images in words -> number of images.
+    examples: reason or kind -> one of these files, folders, rows or images.
+    notes: sentences for the user.
     """
 
     kind: str
@@ -42,31 +49,31 @@ class Inspection:
     notes: tuple[str, ...]
 
     def total(self, split: str) -> int:
-        """Images of a split."""
+        """The number of images of a split."""
         return sum(row.get(split, 0) for row in self.counts.values())
 
     def to_json(self) -> dict[str, Any]:
-        """The same for JSON, with the totals."""
+        """The same as values for JSON, with the totals added."""
         totals = {split: self.total(split) for split in (TRAIN, TEST)}
         return {"images": totals, "num_classes": len(self.counts), **asdict(self)}
 
     def first_lines(self) -> list[str]:
-        """What a run says at its start."""
+        """The lines that a run prints at its start."""
         if n_train := self.total(TRAIN):
             how = "held out by content" if self.is_held_out else "to test on"
             n_all = n_train + self.total(TEST)
-            parts = f"{n_all} in {len(self.counts)} classes: {n_train} to train on, "
-            parts += f"{self.total(TEST)} {how}"
+            text = f"{n_all} in {len(self.counts)} classes: {n_train} to train on, "
+            text += f"{self.total(TEST)} {how}"
         else:
-            parts = f"{self.total(TEST)} in {len(self.counts)} classes, all to test on"
-        lines = [f"images      {parts} ({self.kind})"]
+            text = f"{self.total(TEST)} in {len(self.counts)} classes, all to test on"
+        lines = [f"images      {text} ({self.kind})"]
         lines += [f"left out    {_listed(self.left_out)}"] if self.left_out else []
         lines += [f"identical   {_listed(self.identical)}"] if self.identical else []
         lines += [f"note        {note}" for note in self.notes]
         return [printable(line) for line in lines]
 
     def lines(self) -> Iterator[str]:
-        """All of it, for people."""
+        """All lines that `fed-ist inspect` prints."""
         yield from self.first_lines()
         for text, n in self.formats.items():
             yield f"format      {printable(text)}: {n}"
@@ -85,13 +92,13 @@ class Inspection:
 def inspect(
     data: DataSet, reading: Reading, on_image: Callable[[], object] | None = None
 ) -> Inspection:
-    """Look at all images of a data set, by their headers.
+    """Read the headers of all images of a data set, and sum up what it holds.
 
-    on_image: called after each image; where it is given, all are decoded too. Raises `InputError`
-    where none can be read, or where images of 16 bits need a range that nobody gave.
+    on_image: called after each image is decoded; None to read headers only.
+    Raises `InputError` where no image can be read, or where images of 16 bits need a value-range.
     """
     sources = {TRAIN: data.train, TEST: data.test}
-    parts = {
+    splits = {
         split: (source, data.scans.get(split) or scan(source, reading.cache))
         for split, source in sources.items()
         if source is not None
@@ -100,7 +107,7 @@ def inspect(
     left_out.update(data.left_out)
     notes = list(data.notes)
     readable: dict[str, NDArray[np.int64]] = {}
-    for split, (source, found) in parts.items():
+    for split, (source, found) in splits.items():
         problems = _problems(source, found, reading, on_image)
         for problem in problems.values():
             left_out.add(UNREADABLE, problem)
@@ -114,13 +121,13 @@ def inspect(
     counts = _counts(readable, data.class_names)
     if unread := [name for name, row in counts.items() if not any(row.values())]:
         notes.append(f"No image can be read of the classes {', '.join(unread)}.")
-    identical, examples = _identical(parts)
+    identical, examples = _identical(splits)
     return Inspection(
         kind=data.kind,
         counts=counts,
         is_held_out=bool(data.scans),
-        formats=_formats([header for _, found in parts.values() for header in found.headers]),
-        sizes=_sizes([header for _, found in parts.values() for header in found.headers]),
+        formats=_formats([header for _, found in splits.values() for header in found.headers]),
+        sizes=_sizes([header for _, found in splits.values() for header in found.headers]),
         left_out=dict(left_out.counts.most_common()),
         identical=identical,
         examples=left_out.examples | examples,
@@ -142,7 +149,7 @@ def _counts(
 def _problems(
     source: ImageSource, found: Scan, reading: Reading, on_image: Callable[[], object] | None
 ) -> dict[int, str]:
-    """Index -> what is wrong, of the images that cannot be read."""
+    """The images that cannot be read: index -> what is wrong, in words."""
     told = {
         i: problem if ": " in problem else f"{source.name(i)}: {problem}"
         for i, header in enumerate(found.headers)
@@ -173,7 +180,7 @@ def _problem(header: Header, reading: Reading) -> str:
 
 
 def _deep(found: Scan) -> NDArray[np.int64]:
-    """Indices of images of 16 bits that may use fewer, as `decoding.is_deep` tells."""
+    """The indices of images for which `deep.is_deep` holds: int64 (k,)."""
     undeclared = ("PNG", "JPEG2000")
     deep = [i for i, h in enumerate(found.headers) if h.format in undeclared and h.bits == 16]
     return np.array(deep, dtype=np.int64)
@@ -201,12 +208,12 @@ def _sizes(headers: list[Header]) -> dict[str, tuple[int, int]]:
 
 
 def _identical(
-    parts: dict[str, tuple[ImageSource, Scan]],
+    splits: dict[str, tuple[ImageSource, Scan]],
 ) -> tuple[dict[str, int], dict[str, str]]:
-    """Identical images, by what makes them so: how many, and an example of each kind."""
+    """Kinds of identical images: (kind -> number of images, kind -> an example)."""
     rows = [
         (content.tobytes(), split, int(source.labels[i]), i)
-        for split, (source, found) in parts.items()
+        for split, (source, found) in splits.items()
         for i, content in enumerate(found.contents)
         if content.any()
     ]
@@ -216,7 +223,7 @@ def _identical(
     def add(kind: str, n: int, same: list[tuple[bytes, str, int, int]]) -> None:
         if n > 0:
             counts[kind] += n
-            names = [parts[split][0].name(i) for _, split, _, i in same[:2]]
+            names = [splits[split][0].name(i) for _, split, _, i in same[:2]]
             examples.setdefault(kind, " and ".join(names))
 
     for _, group in groupby(sorted(rows), key=lambda row: row[0]):

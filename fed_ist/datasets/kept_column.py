@@ -16,17 +16,17 @@ from fed_ist.files.paths import make_cache
 from fed_ist.files.seals import DamagedError
 
 Cell = bytes | str | None
-BYTES, PATH, NOTHING = 0, 1, 2  # what a row holds: the first byte of its piece
-Piece = tuple[bytes | memoryview, int]  # what a row holds, and which of these that is
+BYTES, PATH, NOTHING = 0, 1, 2  # codes for what a row holds: the first byte of its piece
+Piece = tuple[bytes | memoryview, int]  # the content of a row, and its code
 WHAT, WHAT_TO_DO = "table of images", "Delete it."
 
 
 class KeptColumn:
-    """Cells of a column: an image file's bytes, the path of one, or None.
+    """The cells of a column, kept in one file: an image file's bytes, its path, or None.
 
-    path: in the cache; None for a file that is gone with the process. cells: gives them all, in
-    order; asked where there is no file of them at `path`, and again where that is damaged, which
-    may show at any row.
+    path: of the file in the cache; None for a temporary file.
+    cells: gives all cells in order. It is called where there is no file at `path`, and again where
+    the file is damaged, which may be noticed at any row.
     """
 
     def __init__(self, path: Path | None, cells: Callable[[], Iterable[Piece]]) -> None:
@@ -38,7 +38,7 @@ class KeptColumn:
         return len(self._file) - 1
 
     def get(self, i: int) -> Cell:
-        """The cell of a row."""
+        """The cell of row i."""
         piece = self._read(i)
         kind, content = piece[0], piece[1:]
         if kind == PATH:
@@ -47,7 +47,7 @@ class KeptColumn:
 
     @cached_property
     def absent(self) -> NDArray[np.bool_]:
-        """Which rows hold nothing: (n,)."""
+        """Whether a row holds nothing: bool (n,)."""
         kinds = np.frombuffer(self._read(len(self)), np.uint8)
         return np.equal(kinds, NOTHING)
 

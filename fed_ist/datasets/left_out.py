@@ -22,7 +22,7 @@ UNUSED_SPLIT = "in a split that is not used"
 
 
 def no_image(suffix: str) -> str:
-    """The reason of a file whose content is no image, by its ending."""
+    """The reason to leave out a file whose content is no image, which names its ending."""
     if len(suffix) > LONGEST_ENDING:
         return OTHER_ENDING
     return f"no image, ending {printable(suffix)}" if suffix else "no image, without an ending"
@@ -30,9 +30,10 @@ def no_image(suffix: str) -> str:
 
 @dataclass
 class LeftOut:
-    """Counts by reason, and the first of each.
+    """What was left out, counted by reason.
 
-    counts: reason -> files, folders or rows. examples: reason -> path or row, printable.
+    counts: reason -> number of files, folders or rows.
+    examples: reason -> the first of them, a path or row, printable.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
@@ -47,13 +48,13 @@ class LeftOut:
             self.examples.setdefault(reason, printable(example))
 
     def sentences(self) -> list[str]:
-        """What is left out, a sentence for each reason."""
+        """A sentence for each reason, with its count and example."""
         return [
             f"Left out: {n} {reason}, such as '{self.examples[reason]}'."
             for reason, n in self.counts.most_common()
         ]
 
     def update(self, other: "LeftOut") -> None:
-        """Add what another part left out."""
+        """Add all counts and examples of another one."""
         for reason, n in other.counts.items():
             self.add(reason, other.examples[reason], n)

@@ -1,4 +1,4 @@
-"""What a path or a name is: a folder of classes or of splits, tables, a Hub name, or `scenes`."""
+"""Opens a data set by its path or name: a folder of images, tables, a Hub name, or `scenes`."""
 
 import re
 from collections.abc import Mapping
@@ -22,9 +22,10 @@ PARQUET = ".parquet"
 
 
 def open_name(dataset: str, reading: Reading, key: str = "dataset") -> Opened:
-    """What a path or a name is, with all its parts.
+    """The data set of a path or name, with all its splits.
 
-    key: how sentences call it. Raises `InputError` where it is nothing, or nothing that has images.
+    key: what messages call the setting. Raises `InputError` where there is no such data set, or
+    where it has no images.
     """
     if dataset == "scenes":
         return _scenes(reading, key)
@@ -47,7 +48,10 @@ def open_name(dataset: str, reading: Reading, key: str = "dataset") -> Opened:
 
 
 def local_path(name: str, key: str) -> Path:
-    """A path as the user wrote it; raises `InputError` for what can be none."""
+    """The path that a user wrote, with `~` replaced; raises `InputError` for what can be no path.
+
+    key: what messages call the setting.
+    """
     try:
         path = Path(name).expanduser()
     except RuntimeError:  # ~ of a user whom nobody knows
@@ -58,7 +62,7 @@ def local_path(name: str, key: str) -> Path:
 
 
 def is_there(path: Path) -> bool:
-    """Whether something is there; a name that can be none is not."""
+    """Whether there is a file or folder at a path; False also for a name that no file can have."""
     try:
         path.stat()
     except (OSError, ValueError):  # also a name that is too long, or a link to itself
@@ -73,12 +77,12 @@ def _scenes(reading: Reading, key: str) -> Opened:
             f"{said} = '{reading.bands or reading.value_range}' does not go with {key} = 'scenes', "
             f"whose images are RGB of 8 bits. Leave {said} empty, or give a folder of images."
         )
-    parts = {split: scenes_source(split, reading.seed) for split in (TRAIN, TEST)}
-    return Opened("scenes, drawn as they are needed", parts, (), LeftOut())
+    splits = {split: scenes_source(split, reading.seed) for split in (TRAIN, TEST)}
+    return Opened("scenes, drawn as they are needed", splits, (), LeftOut())
 
 
 def _require_hub_name(dataset: str, path: Path, key: str) -> None:
-    """Raise `InputError` for what is meant for a path, before anything asks the Hub."""
+    """Raise `InputError` for what can only be meant as a path, before the Hub is asked."""
     is_name = HUB_NAME.fullmatch(dataset) and not dataset.startswith((".", "~"))
     if path.is_absolute() or dataset.startswith((".", "~")) or (is_name and path.parent.exists()):
         raise InputError(
@@ -93,7 +97,7 @@ def _require_hub_name(dataset: str, path: Path, key: str) -> None:
 
 
 def _are_meant(found: Walk) -> bool:
-    """Whether tables are the data set rather than something beside its images."""
+    """Whether the tables of a folder are the data set, rather than its images."""
     if not found.images:
         return True
     path = found.root.joinpath(*found.tables[0])
@@ -104,21 +108,22 @@ def _are_meant(found: Walk) -> bool:
 
 
 def open_tables(found: Walk, reading: Reading, *, are_split: bool = True) -> Opened:
-    """All tables under a folder, or the one given, by their splits.
+    """The tables below a folder, or the one file that was given, by their splits.
 
-    are_split: else all are one part, whose rows need no class.
+    are_split: False to read all tables as one, whose rows need no class.
+    Raises `InputError` where a table cannot be read or has no images.
     """
     groups: dict[str, list[tuple[str, ...]]] = {}
-    for parts in found.tables:
-        own = parts or (found.root.name,)
-        groups.setdefault(split_of_table(own) if parts else WHOLE, []).append(parts)
+    for names in found.tables:
+        own = names or (found.root.name,)
+        groups.setdefault(split_of_table(own) if names else WHOLE, []).append(names)
     left_out = LeftOut()
     left_out.update(found.left_out)
     notes: list[str] = []
     n_beside = 0
     n_named = len(groups.keys() - {"", WHOLE})
     if not are_split or (TRAIN not in groups and n_named < 2):  # nothing to tell apart
-        everything = [parts for group in groups.values() for parts in group]
+        everything = [names for group in groups.values() for names in group]
         groups = {WHOLE: everything}
     elif unnamed := groups.pop("", []):
         notes.append(
@@ -127,10 +132,10 @@ def open_tables(found: Walk, reading: Reading, *, are_split: bool = True) -> Ope
         )
         left_out.add("table that names no split", "/".join(unnamed[0]), len(unnamed))
     opened: dict[str, ImageSource] = {}
-    for part, files in groups.items():
-        paths = [found.root.joinpath(*parts) for parts in files]
+    for split, files in groups.items():
+        paths = [found.root.joinpath(*names) for names in files]
         name = paths[0] if len(paths) == 1 else found.root
-        places = sorted({printable("/".join(parts[:-1])) for parts in files})
+        places = sorted({printable("/".join(names[:-1])) for names in files})
         if len(places) > 1:
             notes.append(f"The tables of {len(places)} folders are one: {', '.join(places)}.")
         if lacking := missing_shards(paths):
@@ -140,13 +145,13 @@ def open_tables(found: Walk, reading: Reading, *, are_split: bool = True) -> Ope
             beside = found.root.joinpath(*found.images[0])
             left_out.add("image beside the tables", beside, len(found.images) - n_beside)
             n_beside = len(found.images)
-        # A competition's test part may lack the column of the labels.
-        needed = are_split and part in (TRAIN, WHOLE)
+        # A competition's test split may lack the column of the labels.
+        needed = are_split and split in (TRAIN, WHOLE)
         source, said, left = table_source(table, reading, is_label_needed=needed)
         if are_split and not needed and source.class_names == ("image",):
             left_out.add(NO_LABEL, printable(name), len(source))
             continue
-        opened[part] = source
+        opened[split] = source
         notes += [sentence for sentence in said if sentence not in notes]
         left_out.update(left)
     kind = "tables of splits" if TRAIN in groups else _count("table", len(found.tables))
@@ -158,13 +163,13 @@ def _count(what: str, n: int) -> str:
 
 
 def _hub(name: str, reading: Reading) -> Opened:
-    parts: dict[str, ImageSource] = {}
+    splits: dict[str, ImageSource] = {}
     notes: list[str] = []
     left_out = LeftOut()
     loaded = _load_hub(name)
     for key, rows in loaded.items():
-        part = split_of_table((key,)) or (WHOLE if len(loaded) == 1 else "")
-        if not part or part in parts:
+        split = split_of_table((key,)) or (WHOLE if len(loaded) == 1 else "")
+        if not split or split in splits:
             notes.append(f"The split '{key}' of '{name}' is not used.")
             continue
         whole = rows.data.table
@@ -172,15 +177,15 @@ def _hub(name: str, reading: Reading) -> Opened:
         schema = rows.features.arrow_schema
         table = Table(f"{name}, {key}", schema, Path(), f"{name} {key} {rows._fingerprint}")
         source, said, left = table_source(replace(table, columns=columns), reading)
-        parts[part] = source
+        splits[split] = source
         notes += [sentence for sentence in said if sentence not in notes]
         left_out.update(left)
-    return Opened(f"data set of the Hub, {name}", parts, tuple(notes), left_out)
+    return Opened(f"data set of the Hub, {name}", splits, tuple(notes), left_out)
 
 
 def _load_hub(name: str) -> Mapping[str, Any]:
     """A Hugging Face `DatasetDict`."""
-    import datasets  # before `asking`, or it believes for good that it is offline
+    import datasets  # before `asking`: inside it may take itself to be offline for good
 
     datasets.disable_progress_bars()
     try:

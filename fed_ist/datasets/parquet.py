@@ -1,7 +1,7 @@
-"""Parquet files, read so that neither a page nor a column that unpacks to gigabytes is believed.
+"""Parquet files, read so that none can fill the memory with a page or column of gigabytes.
 
-A batch of rows is brought into memory at a time, after a look at the sizes of all pages. Columns
-that are held whole are those of classes and the like, their texts once each.
+The sizes of all pages are checked first, and then one batch of rows at a time is in memory. Only
+columns of classes and the like are held whole, with each different text once.
 """
 
 import os
@@ -18,11 +18,12 @@ from fed_ist.printable import printable
 if TYPE_CHECKING:
     import pyarrow as pa
 
-# Unpacked: beside it there are the page as it is in the file and, at worst, its only value.
+# Bytes of an unpacked page. In memory at once are also the page as it is in the file and, at worst,
+# a copy of its only value.
 MOST_OF_A_PAGE = 95_000_000
 MOST_OF_A_BATCH = 32_000_000
 MOST_OF_A_FOOTER = 16_000_000
-MOST_SAID = 4_000_000  # bytes of metadata on the columns
+MOST_SAID = 4_000_000  # bytes of the columns' metadata
 ROWS_AT_A_TIME = 64
 ROWS_OF_LABELS = 65536
 # Rows take memory too, and a file of a few bytes can claim billions.
@@ -33,22 +34,25 @@ A = TypeVar("A")
 
 
 def look_at(path: Path, how: Callable[[Any], A]) -> A:
-    """What `how` finds in a parquet file that is open; raises `InputError` where it is damaged."""
+    """The result of `how` on pyarrow's `ParquetFile`; raises `InputError` where it is damaged."""
     with opened(path) as (found, _):
         return how(found)
 
 
 @contextmanager
 def opened(path: Path) -> Iterator[tuple[Any, BinaryIO]]:
-    """(pyarrow's `ParquetFile`, the file); what goes wrong with either becomes an `InputError`."""
+    """A context with (pyarrow's `ParquetFile`, the open file).
+
+    Errors of either inside the block become an `InputError`.
+    """
     import pyarrow as pa
     from pyarrow import parquet
 
-    pa.set_memory_pool(pa.system_memory_pool())  # others keep what a large page took
+    pa.set_memory_pool(pa.system_memory_pool())  # others do not give a large page's memory back
     try:
         with open_regular(path) as file:
             _require_end(file)
-            # By its descriptor: by its name, it may be another file by now.
+            # By its descriptor: the name may belong to another file by now.
             place = f"/dev/fd/{file.fileno()}"
             found = parquet.ParquetFile(
                 place if os.path.exists(place) else path,  # noqa: PTH110 - not everywhere
@@ -86,7 +90,10 @@ def _require_rows(metadata: Any, file: BinaryIO) -> None:
 
 
 def batches(path: Path, column: str, most_rows: int = ROWS_AT_A_TIME) -> "Iterator[pa.Array]":
-    """A column of a file, a few rows at a time; raises `InputError` where a page is too large."""
+    """A column of a file, at most `most_rows` rows at a time.
+
+    Raises `InputError` where the file is damaged or a page is too large.
+    """
     with opened(path) as (found, file):
         pages = _checked(file, found.metadata, column)
         n_rows = max(1, min(most_rows, MOST_OF_A_BATCH // max(1, pages.largest)))
@@ -95,22 +102,24 @@ def batches(path: Path, column: str, most_rows: int = ROWS_AT_A_TIME) -> "Iterat
 
 
 def whole_column(paths: Sequence[Path], name: str, column: str) -> "pa.ChunkedArray":
-    """A column of all files; of texts each different one is held once.
+    """A column of all files in memory, in which each different text is held once.
 
-    name: what sentences call the files together. Raises `InputError` where they disagree, or where
-    the column holds what takes more memory than numbers and names do.
+    name: what messages call the files together. Raises `InputError` where the files disagree on the
+    column's type, or where it holds more than numbers or short texts.
     """
     import pyarrow as pa
 
     found = [_coded(path, column) for path in paths]
-    kinds = [part.type for part in found if not pa.types.is_null(part.type)]
+    kinds = [chunk.type for chunk in found if not pa.types.is_null(chunk.type)]
     try:
         tables = [
-            pa.table({"x": pa.nulls(len(part), kinds[0]) if pa.types.is_null(part.type) else part})
-            for part in (found if kinds else [])
+            pa.table(
+                {"x": pa.nulls(len(chunk), kinds[0]) if pa.types.is_null(chunk.type) else chunk}
+            )
+            for chunk in (found if kinds else [])
         ]
         whole = pa.concat_tables(
-            tables or [pa.table({"x": part}) for part in found], promote_options="permissive"
+            tables or [pa.table({"x": chunk}) for chunk in found], promote_options="permissive"
         ).column("x")
         return whole.unify_dictionaries()
     except pa.ArrowException as error:
@@ -142,8 +151,8 @@ def _coded(path: Path, column: str) -> "pa.ChunkedArray":
             pre_buffer=False,
             read_dictionary=[column] if holds_bytes else None,
         )
-        parts = again.iter_batches(ROWS_OF_LABELS, columns=[column], use_threads=False)
-        chunks = [batch.column(0) for batch in parts]
+        rows = again.iter_batches(ROWS_OF_LABELS, columns=[column], use_threads=False)
+        chunks = [batch.column(0) for batch in rows]
         kind = chunks[0].type if chunks else kind
         return pa.chunked_array(chunks, type=kind).unify_dictionaries()
 

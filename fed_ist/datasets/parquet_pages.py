@@ -1,29 +1,29 @@
-"""How large the pages of a parquet file are, as their own headers say, before any is decompressed.
+"""The sizes of the pages of a parquet file, read from their headers before any is decompressed.
 
-The footer's totals are not checked by anything: a page of a few bytes may unpack to two gigabytes.
+Nothing checks the totals that the footer states: a page of a few bytes may unpack to two gigabytes.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
-HEADER_BYTES = 1 << 17  # the longest header that is read: it may hold the extremes of its values
+HEADER_BYTES = 1 << 17  # the longest header that is read: it may hold the page's extreme values
 MOST_DEEP = 8
 STOP, TRUE, FALSE, BYTE, I16, I32, I64, DOUBLE, BINARY, LIST, SET, MAP, STRUCT = range(13)
 
 
 @dataclass(frozen=True)
 class Pages:
-    """Of a column: bytes of the largest page, and of all of them, unpacked."""
+    """The bytes of a column's pages when unpacked: of the largest, and of all together."""
 
     largest: int
     total: int
 
 
 def column_pages(file: BinaryIO, metadata: Any, column: str) -> Pages:
-    """The pages of a column and its parts; raises `ValueError` where their headers are damaged.
+    """The pages of a column, including its nested columns.
 
-    metadata: pyarrow's, of the same file.
+    metadata: pyarrow's, of the same file. Raises `ValueError` where their headers are damaged.
     """
     largest = total = 0
     for number in range(metadata.num_row_groups):
@@ -39,7 +39,7 @@ def column_pages(file: BinaryIO, metadata: Any, column: str) -> Pages:
 
 
 def _pages(file: BinaryIO, chunk: Any) -> Iterator[int]:
-    """Bytes of each page of a column chunk, unpacked."""
+    """The bytes of each page of a column chunk when unpacked."""
     at = chunk.data_page_offset
     if chunk.dictionary_page_offset:
         at = min(at, chunk.dictionary_page_offset)
@@ -56,14 +56,14 @@ def _pages(file: BinaryIO, chunk: Any) -> Iterator[int]:
 
 
 class _Header:
-    """Thrift's compact protocol, as far as page headers have it."""
+    """A reader of Thrift's compact protocol, as far as page headers use it."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.at = 0
 
     def struct(self, depth: int) -> dict[int, int]:
-        """The whole numbers of a struct by field; what else is in it is passed over."""
+        """The whole numbers of a struct by their field; other fields are skipped."""
         if depth > MOST_DEEP:
             raise ValueError("a page header without an end")
         found: dict[int, int] = {}

@@ -1,6 +1,6 @@
-"""Which images a simulated node has: flwr-datasets' partitioners, on indices alone.
+"""Which images a simulated node has: flwr-datasets' partitioners, applied to indices.
 
-Once drawn, a partition lies in the cache: to import flwr-datasets takes each process seconds.
+A partition is kept in the cache, since importing flwr-datasets takes each process seconds.
 """
 
 import io
@@ -34,11 +34,11 @@ def partition(
     seed: int,
     cache: Path,
 ) -> ImageSource:
-    """The images of one simulated node, by flwr-datasets' partitioners.
+    """The images of one simulated node, by one of flwr-datasets' partitioners.
 
-    partitioner: "iid"; "dirichlet" (`alpha`: the smaller, the more unlike the nodes);
-        "pathological" (`classes_per_node` each); "column" (one node per value of `column`).
-    Raises `InputError` where the images cannot be parted so.
+    partitioner: "iid"; "dirichlet" (the smaller `alpha`, the more the nodes differ); "pathological"
+        (`classes_per_node` classes on each node); "column" (a node for each value of `column`).
+    Raises `InputError` where the images cannot be divided in this way.
     """
     how = (partitioner, n_nodes, alpha, classes_per_node, column, seed)
     indices = _partitions(_Table(source), *how, cache)[node]
@@ -46,7 +46,7 @@ def partition(
 
 
 class _Table:
-    """A source as a cache key: two are equal where their signatures are."""
+    """A source as a cache key: two are equal if their signatures are."""
 
     def __init__(self, source: ImageSource) -> None:
         self.source = source
@@ -69,7 +69,7 @@ def _partitions(
     seed: int,
     cache: Path,
 ) -> list[NDArray[np.int64]]:
-    """Indices of every node's images, each ascending."""
+    """The indices of the images of each node: ascending int64 (k,)."""
     source = table.source
     key = [source.signature, partitioner, n_nodes, alpha, classes_per_node, column, seed]
     key += [version(package) for package in ("flwr-datasets", "datasets", "numpy")]
@@ -85,7 +85,7 @@ def _partitions(
         n_values = len(np.unique(by))
         if n_values != n_nodes:
             raise InputError(
-                f"Column '{column}' has {n_values} values, so it parts the images for {n_values} "
+                f"Column '{column}' has {n_values} values, so it divides the images for {n_values} "
                 f"nodes, not {n_nodes}."
             )
     found = split_indices(
@@ -109,11 +109,11 @@ def _read(path: Path) -> list[NDArray[np.int64]] | None:
         return np.split(file["indices"], file["ends"][:-1])
 
 
-def _packed(parts: list[NDArray[np.int64]]) -> bytes:
+def _packed(partitions: list[NDArray[np.int64]]) -> bytes:
     """The bytes that `_read` reads."""
     data = io.BytesIO()
-    ends = np.cumsum([len(part) for part in parts])
-    np.savez_compressed(data, indices=np.concatenate(parts), ends=ends)
+    ends = np.cumsum([len(rows) for rows in partitions])
+    np.savez_compressed(data, indices=np.concatenate(partitions), ends=ends)
     return data.getvalue()
 
 
@@ -127,9 +127,10 @@ def split_indices(
     by: NDArray[np.str_] | None,
     seed: int,
 ) -> list[NDArray[np.int64]]:
-    """Ascending indices of each node's examples; arguments as of `partition`.
+    """The indices of the examples of each node: ascending int64 (k,).
 
-    by: for "column", its value for each example.
+    labels: int64 (n,). by: for "column", its value for each example, texts (n,); else None.
+    The other arguments are those of `partition`.
     """
     from datasets import Dataset
     from flwr_datasets.partitioner import (
@@ -156,20 +157,21 @@ def split_indices(
     what = f"{len(labels)} images of {len(np.unique(labels))} classes"
     if n_nodes > len(labels) and partitioner != "column":
         raise InputError(
-            f"{what} cannot be parted among {n_nodes} nodes: use {len(labels)} nodes at most."
+            f"{what} cannot be divided among {n_nodes} nodes: use {len(labels)} nodes at most."
         )
     try:
-        parts = makers[partitioner]()
+        drawer = makers[partitioner]()
         # Images may come sorted by class; the IID partitioner takes every n-th of them as they lie.
-        parts.dataset = Dataset.from_dict(columns).shuffle(seed=drawn)
-        found = [np.sort(np.array(parts.load_partition(i)["index"])) for i in range(n_nodes)]
+        drawer.dataset = Dataset.from_dict(columns).shuffle(seed=drawn)
+        found = [np.sort(np.array(drawer.load_partition(i)["index"])) for i in range(n_nodes)]
     except Exception as error:  # the partitioners raise several kinds for impossible requests
         raise InputError(
-            f"{what} cannot be parted among {n_nodes} nodes by '{partitioner}': {root_cause(error)}"
+            f"{what} cannot be divided among {n_nodes} nodes by '{partitioner}': "
+            f"{root_cause(error)}"
         ) from error
     n_classes = len(np.unique(labels))
     n_given = len(np.unique(labels[np.concatenate(found)]))
-    # It deals the classes in turn, node i those from i on, and stops where the nodes do.
+    # It gives node i the classes from i on, so that the last classes may go to no node.
     if partitioner == "pathological" and n_given < n_classes:
         raise InputError(
             f"{n_classes - n_given} of {n_classes} classes would go to none of {n_nodes} nodes by "

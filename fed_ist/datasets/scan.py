@@ -1,6 +1,6 @@
-"""One look at each image's file, once for as long as it does not change: content, format, size.
+"""Reads the content digest, format and size of each image once, until the images change.
 
-Nothing is decoded but headers. What was found lies in the cache under the signature of the images.
+Only headers are decoded. The result is kept in the cache under the signature of the images.
 """
 
 import json
@@ -25,15 +25,19 @@ from fed_ist.prefetch import mapped
 from fed_ist.printable import printable
 
 HALF_RANGE = 32768  # values below it use 15 of 16 bits at most
-MOST_MEASURED = 200
+MOST_MEASURED = 200  # images that are decoded to find the range of their values
 DRAWN = "drawn"  # the format of images without a file
-RASTER = "GeoTIFF"  # of those that rasterio alone can read
+RASTER = "GeoTIFF"  # the format of images that only rasterio can read
 MODE_BITS = {"1": 1, "I": 32, "F": 32, "I;16": 16, "I;16B": 16, "I;16L": 16}
 
 
 @dataclass(frozen=True)
 class Header:
-    """What the header of an image's file says. problem: why it cannot be read, empty if it can."""
+    """What the header of an image's file says.
+
+    width, height: in pixels; channels; bits: of each value; 0 for what is unknown.
+    problem: why the image cannot be read; empty if it can.
+    """
 
     format: str = ""
     width: int = 0
@@ -45,18 +49,25 @@ class Header:
 
 @dataclass(frozen=True)
 class Scan:
-    """contents: uint8 (n, CONTENT_BYTES), zeros for what could not be read. headers: of each."""
+    """What was read of each image of a source.
+
+    contents: a digest of each, uint8 (n, CONTENT_BYTES); zeros where it could not be read.
+    headers: of each image.
+    """
 
     contents: NDArray[np.uint8]
     headers: tuple[Header, ...]
 
     def subset(self, indices: NDArray[np.int64]) -> "Scan":
-        """What was found of the images at `indices`."""
+        """The scan of the images at `indices`, int64 (k,)."""
         return Scan(self.contents[indices], tuple(self.headers[i] for i in indices))
 
 
 def scan(source: ImageSource, cache: Path | None) -> Scan:
-    """Look at all images of a source; on a terminal a bar shows how far it is."""
+    """Read digests and headers of all images of a source, with a progress bar on a terminal.
+
+    cache: a folder for the result; None to keep none.
+    """
     place = cache / f"scan-{digest('scan 1', source.signature)}.json" if cache else None
     if place and (known := _read(place, len(source))):
         return known
@@ -84,7 +95,7 @@ def scan(source: ImageSource, cache: Path | None) -> Scan:
 
 
 def read_header(data: bytes, name: str) -> Header:
-    """What an image's file says of itself."""
+    """The header of an image's file; `name` is what its `problem` calls the image."""
     head = data[:HEAD_BYTES]
     kind = image_format(head)
     if not kind:
@@ -112,7 +123,10 @@ def read_header(data: bytes, name: str) -> Header:
 
 
 def _raster_header(data: bytes) -> Header | None:
-    """The header of a GeoTIFF that Pillow does not know, where rasterio is installed."""
+    """The header of a GeoTIFF that Pillow cannot read; None where rasterio cannot read it either.
+
+    It is also None where rasterio is not installed.
+    """
     with suppress(Exception):  # not installed, or GDAL does not know it either
         from fed_ist.images.bands import open_raster
 
@@ -123,7 +137,7 @@ def _raster_header(data: bytes) -> Header | None:
 
 
 def require_readable(headers: Sequence[Header]) -> None:
-    """Raise `InputError` where no image can be read, by what their headers say."""
+    """Raise `InputError` where the headers say that no image can be read."""
     if headers and all(header.problem for header in headers):
         raise InputError(f"None of the images could be read. The first: {headers[0].problem}.")
 
@@ -133,11 +147,12 @@ def require_range(
     value_range: tuple[float, float] | None,
     deep: NDArray[np.int64] | None = None,
 ) -> str:
-    """What the user should know of images of 16 bits, empty where there is none.
+    """A sentence for the user on images of 16 bits; empty where there are none.
 
-    deep: which are; None for a look at the first bytes of each. Raises `InputError` where such
-    images use 15 bits or fewer and nobody said which values become 0 and 255: 12 bits would be
-    shown in 15 of 256 greys.
+    value_range: the values that become 0 and 255; None where the user did not say.
+    deep: the indices of such images, int64 (k,); None to find them by their first bytes.
+    Raises `InputError` where such images use 15 bits or fewer and there is no value_range: images
+    of 12 bits would be left with 15 of 256 greys.
     """
     if deep is None:
         deep = np.array([i for i in range(len(source)) if _is_deep(source, i)], dtype=np.int64)
@@ -174,12 +189,12 @@ def _is_deep(source: ImageSource, i: int) -> bool:
 
 def _measured(source: ImageSource, some: NDArray[np.int64]) -> Iterator[NDArray[Any]]:
     for i in some:
-        with suppress(Exception):  # damaged: skipped and counted when it is its turn
+        with suppress(Exception):  # damaged: skipped and counted later, when all are decoded
             yield _extremes(source, int(i))
 
 
 def _extremes(source: ImageSource, i: int) -> NDArray[np.int64]:
-    """The smallest and the largest value of an image of 16 bits, transparency apart."""
+    """The smallest and the largest value of an image of 16 bits, without its transparency."""
     with room():
         data = source.read(i)
         with open_image(data, image_format(data[:HEAD_BYTES])) as image:

@@ -1,9 +1,12 @@
-"""`scenes`: a procedural data set of ten land-cover classes, for runs that need no download.
+"""`scenes`: a procedural data set of ten land-cover classes, for runs without a download.
 
-Every image is drawn from its own random stream, so image i is the same whoever draws it, and a node
-draws just its own. Within a class the scale, rotation, palette, light, clutter and noise vary, and
-classes share textures (fields beside a river, trees between houses), so that accuracy is neither
-trivial nor saturated.
+Every image is drawn from its own random stream, so image i is the same on every node, and a node
+draws its own images only. Within a class the scale, rotation, palette, light, clutter and noise
+vary, and classes share textures (fields along a river, trees between houses), so that accuracy is
+neither trivial nor saturated.
+
+Each class has a function that draws one image of it on a `Canvas`: float64 (SIDE_PX, SIDE_PX, 3),
+with values around 0 to 255 that `draw_scene` clips.
 """
 
 import hashlib
@@ -20,14 +23,15 @@ from fed_ist.rng import generator
 SIDE_PX = 64
 N_TRAIN, N_TEST = 4000, 1000
 
-Field = NDArray[np.float64]  # (SIDE_PX, SIDE_PX)
+Field = NDArray[np.float64]  # (SIDE_PX, SIDE_PX), or with colours (SIDE_PX, SIDE_PX, 3)
 Rng = np.random.Generator
 
 
 class Canvas:
-    """Rotated and scaled coordinates, and the marks that scenes are made of.
+    """Rotated and scaled coordinates, and the shapes and textures that scenes are made of.
 
-    u, v: (SIDE_PX, SIDE_PX), in units of about one image side, turned by a random angle.
+    u, v: the coordinates of each pixel, float64 (SIDE_PX, SIDE_PX), turned by a random angle; an
+    image is about 1 wide.
     """
 
     def __init__(self, rng: Rng) -> None:
@@ -39,37 +43,39 @@ class Canvas:
         self.v = (-np.sin(angle) * cols + np.cos(angle) * rows) * self.scale + shift_v
 
     def noise(self, cells: float) -> Field:
-        """Smooth noise in about [-1, 1] with `cells` bumps to a side."""
+        """Smooth noise in about [-1, 1] with `cells` bumps along a side: (SIDE_PX, SIDE_PX)."""
         n = max(2, round(cells * self.scale)) + 1
         coarse = self.rng.uniform(-1, 1, (n, n)).astype(np.float32)
         image = Image.fromarray(coarse).resize((SIDE_PX, SIDE_PX), Image.Resampling.BICUBIC)
         return np.asarray(image, dtype=np.float64)
 
     def fractal(self, cells: float) -> Field:
-        """Noise at three scales."""
+        """The sum of smooth noise at three scales: (SIDE_PX, SIDE_PX)."""
         return (self.noise(cells) + 0.6 * self.noise(2 * cells) + 0.4 * self.noise(4 * cells)) / 2
 
     def colour(self, rgb: tuple[float, float, float], spread: float = 14) -> NDArray[np.float64]:
-        """A random colour near `rgb`."""
+        """A random colour near `rgb`: float64 (3,)."""
         return np.array(rgb) + self.rng.normal(0, spread, 3)
 
     def ground(
         self, low: tuple[float, float, float], high: tuple[float, float, float], cells: float
     ) -> NDArray[np.float64]:
-        """A mottled surface between two colours: (SIDE_PX, SIDE_PX, 3)."""
+        """A mottled surface between two colours: float64 (SIDE_PX, SIDE_PX, 3)."""
         mix = (self.fractal(cells)[..., None] + 1) / 2
         return self.colour(low) * (1 - mix) + self.colour(high) * mix
 
     def rectangle(self, u: float, v: float, du: float, dv: float) -> NDArray[np.bool_]:
+        """The pixels of a rectangle, du by dv about (u, v): bool (SIDE_PX, SIDE_PX)."""
         inside: NDArray[np.bool_] = (np.abs(self.u - u) < du / 2) & (np.abs(self.v - v) < dv / 2)
         return inside
 
     def disc(self, u: float, v: float, radius: float) -> NDArray[np.bool_]:
+        """The pixels of a disc about (u, v): bool (SIDE_PX, SIDE_PX)."""
         inside: NDArray[np.bool_] = (self.u - u) ** 2 + (self.v - v) ** 2 < radius**2
         return inside
 
     def lattice(self, step: float, jitter: float) -> list[tuple[float, float]]:
-        """Points on a jittered grid that covers the canvas."""
+        """The points of a grid over the canvas, each moved at random by up to `jitter` steps."""
         ticks = np.arange(-1.2, 1.2, step)
         points = np.stack(np.meshgrid(ticks, ticks), -1).reshape(-1, 2)
         points = points + self.rng.uniform(-jitter, jitter, points.shape) * step
@@ -91,7 +97,7 @@ def _grass(c: Canvas) -> Field:
     return c.ground((84, 104, 58), (138, 140, 88), 4)
 
 
-def water(c: Canvas) -> Field:
+def _water(c: Canvas) -> Field:
     image = c.ground((28, 58, 84), (54, 92, 110), 2)
     ripple = np.sin(c.u * c.rng.uniform(60, 140) + 3 * c.noise(4))
     image += c.rng.uniform(1, 7) * ripple[..., None]
@@ -101,7 +107,7 @@ def water(c: Canvas) -> Field:
     return image
 
 
-def forest(c: Canvas) -> Field:
+def _forest(c: Canvas) -> Field:
     image = c.ground((44, 68, 38), (74, 98, 54), 5)
     _trees(c, image, c.lattice(c.rng.uniform(0.085, 0.14), 0.5), c.rng.uniform(0.04, 0.065))
     if c.rng.random() < 0.35:  # a track through it
@@ -109,7 +115,7 @@ def forest(c: Canvas) -> Field:
     return image
 
 
-def farmland(c: Canvas) -> Field:
+def _farmland(c: Canvas) -> Field:
     palette = [(150, 140, 82), (104, 128, 62), (172, 152, 106), (84, 110, 54), (134, 110, 78)]
     image = np.zeros((SIDE_PX, SIDE_PX, 3))
     du, dv = c.rng.uniform(0.25, 0.6, 2)
@@ -123,14 +129,14 @@ def farmland(c: Canvas) -> Field:
     return image + 8 * c.noise(6)[..., None]
 
 
-def orchard(c: Canvas) -> Field:
+def _orchard(c: Canvas) -> Field:
     image = c.ground((122, 112, 74), (156, 140, 98), 4)
     step = c.rng.uniform(0.1, 0.15)
     _trees(c, image, c.lattice(step, 0.06), step * c.rng.uniform(0.26, 0.38))
     return image
 
 
-def residential(c: Canvas) -> Field:
+def _residential(c: Canvas) -> Field:
     image = _grass(c)
     step = c.rng.uniform(0.17, 0.25)
     image[np.abs((c.v + step / 2) % (2 * step) - step) < 0.03] = c.colour((120, 118, 116))
@@ -147,7 +153,7 @@ def residential(c: Canvas) -> Field:
     return image
 
 
-def industrial(c: Canvas) -> Field:
+def _industrial(c: Canvas) -> Field:
     image = c.ground((128, 126, 122), (156, 152, 146), 3)
     step = c.rng.uniform(0.36, 0.6)
     for u, v in c.lattice(step, 0.1):
@@ -160,7 +166,7 @@ def industrial(c: Canvas) -> Field:
     return image
 
 
-def car_park(c: Canvas) -> Field:
+def _car_park(c: Canvas) -> Field:
     image = c.ground((92, 92, 94), (114, 114, 114), 3)
     row, bay = c.rng.uniform(0.13, 0.19), c.rng.uniform(0.055, 0.075)
     paint = [(220, 220, 222), (60, 62, 66), (150, 36, 34), (46, 72, 130), (168, 170, 174)]
@@ -177,7 +183,7 @@ def car_park(c: Canvas) -> Field:
     return image
 
 
-def beach(c: Canvas) -> Field:
+def _beach(c: Canvas) -> Field:
     sand = c.ground((196, 178, 138), (220, 204, 168), 5)
     sea = c.ground((36, 92, 118), (70, 140, 152), 3)
     shore = c.v + 0.12 * c.noise(3)
@@ -189,8 +195,8 @@ def beach(c: Canvas) -> Field:
     return image
 
 
-def river(c: Canvas) -> Field:
-    land = farmland(c) if c.rng.random() < 0.4 else c.ground((62, 88, 48), (116, 124, 76), 5)
+def _river(c: Canvas) -> Field:
+    land = _farmland(c) if c.rng.random() < 0.4 else c.ground((62, 88, 48), (116, 124, 76), 5)
     bend = 0.16 * np.sin(c.u * c.rng.uniform(4, 9) + c.rng.uniform(0, 6)) + 0.05 * c.noise(3)
     width = c.rng.uniform(0.05, 0.12)
     distance = np.abs(c.v - bend - 0.5 * (c.v.mean() - bend.mean()))
@@ -200,8 +206,8 @@ def river(c: Canvas) -> Field:
     return land
 
 
-def highway(c: Canvas) -> Field:
-    image = farmland(c) if c.rng.random() < 0.4 else _grass(c)
+def _highway(c: Canvas) -> Field:
+    image = _farmland(c) if c.rng.random() < 0.4 else _grass(c)
     roads = [(c.u, c.v)] if c.rng.random() < 0.6 else [(c.u, c.v), (c.v, c.u)]
     half = c.rng.uniform(0.05, 0.1)
     asphalt = c.colour((116, 116, 118))
@@ -220,16 +226,16 @@ def highway(c: Canvas) -> Field:
 
 
 SCENES: dict[str, Callable[[Canvas], Field]] = {
-    "beach": beach,
-    "car-park": car_park,
-    "farmland": farmland,
-    "forest": forest,
-    "highway": highway,
-    "industrial": industrial,
-    "orchard": orchard,
-    "residential": residential,
-    "river": river,
-    "water": water,
+    "beach": _beach,
+    "car-park": _car_park,
+    "farmland": _farmland,
+    "forest": _forest,
+    "highway": _highway,
+    "industrial": _industrial,
+    "orchard": _orchard,
+    "residential": _residential,
+    "river": _river,
+    "water": _water,
 }
 
 
@@ -248,7 +254,7 @@ def draw_scene(class_name: str, rng: Rng) -> NDArray[np.uint8]:
 
 @cache
 def _hand() -> str:
-    """A digest of a drawing of each class: a program that draws otherwise has another."""
+    """A digest of one drawing of each class, which changes if the drawing code does."""
     digest = hashlib.sha256()
     for c, name in enumerate(SCENES):
         digest.update(draw_scene(name, generator(0, "scenes-hand", c)).tobytes())
@@ -256,7 +262,7 @@ def _hand() -> str:
 
 
 def scenes_source(split: str, seed: int) -> ImageSource:
-    """The train or the test images; the classes come in equal numbers, in random order."""
+    """The images of a split, "train" or "test", with equally many of each class in random order."""
     n_images = {"train": N_TRAIN, "test": N_TEST}[split]
     names = tuple(SCENES)
     labels = generator(seed, f"scenes-{split}-labels").permutation(n_images) % len(names)

@@ -1,4 +1,4 @@
-"""Names of the parts of a data set: which folder or table is for training, which for the test."""
+"""The splits of a data set, told by the names of its folders or tables."""
 
 import re
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from fed_ist.errors import InputError
 from fed_ist.printable import printable
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
-WHOLE = "all"  # the one part of a data set that has no splits
+WHOLE = "all"  # the only split of a data set that is not split
 WORDS = {
     **dict.fromkeys(("train", "training"), TRAIN),
     **dict.fromkeys(("test", "testing"), TEST),
@@ -16,23 +16,23 @@ WORDS = {
 
 
 def split_of_folder(name: str) -> str:
-    """The split that a folder's whole name says, in any case; empty for none."""
+    """The split that a folder's whole name stands for, in upper or lower case; empty for none."""
     return WORDS.get(name.strip().casefold(), "")
 
 
-def split_of_table(parts: tuple[str, ...]) -> str:
-    """The split of a table by the words of its name, or else of the folders it lies in, from the
-    innermost on; empty for none.
+def split_of_table(names: tuple[str, ...]) -> str:
+    """The split of a table by the words of its name; empty where no word names one.
 
-    `latest-train.parquet` is for training: words count whole. Raises `InputError` for a name with
-    words of two splits.
+    names: those of the folders it lies in, which are searched from the innermost on if the table's
+    own name has no such word, and the table's own. Only whole words count: `latest-train.parquet`
+    is for training. Raises `InputError` for a name with words of two splits.
     """
-    *folders, name = parts
+    *folders, name = names
     for text in (name, *reversed(folders)):
         found = {WORDS[w] for w in re.findall(r"[^\W\d_]+", text.casefold()) if w in WORDS}
         if len(found) > 1:
             raise InputError(
-                f"'{printable('/'.join(parts))}' names {len(found)} splits, "
+                f"'{printable('/'.join(names))}' names {len(found)} splits, "
                 f"{' and '.join(sorted(found))}. Rename it after one of them."
             )
         if found:
@@ -41,8 +41,8 @@ def split_of_table(parts: tuple[str, ...]) -> str:
 
 
 def choose_test(labelled: Mapping[str, int]) -> str:
-    """Which part is tested on, by the number of labelled images of each; empty where none has any.
+    """The split to test on: "test" if it has labelled images, else "validation", else empty.
 
-    A test part without labels, as competitions have it, gives way to the validation part.
+    labelled: split -> number of labelled images. Competitions have test splits without labels.
     """
     return next((name for name in (TEST, VALIDATION) if labelled.get(name, 0) > 0), "")

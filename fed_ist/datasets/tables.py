@@ -1,7 +1,7 @@
-"""Tables of images: one or several parquet files, or what the Hub gave, as one source.
+"""Tables of images as sources: one or several parquet files, or a table from the Hub.
 
-Only the columns of images, classes and those that were asked for are read. Images stay on the disk,
-see `cells`.
+Only the columns of images and classes are read, and others that were asked for. Images stay on the
+disk, see `cells`.
 """
 
 import hashlib
@@ -42,15 +42,19 @@ from fed_ist.printable import printable
 if TYPE_CHECKING:
     import pyarrow as pa
 
-SMALL_TABLE = 32_000_000  # bytes of files that are unpacked again each time
+SMALL_TABLE = 32_000_000  # bytes: smaller tables are unpacked to a temporary file each time
 LONGEST_NAME = 100  # letters of a value of partition-column
 SHARD = re.compile(r"-(\d+)-of-(\d+)")
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows with their schema. name: what sentences call it, printable. folder: in which paths that
-    stand in it are looked up. signature: changes whenever the rows do.
+    """A table of parquet files, or of columns in memory.
+
+    name: what messages call it, printable.
+    folder: to which image paths in the table are relative.
+    signature: a text that changes whenever the rows do.
+    paths: of its files. columns: name -> column in memory; None for a table of files.
     """
 
     name: str
@@ -62,31 +66,32 @@ class Table:
 
     @property
     def n_rows(self) -> int:
-        """Of all files."""
+        """The number of rows of all files."""
         if self.columns is not None:
             return max((len(column) for column in self.columns.values()), default=0)
         return sum(look_at(path, lambda found: int(found.metadata.num_rows)) for path in self.paths)
 
     @property
     def image_columns(self) -> list[str]:
-        """Which columns hold images; raises `InputError` where a file cannot be read."""
+        """The columns that hold images; raises `InputError` where a file cannot be read."""
         return image_columns(self.schema, self.first)
 
     @property
     def holds_paths(self) -> bool:
-        """Whether images are named in it, rather than in it."""
+        """Whether the table holds paths of images, rather than the images themselves."""
         cells = [self.first(column) for column in self.image_columns]
         return any(isinstance(cell, dict) and cell.get("bytes") is None for cell in cells)
 
     def column(self, name: str) -> "pa.ChunkedArray":
-        """A column in memory; raises `InputError` where the files cannot be read, or disagree."""
+        """A column in memory; raises `InputError` where the files disagree or cannot be read."""
         if self.columns is not None:
             return self.columns[name]
         return whole_column(self.paths, self.name, name)
 
     def cells(self, name: str, cache: Path | None) -> Cells:
-        """The images in a column: unpacked to the cache where they are many, else to a file that
-        is gone with the process.
+        """The images in a column, unpacked to the cache or, of a small table, to a temporary file.
+
+        cache: None to use a temporary file always.
         """
         if self.columns is not None:
             return ArrowCells(self.columns[name])
@@ -104,22 +109,26 @@ class Table:
         )
 
     def first(self, column: str) -> object:
-        """The first value that is not null, None for none."""
+        """The first value of a column that is not null; None where all are."""
         if self.columns is not None:
             return _first(self.columns[column])
-        found = (_first(part) for path in self.paths for part in batches(path, column, 16))
+        found = (_first(batch) for path in self.paths for batch in batches(path, column, 16))
         return next((value for value in found if value is not None), None)
 
 
 def open_files(paths: Sequence[Path], name: str, signature: str) -> Table:
-    """Parquet files with the same columns; raises `InputError` where one is none."""
+    """A table of parquet files with the same columns.
+
+    name: what messages call it. Raises `InputError` where a file is not parquet, or where their
+    columns or classes differ.
+    """
     schemas = [look_at(path, lambda found: found.schema_arrow) for path in paths]
     for path, schema in zip(paths, schemas, strict=True):
         if set(schema.names) != set(schemas[0].names):
             raise InputError(
                 f"'{printable(path)}' has the columns {printable(', '.join(schema.names))}, and "
                 f"'{printable(paths[0])}' {printable(', '.join(schemas[0].names))}: they are no "
-                "parts of one table. Keep them in folders of their own."
+                "files of one table. Keep them in folders of their own."
             )
         if _class_names(schema) != _class_names(schemas[0]):
             raise InputError(
@@ -134,7 +143,7 @@ def _class_names(schema: "pa.Schema") -> dict[str, Any]:
 
 
 def missing_shards(paths: Sequence[Path]) -> str:
-    """A sentence on the parts of a table that are not there (`-00001-of-00003`), or nothing."""
+    """A sentence on missing files of a table (`-00001-of-00003`); empty where none is missing."""
     found = [match for path in paths if (match := SHARD.search(path.name))]
     total = max((int(match[2]) for match in found), default=0)
     lacking = sorted(set(range(total)) - {int(match[1]) for match in found})
@@ -150,10 +159,11 @@ def missing_shards(paths: Sequence[Path]) -> str:
 def table_source(
     table: Table, reading: Reading, *, is_label_needed: bool = True
 ) -> tuple[ImageSource, tuple[str, ...], LeftOut]:
-    """(the rows as images, what was chosen among several columns, rows without a class).
+    """(the rows as images, notes on the choice of columns, counts of rows without image or class).
 
-    The latter are in the source, with the label -1. is_label_needed: else a table without classes
-    gives all rows one label. Raises `InputError` where a column is missing or holds something else.
+    Such rows stay in the source with the label -1. is_label_needed: False to give all rows the same
+    label where the table has no classes. Raises `InputError` where a column is missing or holds
+    something else.
     """
     if not table.n_rows:
         raise InputError(f"'{table.name}' holds no rows.")
@@ -212,7 +222,7 @@ class _Rows:
         return f"{self.table.name}, row {i}"
 
     def _file(self, i: int) -> Path | bytes:
-        """The image of a row: its bytes, or where they are."""
+        """The image of a row: the bytes of its file, or the file's path."""
         cell = self.cells.get(i)
         if isinstance(cell, str):
             path = Path(cell)
@@ -251,7 +261,7 @@ class _Rows:
         column = self.table.column(name)
         if pa.types.is_dictionary(column.type):
             texts = [chunk.dictionary for chunk in column.chunks[:1]]
-            if any((compute.binary_length(part).to_numpy() > LONGEST_NAME).any() for part in texts):
+            if any((compute.binary_length(text).to_numpy() > LONGEST_NAME).any() for text in texts):
                 raise InputError(
                     f"partition-column = '{printable(name)}' of '{self.table.name}' holds values "
                     f"of more than {LONGEST_NAME} letters, which name no place. Choose another."

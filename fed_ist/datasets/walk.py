@@ -1,7 +1,7 @@
-"""One walk over a folder: which files in it are images, and what is passed over, counted.
+"""A walk over a folder, which finds images and tables and counts what it leaves out.
 
-Links are followed, but not in a circle. Folders that a NAS, a desktop or a notebook leaves behind
-hold thumbnails and deleted files, which are no images of their own.
+Links are followed, but not in a circle. Folders that a NAS, a desktop or a notebook makes for
+thumbnails and deleted files are left out.
 """
 
 import hashlib
@@ -40,43 +40,45 @@ SYSTEM_FOLDERS = frozenset(
     }
 )
 
-SYSTEM_FILE = "synophoto_"  # how thumbnails of a Synology begin
-MOST_DEEP = 64  # folders in folders
+SYSTEM_FILE = "synophoto_"  # the beginning of the names of a Synology's thumbnails
+MOST_DEEP = 64  # levels of folders
 
-Parts = tuple[str, ...]
+PathNames = tuple[str, ...]  # a path below a root: the names of its folders and its own
 
 
 @dataclass(frozen=True)
 class Walk:
-    """What lies under a folder.
+    """The images, tables and folders below a root.
 
-    images, tables: paths below it, as their parts, in a stable order. sizes: of the images and then
-    the tables, bytes and time of change in ns, -1 where a link leads nowhere. folders: those that
-    are not passed over. A file given instead of a folder is the one image or table, without parts.
+    images, tables: their paths below the root, sorted. Where the root itself is a file, it is the
+        only image or table, and its path is the empty tuple.
+    sizes: of the images and then the tables, (bytes, time of change in ns); -1 for both where a
+        link leads nowhere.
+    folders: paths of all folders that were not left out. left_out: counts of all else.
     """
 
     root: Path
-    images: tuple[Parts, ...]
-    tables: tuple[Parts, ...]
+    images: tuple[PathNames, ...]
+    tables: tuple[PathNames, ...]
     sizes: tuple[tuple[int, int], ...]
-    folders: tuple[Parts, ...]
+    folders: tuple[PathNames, ...]
     left_out: LeftOut
 
-    def signature(self, files: tuple[Parts, ...]) -> str:
-        """A digest of the names, sizes and times of change of some of these files."""
+    def signature(self, files: tuple[PathNames, ...]) -> str:
+        """A digest of the names, sizes and times of change of these images or tables."""
         known = dict(zip((*self.images, *self.tables), self.sizes, strict=True))
         lines = hashlib.sha256()
-        for parts in files:
-            name = os.fsencode("/".join(parts) or self.root.name)
-            lines.update(name + b"\0%d\0%d\n" % known[parts])
+        for names in files:
+            name = os.fsencode("/".join(names) or self.root.name)
+            lines.update(name + b"\0%d\0%d\n" % known[names])
         return lines.hexdigest()
 
 
 def walk(root: Path, cache: Path | None = None, run: str = "") -> Walk:
-    """Look through a folder, once a run.
+    """The images, tables and folders below `root`, or `root` itself where it is a file.
 
-    run: the run's name. The process that comes first leaves what it found in `cache` for the run's
-    other processes; without a name the folder is walked each time.
+    run: the run's name. The first process of a run leaves its result in `cache` for the run's other
+    processes. Without a name or a cache, the folder is walked each time.
     """
     place = _place(root, cache, run) if cache and run else None
     if place and (known := _read(place, root)):
@@ -88,7 +90,7 @@ def walk(root: Path, cache: Path | None = None, run: str = "") -> Walk:
 
 
 def left_at(root: Path, cache: Path, run: str) -> int:
-    """When a process of the run left what it found of a folder, in ns; 0 where none did."""
+    """The time, in ns, when a process of the run left its walk of `root`; 0 where none did."""
     try:
         return _place(root, cache, run).stat().st_mtime_ns if run else 0
     except OSError:
@@ -100,7 +102,7 @@ def _place(root: Path, cache: Path, run: str) -> Path:
 
 
 def forget_walks(cache: Path, run: str, roots: Iterable[Path]) -> None:
-    """Remove what `walk` left for the other processes of a run."""
+    """Remove the results that `walk` left for the other processes of a run."""
     for root in roots:
         _place(root, cache, run).unlink(missing_ok=True)
 
@@ -114,7 +116,7 @@ def _walk(root: Path) -> Walk:
     else:
         finder.left_out.add(NO_FILE, root)
     images, tables = sorted(finder.images), sorted(finder.tables)
-    sizes = tuple(_size(root.joinpath(*parts)) for parts in (*images, *tables))
+    sizes = tuple(_size(root.joinpath(*names)) for names in (*images, *tables))
     return Walk(
         root, tuple(images), tuple(tables), sizes, tuple(sorted(finder.folders)), finder.left_out
     )
@@ -130,13 +132,17 @@ def _size(path: Path) -> tuple[int, int]:
 
 class _Finder:
     def __init__(self) -> None:
-        self.images: list[Parts] = []
-        self.tables: list[Parts] = []
-        self.folders: list[Parts] = []
+        self.images: list[PathNames] = []
+        self.tables: list[PathNames] = []
+        self.folders: list[PathNames] = []
         self.left_out = LeftOut()
 
-    def enter(self, folder: Path, parts: Parts, above: tuple[str, ...], seen: set[str]) -> None:
-        """above: the real paths of this folder and those that it lies in. seen: of this class."""
+    def enter(self, folder: Path, names: PathNames, above: tuple[str, ...], seen: set[str]) -> None:
+        """Add what is in a folder.
+
+        names: its path below the root. above: the real paths of this folder and of those that it
+        lies in. seen: the real paths of folders that were entered below the same top folder.
+        """
         try:
             with os.scandir(folder) as listing:
                 entries = sorted(listing, key=lambda entry: entry.name)
@@ -144,20 +150,20 @@ class _Finder:
             self.left_out.add(UNREADABLE_FOLDER, folder)
             return
         for entry in entries:
-            inside = (*parts, entry.name)
+            inside = (*names, entry.name)
             if entry.name.startswith("."):
                 self.left_out.add(HIDDEN, entry.path)
             elif entry.name.casefold().startswith(SYSTEM_FILE):
                 self.left_out.add(SYSTEM_FOLDER, entry.path)
             elif _is_dir(entry):
-                if len(parts) > MOST_DEEP:
+                if len(names) > MOST_DEEP:
                     self.left_out.add(UNREADABLE_FOLDER, entry.path)
                     continue
                 if entry.name.casefold() in SYSTEM_FOLDERS:
                     self.left_out.add(SYSTEM_FOLDER, entry.path, max(1, _count_files(entry.path)))
                     continue
                 real = os.path.realpath(entry.path)
-                own = seen if parts else set()  # a class may be a link to another one
+                own = seen if names else set()  # one class may be a link to another
                 if real in above or real in own:
                     self.left_out.add(LINK_LOOP, entry.path)
                     continue
@@ -169,17 +175,17 @@ class _Finder:
             else:
                 self.left_out.add(NO_FILE, entry.path)
 
-    def take(self, path: str, name: str, parts: Parts) -> None:
-        """Put a file where it belongs, by its ending if that is a usual one, else by content."""
+    def take(self, path: str, name: str, names: PathNames) -> None:
+        """Add a file to images, tables or what is left out: by its ending, else by its content."""
         suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 - a name may hold any bytes
         if suffix in USUAL_SUFFIXES:
-            self.images.append(parts)
+            self.images.append(names)
             return
         head = b"" if suffix in OTHER_SUFFIXES else _head(path)
         if head.startswith(TABLE_MARK) or suffix == ".parquet":
-            self.tables.append(parts)
+            self.tables.append(names)
         elif image_format(head):
-            self.images.append(parts)
+            self.images.append(names)
         else:
             self.left_out.add(no_image(suffix), path)
 
@@ -192,7 +198,7 @@ def _is_dir(entry: "os.DirEntry[str]") -> bool:
 
 
 def _is_file(entry: "os.DirEntry[str]") -> bool:
-    """Whether it can be read as a file; a link to nothing counts, as somebody meant a file."""
+    """Whether an entry is a file, or a link to nothing, which was meant as a link to a file."""
     try:
         return entry.is_file() or not os.path.exists(entry.path)  # noqa: PTH110 - any bytes
     except OSError:

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 from tqdm import tqdm
 
-from fed_ist.datasets.folders import Opened, learnt_part
+from fed_ist.datasets.folders import Opened, learnt_split
 from fed_ist.datasets.openings import open_name
 from fed_ist.deploy.diagnosis import FAILURE, OK, WARNING, Diagnosis
 from fed_ist.deploy.gate_requests import versions
@@ -128,7 +128,7 @@ def check_images(
     """
     try:
         opened = open_name(str(root), Reading())
-        source = learnt_part(opened, str(root))
+        source = learnt_split(opened, str(root))
     except (InputError, OSError) as error:
         return [Diagnosis("images", FAILURE, str(error))], 0
     unreadable = []

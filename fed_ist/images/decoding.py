@@ -30,8 +30,8 @@ Picture = Image.Image | NDArray[np.uint8]  # RGB, or chosen bands (H, W, C)
 
 BITS_TAG, NO_DATA_TAG, ORIENTATION_TAG = 258, 42113, 0x0112  # the second is GDAL's
 ROWS_AT_A_TIME = 256
-# Memory is checked by `images.memory`. Pillow itself refuses twice this number of pixels, which also
-# limits the time that a JPEG takes that is decoded at a reduced size.
+# Memory is checked by `images.memory`. Pillow itself refuses twice this number of pixels, which
+# also limits the time that a JPEG takes that is decoded at a reduced size.
 Image.MAX_IMAGE_PIXELS = MOST_PIXELS = 150_000_000
 warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 PngImagePlugin.MAX_TEXT_MEMORY = 4_000_000  # bytes of all texts of a PNG, unpacked

@@ -122,7 +122,7 @@ def _require_few_chunks(data: bytes) -> None:
 
 
 def _tiles_need(data: bytes) -> int:
-    """The bytes of memory that a decoder takes for the tiles of a JPEG 2000, even for empty ones."""
+    """The bytes of memory that a decoder takes for the tiles of a JPEG 2000, even if empty."""
     start = data.find(b"\xff\x4f\xff\x51", max(0, _stream_at(data)))
     head = data[start : start + 42]
     if start < 0 or len(head) < 42:

@@ -82,7 +82,7 @@ def open_shared(config: RunConfig, limit: int, whole_test: bool = False) -> Shar
     """
     data = open_run_data(config)
     train, test = (
-        limited(data.part(split), config.dataset, split, n, config.seed)
+        limited(data.images(split), config.dataset, split, n, config.seed)
         for split, n in (("train", limit), ("test", 0 if whole_test else limit))
     )
     return SharedImages(train, test, tuple(inspect(data, reading(config)).first_lines()))

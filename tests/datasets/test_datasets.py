@@ -206,8 +206,8 @@ def test_dirichlet_partitions_are_uneven_and_iid_ones_are_not():
     ("kind", "n_nodes", "sentence"),
     [
         ("column", 2, "Column 'station' has 3 values"),
-        ("iid", 100, "too few for 100 nodes|cannot be parted among 100 nodes"),
-        ("pathological", 3, "cannot be parted among 3 nodes by 'pathological'"),
+        ("iid", 100, "too few for 100 nodes|cannot be divided among 100 nodes"),
+        ("pathological", 3, "cannot be divided among 3 nodes by 'pathological'"),
     ],
 )
 def test_impossible_partitions_are_one_sentence(kind, n_nodes, sentence, parquet):

@@ -291,9 +291,9 @@ def test_every_image_of_a_folder_is_in_one_part_or_in_none(folders):
         found = arrange(images, sorted(set(folders)), "root")
     except InputError:
         return
-    assert len(found.part) == len(found.label_names) == len(images)
-    assert set(found.part) <= {"train", "test", "validation", "all", ""}
-    assert "all" not in found.part or set(found.part) == {"all"}
+    assert len(found.split_names) == len(found.label_names) == len(images)
+    assert set(found.split_names) <= {"train", "test", "validation", "all", ""}
+    assert "all" not in found.split_names or set(found.split_names) == {"all"}
 
 
 # What a file says beside its pixels

@@ -116,7 +116,7 @@ def test_multiply_adds_of_a_worked_example(configure, shared):
 
 
 def test_more_nodes_than_examples_is_one_sentence(configure, shared):
-    with pytest.raises(InputError, match=r"240 images .* cannot be parted among 241 nodes"):
+    with pytest.raises(InputError, match=r"240 images .* cannot be divided among 241 nodes"):
         run_case(configure(), shared, 241)
 
 
