@@ -27,20 +27,20 @@ from fed_ist.rng import generator
 
 RATIOS = (0.0, 0.25, 0.5, 0.75, 0.9)
 ROUNDS = 3
-BATCHES_IN_CALL = 2  # by worker
-PLAIN_BATCH_SIZE = 32  # of timm's forward, where a batch is to be as in a run
+BATCHES_IN_CALL = 2  # for each worker
+PLAIN_BATCH_SIZE = 32  # of timm's forward, where others have the batch size of a run
 Work = Callable[[], object]
 
 
 @dataclass(frozen=True)
 class Speed:
-    """One case: what was encoded how.
+    """The speed of one case: a mask ratio, a batch size and a precision.
 
-    precision: "timm" for its own forward on full images, in float32.
-    images_s: the median of several rounds, in which the cases take turns.
+    precision: "timm" for timm's own forward on full images, in float32.
+    images_s: images per second, the median of several rounds in which the cases take turns.
     against_timm: images_s over that of timm's forward at the same batch size.
-    peak_mb: memory of the process at its highest while this case ran; None where unknown.
-    joules: by image; None where the machine does not report any.
+    peak_mb: the peak memory of the process while this case ran; None where unknown.
+    joules: for each image; None where the machine reports no energy.
     """
 
     mask_ratio: float
@@ -55,10 +55,10 @@ class Speed:
 def encoding_speed(
     specs: Sequence[EncoderSpec], batch_sizes: Sequence[int], seconds: float
 ) -> Iterator[Speed]:
-    """Every batch size, mask ratio and spec, from packed patches to embeddings.
+    """The speed from packed patches to embeddings for every batch size, mask ratio and spec.
 
-    specs: differ in precision. seconds: spent on each case in all. Batch size 0 is what a run uses
-    at that ratio.
+    specs: they differ in precision. batch_sizes: 0 for the one that a run uses at that ratio.
+    seconds: to spend on each case in all.
     """
     encoders = [create_encoder(spec) for spec in specs]
     meter = open_meter()
@@ -69,18 +69,18 @@ def encoding_speed(
             for encoder in encoders
             for ratio in RATIOS
         ]
-        measured: list[list[Reading]] = [[] for _ in cases]
+        measured: list[list[Turn]] = [[] for _ in cases]
         for _ in tqdm(range(ROUNDS), desc=f"batch size {batch_size or 'as in a run'}", leave=False):
-            for readings, (_, _, (_, n, once)) in zip(measured, cases, strict=True):
-                readings.append(_measure(once, n, seconds / ROUNDS, meter))
-        speeds = [statistics.median(r.images_s for r in readings) for readings in measured]
-        for case, readings, speed in zip(cases, measured, speeds, strict=True):
-            (precision, ratio, (size, _, _)), last = case, readings[-1]
+            for turns, (_, _, (_, n, once)) in zip(measured, cases, strict=True):
+                turns.append(_measure(once, n, seconds / ROUNDS, meter))
+        speeds = [statistics.median(turn.images_s for turn in turns) for turns in measured]
+        for case, turns, speed in zip(cases, measured, speeds, strict=True):
+            (precision, ratio, (size, _, _)), last = case, turns[-1]
             yield Speed(ratio, size, precision, speed, speed / speeds[0], last.peak_mb, last.joules)
 
 
 def write_json(path: Path, found: Sequence[Speed]) -> None:
-    """The figures, and the machine and libraries that they are of."""
+    """Write the figures to a file, with the machine and libraries on which they were measured."""
     machine = {
         "processor": platform.processor() or platform.machine(),
         "cores": os.cpu_count(),
@@ -106,7 +106,7 @@ def _encoding(encoder: Encoder, ratio: float, batch_size: int) -> tuple[int, int
 
 
 def _plain_forward(spec: EncoderSpec, batch_size: int) -> tuple[int, int, Work]:
-    """The same of timm's forward, on full images that were normalised before."""
+    """The same for timm's forward, on full images that were normalised before."""
     backbone = create_backbone(spec.name, spec.weights, spec.in_chans, spec.img_px)
     model = backbone.model.eval()
     n = batch_size or PLAIN_BATCH_SIZE
@@ -120,16 +120,16 @@ def _plain_forward(spec: EncoderSpec, batch_size: int) -> tuple[int, int, Work]:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """One round of one case; see `Speed`."""
+class Turn:
+    """What one round measured of one case, see `Speed`."""
 
     images_s: float
     peak_mb: float | None
     joules: float | None
 
 
-def _measure(once: Work, n: int, seconds: float, meter: Meter | None) -> Reading:
-    """Call `once`, which handles n images, again and again for a while."""
+def _measure(once: Work, n: int, seconds: float, meter: Meter | None) -> Turn:
+    """Call `once`, which encodes n images, for these seconds or once at least."""
     once()  # the first call allocates
     _reset_peak()
     before = meter.joules() if meter else 0.0
@@ -139,18 +139,18 @@ def _measure(once: Work, n: int, seconds: float, meter: Meter | None) -> Reading
         calls += 1
     elapsed = time.perf_counter() - started
     joules = (meter.joules() - before) / (calls * n) if meter else None
-    return Reading(calls * n / elapsed, _peak_mb(), joules)
+    return Turn(calls * n / elapsed, _peak_mb(), joules)
 
 
 def _reset_peak() -> None:
     try:
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
-    except OSError:  # not Linux; then `_peak_mb` has nothing to tell either
+    except OSError:  # not Linux; then `_peak_mb` gives None too
         return
 
 
 def _peak_mb() -> float | None:
-    """Peak resident memory since `_reset_peak`; None where the system does not tell."""
+    """The peak resident memory since `_reset_peak`; None where the system does not report it."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     except OSError:
@@ -161,10 +161,9 @@ def _peak_mb() -> float | None:
 
 @dataclass(frozen=True)
 class Overlap:
-    """Seconds for all images: packing alone, encoding alone, and both at once as a run does it.
+    """Seconds for all images: packing alone, encoding alone, and both at once as in a run.
 
-    Each the median of several rounds, in which the three take turns.
-    hidden: the share of the shorter work that took no time of its own.
+    Each is the median of several rounds, in which the three take turns.
     """
 
     n_images: int
@@ -174,11 +173,15 @@ class Overlap:
 
     @property
     def hidden(self) -> float:
+        """The share of the shorter work that took no extra time, as it ran during the other."""
         return (self.pack_s + self.encode_s - self.both_s) / min(self.pack_s, self.encode_s)
 
 
 def overlap(source: ImageSource, encoder: Encoder, mask_ratio: float, folder: Path) -> Overlap:
-    """Measure on real images; `folder` is for packed files, which are deleted."""
+    """Measure how far packing and encoding the images of a source overlap.
+
+    folder: for packed files, which are deleted afterwards.
+    """
     spec = MaskSpec(
         "fixed", mask_ratio, "raw", encoder.img_px, encoder.patch_px, 0, (),
         source.channels, encoder.interpolation,

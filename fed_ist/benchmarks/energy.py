@@ -1,7 +1,7 @@
-"""Joules that this machine reports: Intel's and AMD's RAPL counters, or a Jetson's power sensor.
+"""The energy that this machine reports: RAPL counters of Intel and AMD, or a Jetson's power sensor.
 
-Both are files below /sys. Where there are none, or reading them is not allowed (RAPL is for root
-on most systems), there is no meter.
+Both are files below /sys. Where there are none, or reading them is not allowed (on most systems
+only root may read RAPL), there is no meter.
 """
 
 import threading
@@ -13,16 +13,16 @@ SAMPLE_S = 0.05
 
 
 class Meter(Protocol):
-    """A counter of energy."""
+    """A meter of the energy that a machine uses; name: what it measures."""
 
     name: str
 
     def joules(self) -> float:
-        """Joules used since the meter was opened."""
+        """The joules used since the meter was opened."""
 
 
 def open_meter(sys_path: Path = Path("/sys")) -> Meter | None:
-    """The machine's meter, or None where it has none that can be read."""
+    """The machine's meter; None where it has none that can be read."""
     zones = [
         zone
         for zone in sorted((sys_path / "class/powercap").glob("intel-rapl:*"))
@@ -30,7 +30,7 @@ def open_meter(sys_path: Path = Path("/sys")) -> Meter | None:
     ]
     if zones:
         return RaplMeter(zones)
-    # Jetson boards name the rail that feeds all of the module.
+    # Jetson boards name the rail that supplies the whole module.
     for label in sorted(sys_path.glob("class/hwmon/hwmon*/in*_label")):
         channel = label.name.removeprefix("in").removesuffix("_label")
         volts, amperes = (
@@ -44,7 +44,7 @@ def open_meter(sys_path: Path = Path("/sys")) -> Meter | None:
 
 
 class RaplMeter:
-    """The processor packages together, by counters that wrap around."""
+    """A `Meter` of all processor packages together, by counters that wrap around."""
 
     name = "RAPL package"
 
@@ -66,7 +66,7 @@ class RaplMeter:
 
 
 class RailMeter:
-    """Millivolts times milliamperes of one rail, summed up in a thread."""
+    """A `Meter` of one rail: millivolts times milliamperes, summed up in a thread."""
 
     name = "board supply"
 

@@ -1,4 +1,4 @@
-"""What benchmarks leave: the last one's figures as JSON, and a line for each that was ever run."""
+"""The files of benchmarks: the latest figures as JSON, and a history with a line for each run."""
 
 import json
 import os
@@ -16,9 +16,10 @@ PACKAGES = ("fed-ist", "flwr", "numpy", "torch")
 def keep_figures(
     out: Path, name: str, settings: Mapping[str, object], cases: Sequence[Mapping[str, object]]
 ) -> None:
-    """Write OUT/NAME.json anew, and a line more of OUT/history.jsonl.
+    """Write OUT/NAME.json anew, and append a line to OUT/history.jsonl.
 
-    settings: of the benchmark. cases: its figures. Beside them stand machine and packages.
+    settings: of the benchmark. cases: its figures. The machine and the versions of packages are
+    written with them.
     """
     report = {
         "benchmark": name,

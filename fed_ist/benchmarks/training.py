@@ -1,7 +1,7 @@
-"""How fast a slice is trained: as a node does it, by a plain torch loop, and from a file an item.
+"""How fast a slice is trained: as a node does it, by a torch loop, and from a file for each item.
 
 The last is how the paper's notebooks read embeddings: one .pt file each, through a DataLoader. The
-limit of all is the matrix products of the same steps, which are timed alone.
+lower limit of all times is that of the matrix products of the same steps, which are timed alone.
 """
 
 import statistics
@@ -25,7 +25,7 @@ from fed_ist.training.local import Examples, LocalTraining, train
 
 EMBED_DIM, N_CLASSES = 192, 30
 ROUNDS = 7
-SETTLE_S = 0.3  # torch's threads go on spinning for 0.2 s, in the way of who comes next
+SETTLE_S = 0.3  # torch's threads go on spinning for 0.2 s, which would slow down the next way
 FILES_AT_MOST = 512
 OURS, OURS_1, PRODUCTS = "fed-ist", "fed-ist, 1 thread", "its products alone"
 PLAIN, PLAIN_1, FILES = "torch loop", "torch loop, 1 thread", "torch, a file an item"
@@ -33,11 +33,13 @@ PLAIN, PLAIN_1, FILES = "torch loop", "torch loop, 1 thread", "torch, a file an 
 
 @dataclass(frozen=True)
 class Pace:
-    """One way to train one slice.
+    """The speed of one way to train one slice.
 
-    steps_s: optimiser steps in a second, the median of several turns. epoch_s: for all examples.
-    against_torch: steps_s over those of the faster plain loop. difference: of the weights after an
-    epoch, at most, from ours; None where the batches are others, or nothing is trained.
+    width: neurons of the slice in each hidden layer.
+    steps_s: optimiser steps per second, the median of several turns. epoch_s: seconds for all
+    examples. against_torch: steps_s over that of the faster torch loop.
+    difference: the largest difference of a weight from ours after an epoch; None where the batches
+    are others, or where nothing is trained.
     """
 
     width: int
@@ -52,7 +54,10 @@ class Pace:
 def training_pace(
     width: int, layers: Sequence[int], n_examples: int, batch_size: int, folder: Path
 ) -> Iterator[Pace]:
-    """Every way on slices of so many hidden layers. folder: for files of items."""
+    """The speed of every way, on slices with each number of hidden layers in `layers`.
+
+    width: neurons of the slices in each hidden layer. folder: for the files of items.
+    """
     how = LocalTraining(1, 0, batch_size, "adam", 1e-3)
     rng = generator(0, "train bench")
     x = rng.normal(size=(n_examples, EMBED_DIM)).astype(np.float32)
@@ -118,14 +123,20 @@ def _difference(one: Params, other: Params) -> float:
 
 
 def ours(params: Params, examples: Examples, how: LocalTraining, n_threads: int | None) -> Params:
-    """As a node does it; in numpy's usual number of threads for None."""
+    """Train as a node does, and return the trained parameters, float32 of the same shapes.
+
+    examples: embeddings float32 (n, d) and labels int64 (n,). n_threads: None for numpy's default.
+    """
     with threadpool_limits(n_threads):
         trained, _ = train(params, lambda _: examples, how, 1.0, generator(0, "order"))
     return trained
 
 
 def products(params: Params, x: np.ndarray, how: LocalTraining) -> Params:
-    """The matrix products of as many steps, in one thread, and nothing else; returns `params`."""
+    """Compute the matrix products of the same steps in one thread, and nothing else.
+
+    x: float32 (n, d). Returns `params` as they are, float32 of any shapes.
+    """
     weights = [array for name, array in params.items() if name.endswith(".weight")]
     with threadpool_limits(1):
         for start in range(0, len(x), how.batch_size):
@@ -141,7 +152,10 @@ def products(params: Params, x: np.ndarray, how: LocalTraining) -> Params:
 
 
 def plain_loop(params: Params, examples: Examples, how: LocalTraining, n_threads: int) -> Params:
-    """The same batches through torch's modules and its optimiser, in `n_threads` threads."""
+    """Train on the same batches with torch's modules and optimiser, in `n_threads` threads.
+
+    examples: embeddings float32 (n, d) and labels int64 (n,). Returns the trained parameters.
+    """
     torch.set_num_threads(n_threads)
     x, y = (torch.from_numpy(np.asarray(array)) for array in examples)
     model, rng = _module(params), generator(0, "order")
@@ -154,7 +168,10 @@ def plain_loop(params: Params, examples: Examples, how: LocalTraining, n_threads
 
 
 def from_files(params: Params, items: Sequence[Path], how: LocalTraining, n_threads: int) -> Params:
-    """The same loop over items that lie in a file each."""
+    """Train with torch on items that have a file each.
+
+    Returns the trained parameters, float32 of the same shapes.
+    """
     torch.set_num_threads(n_threads)
     model = _module(params)
     optimizer = torch.optim.Adam(model.parameters(), how.learning_rate)
@@ -166,7 +183,7 @@ def from_files(params: Params, items: Sequence[Path], how: LocalTraining, n_thre
 
 
 def write_items(folder: Path, x: np.ndarray, y: np.ndarray) -> list[Path]:
-    """A .pt file for each example."""
+    """Write a .pt file for each example, x float32 (n, d) and y int64 (n,); returns their paths."""
     paths = [folder / f"{i}.pt" for i in range(len(y))]
     for path, value, label in zip(paths, x, y, strict=True):
         torch.save((torch.from_numpy(value.copy()), int(label)), path)

@@ -91,7 +91,8 @@ def learnt_split(opened: Opened, name: str) -> ImageSource:
             return opened.splits[split]
     raise InputError(
         f"'{name}' has {' and '.join(sorted(opened.splits))} images with classes, but none to "
-        f"train on. Put some into {name}/train/<class>/<image>, or into a table with train in its name."
+        f"train on. Put some into {name}/train/<class>/<image>, or into a table with train in its "
+        "name."
     )
 
 

@@ -1,6 +1,6 @@
-"""Names become models here: bundled encoders, and any image model of timm, with their weights.
+"""Models by name, with their weights: bundled encoders, and any image model of timm.
 
-The preprocessing (size, mean, deviation, interpolation) is what timm's data config says of a model.
+The preprocessing of a model (size, mean, deviation, interpolation) is that of timm's data config.
 """
 
 import difflib
@@ -24,17 +24,20 @@ VIT_MEAN = (0.485, 0.456, 0.406)
 VIT_STD = (0.229, 0.224, 0.225)
 RGB = 3
 
-# Names, in a checkpoint of ours, of the mean and deviation of each embedding feature over the
+# Names, in fed-ist's own checkpoints, of the mean and deviation of each embedding feature over the
 # pre-training images: float32 (2, dim), first of the `cls`, then of the `avg` embedding.
 FEATURE_MEAN, FEATURE_STD = "fed_ist.feature_mean", "fed_ist.feature_std"
 
-# The key of a checkpoint of ours, in its metadata, that tells its shape.
+# The key in the metadata of fed-ist's own checkpoints under which their shape stands.
 ORIGIN = "fed-ist"
 
 
 @dataclass(frozen=True)
 class VitShape:
-    """The architecture of a plain ViT with a class token."""
+    """The architecture of a plain ViT with a class token.
+
+    img_px, patch_px: sides in pixels. in_chans: channels of the images.
+    """
 
     img_px: int = 64
     patch_px: int = 8
@@ -46,11 +49,11 @@ class VitShape:
 
 @dataclass(frozen=True)
 class Backbone:
-    """A model and how its images are to be prepared.
+    """A model and the preparation of its images.
 
     mean, std: per channel, of pixels scaled to [0, 1].
-    features: `FEATURE_MEAN` and `FEATURE_STD`, where the weights came with them.
-    note: a sentence for the user on the weights that were taken, else empty.
+    features: `FEATURE_MEAN` and `FEATURE_STD` where the checkpoint has them; else empty.
+    note: a sentence for the user on the weights that were taken; empty where there is no need.
     """
 
     model: Any
@@ -102,7 +105,10 @@ def check_encoder_name(name: str) -> None:
 
 
 def may_drop_patches(name: str) -> bool:
-    """Whether a known name is of a family that can: told without building or fetching the model."""
+    """Whether a known encoder is of a family that can encode without some of its patches.
+
+    Neither builds nor fetches the model.
+    """
     import timm
 
     if name in BUNDLED_ENCODERS:
@@ -112,9 +118,9 @@ def may_drop_patches(name: str) -> bool:
 
 
 def check_img_px(name: str, weights: str, in_chans: int, img_px: int) -> None:
-    """Raise `InputError` unless a known encoder can take images of this side; 0 is its own.
+    """Raise `InputError` unless a known encoder can take images of this side.
 
-    Nothing is fetched; for the arguments see `create_backbone`.
+    Nothing is fetched. The arguments are those of `create_backbone`.
     """
     if name not in BUNDLED_ENCODERS:
         check_sides(name, in_chans, img_px)
@@ -128,15 +134,15 @@ def check_img_px(name: str, weights: str, in_chans: int, img_px: int) -> None:
 
 
 def create_backbone(name: str, weights: str, in_chans: int, img_px: int) -> Backbone:
-    """Make any model.
+    """A model with its weights, and the preparation of its images.
 
-    name: a bundled encoder or a timm model name, which `check_encoder_name` let pass.
+    name: a bundled encoder or a timm model, which `check_encoder_name` has accepted.
     weights: "pretrained" (bundled, or timm's from the hub), "random" (drawn from torch's global
         seed), or the path of a checkpoint (.safetensors, .pth) of the same architecture.
-    in_chans: channels of the images. Where the weights are of another number, timm's
+    in_chans: channels of the images. Where the weights are for another number, timm's
         `adapt_input_conv` repeats or sums the kernels of the patch embedding.
-    img_px: side of the images, which `check_img_px` let pass; 0 for the model's own. Positions are
-        interpolated.
+    img_px: side of the images, which `check_img_px` has accepted; 0 for the model's own. Positions
+        are interpolated.
     Raises `InputError` for weights that cannot be had, or a checkpoint that does not fit.
     """
     path = checkpoint_path(weights)
@@ -162,7 +168,7 @@ def _bundled_shape(name: str, path: Path | None) -> VitShape:
 
 
 def read_shape(path: Path) -> VitShape | None:
-    """The shape that a checkpoint of ours tells in its metadata; None where it tells none."""
+    """The shape in the metadata of one of fed-ist's own checkpoints; None where there is none."""
     try:
         with safe_open(path, framework="pt") as file:
             shape = json.loads((file.metadata() or {})[ORIGIN])["shape"]
@@ -172,10 +178,10 @@ def read_shape(path: Path) -> VitShape | None:
 
 
 def load_weights(vit: Any, path: Path) -> tuple[dict[str, Tensor], str]:
-    """Load a checkpoint into a ViT of `build_vit`, adapting its channels.
+    """Load a checkpoint into a ViT that `build_vit` made, adapting it to the number of channels.
 
-    Returns its features and what the user should know of it, if anything (see `find_weights`).
-    Raises `InputError` naming the first weight that does not fit.
+    Returns its features (see `Backbone`) and a sentence for the user, or an empty one. Raises
+    `InputError`, which names the first weight that does not fit.
     """
     from timm.models import adapt_input_conv
 
@@ -231,5 +237,5 @@ def _timm(name: str, path: Path | None, pretrained: bool, in_chans: int, img_px:
 
 
 def per_channel(values: Any, in_chans: int) -> tuple[float, ...]:
-    """One value a channel, repeated in the order in which timm repeats the kernels."""
+    """One value for each channel, repeated in the order in which timm repeats the kernels."""
     return tuple(float(values[i % len(values)]) for i in range(in_chans))

@@ -1,7 +1,7 @@
-"""timm models as this package builds them: without a classifier, for images of a side and channels.
+"""timm models without a classifier, for images of a given side and number of channels.
 
-A sketch is such a model without weights, which takes no memory and a moment: it tells names and
-sides before anything is fetched or read.
+A sketch is such a model without weights: it takes no memory and little time, and shows names of
+weights and possible sides before anything is fetched or read.
 """
 
 from typing import Any, TypeAlias
@@ -13,23 +13,23 @@ from fed_ist.errors import InputError
 
 Options: TypeAlias = dict[str, Any]
 
-STRIDE = 32  # of most models whose layers halve the image: their sides are multiples of it
-TRIES = 4  # in each direction; each takes a part of a second
+STRIDE = 32  # sides of most models whose layers halve the image are multiples of this
+TRIES = 4  # in each direction; each takes less than a second
 
 
 def model_options(in_chans: int, img_px: int) -> Options:
-    """timm's options. img_px: 0 for the model's own."""
+    """The options for timm's `create_model`; img_px: 0 for the model's own side."""
     options: Options = {"num_classes": 0, "in_chans": in_chans}
     return options | {"img_size": img_px} if img_px else options
 
 
 def build(name: str, options: Options) -> Any:
-    """A timm model; raises what timm raises."""
+    """A timm model with these options; raises what timm raises."""
     import timm
 
     try:
         return timm.create_model(name, **options)
-    except TypeError:  # a convolutional network has no size of its own to be told
+    except TypeError:  # a convolutional network has no option for the side
         if "img_size" not in options:
             raise
         rest = {key: value for key, value in options.items() if key != "img_size"}
@@ -37,7 +37,10 @@ def build(name: str, options: Options) -> Any:
 
 
 def sketch(name: str, options: Options) -> Any:
-    """A timm model on torch's meta device; raises `InputError` where timm cannot build it."""
+    """A timm model without weights, on torch's meta device.
+
+    Raises `InputError` where timm cannot build it.
+    """
     try:
         with torch.device("meta"):
             return build(name, options).eval()
@@ -47,10 +50,10 @@ def sketch(name: str, options: Options) -> Any:
 
 
 def check_sides(name: str, in_chans: int, img_px: int) -> None:
-    """Raise `InputError` unless a timm model can take images of this side, 0 for its own.
+    """Raise `InputError` unless a timm model can take images of this side; 0 is its own.
 
-    A side has to be whole patches, where the model has patches: timm would leave out what is over,
-    at two edges of the image, or fail. Other models are tried on a sketch.
+    Where the model has patches, the side must be a whole number of them: otherwise timm would fail,
+    or leave out the rest at two edges of the image. Other models are tried on a sketch.
     """
     model = sketch(name, model_options(in_chans, 0))
     own_px = int(model.default_cfg["input_size"][-1])

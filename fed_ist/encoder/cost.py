@@ -8,12 +8,13 @@ from fed_ist.images.bands import parse_bands
 
 @dataclass(frozen=True)
 class Vit:
-    """A plain ViT, as its timm model says.
+    """The sizes of a plain ViT.
 
-    n_patches: of a whole image. n_prefix: class and register tokens beside them.
+    depth: the number of blocks. width: of a token.
+    n_patches: of a whole image. n_prefix: the number of further tokens, class and registers.
     patch_values: numbers in a patch, of all channels.
-    n_block_weights: numbers in the matrices of all blocks, 12 width² for each of a usual ViT.
-    n_params: trainable numbers in all.
+    n_block_weights: numbers in the matrices of all blocks; a usual ViT has 12 width² in each.
+    n_params: the number of all trainable parameters.
     """
 
     depth: int
@@ -25,11 +26,11 @@ class Vit:
     n_params: int
 
     def multiply_adds(self, n_visible: int) -> int:
-        """Of embedding one image of which so many patches are kept.
+        """The multiply-adds of embedding one image with this number of visible patches.
 
-        Each token passes every matrix of the blocks once, and attention multiplies tokens by
-        tokens twice: in each block 12 d² n + 2 n² d for n tokens of width d. Norms, biases and
-        activations are not counted.
+        Each token is multiplied by every matrix of the blocks once, and attention multiplies tokens
+        by tokens twice: that is 12 d² n + 2 n² d in each block, for n tokens of width d. Norms,
+        biases and activations are not counted.
         """
         n_tokens = n_visible + self.n_prefix
         attention = self.depth * 2 * n_tokens**2 * self.width
@@ -39,9 +40,10 @@ class Vit:
 
 
 def read_vit(settings: Mapping[str, object]) -> Vit | None:
-    """The encoder that run-config keys name, built without its weights.
+    """The sizes of the encoder that a run's settings name; its weights are not fetched.
 
-    None where it is no plain vision transformer. Raises `InputError` for one that is not known.
+    settings: config key -> value. Returns None where it is no plain vision transformer. Raises
+    `InputError` for an unknown encoder.
     """
     import torch  # only here, as it takes seconds to load
 
@@ -63,13 +65,13 @@ def read_vit(settings: Mapping[str, object]) -> Vit | None:
     check_img_px(name, weights, in_chans, img_px)
     model = create_backbone(name, weights, in_chans, img_px).model
     kernel = model.patch_embed.proj.weight
-    linear = [part for part in model.blocks.modules() if isinstance(part, torch.nn.Linear)]
+    linear = [layer for layer in model.blocks.modules() if isinstance(layer, torch.nn.Linear)]
     return Vit(
         depth=len(model.blocks),
         width=int(model.embed_dim),
         n_patches=int(model.patch_embed.num_patches),
         n_prefix=int(model.num_prefix_tokens),
         patch_values=kernel[0].numel(),
-        n_block_weights=sum(part.weight.numel() for part in linear),
+        n_block_weights=sum(layer.weight.numel() for layer in linear),
         n_params=sum(param.numel() for param in model.parameters()),
     )

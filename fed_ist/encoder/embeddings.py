@@ -2,8 +2,8 @@
 
 A cache folder holds `<key>.packed` (masked and packed images) and `<key>/` (embeddings, labels,
 counts). The keys are digests of everything that the content depends on, so a stale entry is never
-found. Entries are built beside their place and renamed into it: a cut leaves none half-written.
-They have checksums: a damaged one is made again.
+found. Entries are built under a temporary name and renamed, so that a power cut leaves none
+half-written. They have checksums: a damaged one is made again.
 """
 
 import io
@@ -51,10 +51,10 @@ BATCH_BYTES = BATCH_SIZE * 128 * 128 * 3
 class MaskSpec:
     """Everything that decides which pixels of an image are kept, and how.
 
-    channels: of each image.
-    interpolation: by which images are scaled.
-    coordinates: what a mask's random stream depends on beside the seed and the image's content: for
-        one that is drawn at each pass over the images, the pass.
+    mask: a name in `MASKS`. codec: of packed images. img_px, patch_px: sides in pixels.
+    coordinates: numbers on which a mask's random stream depends, in addition to the seed and the
+        image's content: the number of the pass for a mask that is drawn anew at each pass.
+    channels: of each image. interpolation: by which images are scaled.
     """
 
     mask: str
@@ -69,12 +69,13 @@ class MaskSpec:
 
     @property
     def grid(self) -> Grid:
+        """The (rows, cols) of patches in an image."""
         return self.img_px // self.patch_px, self.img_px // self.patch_px
 
 
 @dataclass(frozen=True)
 class Counts:
-    """What packing and encoding found: images, and bytes in all (see `PackedImages`)."""
+    """The numbers of images that were packed and skipped, and bytes in all (see `PackedImages`)."""
 
     n_images: int
     n_skipped: int
@@ -85,7 +86,10 @@ class Counts:
 
 @dataclass(frozen=True)
 class Embeddings:
-    """values: float32 (n, embed_dim), memory-mapped; labels: int64 (n,)."""
+    """The embeddings of a source, as a cache entry holds them.
+
+    values: float32 (n, embed_dim), memory-mapped where they were read; labels: int64 (n,).
+    """
 
     values: NDArray[np.float32]
     labels: NDArray[np.int64]
@@ -95,7 +99,10 @@ class Embeddings:
 def pack(
     source: ImageSource, spec: MaskSpec, path: Path, on_skip: Callable[[str], None]
 ) -> PackedImages:
-    """Mask and pack all images of a source into `path`; images without a class are left out."""
+    """Mask and pack all images of a source that have a class, into a file at `path`.
+
+    on_skip: called with the reason for each image that cannot be read.
+    """
     for _ in packing(source, spec, path, on_skip):
         pass
     return PackedImages(path)
@@ -108,7 +115,10 @@ def packing(
     on_skip: Callable[[str], None],
     key: str = "",
 ) -> Iterator[PackedBatch]:
-    """What `pack` does, handing over each batch as it is packed; key: whose file it is."""
+    """Do what `pack` does, and yield each batch once it is packed.
+
+    key: names what the file is made of, see `write_packed`.
+    """
     assert source.channels == spec.channels, (source.channels, spec.channels)
     n_visible = count_visible(spec.grid[0] * spec.grid[1], spec.mask_ratio)
 
@@ -134,11 +144,11 @@ def packing(
 
 
 def images_in_batch(spec: MaskSpec) -> int:
-    """Images to pack at once: fewer of large ones, as several batches are in memory."""
+    """The number of images to pack at once, fewer if large: several batches are in memory."""
     return min(BATCH_SIZE, max(1, BATCH_BYTES // (spec.img_px**2 * spec.channels)))
 
 
-Square = tuple[int, NDArray[np.uint8], int]  # of `squares`: index, pixels, bytes of the file
+Square = tuple[int, NDArray[np.uint8], int]  # what `squares` yields: index, pixels, bytes of file
 
 
 def _in_blocks(found: Iterator[Square], size: int) -> Iterator[tuple[Images, list[int], list[int]]]:
@@ -149,10 +159,10 @@ def _in_blocks(found: Iterator[Square], size: int) -> Iterator[tuple[Images, lis
 
 
 def choose_patches(images: Images, contents: Sequence[bytes], spec: MaskSpec) -> Indices:
-    """The patches that stay of each image: int64 (N, K), or (K,) where all images keep the same.
+    """The patches of each image that stay: int64 (N, K), or (K,) where all images keep the same.
 
-    contents: a digest of each image. They alone decide, with the seed, what a random mask hides: an
-    image is masked the same wherever it lies and whatever lies beside it.
+    images: uint8 (N, H, W, C). contents: a digest of each image. With the seed, it alone decides
+    what a random mask hides: an image is masked in the same way whatever its place in the source.
     """
     if MASKS[spec.mask].is_common:
         rng = generator(spec.seed, "mask", *spec.coordinates)
@@ -172,7 +182,7 @@ def choose_patches(images: Images, contents: Sequence[bytes], spec: MaskSpec) ->
 
 
 def load_cached(folder: Path) -> Embeddings | None:
-    """A cache entry, or None where there is none that is whole."""
+    """The embeddings of a cache entry; None where there is none, or where it is damaged."""
     if not folder.is_dir():
         return None
     try:
@@ -197,8 +207,8 @@ def _read_labels(path: Path, seal: Seal) -> NDArray[np.int64]:
 
 
 def _map_values(path: Path, seal: Seal) -> NDArray[np.float32]:
-    """The array of a file, mapped once all of it has been looked at."""
-    with path.open("rb") as file:  # what is looked at is what is mapped, whatever is put there
+    """The array of a file, float32 (n, embed_dim), mapped after its checksum was compared."""
+    with path.open("rb") as file:  # the same file is checked and mapped, even if it is replaced
         if seal_file(file) != seal:
             raise DamagedError(f"{path.name} is not as it was written")
         file.seek(0)
@@ -241,8 +251,13 @@ def embed(
     *,
     keep_packed: bool = True,
 ) -> tuple[Embeddings, Path]:
-    """The embeddings of a source and their cache folder, encoding only what was never encoded."""
-    # The number counts ways of decoding that there have been: entries of an older one are stale.
+    """The embeddings of a source and the folder of their cache entry.
+
+    Images are packed and encoded only where the cache does not have their embeddings.
+    on_skip: called with the reason for each image that cannot be read. keep_packed: whether the
+    packed images stay in the cache. Raises `InputError` where the cache cannot be written.
+    """
+    # The number counts the versions of our decoding: entries of an older one are stale.
     pack_key = digest("pack 3", source.signature, asdict(spec))
     folder = cache / digest("embed", pack_key, encoder.digest)
     found = load_cached(folder)
@@ -272,7 +287,7 @@ def embed(
 
 
 def _encode_packed(path: Path, key: str, encoder: "Encoder") -> Encoded | None:
-    """The embeddings of images that were packed before; None where no file has them all."""
+    """The embeddings of a file of packed images; None where there is no such file for these."""
     path.with_suffix(".arrow").unlink(missing_ok=True)  # of earlier versions
     try:
         packed = PackedImages(path, key)

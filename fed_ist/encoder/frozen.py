@@ -1,4 +1,4 @@
-"""The frozen encoder: packed masked images in, embeddings out."""
+"""The frozen encoder, which turns packed masked images into embeddings."""
 
 import hashlib
 from collections.abc import Iterable, Iterator
@@ -22,7 +22,7 @@ from fed_ist.encoder.backbone import (
     may_drop_patches,
 )
 from fed_ist.encoder.masked_vit import FilledImage, VisibleVit
-from fed_ist.encoder.onnx_export import cached, require_onnx
+from fed_ist.encoder.onnx_export import cached_int8, require_onnx
 from fed_ist.encoder.precision import Runner, check_precision, in_bfloat16, in_onnx, in_torch
 from fed_ist.encoder.spec import EncoderSpec, checkpoint_path
 from fed_ist.errors import InputError
@@ -34,17 +34,18 @@ from fed_ist.rng import torch_seed
 if TYPE_CHECKING:
     from fed_ist.images.packing import PackedBatch, PackedImages
 
-# Patches of a model that has none of its own are as near to this side as its images allow.
+# A model without patches of its own gets patches whose side is as near to this as possible.
 USUAL_PATCH_PX = 16
 
 
 class Encoder:
     """A frozen model with its preprocessing.
 
-    cache: the folder where the int8 model is kept; the user's cache folder unless given.
-    note: for the user, where the model cannot leave out patches, or its file held several; else
-        empty.
-    Raises `InputError` where model and pooling do not go together.
+    cache: the folder where the int8 model is kept; None for the user's cache folder.
+    img_px, patch_px: sides of images and patches in pixels. grid: (rows, cols) of patches.
+    note: sentences for the user, where the model cannot leave out patches or its file holds several
+        encoders; else empty.
+    Raises `InputError` where the model does not have this pooling.
     """
 
     def __init__(self, spec: EncoderSpec, backbone: Backbone, cache: Path | None = None) -> None:
@@ -79,23 +80,25 @@ class Encoder:
 
     @property
     def patch_bytes(self) -> int:
-        """Bytes of a raw patch."""
+        """The bytes of a raw patch."""
         return self.patch_px**2 * self.spec.in_chans
 
     @cached_property
     def _run(self) -> Runner:
-        """How embeddings are computed; made when the first one is, as int8 may take seconds."""
+        """The function that computes embeddings; made at its first use, as int8 takes seconds."""
         if self.spec.precision == "fp32":
             return in_torch(self.module)
         assert isinstance(self.module, VisibleVit)  # or `check_precision` would have refused
         if self.spec.precision == "bf16":
             return in_bfloat16(self.module)
         require_cache(self._cache)
-        return in_onnx(cached(self._cache, self.digest, self.module, self.patch_bytes, self.facts))
+        return in_onnx(
+            cached_int8(self._cache, self.digest, self.module, self.patch_bytes, self.facts)
+        )
 
     @property
     def facts(self) -> dict[str, object]:
-        """How images become this encoder's patches, in words for JSON."""
+        """How images become this encoder's patches, as values for JSON."""
         return {
             "encoder": self.spec.name,
             "pooling": self.spec.pooling,
@@ -111,20 +114,20 @@ class Encoder:
 
     @cached_property
     def digest(self) -> str:
-        """Changes whenever the same patches would get other embeddings."""
+        """A digest that changes whenever the same patches would get other embeddings."""
         spec = self.spec
-        parts = (spec.name, spec.pooling, self.img_px, self.interpolation, spec.precision)
-        digest = hashlib.sha256(" ".join(map(str, parts)).encode())
+        settings = (spec.name, spec.pooling, self.img_px, self.interpolation, spec.precision)
+        digest = hashlib.sha256(" ".join(map(str, settings)).encode())
         for name, value in sorted(self.module.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
     def encode(self, patches: NDArray[np.uint8], visible: Indices) -> NDArray[np.float32]:
-        """Embeddings of packed images: float32 (N, embed_dim).
+        """The embeddings of packed images: float32 (N, embed_dim).
 
         patches: uint8 (N, K, patch_px * patch_px * in_chans); visible: int64 (N, K) or (K,).
-        In one thread: of a few images, more threads would give other last bits.
+        Computed in one thread, since several would give other last bits for a few images.
         """
         n_threads = torch.get_num_threads()
         torch.set_num_threads(1)
@@ -134,7 +137,7 @@ class Encoder:
             torch.set_num_threads(n_threads)
 
     def check_fits(self, packed: "PackedImages") -> None:
-        """Raise `InputError` where a file was packed for an encoder of other patches."""
+        """Raise `InputError` where a file was packed for an encoder with other patches."""
         layout = packed.layout
         if (layout.grid, layout.patch_px) != (self.grid, self.patch_px):
             raise InputError(
@@ -146,31 +149,31 @@ class Encoder:
     def encode_all(
         self, batches: Iterable["PackedBatch"], step: int = 0
     ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.int64]]]:
-        """(embeddings, labels) of packed batches, in order, a few images at a time.
+        """(embeddings float32 (n, embed_dim), labels int64 (n,)) of packed batches, in order.
 
-        step: images at a time; 0 for as many as suit the caches. Each core works on a step of its
-        own, rather than all on one: so none waits for another, and decoding that goes on beside
-        takes no more than its own time. The numbers do not depend on how many cores there are.
+        step: the number n of images at a time; 0 for the number that suits the processor's caches.
+        Each core works on a step of its own, so that none waits for another, and decoding in the
+        background slows down one core only. The numbers do not depend on how many cores there are.
         """
 
-        def encode(part: "PackedBatch") -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-            return run(part.patches, part.visible), part.labels
+        def encode(images: "PackedBatch") -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+            return run(images.patches, images.visible), images.labels
 
         n_threads = torch.get_num_threads()
         run = self._run  # made here, once
         try:
             yield from mapped(
                 encode,
-                (part for batch in batches for part in in_steps(batch, step)),
+                (images for batch in batches for images in in_steps(batch, step)),
                 n_ahead=2 * N_WORKERS,
                 begin=lambda: torch.set_num_threads(1),
             )
         finally:
-            torch.set_num_threads(n_threads)  # MKL's number is of the process, not of the thread
+            torch.set_num_threads(n_threads)  # MKL keeps one number for the whole process
 
 
 def in_steps(batch: "PackedBatch", step: int = 0) -> Iterator["PackedBatch"]:
-    """A batch in parts of `step` images, or of as many as suit the caches."""
+    """A batch in steps of `step` images; 0 for the number that suits the processor's caches."""
     size = step or images_in_step(batch.patches.shape[1])
     for start in range(0, len(batch.labels), size):
         rows = slice(start, start + size)
@@ -180,19 +183,19 @@ def in_steps(batch: "PackedBatch", step: int = 0) -> Iterator["PackedBatch"]:
         )
 
 
-# Rows of tokens that a step works on: more do not fit the caches, fewer leave the cores idle.
+# Tokens of all images in a step: more do not fit into the caches, fewer leave the cores idle.
 TOKENS_IN_STEP = 2048
 
 
 def images_in_step(n_visible: int) -> int:
-    """Images to encode in one step when each keeps this many patches."""
+    """The number of images to encode in one step where each keeps `n_visible` patches."""
     return max(1, TOKENS_IN_STEP // (n_visible + 1))
 
 
 def drops_patches(model: Any) -> bool:
-    """Whether a timm model can run on some of its patches.
+    """Whether a timm model can run on some of its patches without the others.
 
-    Each must have a position of its own, and be embedded from its own pixels alone.
+    For that, each patch must have a position of its own and be embedded from its own pixels only.
     """
     from timm.layers import PatchEmbed
     from timm.models.eva import Eva
@@ -226,7 +229,7 @@ def _check_whole(spec: EncoderSpec) -> None:
 
 
 def _patch_px(img_px: int) -> int:
-    """The side of the patches of a model that knows none."""
+    """The side of the patches for a model that has none of its own."""
     divisors = [side for side in range(1, img_px + 1) if img_px % side == 0]
     return min(divisors, key=lambda side: (abs(side - USUAL_PATCH_PX), side))
 
@@ -237,7 +240,7 @@ def _visible_vit(spec: EncoderSpec, backbone: Backbone) -> VisibleVit:
     none = torch.zeros(2, int(vit.embed_dim))
     mean = backbone.features.get(FEATURE_MEAN, none)
     std = backbone.features.get(FEATURE_STD, none + 1)
-    if rows is None:  # no statistics of an attention pooling are kept; nothing is to be changed
+    if rows is None:  # there are no statistics for attention pooling: embeddings stay as they are
         mean, std, rows = torch.zeros(1, 1), torch.ones(1, 1), [0]
     return VisibleVit(
         vit, spec.pooling, backbone.mean, backbone.std, mean[rows].flatten(), std[rows].flatten()
@@ -245,10 +248,10 @@ def _visible_vit(spec: EncoderSpec, backbone: Backbone) -> VisibleVit:
 
 
 def check_encoder(spec: EncoderSpec) -> None:
-    """Raise `InputError` for what can be told before any weights are fetched or images read.
+    """Raise `InputError` for mistakes that show before weights are fetched or images are read.
 
-    That is a checkpoint that is not there, an unknown name, a pooling that goes with no such model,
-    and sides of images that are not whole patches.
+    These are a missing checkpoint, an unknown name, a pooling that no such model has, and a side of
+    images that is not a whole number of patches.
     """
     checkpoint_path(spec.weights)
     check_encoder_name(spec.name)
@@ -258,10 +261,10 @@ def check_encoder(spec: EncoderSpec) -> None:
 
 
 def create_encoder(spec: EncoderSpec, cache: Path | None = None) -> Encoder:
-    """Make any encoder; for `cache` see there.
+    """The encoder of a spec; for `cache` see `Encoder`.
 
     Raises `InputError` for an unknown name, weights that cannot be had, a checkpoint that does not
-    fit, or a pooling or a side of images that the model has not.
+    fit, and a pooling or a side of images that the model does not allow.
     """
     check_encoder(spec)
     torch.manual_seed(torch_seed(spec.seed, "encoder-weights"))

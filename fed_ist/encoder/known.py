@@ -1,7 +1,7 @@
-"""Encoders as the cache remembers them: enough to find embeddings, without an import of torch.
+"""Encoders as the cache remembers them: enough to find embeddings, without importing torch.
 
-A run over embeddings that are there needs an encoder's digest and the size of its patches, yet no
-model; to import torch and to build one takes each process seconds.
+A run whose embeddings are all in the cache needs an encoder's digest and the size of its patches,
+but no model; importing torch and building one takes each process seconds.
 """
 
 import hashlib
@@ -20,12 +20,12 @@ from fed_ist.files.installed import package_file
 if TYPE_CHECKING:
     from fed_ist.encoder.frozen import Encoder
 
-RECIPE = 2  # counts the ways of making encoders that there have been: what is known of older is not
+RECIPE = 2  # the version of our way of making encoders: what the cache has of older ones is stale
 
 
 @dataclass(frozen=True)
 class Traits:
-    """What `Encoder` calls so."""
+    """The attributes of an `Encoder` that the cache remembers, under the same names."""
 
     digest: str
     img_px: int
@@ -37,14 +37,14 @@ class Traits:
 
 @dataclass(frozen=True)
 class KnownEncoder(Traits):
-    """An encoder that was made before; `whole` is made when images are to be encoded."""
+    """An encoder that was made before; the model itself is made where `whole` is first used."""
 
     spec: EncoderSpec
     cache: Path
 
     @cached_property
     def whole(self) -> "Encoder":
-        """Raises `InputError` where it is no longer the one that was known."""
+        """The encoder with its model; raises `InputError` where its digest is another one now."""
         from fed_ist.encoder.frozen import create_encoder
 
         encoder = create_encoder(self.spec, self.cache)
@@ -61,8 +61,8 @@ AnyEncoder: TypeAlias = "Encoder | KnownEncoder"
 
 
 def open_encoder(spec: EncoderSpec, cache: Path) -> AnyEncoder:
-    """What the cache knows of an encoder, or else the encoder; raises as `create_encoder` does."""
-    checkpoint_path(spec.weights)  # or torch would be loaded to say so
+    """An encoder as the cache remembers it, or a new one; raises what `create_encoder` raises."""
+    checkpoint_path(spec.weights)  # first, as `create_encoder` would load torch before it raises
     path = _path(spec, cache)
     known = _recall(path, spec, cache)
     if known is not None:
@@ -91,18 +91,18 @@ def _remember(encoder: "Encoder", path: Path | None) -> None:
 
 
 def _path(spec: EncoderSpec, cache: Path) -> Path | None:
-    """The file of an encoder's traits; None for one that only the hub could tell from others."""
+    """The cache file of an encoder's traits; None where only the hub knows the version of it."""
     weights = None if spec.weights in ("pretrained", "random") else Path(spec.weights)
     if spec.weights == "pretrained":
         if spec.name not in BUNDLED_ENCODERS:
             return None
         weights = package_file(BUNDLED_ENCODERS[spec.name])
-    parts: dict[str, object] = {**asdict(spec), "recipe": RECIPE}
-    parts |= {package: version(package) for package in ("torch", "timm")}
+    key: dict[str, object] = {**asdict(spec), "recipe": RECIPE}
+    key |= {package: version(package) for package in ("torch", "timm")}
     if weights is not None:
         try:
             with weights.open("rb") as file:
-                parts["weights"] = hashlib.file_digest(file, "sha256").hexdigest()
+                key["weights"] = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError:
             return None
-    return cache / f"encoder-{digest(parts)}.json"
+    return cache / f"encoder-{digest(key)}.json"

@@ -1,9 +1,9 @@
-"""From packed patches to embeddings: the two ways in which a frozen model sees a masked image.
+"""From packed patches to embeddings: two ways to run a frozen model on a masked image.
 
-`VisibleVit` runs a transformer on the visible patches alone. The order is the MAE reference's (He
-et al. 2022, `forward_encoder`): embed the patches, add each one's position, then drop the hidden
-ones, add the class token, and run the blocks. As only the visible patches are stored, they alone
-are embedded, which gives the same tokens. timm's own `PatchDropout` is of no use here: in
+`VisibleVit` runs a transformer on the visible patches alone. The order is that of MAE's reference
+code (He et al. 2022, `forward_encoder`): embed the patches, add each one's position, then drop the
+hidden ones, add the class token, and run the blocks. As only the visible patches are stored, only
+they are embedded, which gives the same tokens. timm's own `PatchDropout` cannot be used here: in
 evaluation mode it drops nothing.
 
 `FilledImage` is for models that need a whole grid (convolutions, attention in windows, relative
@@ -20,13 +20,13 @@ from torch import Tensor, nn
 
 
 class VisibleVit(nn.Module):
-    """A timm `VisionTransformer` or `Eva` that sees the visible patches and nothing else.
+    """A timm `VisionTransformer` or `Eva` that runs on the visible patches and nothing else.
 
     pooling: "cls", "avg" (the mean of the visible patch tokens), "map" (the model's own attention
         pooling, as SigLIP has) or "both" ("cls" and "avg", concatenated).
     mean, std: per channel, of pixels scaled to [0, 1].
-    feature_mean, feature_std: float32 (embed_dim,); embeddings are standardised by them, as the
-        batch norm in MAE's linear probe does: a head learns several times faster.
+    feature_mean, feature_std: float32 (embed_dim,). Embeddings are standardised by them, as by the
+        batch norm in MAE's linear probe: a head then learns several times faster.
     """
 
     patch_weight: Tensor
@@ -61,7 +61,10 @@ class VisibleVit(nn.Module):
         self.compute_dtype = dtype
 
     def tokens(self, patches: Tensor, visible: Tensor) -> Tensor:
-        """Prefix and visible patch tokens after the last norm: float32 (N, prefix + K, dim)."""
+        """The prefix tokens and visible patch tokens after the last norm.
+
+        patches, visible: see the module. Returns float32 (N, prefix + K, dim).
+        """
         vit = self.vit
         pixels = patches.to(self.patch_weight.dtype)
         x = vit.patch_embed.norm(nn.functional.linear(pixels, self.patch_weight, self.patch_bias))
@@ -85,7 +88,10 @@ class VisibleVit(nn.Module):
         return tokens
 
     def _ropes(self, rope: Tensor, visible: Tensor) -> list[Tensor]:
-        """The rotary positions of the visible patches for each block: (N or 1, heads or 1, K, -)"""
+        """The rotary positions of the visible patches for each block.
+
+        Each is (N or 1, heads or 1, K, -), where - is the width of timm's table.
+        """
         index = visible if visible.ndim == 2 else visible[None]
         rope = rope.to(self.compute_dtype)
         if rope.ndim == 2:  # (positions, -), the same in every block
@@ -94,6 +100,7 @@ class VisibleVit(nn.Module):
         return [layer[:, index].transpose(0, 1) for layer in rope]
 
     def forward(self, patches: Tensor, visible: Tensor) -> Tensor:
+        """The embeddings, float32 (N, embed_dim); for the arguments see the module."""
         vit = self.vit
         tokens = self.tokens(patches, visible)
         pooled = []
@@ -109,7 +116,10 @@ class VisibleVit(nn.Module):
 
 
 def rotary_positions(vit: Any) -> Tensor | None:
-    """timm's table of rotary positions, as its `_pos_embed` would make it; None without one."""
+    """timm's table of rotary positions, as its `_pos_embed` makes it; None where there is none.
+
+    It is (positions, -), or (blocks, heads, positions, -) where each block and head has its own.
+    """
     rope = getattr(vit, "rope", None)
     if rope is None:
         return None
@@ -125,7 +135,7 @@ def embedding_of_bytes(
 ) -> tuple[Tensor, Tensor]:
     """The patch embedding as one matrix over raw bytes, with the normalisation folded in.
 
-    conv(((x / 255) - mean) / std) is linear in x; folded, the stored bytes are used as they are.
+    conv(((x / 255) - mean) / std) is linear in x, so the stored bytes x can be used as they are.
     Returns weight float32 (dim, patch_px * patch_px * channels), pixels channels last, and bias
     float32 (dim,).
     """
@@ -141,9 +151,9 @@ def embedding_of_bytes(
 
 
 class FilledImage(nn.Module):
-    """Any model on the whole image, whose hidden patches have the mean colour.
+    """Any model, run on the whole image with hidden patches in the mean colour.
 
-    After normalisation the mean colour is 0. The embedding is the model's own pooling.
+    The mean colour is 0 after normalisation. The embedding is the output of the model's pooling.
     """
 
     mean: Tensor
@@ -165,7 +175,7 @@ class FilledImage(nn.Module):
         self.register_buffer("std", torch.tensor(std))
 
     def fill(self, patches: Tensor, visible: Tensor) -> Tensor:
-        """The normalised images, hidden patches at 0: float32 (N, channels, H, W)."""
+        """The normalised images with hidden patches at 0: float32 (N, channels, H, W)."""
         n, k, _ = patches.shape
         rows, cols = self.grid
         pixels = patches.float().view(n, k, -1, len(self.mean)) / 255
@@ -178,5 +188,6 @@ class FilledImage(nn.Module):
         return images.reshape(n, -1, rows * self.patch_px, cols * self.patch_px)
 
     def forward(self, patches: Tensor, visible: Tensor) -> Tensor:
+        """The embeddings, float32 (N, embed_dim); for the arguments see the module."""
         embeddings: Tensor = self.model(self.fill(patches, visible))
         return embeddings.float()

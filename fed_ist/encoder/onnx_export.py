@@ -1,8 +1,8 @@
 """The encoder as an ONNX file, in float32 or with 8-bit weights, for ONNX Runtime.
 
 Inputs: `patches` uint8 (n, k, patch_px * patch_px * channels), pixels channels last, and `visible`
-int64 (n, k); output: `embeddings` float32 (n, embed_dim). n and k are free. The file's metadata
-says how images become patches.
+int64 (n, k); output: `embeddings` float32 (n, embed_dim). n and k can be any numbers. The file's
+metadata says how images become patches.
 """
 
 import json
@@ -26,7 +26,7 @@ METADATA = "fed-ist"
 
 
 def require_onnx() -> None:
-    """Raise `InputError` unless what exports and runs ONNX files is installed."""
+    """Raise `InputError` unless the packages that export and run ONNX files are installed."""
     try:
         import onnx
         import onnxruntime
@@ -42,14 +42,16 @@ def require_onnx() -> None:
 def export_onnx(
     module: nn.Module, patch_bytes: int, path: Path, int8: bool, facts: Mapping[str, object]
 ) -> None:
-    """Write `path`, whole or not at all.
+    """Export an encoder as an ONNX file at `path`, whole or not at all.
 
-    module: takes (patches, visible) as `fed_ist.encoder.masked_vit` has it.
-    int8: quantise the weights of the matrix products by output channel; activations follow as they
-        come (dynamic quantisation). One bit is left free: processors without 8-bit dot products
-        would overflow in their 16-bit sums. The first product takes raw bytes, whose sums cancel,
-        and stays in float32.
-    facts: goes into the file's metadata.
+    module: takes (patches, visible) as described in `fed_ist.encoder.masked_vit`.
+    patch_bytes: of a raw patch.
+    int8: whether to quantise the weights of the matrix products by output channel; activations are
+        then quantised while it runs (dynamic quantisation). One bit is left free, since processors
+        without 8-bit dot products would overflow in their 16-bit sums. The first product takes raw
+        bytes, whose sums cancel, and stays in float32.
+    facts: values for the file's metadata.
+    Raises `InputError` where torch cannot export it.
     """
     import onnx
 
@@ -67,7 +69,7 @@ def export_onnx(
 
 
 def _trace(module: nn.Module, patch_bytes: int, path: Path) -> None:
-    # Sizes that are unlike each other and unlike 0 and 1, which the tracer takes for constants.
+    # Sizes that differ from each other and from 0 and 1, which the tracer takes for constants.
     patches = torch.zeros(3, 2, patch_bytes, dtype=torch.uint8)
     visible = torch.tensor([[0, 1]] * 3)
     free = {0: "n", 1: "k"}
@@ -106,7 +108,7 @@ def _quantise(plain: Path, small: Path) -> None:
     products = ("MatMul", "Gemm")
     nodes = onnx.load(str(plain)).graph.node
     first = next(node.name for node in nodes if node.op_type in products)
-    # It advises a pre-processing that a graph without convolutions has no need of.
+    # Its warning advises a pre-processing that a graph without convolutions does not need.
     logging.disable(logging.WARNING)
     try:
         quantize_dynamic(
@@ -123,7 +125,7 @@ def _quantise(plain: Path, small: Path) -> None:
 
 
 def open_session(path: Path) -> Any:
-    """An ONNX Runtime session; each thread that calls it computes by itself."""
+    """An ONNX Runtime session of a file, which computes in the thread that calls it."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -132,11 +134,13 @@ def open_session(path: Path) -> Any:
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
 
 
-def cached(
+def cached_int8(
     folder: Path, digest: str, module: nn.Module, patch_bytes: int, facts: Mapping[str, object]
 ) -> Path:
-    """The int8 file of an encoder, exported the first time that it is asked for, and where it is
-    no longer what was exported.
+    """The path of the int8 file of an encoder in the cache folder.
+
+    It is exported where there is none, and again where it is not as it was exported. digest: of the
+    encoder; the other arguments are those of `export_onnx`.
     """
     path = folder / f"int8-{digest[:32]}.onnx"
     seal = path.with_suffix(".seal")

@@ -1,9 +1,9 @@
-"""What a frozen model computes in: float32, or less where the processor is quicker at it.
+"""The precision of a frozen model: float32, or less where the processor is faster with it.
 
-"bf16" runs the blocks in bfloat16, which pays where the processor multiplies it in hardware
+"bf16" runs the blocks in bfloat16, which is faster where the processor multiplies it in hardware
 (AVX512-BF16, AMX, Armv8.6). "int8" runs the exported model in ONNX Runtime with 8-bit products,
-which pays nearly everywhere. The patch embedding, which takes raw bytes, and the pooled embedding
-stay in float32, as their sums cancel.
+which is faster nearly everywhere. The patch embedding, which takes raw bytes, and the pooled
+embedding stay in float32, as their sums cancel.
 """
 
 import copy
@@ -25,7 +25,10 @@ Runner = Callable[[NDArray[np.uint8], Indices], NDArray[np.float32]]
 
 
 def check_precision(module: nn.Module, precision: str, name: str) -> None:
-    """Raise `InputError` where the model can be run in float32 alone."""
+    """Raise `InputError` where the model cannot run in this precision.
+
+    name: what the message calls the encoder.
+    """
     if precision != "fp32" and not isinstance(module, VisibleVit):
         raise InputError(
             f"precision = '{precision}' is for transformers that leave out patches; encoder "
@@ -34,7 +37,7 @@ def check_precision(module: nn.Module, precision: str, name: str) -> None:
 
 
 def in_torch(module: nn.Module) -> Runner:
-    """Run the module as it is."""
+    """A function that runs the module as it is."""
 
     @torch.inference_mode()
     def run(patches: NDArray[np.uint8], visible: Indices) -> NDArray[np.float32]:
@@ -47,14 +50,14 @@ def in_torch(module: nn.Module) -> Runner:
 
 
 def in_bfloat16(module: VisibleVit) -> Runner:
-    """Run a copy of the module whose blocks are in bfloat16."""
+    """A function that runs a copy of the module with its blocks in bfloat16."""
     changed = copy.deepcopy(module)
     changed.compute_in(torch.bfloat16)
     return in_torch(changed)
 
 
 def in_onnx(path: Path) -> Runner:
-    """Run an exported file; bytes go in as they lie in the store."""
+    """A function that runs an exported file, which takes the stored bytes as they are."""
     session = open_session(path)
 
     def run(patches: NDArray[np.uint8], visible: Indices) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""What decides an image's embedding, in a module that costs no import of torch."""
+"""The settings that decide an image's embedding, in a module that does not import torch."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,20 +11,22 @@ BUNDLED_ENCODERS = {
 }
 POOLINGS = ("cls", "avg", "map", "both")
 PRECISIONS = ("fp32", "bf16", "int8")
-MOST_IMG_PX = 8192  # an image of more is 0.8 GB of numbers before it is encoded
+MOST_IMG_PX = 8192  # a larger image takes more than 0.8 GB before it is encoded
 
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """Which model, with which weights, run how.
+    """An encoder: which model, with which weights, and how it is run.
 
     name: a bundled encoder or a timm model.
     weights: "pretrained", "random" (drawn from `seed`) or the path of a checkpoint.
     pooling: "cls", "avg" (the mean of the visible patch tokens), "map" (the model's own attention
         pooling, as SigLIP has) or "both" ("cls" and "avg", concatenated).
+    seed: for random weights.
     in_chans: channels of the images.
-    img_px: side to which images are scaled; 0 for the model's own.
-    precision: what the blocks compute in (see `fed_ist.encoder.precision`).
+    img_px: side in pixels to which images are scaled; 0 for the model's own.
+    precision: in which the blocks compute (see `fed_ist.encoder.precision`).
+    Raises `InputError` for an unknown pooling or precision, and for an impossible side.
     """
 
     name: str = BUNDLED_ENCODER
@@ -51,7 +53,7 @@ def require_img_px(img_px: int) -> None:
 
 
 def checkpoint_path(weights: str) -> Path | None:
-    """The checkpoint that `EncoderSpec.weights` names; None where it is no path.
+    """The checkpoint that `EncoderSpec.weights` names; None for "pretrained" and "random".
 
     Raises `InputError` where there is no such file.
     """
@@ -67,9 +69,9 @@ def checkpoint_path(weights: str) -> Path | None:
 
 
 def require_whole_patches(said: str, img_px: int, patch_px: int, patch: str) -> None:
-    """Raise `InputError` unless a side is whole patches, naming the nearest sides that are.
+    """Raise `InputError`, which names the nearest possible sides, unless a side is whole patches.
 
-    said, patch: how the sentence calls the two, such as "--img-px 100" and "--patch-px 16".
+    said, patch: what the message calls the two, such as "--img-px 100" and "--patch-px 16".
     """
     if img_px > MOST_IMG_PX:
         raise InputError(f"{said} is not possible: give a side of at most {MOST_IMG_PX} px.")

@@ -1,4 +1,4 @@
-"""Weights into timm's models: those of a checkpoint, or those that timm fetches."""
+"""Models of timm with weights from a checkpoint, or with those that timm fetches."""
 
 import logging
 from contextlib import AbstractContextManager, nullcontext
@@ -15,7 +15,7 @@ from fed_ist.files.hub import FetchError, asking
 
 
 def load_model(name: str, path: Path, options: Options) -> tuple[Any, str]:
-    """A timm model with the weights of a checkpoint, and what the user should know of them, if any.
+    """A timm model with the weights of a checkpoint, and a sentence for the user or an empty one.
 
     Raises `InputError` where the file does not fit.
     """
@@ -24,7 +24,7 @@ def load_model(name: str, path: Path, options: Options) -> tuple[Any, str]:
 
 
 def _found_for(name: str, path: Path, options: Options) -> EncoderWeights:
-    """What a checkpoint holds of a timm model; timm is asked what belongs to a classifier."""
+    """The weights of a timm model in a checkpoint, without those of a classifier on top."""
     wanted = sketch(name, options).state_dict()
     whole = sketch(name, options | {"num_classes": 2})
     classifiers = whole.default_cfg.get("classifier") or ()
@@ -33,16 +33,17 @@ def _found_for(name: str, path: Path, options: Options) -> EncoderWeights:
     return find_weights(
         path,
         wanted,
-        [*(f"{part}." for part in classifiers), *(set(whole.state_dict()) - set(wanted))],
+        [*(f"{layer}." for layer in classifiers), *(set(whole.state_dict()) - set(wanted))],
     )
 
 
 def _filled(name: str, path: Path, weights: dict[str, Tensor], options: Options) -> Any:
     """A timm model with the weights of a checkpoint.
 
-    timm's own loader takes a dict of weights in place of a download, converts the layouts of other
-    projects, interpolates positions and adapts the channels. It is strict as long as the number of
-    classes does not change; for the few families where it is not, what it notes is read.
+    timm's own loader takes a dict of weights instead of a download, converts the layouts of other
+    projects, interpolates positions and adapts the channels. It refuses weights that do not fit as
+    long as the number of classes does not change. For the few families where it only logs that,
+    its log is read.
     """
     overlay = {"state_dict": weights, "num_classes": 0, "label_offset": 0, "custom_load": False}
     noted = _Notes()
@@ -53,7 +54,7 @@ def _filled(name: str, path: Path, weights: dict[str, Tensor], options: Options)
     logger.propagate = False
     try:
         model = build(name, options | {"pretrained": True, "pretrained_cfg_overlay": overlay})
-    except Exception as error:  # torch says what does not fit, timm's converters trip over it
+    except Exception as error:  # torch names what does not fit, timm's converters may just fail
         raise _other_architecture(name, path, str(error) or type(error).__name__) from error
     finally:
         logger.removeHandler(noted)
@@ -64,7 +65,7 @@ def _filled(name: str, path: Path, weights: dict[str, Tensor], options: Options)
 
 
 class _Notes(logging.Handler):
-    """Keeps what timm's loader notes of weights that are missing or that it did not expect."""
+    """Keeps the messages of timm's loader on missing and unexpected weights."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -84,7 +85,10 @@ def _other_architecture(name: str, path: Path, reason: str) -> InputError:
 
 
 def fetch_model(name: str, options: Options) -> Any:
-    """A timm model with its pre-trained weights; raises `InputError` where they cannot be had."""
+    """A timm model with its pre-trained weights.
+
+    Raises `InputError` where they can be had neither from their server nor from the cache.
+    """
     try:
         with _asking_for(name):
             return build(name, options | {"pretrained": True})
@@ -97,7 +101,7 @@ def fetch_model(name: str, options: Options) -> Any:
 
 
 def _asking_for(name: str) -> AbstractContextManager[None]:
-    """Of the server of a timm model's weights: the Hub, but for a few old ones."""
+    """The context in which a model's weights are asked for: from the Hub, or from an old server."""
     import timm
     from torch.hub import get_dir
 

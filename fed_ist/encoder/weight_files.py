@@ -1,6 +1,7 @@
-"""Checkpoints of encoders as others save them: in dicts, under prefixes, with other parts beside.
+"""Checkpoints of encoders as other projects save them: in dicts, under prefixes, with other models.
 
-Where an encoder lies in a file is found by its own names, not from a list of prefixes.
+The place of an encoder in a file is found by the names of its own weights, not from a list of
+prefixes.
 """
 
 import argparse
@@ -17,23 +18,23 @@ from torch import Tensor
 from fed_ist.errors import InputError
 from fed_ist.files.sealed_tensors import require_unharmed
 
-# What training leaves beside an encoder, at the beginning of names: classifiers, MAE's decoder, and
-# the projections of contrastive and of clustering methods.
-OTHER_PARTS = (
+# Beginnings of the names of further weights that training leaves: of classifiers, MAE's decoder,
+# and the projections of contrastive and of clustering methods.
+OTHER_WEIGHTS = (
     *("head.", "head_dist.", "fc.", "decoder"),
     *("projector.", "projection_head.", "predictor.", "prototypes."),
 )
-# Of two encoders in a file, DINO and I-JEPA go on with the slow one, MoCo with the fast one.
-FIRST = ("teacher", "target_encoder")
-LAST = ("ema", "momentum", "encoder_k")
+# Where a file has two encoders, that of DINO and I-JEPA is the slow one, that of MoCo the fast one.
+FIRST = ("teacher", "target_encoder")  # words in the names of encoders to prefer
+LAST = ("ema", "momentum", "encoder_k")  # words in the names of encoders to avoid
 
 
 @dataclass(frozen=True)
 class EncoderWeights:
     """An encoder as it was found in a file.
 
-    weights: float32 where they are numbers with a point, by the encoder's own names.
-    note: a sentence for the user where the file holds several encoders, else empty.
+    weights: by the encoder's own names; float32 where their dtype is a floating-point one.
+    note: a sentence for the user where the file holds several encoders; else empty.
     """
 
     weights: dict[str, Tensor]
@@ -42,7 +43,7 @@ class EncoderWeights:
 
 @dataclass(frozen=True)
 class _Place:
-    """Where in a file an encoder may lie: under which keys of dicts, and under which prefix."""
+    """A place in a file: the keys of the dicts, and the prefix of names in the innermost dict."""
 
     keys: str
     prefix: str
@@ -54,13 +55,13 @@ class _Place:
 def find_weights(
     path: Path, wanted: Collection[str], classifier: Collection[str] = ()
 ) -> EncoderWeights:
-    """The weights that lie, in a file, where most of an encoder's names are found.
+    """The weights at the place in a file where most of an encoder's names are found.
 
-    wanted: names of the encoder's weights. classifier: names, or their beginnings up to a dot, of
-        what it would have on top; these are left out, and so are `OTHER_PARTS`, unless wanted.
-    Where fewer than half of the names are found, the file is of another layout: it loses only what
-    all its names begin with. Nothing in the file is ever executed. Raises `InputError` where it
-    cannot be read, or holds no weights.
+    wanted: names of the encoder's weights. classifier: names, or their beginnings up to a dot, of a
+        classifier on top; these are left out, and so are `OTHER_WEIGHTS`, unless they are wanted.
+    Where fewer than half of the names are found in any place, the file has another layout: then all
+    weights of its largest dict are given, without the beginning that all their names share. Nothing
+    in the file is ever executed. Raises `InputError` where it cannot be read or has no weights.
     """
     states = dict(_states(_read(path), ""))
     if not states:
@@ -73,7 +74,7 @@ def find_weights(
         fitting = sorted((place for place in places if places[place] == most), key=_rank)
         chosen, note = fitting[0], _say_others(path, fitting)
         weights = _below(states[chosen.keys], chosen.prefix)
-    others = (*classifier, *OTHER_PARTS)
+    others = (*classifier, *OTHER_WEIGHTS)
     if "decoder_embed.weight" in weights:  # an MAE's; DINOv2 has a mask token of another use
         others += ("mask_token",)
     return EncoderWeights(
@@ -91,7 +92,7 @@ def _read(path: Path) -> Any:
         if path.suffix == ".safetensors":
             require_unharmed(path)
             return load_file(path)
-        # Official checkpoints of MAE and DINO hold the command line beside the weights: plain data.
+        # Official checkpoints of MAE and DINO also hold the command line, which is plain data.
         torch.serialization.add_safe_globals([argparse.Namespace])
         return torch.load(path, map_location="cpu", weights_only=True)
     except InputError:
@@ -116,20 +117,20 @@ def _states(found: object, keys: str) -> Iterator[tuple[str, dict[str, Tensor]]]
 
 
 def _places(states: Mapping[str, Mapping[str, Tensor]], wanted: set[str]) -> Counter[_Place]:
-    """How many of the wanted names are found in each place, in the order of the file."""
+    """The number of wanted names that are found in each place, in the order of the file."""
     found: Counter[_Place] = Counter()
     for keys, state in states.items():
         for name in state:
-            parts = name.split(".")
-            for n_prefix in range(len(parts)):
-                if ".".join(parts[n_prefix:]) in wanted:
-                    found[_Place(keys, "".join(f"{part}." for part in parts[:n_prefix]))] += 1
+            words = name.split(".")
+            for n_prefix in range(len(words)):
+                if ".".join(words[n_prefix:]) in wanted:
+                    found[_Place(keys, "".join(f"{word}." for word in words[:n_prefix]))] += 1
     return found
 
 
 def _rank(place: _Place) -> int:
-    parts = f"{place.keys}{place.prefix}".split(".")
-    words = {*parts, *(word for part in parts for word in part.split("_"))}
+    names = f"{place.keys}{place.prefix}".split(".")
+    words = {*names, *(word for name in names for word in name.split("_"))}
     if words.intersection(FIRST):
         return 0
     return 2 if words.intersection(LAST) else 1
@@ -152,7 +153,7 @@ def _below(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _unwrapped(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The state without what all its names begin with, such as "module.backbone."."""
+    """The weights without the beginning that all their names share, such as "module.backbone."."""
     while True:
         first = {name.partition(".")[0] for name in state}
         if len(first) > 1 or any("." not in name for name in state):

@@ -1,4 +1,4 @@
-"""Random views of images for pre-training, from one generator."""
+"""Random views of images for pre-training."""
 
 import math
 
@@ -10,9 +10,10 @@ GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
 
 def crops(images: Tensor, img_px: int, min_area: float, rng: torch.Generator) -> Tensor:
-    """Random resized crops, flips and quarter turns (seen from above there is no up).
+    """One random crop of each image, resized, flipped and turned: uint8 (N, C, img_px, img_px).
 
-    images: uint8 (N, C, S, S) -> uint8 (N, C, img_px, img_px).
+    Turns are quarter turns, as images seen from above have no upper side. images: uint8
+    (N, C, S, S). min_area: of a crop, as a share of the image.
     """
     side = images.shape[-1]
     out = []
@@ -33,10 +34,10 @@ def crops(images: Tensor, img_px: int, min_area: float, rng: torch.Generator) ->
 
 
 def recolour(images: Tensor, strength: float, rng: torch.Generator) -> Tensor:
-    """Random brightness, contrast, saturation and tint; one image in ten becomes grey.
+    """The images with random brightness, contrast, saturation and tint; one in ten becomes grey.
 
-    images: float (N, C, H, W) in [0, 1], and so is the result. Where C is not 3 there is no grey or
-    saturation to speak of: brightness, contrast and the channels' tint change.
+    images: float (N, C, H, W) in [0, 1], as the result. Where C is not 3, saturation and grey have
+    no meaning, and only brightness, contrast and the tint of channels change.
     """
     n, channels = images.shape[:2]
 

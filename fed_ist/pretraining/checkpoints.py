@@ -1,4 +1,4 @@
-"""What pre-training leaves on disk: a checkpoint after each epoch, the encoder, its history."""
+"""The files of pre-training: a checkpoint after each epoch, the encoder, and its history."""
 
 import hashlib
 import io
@@ -22,7 +22,7 @@ History = dict[str, list[float]]  # stage -> mean loss of each of its epochs
 
 
 def settings(config: PretrainConfig) -> str:
-    """The configuration in JSON; of the weights to start from their digest, wherever they lie."""
+    """The configuration in JSON, with a digest of the weights to start from instead of a path."""
     values = asdict(config)
     if config.init:
         values["init"] = hashlib.sha256(Path(config.init).read_bytes()).hexdigest()[:16]
@@ -37,7 +37,7 @@ def save_checkpoint(
     history: History,
     config: PretrainConfig,
 ) -> None:
-    """Write everything that resuming needs; a cut leaves the previous checkpoint whole."""
+    """Write everything that resuming needs; if it is cut, the previous checkpoint stays whole."""
     state = {
         "encoder": vit.state_dict(),
         "model": model.state_dict(),
@@ -51,7 +51,10 @@ def save_checkpoint(
 
 
 def load_checkpoint(checkpoint: Path, config: PretrainConfig, device: str) -> dict[str, Any] | None:
-    """A checkpoint of the same configuration, or None where there is none."""
+    """The state in a checkpoint; None where there is no checkpoint.
+
+    Raises `InputError` where it cannot be read, or was written with another configuration.
+    """
     if not checkpoint.exists():
         return None
     try:
@@ -88,7 +91,10 @@ def save_encoder(
     history: History,
     config: PretrainConfig,
 ) -> Path:
-    """Write the encoder alone (fp16, with its feature statistics) and the history of losses."""
+    """Write the encoder alone, in fp16 and with its feature statistics, and the history of losses.
+
+    Returns the path of the weights; the history lies in the same folder.
+    """
     half = {
         name: value.detach().cpu().half().contiguous() for name, value in vit.state_dict().items()
     }

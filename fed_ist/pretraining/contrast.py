@@ -1,11 +1,11 @@
 """Contrast of masked views: the second stage of pre-training.
 
-Two crops of an image, each with other patches hidden, shall get class tokens that are nearer to
-each other than to those of the other images in the batch (InfoNCE, van den Oord et al. 2018;
+The loss asks that two crops of an image, each with other patches hidden, get class tokens that are
+nearer to each other than to those of other images in the batch (InfoNCE, van den Oord et al. 2018;
 SimCLR, Chen et al. 2020; on masked views as in CAN, Mishra et al. 2022). A masked autoencoder
-learns textures; a short contrastive tuning of it sorts them into scenes (MAE-CT, Lehner et al.
-2023). As the views are masked at several ratios, an image's embedding comes to depend little on how
-much of it was kept.
+learns textures; a short contrastive tuning after it groups them into scenes (MAE-CT, Lehner et al.
+2023). As the views are masked at several ratios, the embedding of an image then depends little on
+how much of it was kept.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from fed_ist.pretraining.mae import keep_tokens
 
 
 class MaskedContrast(nn.Module):
-    """A ViT with a projector that is thrown away afterwards (SimCLR, section 4.2)."""
+    """A ViT with a projector, which is dropped after training (SimCLR, section 4.2)."""
 
     def __init__(self, encoder: Any, dim: int, temperature: float) -> None:
         super().__init__()
@@ -32,7 +32,11 @@ class MaskedContrast(nn.Module):
         )
 
     def forward(self, views: list[Tensor], noise: list[Tensor], n_visible: list[int]) -> Tensor:
-        """views: two of float (N, C, H, W); noise: (N, patches) each; n_visible: patches kept."""
+        """The loss, a scalar.
+
+        views: two, each float (N, C, H, W). noise: for each view float (N, patches), whose order
+        picks the visible patches. n_visible: for each view the number of these.
+        """
         first, second = (
             self.projector(keep_tokens(self.encoder, view, n.argsort(dim=1), k)[:, 0])
             for view, n, k in zip(views, noise, n_visible, strict=True)
@@ -41,7 +45,10 @@ class MaskedContrast(nn.Module):
 
 
 def info_nce(first: Tensor, second: Tensor, temperature: float) -> Tensor:
-    """Mean cross-entropy, both ways, of finding row i of one in row i of the other."""
+    """The mean cross-entropy of matching each row to the same row of the other, in both directions.
+
+    first, second: float (N, dim).
+    """
     first, second = (functional.normalize(z.float(), dim=1) for z in (first, second))
     logits = first @ second.T / temperature
     rows = torch.arange(len(logits), device=logits.device)

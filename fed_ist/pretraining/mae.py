@@ -13,9 +13,9 @@ from fed_ist.images.masks import count_visible
 
 
 def without_fused_attention(model: nn.Module) -> None:
-    """Use plain attention: the backward pass of torch's fused one is very slow on a CPU.
+    """Switch off torch's fused attention in a model, as its backward pass is very slow on a CPU.
 
-    A pre-training step took 0.49 s with it against 0.21 s without (2 cores, bf16).
+    A pre-training step took 0.49 s with it and 0.21 s without (2 cores, bf16).
     """
     for module in model.modules():
         if hasattr(module, "fused_attn"):
@@ -23,9 +23,10 @@ def without_fused_attention(model: nn.Module) -> None:
 
 
 def keep_tokens(vit: Any, images: Tensor, order: Tensor, n_visible: int) -> Tensor:
-    """Class and visible patch tokens after the last norm: (N, 1 + n_visible, dim).
+    """The class token and visible patch tokens after the last norm: float (N, 1 + n_visible, dim).
 
-    images: float (N, C, H, W); order: int64 (N, patches), of which the first n_visible are kept.
+    images: float (N, C, H, W). order: int64 (N, patches), a permutation of the patches of each
+    image, of which the first n_visible are kept.
     """
     tokens = vit.patch_embed(images) + vit.pos_embed[:, 1:]
     kept = order[:, :n_visible, None].expand(-1, -1, tokens.shape[2])
@@ -35,7 +36,7 @@ def keep_tokens(vit: Any, images: Tensor, order: Tensor, n_visible: int) -> Tens
 
 
 class MaskedAutoencoder(nn.Module):
-    """A ViT (timm's, with learned positions and a class token) with its decoder."""
+    """A ViT of timm, with learned positions and a class token, and its decoder."""
 
     def __init__(self, encoder: Any, mask_ratio: float, dim: int, depth: int) -> None:
         super().__init__()
@@ -57,7 +58,10 @@ class MaskedAutoencoder(nn.Module):
         self.decoder_out = nn.Linear(dim, encoder.patch_embed.proj.weight[0].numel())
 
     def forward(self, images: Tensor, noise: Tensor) -> Tensor:
-        """Loss on the hidden patches. images: float (N, C, H, W); noise: (N, patches)."""
+        """The loss on the hidden patches, a scalar.
+
+        images: float (N, C, H, W). noise: float (N, patches), whose order picks the visible ones.
+        """
         order = noise.argsort(dim=1)
         restore = order.argsort(dim=1)
         tokens = self.decoder_embed(keep_tokens(self.encoder, images, order, self.n_visible))
@@ -78,7 +82,10 @@ class MaskedAutoencoder(nn.Module):
 
 
 def patch_pixels(images: Tensor, patch_px: int) -> Tensor:
-    """(N, C, H, W) -> (N, patches, patch_px * patch_px * C), patches in raster order."""
+    """All patches of images, row by row: (N, patches, patch_px * patch_px * C).
+
+    images: (N, C, H, W), of any dtype.
+    """
     n, c, h, w = images.shape
     grid = images.reshape(n, c, h // patch_px, patch_px, w // patch_px, patch_px)
     return grid.permute(0, 2, 4, 3, 5, 1).reshape(n, -1, patch_px * patch_px * c)

@@ -1,4 +1,4 @@
-"""Pre-training of a small ViT on unlabelled images, for a plain CPU or one GPU.
+"""Pre-training of a small ViT on unlabelled images, on a plain CPU or one GPU.
 
 Two stages: masked autoencoding (`fed_ist.pretraining.mae`), then contrast of masked views
 (`fed_ist.pretraining.contrast`). The result is an ordinary timm `VisionTransformer` state dict,
@@ -27,7 +27,10 @@ from fed_ist.rng import torch_seed
 
 
 def decode_all(source: ImageSource, side_px: int) -> NDArray[np.uint8]:
-    """Every readable image as uint8 (n, side_px, side_px, C), with a progress bar."""
+    """All readable images of a source: uint8 (n, side_px, side_px, C), with a progress bar.
+
+    Raises `InputError` where there are none.
+    """
     images: list[NDArray[np.uint8]] = []
     skipped: list[str] = []
     for _, pixels, _ in tqdm(
@@ -42,7 +45,7 @@ def decode_all(source: ImageSource, side_px: int) -> NDArray[np.uint8]:
 
 
 def learning_rate_at(step: int, n_steps: int, peak: float, warmup_fraction: float) -> float:
-    """Linear warm-up, then half a cosine down to zero."""
+    """The learning rate of a step: a linear warm-up, then half a cosine down to zero."""
     warmup = max(1, int(n_steps * warmup_fraction))
     if step < warmup:
         return peak * (step + 1) / warmup
@@ -51,10 +54,12 @@ def learning_rate_at(step: int, n_steps: int, peak: float, warmup_fraction: floa
 
 
 def pretrain(source: ImageSource, out: Path, config: PretrainConfig, device: str) -> Path:
-    """Train all stages, resuming from `out/checkpoint.pt` if it is there.
+    """Train all stages, from `out/checkpoint.pt` on where there is one.
 
     Writes a checkpoint after each epoch and, at the end, `out/encoder.safetensors` and
-    `out/history.json`, each atomically. Returns the path of the weights.
+    `out/history.json`, each whole or not at all. Returns the path of the weights. Raises
+    `InputError` where there are fewer than two readable images, or where the checkpoint cannot be
+    used.
     """
     out.mkdir(parents=True, exist_ok=True)
     checkpoint = out / "checkpoint.pt"
@@ -97,6 +102,7 @@ def check_device(device: str) -> None:
 
 
 def epochs_done(history: History) -> str:
+    """The number of epochs of each stage that are done, in words."""
     return ", ".join(f"{name} {len(losses)}" for name, losses in history.items())
 
 
@@ -109,7 +115,10 @@ def run_stage(
     resumed: dict[str, Any] | None,
     device: str,
 ) -> Iterator[tuple[float, torch.optim.Optimizer]]:
-    """(mean loss, optimiser) after each epoch that is still to be done."""
+    """Train the remaining epochs of a stage; yields (mean loss, optimiser) after each.
+
+    images: uint8 (n, C, S, S). resumed: the state of a checkpoint within this stage; None to begin.
+    """
     schedule = stage.schedule
     model = stage.model.to(device)
     model.train()
@@ -141,10 +150,10 @@ def run_stage(
 def epoch_inputs(
     name: str, stage: Stage, images: Tensor, config: PretrainConfig, epoch: int, size: int
 ) -> Iterator[tuple[int, tuple[Any, ...]]]:
-    """(step, inputs of the stage's model) of one epoch.
+    """(number of the step, inputs of the stage's model) for each step of one epoch.
 
-    One stream of random numbers an epoch: a run resumed at an epoch draws what an unbroken one
-    would.
+    images: uint8 (n, C, S, S). size: of a batch. Each epoch has its own stream of random numbers,
+    so that a resumed run draws the same as one that was not cut.
     """
     rng = torch.Generator().manual_seed(torch_seed(config.seed, f"{name}-epoch", epoch))
     order = torch.randperm(len(images), generator=rng)
@@ -156,7 +165,7 @@ def epoch_inputs(
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; biases, norms and the like do not."""
+    """Parameter groups for AdamW: matrices with weight decay; biases, norms and others without."""
     parameters = list(model.parameters())
     return [
         {"params": [p for p in parameters if p.ndim > 1], "weight_decay": weight_decay},
@@ -184,6 +193,7 @@ def train_step(
 
 
 def to_device(value: Any, device: str) -> Any:
+    """A value with all tensors in it, also those in lists, on a device."""
     if isinstance(value, list):
         return [to_device(item, device) for item in value]
     return value.to(device) if isinstance(value, Tensor) else value
@@ -191,7 +201,10 @@ def to_device(value: Any, device: str) -> Any:
 
 @torch.inference_mode()
 def feature_statistics(vit: Any, images: Tensor, img_px: int, device: str) -> dict[str, Tensor]:
-    """Mean and deviation of each feature of the `cls` and `avg` embeddings: float32 (2, dim)."""
+    """The mean and deviation of each feature of the `cls` and `avg` embeddings.
+
+    images: uint8 (n, C, S, S). Returns `FEATURE_MEAN` and `FEATURE_STD`, each float32 (2, dim).
+    """
     from torchvision.transforms.v2 import functional as transforms
 
     total = torch.zeros(2, 2, vit.embed_dim, dtype=torch.float64)  # (sum | squares, cls | avg, dim)

@@ -1,4 +1,4 @@
-"""The two stages of pre-training: their settings, their models, and what these are shown."""
+"""The two stages of pre-training: their settings, their models, and the inputs of these."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,7 +15,7 @@ from fed_ist.pretraining.mae import MaskedAutoencoder
 
 @dataclass(frozen=True)
 class StageConfig:
-    """One stage's schedule. min_area: the smallest random crop, as a share of the image."""
+    """The schedule of one stage; min_area: of a random crop, as a share of the image."""
 
     epochs: int
     batch_size: int
@@ -25,10 +25,11 @@ class StageConfig:
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """What is trained and how; part of every checkpoint, so that a resumed run is the same run.
+    """All settings of pre-training; a checkpoint holds them, and is resumed with no others.
 
-    init: a checkpoint to start from; empty to start from random weights.
-    tune_ratios: mask ratios that the second view takes in turn; the first has `mask_ratio`.
+    init: the path of a checkpoint to start from; empty to start from random weights.
+    mask_ratio: of the first stage, and of the first view in the second. tune_ratios: mask ratios
+    that the second view takes in turn.
     """
 
     shape: VitShape = field(default_factory=VitShape)
@@ -48,7 +49,7 @@ class PretrainConfig:
 
 
 class Autoencoding:
-    """Stage one: a crop of each image, three quarters hidden."""
+    """Stage one: masked autoencoding of a crop of each image."""
 
     def __init__(self, vit: Any, config: PretrainConfig) -> None:
         self.schedule = config.mae
@@ -60,13 +61,16 @@ class Autoencoding:
     def inputs(
         self, batch: Tensor, img_px: int, step: int, rng: torch.Generator
     ) -> tuple[Any, ...]:
-        """(normalised crops, noise)"""
+        """(normalised crops, float (N, C, img_px, img_px), and noise, float (N, patches)).
+
+        batch: uint8 (N, C, S, S).
+        """
         view = normalise(crops(batch, img_px, self.schedule.min_area, rng).float() / 255)
         return view, torch.rand(len(batch), self.n_patches, generator=rng)
 
 
 class Contrasting:
-    """Stage two: two recoloured crops of each image, each masked at a ratio of its own."""
+    """Stage two: contrast of two recoloured crops of each image, masked at different ratios."""
 
     def __init__(self, vit: Any, config: PretrainConfig) -> None:
         self.schedule = config.contrast
@@ -77,7 +81,10 @@ class Contrasting:
     def inputs(
         self, batch: Tensor, img_px: int, step: int, rng: torch.Generator
     ) -> tuple[Any, ...]:
-        """(two views, two noises, two numbers of visible patches)"""
+        """(views, noise, numbers of visible patches), each a list of two.
+
+        batch: uint8 (N, C, S, S). A view is float (N, C, img_px, img_px), noise (N, patches).
+        """
         config = self.config
         ratios = (config.mask_ratio, config.tune_ratios[step % len(config.tune_ratios)])
         views, noise, n_visible = [], [], []
@@ -97,9 +104,10 @@ STAGES: dict[str, type[Autoencoding] | type[Contrasting]] = {
 
 
 def normalise(images: Tensor) -> Tensor:
-    """Pixels in [0, 1], float (N, C, H, W), by ImageNet's means and deviations, channel by channel.
+    """Images normalised by ImageNet's means and deviations of each channel: float (N, C, H, W).
 
-    Beyond three channels they repeat, as `fed_ist.encoder.backbone` has it.
+    images: float (N, C, H, W), pixels in [0, 1]. For more than three channels, the means and
+    deviations repeat, see `backbone.per_channel`.
     """
     n = images.shape[1]
     mean, std = (torch.tensor(per_channel(v, n), device=images.device) for v in (VIT_MEAN, VIT_STD))

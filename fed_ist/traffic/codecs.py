@@ -1,19 +1,19 @@
-"""How the numbers of a slice travel: 32, 16, 8 or 4 bits each, in one run of bytes.
+"""How the numbers of a slice are sent: 32, 16, 8 or 4 bits each, all in one string of bytes.
 
-`fp32` is exact. `fp16` and `bf16` round to the nearest. `int8` and `int4` are whole numbers of
-steps, a step for each row of a matrix, rounded up or down at random so that the mean is right:
-stochastic rounding as in QSGD (Alistarh et al., NeurIPS 2017), with a scale for each row instead of
-the norm. No array travels with its name or shape, since both sides know them.
+`fp32` is exact. `fp16` and `bf16` round to the nearest. `int8` and `int4` send whole multiples of a
+step, with one step for each row of a matrix, rounded up or down at random so that the mean is
+right: stochastic rounding as in QSGD (Alistarh et al., NeurIPS 2017), with a scale for each row
+instead of the norm. Names and shapes are not sent, since both sides know them.
 
-What comes from a peer is looked at before it is used: `decode` raises `ValueError` for bytes that
+Bytes from a peer are checked before they are used: `decode` raises `ValueError` for bytes that
 `encode` could not have made for these shapes and this codec.
 
     byte 0      VERSION
     byte 1      the codec's place in CODECS, +16 if the body is compressed
     bytes 2-5   CRC-32 of the body, little-endian
     then        the body: the arrays by ascending name, little-endian. Of `int8` and `int4` first
-                the steps of all rows (bfloat16), then the codes (of `int4` two to a byte, the
-                earlier in the low half)
+                the steps of all rows (bfloat16), then the codes (of `int4` two in a byte, the
+                earlier one in the low half)
 """
 
 import math
@@ -33,7 +33,7 @@ COMPRESSED = 16
 HEADER_BYTES = 6
 ZSTD_LEVEL = 9
 NUMBER_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
-STEPS = {"int8": 127, "int4": 7}  # each side of zero
+STEPS = {"int8": 127, "int4": 7}  # on each side of zero
 LARGEST = float(np.finfo(np.float32).max)
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -43,13 +43,14 @@ Floats = NDArray[np.float32]
 
 
 def encode(arrays: Params, codec: str, rng: np.random.Generator, compress: bool = False) -> bytes:
-    """The arrays, float32 of any shapes, as bytes.
+    """The bytes of arrays, float32 of any shapes.
 
-    How far a number x may be off: not at all in fp32; 2^-11 |x| in fp16, or 2^-25 if that is more;
-    2^-8 |x| in bf16, or 2^-133; 1.01 M / 127 in int8 and 1.01 M / 7 in int4, or 2^-133, where M is
-    the largest magnitude in its row. compress: with zstandard, where that is shorter. rng: for the
-    rounding; int8 and int4 alone draw from it. Raises `InputError` for numbers that are not finite,
-    or beyond fp16's 65504.
+    The error of a number x is at most: nothing in fp32; 2^-11 |x| in fp16, or 2^-25 if that is
+    more; 2^-8 |x| in bf16, or 2^-133; 1.01 M / 127 in int8 and 1.01 M / 7 in int4, or 2^-133, where
+    M is the largest magnitude in its row.
+    rng: for random rounding; only int8 and int4 draw from it.
+    compress: whether to compress with zstandard, if that makes them fewer.
+    Raises `InputError` for numbers that are not finite, or are beyond fp16's 65504.
     """
     values = _flat(arrays)
     if not np.isfinite(values).all():
@@ -74,10 +75,10 @@ def encode(arrays: Params, codec: str, rng: np.random.Generator, compress: bool 
 
 
 def decode(data: bytes, codec: str, shapes: Shapes) -> Params:
-    """The arrays that `encode` made these bytes of, float32; `shapes` are theirs, by name.
+    """The arrays of which `encode` made these bytes, float32 of these shapes.
 
-    Raises `ValueError` for anything else: another version, codec or length, damaged bytes, numbers
-    that are not finite.
+    Raises `ValueError` for bytes of another version, codec or length, for damaged bytes, and for
+    numbers that are not finite.
     """
     body = _open(data, codec, encoded_bytes(shapes, codec) - HEADER_BYTES)
     if codec in STEPS:
@@ -89,12 +90,12 @@ def decode(data: bytes, codec: str, shapes: Shapes) -> Params:
     if not np.isfinite(values).all():
         raise ValueError("some of its numbers are not finite")
     ends = np.cumsum([math.prod(shapes[name]) for name in sorted(shapes)])
-    parts = dict(zip(sorted(shapes), np.split(values, ends[:-1]), strict=True))
-    return {name: parts[name].reshape(shape).copy() for name, shape in shapes.items()}
+    flat = dict(zip(sorted(shapes), np.split(values, ends[:-1]), strict=True))
+    return {name: flat[name].reshape(shape).copy() for name, shape in shapes.items()}
 
 
 def encoded_bytes(shapes: Shapes, codec: str) -> int:
-    """What `encode` makes of arrays of these shapes; with `compress` it may be less."""
+    """The number of bytes that `encode` makes of arrays of these shapes, without `compress`."""
     n = sum(math.prod(shape) for shape in shapes.values())
     if codec in NUMBER_BYTES:
         return HEADER_BYTES + NUMBER_BYTES[codec] * n
@@ -104,11 +105,12 @@ def encoded_bytes(shapes: Shapes, codec: str) -> int:
 
 
 def shapes_of(arrays: Params) -> dict[str, tuple[int, ...]]:
+    """The shape of each array, by its name."""
     return {name: array.shape for name, array in arrays.items()}
 
 
 def _open(data: bytes, codec: str, n_bytes: int) -> bytes:
-    """The body, uncompressed, which is to have `n_bytes`."""
+    """The body without compression; raises `ValueError` unless it has `n_bytes` and is whole."""
     if len(data) < HEADER_BYTES or data[0] != VERSION:
         raise ValueError(f"it does not begin with version {VERSION} of the slice format")
     kind, is_compressed = data[1] % COMPRESSED, data[1] >= COMPRESSED
@@ -122,7 +124,7 @@ def _open(data: bytes, codec: str, n_bytes: int) -> bytes:
     if not is_compressed:
         return body
     try:
-        # Looked at first: a few bytes may claim, and become, more than the memory holds.
+        # Checked first: a few bytes may claim, and become, more than the memory holds.
         if zstandard.get_frame_parameters(body).content_size != n_bytes:
             raise ValueError(f"what it holds is not {n_bytes} bytes long")
         planes = zstandard.ZstdDecompressor().decompress(body, max_output_size=n_bytes)
@@ -135,7 +137,10 @@ def _open(data: bytes, codec: str, n_bytes: int) -> bytes:
 
 
 def _planes(body: bytes, codec: str) -> bytes:
-    """First bytes of all numbers, then second bytes, and so on: exponents are much alike."""
+    """The first bytes of all numbers, then the second bytes, and so on.
+
+    This compresses better, since the bytes with the exponents are similar.
+    """
     width = NUMBER_BYTES.get(codec, 1)
     return np.frombuffer(body, np.uint8).reshape(-1, width).T.tobytes()
 
@@ -145,7 +150,7 @@ def _flat(arrays: Params) -> Floats:
 
 
 def _row_lengths(shapes: Shapes) -> NDArray[np.int64]:
-    """Numbers in each row of each array; a vector is one row."""
+    """The number of entries in each row of each array, int64; a vector is one row."""
     lengths: list[int] = []
     for name in sorted(shapes):
         *rows, length = shapes[name]
@@ -154,7 +159,7 @@ def _row_lengths(shapes: Shapes) -> NDArray[np.int64]:
 
 
 def _to_bf16(values: Floats) -> Halves:
-    """To the nearest, ties to even; what would round to infinity becomes the largest number."""
+    """Numbers rounded to bfloat16, ties to even; the largest number stands for infinity."""
     bits = values.astype("<f4").view("<u4")
     rounded = (bits + 0x7FFF + ((bits >> 16) & 1)) >> 16
     is_infinite = (rounded & 0x7FFF) == 0x7F80
@@ -201,7 +206,10 @@ def _dequantise(body: bytes, row_lengths: NDArray[np.int64], n_steps: int) -> Fl
 
 
 def _step_up(steps: NDArray[np.float64]) -> Halves:
-    """The smallest bfloat16 that is no smaller, lest the largest number of a row be cut off."""
+    """The smallest bfloat16 that is no smaller than each step.
+
+    A smaller step would cut off the largest number of its row.
+    """
     nearest = steps.astype(np.float32)
     below = nearest.astype(np.float64) < steps
     upper = np.where(below, np.nextafter(nearest, np.float32(np.inf)), nearest)

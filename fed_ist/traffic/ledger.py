@@ -17,10 +17,10 @@ class Transfer:
     """One message between the server and a node.
 
     direction: "down" to the node, "up" to the server.
-    kind: "prepare", "statistics", "train" or "error"; "unknown" for what nobody asked for.
-    payload_bytes: the arrays alone. message_bytes: the Flower message as serialised.
-    n_objects: which Flower sends it as, each with a request of its own.
-    link_bytes_down, link_bytes_up: IP packets that it takes towards the node and from it, as
+    kind: "prepare", "statistics", "train" or "error"; "unknown" for a reply nobody asked for.
+    payload_bytes: of the arrays alone. message_bytes: of the serialised Flower message.
+    n_objects: the number of objects in which Flower sends it, each with a request of its own.
+    link_bytes_down, link_bytes_up: the bytes of IP packets towards the node and from it, as
         `fed_ist.traffic.packets` estimates them for a deployed node with TLS; also in a simulation.
     """
 
@@ -44,7 +44,11 @@ TEXTS = ("node", "direction", "kind")
 
 
 class Ledger:
-    """The table of all transfers of a run, and their sums."""
+    """The table of all transfers of a run, and their sums.
+
+    payload_bytes, message_bytes, link_bytes: "down" and "up" -> bytes so far.
+    bytes_of_node: node -> bytes of messages so far, both ways.
+    """
 
     def __init__(self, path: Path) -> None:
         self._table = GrowingTable(path, COLUMNS)
@@ -52,10 +56,10 @@ class Ledger:
 
     @classmethod
     def reopen(cls, path: Path, data: bytes, seal: Seal) -> "Ledger":
-        """Go on with the ledger of a run that was cut: what was sent has been sent.
+        """Go on with the ledger of a run that was cut.
 
-        data: what the file holds. seal: how it begins; as many of the lines after it as are whole
-        are kept.
+        data: what the file holds. seal: of the lines up to the last checkpoint. Lines after it are
+        kept up to the first that is not whole, since their messages have been sent.
         """
         known = data[: seal.n_bytes].decode()
         sealed_round = max((int(row["round"]) for row in _lines(known)), default=0)
@@ -74,16 +78,17 @@ class Ledger:
 
     @property
     def seal(self) -> Seal:
-        """Of all that was written."""
+        """The length and checksum of all that was written."""
         return self._table.seal
 
     def _start_sums(self) -> None:
         self.payload_bytes = dict.fromkeys(DIRECTIONS, 0)
         self.message_bytes = dict.fromkeys(DIRECTIONS, 0)
         self.link_bytes = dict.fromkeys(DIRECTIONS, 0)
-        self.bytes_of_node: Counter[str] = Counter()  # of messages, both ways
+        self.bytes_of_node: Counter[str] = Counter()
 
     def add(self, transfer: Transfer) -> None:
+        """Write a transfer, and add it to the sums."""
         self._table.add(asdict(transfer))
         self._sum(transfer)
 
@@ -99,12 +104,15 @@ class Ledger:
         self._table.settle()
 
     def close(self) -> None:
+        """Close the file."""
         self._table.close()
 
 
 def may_follow(number: int, kind: str, sealed_round: int) -> bool:
-    """Whether a message of round `number` can come after those of a round that is complete: where a
-    run is resumed, nodes are prepared again.
+    """Whether a message of round `number` can come after round `sealed_round` is complete.
+
+    That can be any message of a later round, and one of the same round that is not for training:
+    where a run is resumed, nodes are prepared again.
     """
     return number > sealed_round or (number == sealed_round and kind != "train")
 
@@ -114,7 +122,7 @@ def _lines(text: str) -> "csv.DictReader[str]":
 
 
 def _parse(row: Row) -> Transfer | None:
-    """A transfer from its line; None where it is none."""
+    """The transfer of a row; None where the row is not one of a transfer."""
     texts = {name: row[name] for name in TEXTS}
     try:
         numbers = {name: int(row[name]) for name in COLUMNS if name not in TEXTS}

@@ -1,6 +1,6 @@
-"""Links between a node and the server: what they carry, what that takes, and what it costs.
+"""Links between a node and the server: how long messages take on them, and what they cost.
 
-The profiles are data, `links.toml` beside this file, each figure with its source.
+The profiles are data: `links.toml` in this folder, where each figure has its source.
 """
 
 import math
@@ -13,22 +13,23 @@ from fed_ist.errors import InputError, require_choice
 from fed_ist.traffic.packets import LinkBytes
 
 PROFILES = Path(__file__).with_name("links.toml")
-# A node asks for messages every 3 s, and so does the server for replies: each waits half of that
-# on average (flwr 1.42, supernode/start_client_internal.py and superlink/grid/http_grid.py).
+# A node asks for messages every 3 s, and the server asks for replies every 3 s. Each waits half of
+# that on average, so both together wait 3 s (flwr 1.42, supernode/start_client_internal.py and
+# superlink/grid/http_grid.py).
 POLLING_S = 3.0
 
 
 @dataclass(frozen=True)
 class Link:
-    """One kind of link, as a planner may count on it.
+    """One kind of link, with figures that can be planned with.
 
-    down_bps, up_bps: bits of IP traffic a second, towards and from the node.
-    latency_s: one way. loss: share of the packets, in [0, 1).
-    down_j_per_byte, up_j_per_byte: what the node's radio uses; None where nobody published it.
-    quota_bytes: a month, both ways; None where it is not limited.
-    sources: for each figure, where it is from.
-    note: what else one has to know, such as that TCP/IP cannot run on it.
-    duty_cycle: the share of the time that the node may send; None where it is not limited.
+    down_bps, up_bps: bits of IP traffic per second, towards the node and from it.
+    latency_s: in one direction. loss: the share of packets that are lost, in [0, 1).
+    down_j_per_byte, up_j_per_byte: energy of the node's radio; None where nobody published it.
+    quota_bytes: per month, both ways; None where there is no limit.
+    sources: figure -> where it is from.
+    note: what else the user should know, such as that TCP/IP cannot run on it.
+    duty_cycle: the share of the time in which the node may send; None where there is no limit.
     """
 
     name: str
@@ -57,10 +58,10 @@ OPTIONAL = ("down_j_per_byte", "up_j_per_byte", "quota_bytes", "duty_cycle")
 
 
 def read_links(path: Path | None = None) -> dict[str, Link]:
-    """Profiles by name: those that come along, or those of a TOML file of the same form.
+    """All profiles by name: those of fed-ist, or those of a TOML file of the same form.
 
-    Raises `InputError` for a file that cannot be read, a key that is not known, a figure that is
-    missing or not possible.
+    Raises `InputError` for a file that cannot be read, an unknown key, and a figure that is missing
+    or impossible.
     """
     path = path or PROFILES
     try:
@@ -71,12 +72,12 @@ def read_links(path: Path | None = None) -> dict[str, Link]:
 
 
 def find_link(name: str, path: Path | None = None) -> Link:
-    """One profile; raises `InputError` where there is none of this name."""
+    """The profile of this name; raises `InputError` where there is none."""
     return choose_links([name], path)[0]
 
 
 def choose_links(names: Sequence[str] | None, path: Path | None = None) -> list[Link]:
-    """Profiles of these names, all for none; raises `InputError` for a name that is not known."""
+    """The profiles of these names, or all for no names; raises `InputError` for an unknown name."""
     links = read_links(path)
     for name in names or []:
         require_choice("link", name, links)
@@ -116,12 +117,12 @@ def _figure(where: str, table: Mapping[str, object], key: str) -> float | None:
 
 
 def air_s(link: Link, sent: LinkBytes) -> float:
-    """Seconds for which bytes fill the link, first down and then up; lost packets go again."""
+    """The seconds of sending these bytes, first down and then up, with lost packets sent again."""
     return 8 * (sent.down / link.down_bps + sent.up / link.up_bps) / (1 - link.loss)
 
 
 def wait_s(link: Link, sent: LinkBytes) -> float:
-    """The same with the pauses that the duty cycle asks for after sending."""
+    """The seconds of sending these bytes, with the pauses that the duty cycle asks for."""
     if link.duty_cycle is None:
         return air_s(link, sent)
     up_s = 8 * sent.up / link.up_bps / (1 - link.loss)
@@ -129,7 +130,7 @@ def wait_s(link: Link, sent: LinkBytes) -> float:
 
 
 def joules(link: Link, sent: LinkBytes) -> float | None:
-    """What the node's radio uses for these bytes; None where nobody published it."""
+    """The energy that the node's radio uses for these bytes; None where nobody published it."""
     if link.down_j_per_byte is None or link.up_j_per_byte is None:
         return None
     energy_j = sent.down * link.down_j_per_byte + sent.up * link.up_j_per_byte
@@ -137,15 +138,15 @@ def joules(link: Link, sent: LinkBytes) -> float | None:
 
 
 def quota_share(link: Link, sent: LinkBytes) -> float | None:
-    """The share of a month's quota; None where there is none."""
+    """The share of a month's quota that these bytes use; None where there is no quota."""
     return None if link.quota_bytes is None else (sent.down + sent.up) / link.quota_bytes
 
 
 def round_s(link: Link, sent: LinkBytes, n_round_trips: int, compute_s: float) -> float:
-    """Seconds of a round on a link, on average: polls, bytes, round trips, and computing.
+    """The seconds of a round on a link, on average: polls, bytes, round trips and computing.
 
-    TCP's slow start is not counted: it matters where the rate times the latency is much more than
-    the 14 kB that a connection starts with.
+    compute_s: seconds for which the node computes. TCP's slow start is not counted: it matters
+    where the rate times the latency is much more than the 14 kB that a connection starts with.
     """
     trips_s = 2 * link.latency_s * n_round_trips
     return POLLING_S + wait_s(link, sent) + trips_s + compute_s

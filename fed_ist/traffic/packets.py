@@ -1,15 +1,15 @@
-"""What a message costs on a node's link: bytes of IP packets in both directions, estimated.
+"""An estimate of the bytes of IP packets that a message costs on a node's link, both ways.
 
 A node of Flower asks for everything over HTTP/1.1. To get a message it sends PullMessages, a
-PullObject for each object that the message is made of, and ConfirmMessageReceived; to reply, it
-sends PushMessages and a PushObject for each object. So a message down costs requests and
-acknowledgements up, and a message up costs answers down. While it waits, a node asks every three
-seconds whether there is a message, and sends a heartbeat about every twenty.
+PullObject for each object of the message, and ConfirmMessageReceived; to reply, it sends
+PushMessages and a PushObject for each object. So a message down costs requests and acknowledgements
+up, and a message up costs answers down. While it waits, a node asks every three seconds whether
+there is a message, and sends a heartbeat about every twenty seconds.
 
-Counted is what a modem's quota counts: IP packets with their IPv4, TCP and TLS headers, without
+What counts is what a modem's quota counts: IP packets with their IPv4, TCP and TLS headers, without
 those of Ethernet or the radio, and without what is sent again after a loss. The requests of Flower
-were measured: a `FlowerSizes` for each version. `fed-ist bench wire` repeats the measurement and
-says how far this estimate is from the interface counters.
+were measured: there is a `FlowerSizes` for each version. `fed-ist bench wire` repeats the
+measurement and says how far this estimate is from the interface counters.
 """
 
 import math
@@ -31,10 +31,10 @@ CLOSE_NOTIFY_BYTES = 24
 class FlowerSizes:
     """The bytes of the HTTP requests and answers of one version of Flower, and how often they come.
 
-    Headers of a request and of an answer are counted without the path and the digits of the
-    content's length. All others are bytes of bodies, as Protobuf. "per" is for each object of a
-    message, "once" for each message. What a request asks for by an identifier has one size: an
-    object, an app bundle, and the confirmation that a message came.
+    request_headers and response_headers leave out the path and the digits of the content's length.
+    All other sizes are bytes of bodies, as Protobuf. "per" means for each object of a message,
+    "once" means for each message. identifier_request is the size of every request that names what
+    it asks for: an object, an app bundle, and the confirmation that a message came.
     """
 
     version: str
@@ -44,30 +44,30 @@ class FlowerSizes:
     pulled_list_once: float  # the message without its objects, and the identifiers of these
     pulled_list_per: float
     identifier_request: int
-    pulled_object_per: int  # beside the object itself
+    pulled_object_per: int  # without the object itself
     pushed_list_once: float
     pushed_list_per: float
     wanted_once: float  # the answer to a pushed list: which objects the server lacks
     wanted_per: float
-    pushed_object_per: int  # beside the object itself
+    pushed_object_per: int  # without the object itself
     stored_per: int  # the answer to a pushed object
     heartbeat_request: int
     heartbeat_response: int
     run_request: int
     run_response: int
-    app_bundle_once: int  # beside the bundle (FAB) itself
-    parallel_objects: int  # pulled or pushed at a time, over as many connections
-    reopened_connections: float  # by a message to a node, on average
+    app_bundle_once: int  # without the bundle (FAB) itself
+    parallel_objects: int  # pulled or pushed at a time, each over a connection of its own
+    reopened_connections: float  # for a message to a node, on average
     poll_s: float  # from one poll to the next
-    heartbeat_s: float  # the same of heartbeats
+    heartbeat_s: float  # from one heartbeat to the next
 
 
 # Bytes were read from a capture of Flower 1.42.0 with httpx 0.28 and uvicorn 0.49 on Linux. Flower
-# waits 3 s between polls, and a poll takes the rest; heartbeats come every 25 s times 0.7 to 0.9.
-# Connections were counted in the runs of `fed-ist bench wire`: they are closed when idle for five
-# seconds. Training takes longer, so both are opened for a reply; the second has to be opened again
-# for the next message if that comes later. Measured were 1.5 (an idle machine) to 2.9 (a busy one)
-# for a message and its reply; 2.5 are counted. One is 2.5 kB with TLS.
+# waits 3 s between polls, and a poll itself takes 6 ms; heartbeats come every 25 s times 0.7 to
+# 0.9. Connections were counted in the runs of `fed-ist bench wire`: they are closed when idle for
+# five seconds. Training takes longer, so both are opened again for a reply; the second is opened
+# again for the next message if that comes later. For a message and its reply, 1.5 (on an idle
+# machine) to 2.9 (on a busy one) were measured, and 2.5 are counted. One takes 2.5 kB with TLS.
 FLOWER_1_42 = FlowerSizes(
     version="1.42.0",
     request_headers=820,
@@ -93,12 +93,12 @@ FLOWER_1_42 = FlowerSizes(
     poll_s=3.006,
     heartbeat_s=20.0,
 )
-FLOWER = FLOWER_1_42  # whose messages are counted
+FLOWER = FLOWER_1_42  # the version whose messages are counted
 
 
 @dataclass(frozen=True)
 class LinkBytes:
-    """Bytes of IP packets towards the node and from it."""
+    """The bytes of IP packets towards the node and from it."""
 
     down: int
     up: int
@@ -113,9 +113,10 @@ NOTHING = LinkBytes(0, 0)
 def bytes_of_message(
     direction: str, n_bytes: int, n_objects: int, *, tls: bool = True
 ) -> LinkBytes:
-    """What a message of so many serialised bytes in so many objects costs, both ways.
+    """What a message costs on the link, both ways.
 
-    direction: "down" to the node, "up" to the server.
+    direction: "down" to the node, "up" to the server. n_bytes: of the serialised message.
+    n_objects: of which it consists. tls: whether the connection has TLS.
     """
     how = _Http(tls)
     if direction == "down":
@@ -146,7 +147,7 @@ def bytes_of_message(
 
 
 def bytes_of_start(fab_bytes: int, *, tls: bool = True) -> LinkBytes:
-    """What a node fetches once in a run: its settings, and the app bundle (FAB)."""
+    """What it costs that a node fetches the settings of a run and its app bundle (FAB) once."""
     how = _Http(tls)
     return how.exchanges(
         1, "/v1/fleet/get-run", FLOWER.run_request, FLOWER.run_response
@@ -156,7 +157,7 @@ def bytes_of_start(fab_bytes: int, *, tls: bool = True) -> LinkBytes:
 
 
 def bytes_of_waiting(seconds: float, *, tls: bool = True) -> LinkBytes:
-    """What polls and heartbeats of a waiting node cost in so many seconds, on average."""
+    """What the polls and heartbeats of a waiting node cost in these seconds, on average."""
     how = _Http(tls)
     poll = how.exchanges(1, "/v1/fleet/pull-messages", FLOWER.pull_messages_request, 0)
     beats = bytes_of_heartbeats(seconds, tls=tls)
@@ -165,7 +166,7 @@ def bytes_of_waiting(seconds: float, *, tls: bool = True) -> LinkBytes:
 
 
 def bytes_of_heartbeats(seconds: float, *, tls: bool = True) -> LinkBytes:
-    """What a node sends of itself in so many seconds also while it computes, on average."""
+    """What the heartbeats of a node cost in these seconds, on average, also while it computes."""
     how = _Http(tls)
     beat = how.exchanges(
         1, "/v1/fleet/send-node-heartbeat", FLOWER.heartbeat_request, FLOWER.heartbeat_response
@@ -175,7 +176,7 @@ def bytes_of_heartbeats(seconds: float, *, tls: bool = True) -> LinkBytes:
 
 
 def round_trips(direction: str, n_objects: int, *, tls: bool = True) -> int:
-    """How often a message has one side wait for the other: requests, and connections opened."""
+    """How often one side waits for the other during a message: for requests and new connections."""
     requests = 1 + math.ceil(n_objects / FLOWER.parallel_objects) + (direction == "down")
     opening = 0 if direction == "down" else 2 if tls else 1
     return requests + opening
@@ -188,7 +189,10 @@ class _Http:
     tls: bool
 
     def exchanges(self, n: int, path: str, request_bytes: int, response_bytes: int) -> LinkBytes:
-        """So many requests to a path; their bodies' bytes are those of all of them together."""
+        """What n requests to a path and their answers cost.
+
+        request_bytes, response_bytes: of the bodies of all of them together.
+        """
         up, segments_up = self._stream(n, request_bytes)
         down, segments_down = self._stream(n, response_bytes)
         # Headers go in a packet of their own, as one write; empty bodies are not sent.
@@ -201,7 +205,7 @@ class _Http:
         )
 
     def _stream(self, n: int, n_bytes: int) -> tuple[int, int]:
-        """Bytes on the wire of so many bodies, and packets that carry them."""
+        """(bytes on the wire, packets) of n bodies with `n_bytes` together."""
         if n_bytes == 0:
             return 0, 0
         if self.tls:
@@ -210,7 +214,7 @@ class _Http:
         return n_bytes + PACKET_BYTES * segments, segments
 
     def connections(self, n: float) -> LinkBytes:
-        """Connections that are opened, on average, and later closed since they were idle."""
+        """What it costs to open n connections, on average, and to close them when they are idle."""
         down, up = SYN_BYTES + 2 * PACKET_BYTES, SYN_BYTES + 3 * PACKET_BYTES
         if self.tls:
             down += TLS_HANDSHAKE_DOWN + CLOSE_NOTIFY_BYTES - PACKET_BYTES
@@ -219,5 +223,5 @@ class _Http:
 
 
 def _acks(n: int, segments: int) -> int:
-    """Packets that only acknowledge: one for every second packet (RFC 5681), one a message."""
+    """Packets that only acknowledge: one for every two packets (RFC 5681), at least n."""
     return max(n, segments // 2)

@@ -1,4 +1,4 @@
-"""The words in which server and nodes talk: names of records and keys in Flower messages."""
+"""The protocol between server and nodes: names of records and keys in Flower messages."""
 
 import re
 from zlib import crc32
@@ -7,28 +7,29 @@ from zlib import crc32
 VERSION = 4
 
 # Records
-# Slices are bytes within TASK and REPLY: each record, array and part of an array would be a request
-# of its own, which on a slow link costs more than a small slice.
+# Slices are bytes within TASK and REPLY: each record, array and chunk of an array would take a
+# request of its own, which on a slow link costs more than a small slice.
 TASK = "task"  # what the server asks
 REPLY = "reply"  # what a node answers
 METRICS = "metrics"  # the scalars of a node that is prepared
-ARRAYS = "arrays"  # what no codec is made for: the largest changes, Gaussians
+ARRAYS = "arrays"  # arrays that no codec is made for: the largest changes, Gaussians
 
 # Keys of TASK
-PROTOCOL = "protocol"  # VERSION of the server, when it asks a node to prepare
+PROTOCOL = "protocol"  # the server's VERSION, where it asks a node to prepare
 ROUND = "round"
 SCALE = "scale"
 WIDTHS = "widths"  # of the slice: inputs, the neurons of each hidden layer, classes
 SLICE = "slice"  # its parameters, in `down-codec`
 CLASS_NAMES = "class-names"
-INPUTS = "inputs"  # what statistics gave the classifier; a node keeps it, so it is sent once
-ANCHOR = "anchor"  # the same, and again where more statistics came
-VERSIONS = "versions"  # of these two, on which the slice is to be trained; 0 for none. In METRICS,
-# those that a node still has, if it has any
+INPUTS = "inputs"  # the inputs (see `anchors`); a node keeps them, so they are sent once
+ANCHOR = "anchor"  # the anchor, sent once, and again where more statistics came
+# The versions of both on which the slice is to be trained; 0 for none. In METRICS, those that a
+# node still has, if it has any.
+VERSIONS = "versions"
 LEVELS = "levels"  # shares of the slice's neurons, of which each step draws one; absent for (1,)
-STATISTICS = "statistics"  # which statistics are asked for; in a reply, these
+STATISTICS = "statistics"  # which statistics are asked for; in a reply, the statistics
 
-PARTS = (INPUTS, ANCHOR)  # in the order of VERSIONS
+PARTS = (INPUTS, ANCHOR)  # the parts solved from statistics, in the order of VERSIONS
 
 # Values of STATISTICS
 GRAM = "gram"
@@ -36,19 +37,19 @@ RANDOM_GRAM = "random-gram"  # of random features
 CLASS_SUMS = "class-sums"
 GAUSSIANS = "gaussians"
 
-STATISTICS_QUERY = "query.statistics"  # Flower's message type: an action "statistics" of a query
+STATISTICS_QUERY = "query.statistics"  # Flower's message type: a query with action "statistics"
 
-# Keys of REPLY, beside SLICE
+# Keys of REPLY, in addition to SLICE
 LOSS = "loss"
 SECONDS = "seconds"
-TRAINED = "trained"  # the `slice_id` of what it is that was trained
+TRAINED = "trained"  # the `slice_id` of the slice that was trained
 
-NAME = "name"  # of a prepared node whose owner gave it one
+NAME = "name"  # of a prepared node, if its owner gave it one
 
 # Keys of METRICS
 PARTITION = "partition"  # of a simulated node only
 NUM_EXAMPLES = "num-examples"  # of REPLY too
-CAPACITY = "capacity"  # of a node that was told one
+CAPACITY = "capacity"  # of a node for which one was configured
 # The fields of `boards.Device`, in their order, where rounds have a deadline; absent if unknown
 DEVICE = ("memory-bytes", "multiply-adds-per-s", "down-bytes-per-s", "up-bytes-per-s", "step-s")
 IMAGES_SKIPPED = "images-skipped"
@@ -70,8 +71,8 @@ NAME_PATTERN = re.compile(r"[A-Za-z0-9._-]{1,40}")
 
 
 def slice_id(data: bytes, server_round: int) -> str:
-    """Tells a slice, as it travels, from those of other groups and rounds: a CRC-32 in 8 digits.
+    """8 digits that tell an encoded slice from those of other groups and rounds: a CRC-32.
 
-    It finds mistakes, not lies: a node that means harm knows the id of the slice that it got.
+    They reveal mistakes, not lies: a node that means harm knows the id of the slice that it got.
     """
-    return f"{crc32(data, server_round):08x}"  # always as long, so that runs weigh the same
+    return f"{crc32(data, server_round):08x}"  # of fixed length: all runs send the same bytes

@@ -1,10 +1,10 @@
-"""The largest changes of an update, the difference of parameters that a node sends back.
+"""Sending only the largest entries of an update, the change of the parameters by training.
 
-The rest is kept for the next round: sparsification with error feedback, after Stich et al.,
-"Sparsified SGD with Memory" (NeurIPS 2018), and Lin et al., "Deep Gradient Compression" (ICLR
-2018). All arrays are laid out as one vector, in the order of their sorted names, so that a message
-holds two arrays whatever the model. The decoder raises `ValueError` for anything that the encoder
-could not have made, since replies come from nodes that nobody vouches for.
+The other entries are kept and added to the next update: sparsification with error feedback, after
+Stich et al., "Sparsified SGD with Memory" (NeurIPS 2018), and Lin et al., "Deep Gradient
+Compression" (ICLR 2018). All arrays are laid out as one vector, in the order of their sorted names,
+so that a message holds two arrays whatever the model. The decoder raises `ValueError` for anything
+that the encoder could not have made, since replies may come from faulty nodes.
 """
 
 from typing import Any
@@ -16,18 +16,19 @@ from fed_ist.classifier.layout import Params
 from fed_ist.errors import InputError
 
 Payload = dict[str, NDArray[Any]]
-Shapes = dict[str, tuple[tuple[int, ...], str]]
+ArrayKinds = dict[str, tuple[tuple[int, ...], str]]  # name -> shape, dtype
 
 
 def top_k(update: Params, share: float, memory: Params | None) -> tuple[Payload, Params]:
-    """The largest entries of update + memory, and what is left of it: the next round's memory.
+    """The largest entries of update + memory, and the others: the memory for the next round.
 
+    update: float32 arrays of any shapes.
     share: of all entries, in (0, 1]; k = max(1, round(share * entries)) are sent.
-    memory: what this function returned last; None in the first round.
+    memory: what this function returned last, of the same shapes; None in the first round.
     Returns ({"values": float32 (k,), "indices": int32 (k,), ascending}, memory). Of equally large
-    entries the earlier goes first. What is sent and what is left add up to float32 update + memory,
-    exactly. Raises `InputError` for another share and `ValueError` for entries that are not finite.
-    Source: Stich et al. 2018, algorithm 1.
+    entries the earlier is sent first. What is sent and what is left add up to float32
+    update + memory, exactly. Raises `InputError` for another share and `ValueError` for entries
+    that are not finite. Source: Stich et al. 2018, algorithm 1.
     """
     if not 0 < share <= 1:
         raise InputError(f"A share of {share} cannot be sent: give a number in (0, 1].")
@@ -42,14 +43,14 @@ def top_k(update: Params, share: float, memory: Params | None) -> tuple[Payload,
     return sparse, _unflatten(left, update)
 
 
-def sparse_shapes(like: Params, share: float) -> Shapes:
-    """What arrays `top_k` makes of an update shaped as `like`: name -> shape, dtype."""
+def sparse_shapes(like: Params, share: float) -> ArrayKinds:
+    """The arrays that `top_k` makes of an update shaped as `like`: name -> shape, dtype."""
     k = _count_sent(_count_entries(like), share)
     return {"values": ((k,), "float32"), "indices": ((k,), "int32")}
 
 
 def from_sparse(sparse: Payload, like: Params) -> Params:
-    """The update that `top_k` sent: its entries in arrays shaped as `like`, zero elsewhere.
+    """The update that `top_k` sent: float32 arrays shaped as `like`, zero where nothing was sent.
 
     Raises `ValueError` for a payload that `top_k` could not have made for `like`.
     """
@@ -80,7 +81,7 @@ def _count_sent(n_entries: int, share: float) -> int:
 
 
 def _flatten(params: Params) -> NDArray[np.float32]:
-    """All entries, in the order of the sorted names; a copy."""
+    """All entries in the order of the sorted names, float32 (n,); a copy."""
     flat = np.concatenate([params[name].ravel() for name in sorted(params)])
     if not np.isfinite(flat).all():
         raise ValueError("Some entries of an update are not finite. Has training diverged?")
@@ -88,10 +89,10 @@ def _flatten(params: Params) -> NDArray[np.float32]:
 
 
 def _unflatten(flat: NDArray[np.float32], like: Params) -> Params:
-    """Arrays shaped as `like`, in its order of names; copies, so that none keeps `flat` alive."""
+    """Arrays shaped as `like`, in its order of names; copies, so that `flat` can be freed."""
     ends = np.cumsum([like[name].size for name in sorted(like)])
-    parts = dict(zip(sorted(like), np.split(flat, ends[:-1]), strict=True))
-    return {name: parts[name].reshape(array.shape).copy() for name, array in like.items()}
+    entries = dict(zip(sorted(like), np.split(flat, ends[:-1]), strict=True))
+    return {name: entries[name].reshape(array.shape).copy() for name, array in like.items()}
 
 
 def _require_arrays(payload: Payload, dtypes: dict[str, type[np.generic]]) -> None:

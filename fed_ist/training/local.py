@@ -25,14 +25,18 @@ class LocalTraining:
     """How a client trains in one round.
 
     learning_rate: of this round.
-    local_steps: optimiser steps; 0 to train `local_epochs` passes over the client's examples.
-    label_skew: what is done about classes that the client has more or less of than others.
-        "balance" weighs each example by the inverse of its class's count; "calibrate" adds the
-        logarithm of the class's share to its logit, lest its frequency here be learnt (Menon et
-        al., "Long-tail Learning via Logit Adjustment", ICLR 2021; on federated clients Zhang et
-        al., "Federated Learning with Label Distribution Skew via Logits Calibration", ICML 2022).
-    proximal: mu of FedProx, whose loss has mu / 2 times the squared distance from the slice as it
-        came (Li et al., "Federated Optimization in Heterogeneous Networks", MLSys 2020).
+    local_steps: the number of optimiser steps; 0 to train `local_epochs` passes over the client's
+        examples.
+    optimizer: a name in `OPTIMIZERS`.
+    label_skew: what is done about classes of which the client has more or fewer examples than of
+        others. "ignore" does nothing. "balance" weights each example by the inverse of its class's
+        count. "calibrate" adds the logarithm of the class's share to its logit, so that the
+        frequency of classes on this client is not learnt (Menon et al., "Long-tail Learning via
+        Logit Adjustment", ICLR 2021; on federated clients Zhang et al., "Federated Learning with
+        Label Distribution Skew via Logits Calibration", ICML 2022).
+    proximal: mu of FedProx, which adds to the loss mu / 2 times the squared distance from the slice
+        that the client was sent (Li et al., "Federated Optimization in Heterogeneous Networks",
+        MLSys 2020).
     """
 
     local_epochs: int
@@ -44,24 +48,25 @@ class LocalTraining:
     proximal: float = 0.0
 
     def count_steps(self, n_examples: int) -> int:
-        """Optimiser steps in a round."""
+        """The number of optimiser steps in a round."""
         return self.local_steps or self.local_epochs * math.ceil(n_examples / self.batch_size)
 
     def count_seen(self, n_examples: int) -> int:
-        """Examples that a round trains on, each as often as it is seen."""
+        """The number of examples that a round trains on, each counted as often as it is seen."""
         return self.local_steps * self.batch_size or self.local_epochs * n_examples
 
     def count_passes(self, n_examples: int) -> int:
-        """Passes over the examples, whole or begun, in a round."""
+        """The number of passes over the examples in a round, including an unfinished last one."""
         return math.ceil(self.count_steps(n_examples) / math.ceil(n_examples / self.batch_size))
 
 
 def share_of_rate(schedule: str, server_round: int, num_rounds: int) -> float:
-    """The share of the learning rate that a round, from 1, trains with.
+    """The share of the learning rate that a round trains with.
 
-    schedule: "constant", or "cosine": from 1 in the first round towards 0 after the last
+    schedule: "constant", or "cosine", which goes from 1 in the first round towards 0 after the last
     (Loshchilov and Hutter, "SGDR", ICLR 2017, without restarts), so that subnets end nearer to each
     other and to the last merge.
+    server_round: counted from 1.
     """
     if schedule == "constant":
         return 1.0
@@ -77,14 +82,14 @@ def train(
     fixed: Params | None = None,
     levels: Sequence[float] = (1.0,),
 ) -> tuple[Params, float]:
-    """Train a copy of `params`; returns it and the mean loss over the steps.
+    """Train a copy of `params`; returns it, float32 of the same shapes, and the mean loss of steps.
 
-    examples: pass number, from 0 -> (embeddings (n, d), labels (n,)); n is the same in each pass.
-    Each pass draws a new order from `rng`. The last batch of a pass may be smaller.
-    fixed: what statistics gave the classifier, its inputs and its anchor (see
-    `fed_ist.statistics.anchors`).
-    levels: each step trains the leading neurons of each layer alone, a share drawn anew from these
-    (ordered dropout, Horváth et al., "FjORD", NeurIPS 2021).
+    examples: number of the pass, from 0 -> (embeddings float32 (n, d), labels int64 (n,)), with the
+        same n in each pass. Each pass draws a new order from `rng`; its last batch may be smaller.
+    scale: see `network.forward`.
+    fixed: the inputs and the anchor (see `fed_ist.statistics.anchors`); None for neither.
+    levels: shares of the neurons. Each step draws one of them and trains only this share of each
+        layer, its leading neurons (ordered dropout, Horváth et al., "FjORD", NeurIPS 2021).
     """
     learnt, trained = _flattened({n: a for n, a in params.items() if not n.endswith(RUNNING)})
     gradient, gradients = _flattened(trained)
@@ -96,8 +101,8 @@ def train(
         n_classes = params[f"fc{count_layers(params)}.bias"].size
         shift, weights = _skew(examples(0)[1], n_classes, how.label_skew)
     losses = []
-    # Who asked for it sees what diverged. And of matmul, which divides nothing, numpy says on some
-    # ARM processors that it has divided by zero.
+    # No warnings: the loss shows where training diverged, and on some ARM processors numpy warns of
+    # a division by zero in matmul, which divides nothing.
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
         for x, y, offset in _batches(examples, how, rng, fixed or {}):
             level = levels[int(rng.integers(len(levels)))] if len(levels) > 1 else levels[0]
@@ -118,7 +123,11 @@ def train(
 def cross_entropy(
     logits: Array, labels: NDArray[np.int64], weights: Array | None = None
 ) -> tuple[float, Array]:
-    """(the mean over the examples, its gradient by the logits); weights: of the classes, or 1."""
+    """The mean cross-entropy of the examples, and its gradient by the logits.
+
+    logits: float32 (n, num_classes), as the gradient. labels: int64 (n,). weights: of an example by
+    its class, float32 (num_classes,); None where all count alike.
+    """
     rows, logs = np.arange(len(labels)), log_softmax(logits)
     share = weights[labels] if weights is not None else np.ones(len(labels), dtype=np.float32)
     share = share / share.sum()
@@ -129,14 +138,14 @@ def cross_entropy(
 
 
 def log_softmax(logits: Array) -> Array:
-    """The logarithms of the classes' probabilities, float32 (n, num_classes)."""
+    """The logarithms of the classes' probabilities: float32 (n, num_classes), as the logits."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     logs: Array = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return logs
 
 
 def _pull(learnt: Array, start: Array, proximal: float, gradient: Array) -> float:
-    """FedProx's term of the loss, whose gradient is added to `gradient`."""
+    """FedProx's term of the loss; its gradient is added to `gradient`, float32 (n,), in place."""
     moved = learnt - start
     term = proximal / 2 * float(moved @ moved)
     moved *= np.float32(proximal)
@@ -145,26 +154,29 @@ def _pull(learnt: Array, start: Array, proximal: float, gradient: Array) -> floa
 
 
 def _flattened(params: Params) -> tuple[Array, Params]:
-    """(a copy of all numbers in one array, views of it by name)."""
+    """(a copy of all numbers in one float32 array, views of it with the shapes of `params`)."""
     flat = np.concatenate([array.ravel() for array in params.values()])
     ends = np.cumsum([array.size for array in params.values()])
-    parts = zip(params.items(), np.split(flat, ends[:-1]), strict=True)
-    return flat, {name: part.reshape(array.shape) for (name, array), part in parts}
+    pairs = zip(params.items(), np.split(flat, ends[:-1]), strict=True)
+    return flat, {name: view.reshape(array.shape) for (name, array), view in pairs}
 
 
 def _skew(labels: NDArray[np.int64], n_classes: int, label_skew: str) -> tuple[Array, Array | None]:
-    """(what is added to the logits, the classes' weights) for a client's labels."""
+    """(what is added to the logits, the classes' weights or None) for a client's labels.
+
+    Both are float32 (num_classes,), or (1,) where the logits stay as they are.
+    """
     counts: Array = np.bincount(labels, minlength=n_classes).astype(np.float32)
     if label_skew == "balance":
         return np.zeros(1, dtype=np.float32), np.reciprocal(np.maximum(counts, np.float32(1)))
     assert label_skew == "calibrate", label_skew
-    # A class that the client lacks counts as half an example, lest its logit be infinite.
+    # A class that the client lacks counts as half an example: with none its logit were infinite.
     shares: Array = np.maximum(counts, np.float32(0.5)) / counts.sum()
     return np.log(shares), None
 
 
 def _leading(params: Params, share: float) -> Params:
-    """Views of the first neurons of each layer, a share of them."""
+    """Views of the parameters of the first neurons of each layer, a share of them."""
     subnet = leading_neurons(hidden_widths(params), share)
     picked: Params = {}
     for name, axes in param_axes(params).items():
@@ -179,7 +191,7 @@ def _batches(
     rng: np.random.Generator,
     fixed: Params,
 ) -> Iterator[tuple[Array, NDArray[np.int64], Array]]:
-    """One (inputs, labels, logits of the anchor) batch for each step of a round."""
+    """(inputs, labels, logits of the anchor) of the batch of each step of a round."""
     left, number_of_pass = 1, 0
     while left > 0:
         values, labels = examples(number_of_pass)
@@ -197,14 +209,20 @@ def _batches(
 def evaluate(
     params: Params, embeddings: NDArray[np.float32], labels: NDArray[np.int64]
 ) -> tuple[float, float]:
-    """(accuracy in [0, 1], mean cross-entropy) of the whole classifier."""
+    """(accuracy in [0, 1], mean cross-entropy) of the whole classifier, with inputs and anchor.
+
+    embeddings: float32 (n, embed_dim); labels: int64 (n,).
+    """
     logits = predict(params, embeddings)
     accuracy = (logits.argmax(axis=1) == labels).mean()
     return float(accuracy), cross_entropy(logits, labels)[0]
 
 
 def predict(params: Params, embeddings: NDArray[np.float32]) -> Array:
-    """Logits (n, num_classes) of the whole classifier, its anchor included."""
+    """The logits of the whole classifier, with inputs and anchor: float32 (n, num_classes).
+
+    embeddings: float32 (n, embed_dim).
+    """
     trained, fixed = trained_and_fixed(params)
     logits = anchor_logits(fixed, embeddings)
     if not trained:

@@ -1,6 +1,7 @@
 """The optimisers of local training, over all parameters as one array.
 
-In pieces, as a step of Adam makes a dozen passes over the numbers, which are then in the cache.
+A step works on one piece of the array after another: Adam makes a dozen passes over the numbers,
+and those of a piece stay in the processor's cache.
 """
 
 import math
@@ -10,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
-Step = Callable[[Array, float], None]  # the gradient, which it may overwrite, and the learning rate
+# The step takes the gradient, float32 (n,), which it may overwrite, and the learning rate.
+Step = Callable[[Array, float], None]
 
 PIECE = 65536  # numbers
 BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
@@ -19,8 +21,9 @@ BETA_1, BETA_2, EPSILON = 0.9, 0.999, 1e-8
 def _adam(params: Array) -> Step:
     """Kingma and Ba, "Adam: A Method for Stochastic Optimization", ICLR 2015; torch's defaults.
 
-    Both moments are kept as sums, without the factors 1 - beta; these, and the corrections for the
-    start at 0, are in the step's size and in epsilon, which comes to the same in fewer passes.
+    Both moments are kept as sums, without the factors 1 - beta. These factors and the corrections
+    for the start at 0 are put into the step's size and into epsilon, which gives the same result in
+    fewer passes.
     """
     sums, squares = np.zeros_like(params), np.zeros_like(params)
     scratch = np.empty(min(PIECE, params.size), dtype=np.float32)
@@ -33,16 +36,16 @@ def _adam(params: Array) -> Step:
         size = np.float32(rate * root * (1 - BETA_1) / (1 - BETA_1**number))
         for start in range(0, params.size, PIECE):
             piece = slice(start, start + PIECE)
-            part = scratch[: params[piece].size]
+            move = scratch[: params[piece].size]
             squares[piece] *= np.float32(BETA_2)
-            squares[piece] += np.multiply(gradient[piece], gradient[piece], out=part)
+            squares[piece] += np.multiply(gradient[piece], gradient[piece], out=move)
             sums[piece] *= np.float32(BETA_1)
             sums[piece] += gradient[piece]
-            np.sqrt(squares[piece], out=part)
-            part += np.float32(EPSILON * root)
-            np.divide(sums[piece], part, out=part)
-            part *= size
-            params[piece] -= part
+            np.sqrt(squares[piece], out=move)
+            move += np.float32(EPSILON * root)
+            np.divide(sums[piece], move, out=move)
+            move *= size
+            params[piece] -= move
 
     return step
 
@@ -55,5 +58,6 @@ def _sgd(params: Array) -> Step:
     return step
 
 
-# Name -> what makes the step that changes an array of parameters, float32 (n,), in place.
+# Name -> a function that, for an array of parameters, float32 (n,), gives the step that changes it
+# in place.
 OPTIMIZERS: dict[str, Callable[[Array], Step]] = {"adam": _adam, "sgd": _sgd}

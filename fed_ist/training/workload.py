@@ -1,9 +1,9 @@
-"""How large a slice a node can train within a round's deadline, by what is known of the node.
+"""The largest slice that a node can train within a round's deadline.
 
-A round sends a slice there, trains it and sends it back. All three grow with the neurons that the
-slice has of each hidden layer (between two hidden layers with their square), so the largest slice
-that fits is found by bisection. A step of the optimiser takes some time however small the slice
-is. What is sent once, such as an anchor, is not counted.
+In a round a slice is sent to the node, trained and sent back. All three take longer the more
+neurons the slice has in each hidden layer, so the largest slice that fits is found by bisection. A
+step of the optimiser takes some time however small the slice is. What is sent only once, such as an
+anchor, is not counted.
 """
 
 from bisect import bisect_left
@@ -14,24 +14,23 @@ from fed_ist.classifier.slices import slice_bytes
 from fed_ist.traffic.codecs import encoded_bytes
 from fed_ist.training.boards import Device
 
-# What a message with a slice has at most beside it.
-MESSAGE_OVERHEAD_BYTES = 600
-# In memory at once: the slice as it came, as it is trained, and its gradient; with FedProx also as
-# it started, and how far it moved; Adam has two moments and works on a part at a time. A hidden
-# neuron takes several numbers of each example: sums, what comes out, scaled, gradients; so many
-# that the peak memory of trainings of one to eight hidden layers was never above the formula's
-# (0.61 to 1.00 of it).
+MESSAGE_OVERHEAD_BYTES = 600  # of a message with a slice, at most, in addition to the slice
+# Copies of the slice in memory at once: as it was sent, as it is trained, and its gradient; with
+# FedProx also as it started, and how far it moved; Adam has two moments and a scratch array. A
+# hidden neuron takes several numbers for each example of a batch: sums, outputs, scaled outputs,
+# gradients. The numbers are such that the peak memory of trainings with one to eight hidden layers
+# was never above the formula's (0.61 to 1.00 of it).
 SLICE_COPIES = {"adam": 8, "sgd": 5}
 ACTIVATION_COPIES = {"none": 8, "layer": 12, "batch": 12}
-EXAMPLE_BYTES = 20  # its label, its place in the order of a pass, its anchor where there is none
+EXAMPLE_BYTES = 20  # its label, its place in the order of a pass, and a 0 where there is no anchor
 
 
 @dataclass(frozen=True)
 class Workload:
-    """What a round asks of a node, by the neurons that its slice has of each hidden layer.
+    """What a round takes of a node, as functions of the neurons that its slice has in each layer.
 
-    n_examples: of the node. n_seen: of a round, each as often as it is trained on. n_steps: of the
-    optimiser, in a round.
+    n_examples: of the node. n_seen: examples in a round, each counted as often as it is trained on.
+    n_steps: of the optimiser, in a round.
     """
 
     embed_dim: int
@@ -48,23 +47,27 @@ class Workload:
     up_codec: str = "fp32"
 
     def slice_bytes(self, n_neurons: int) -> float:
-        """The bare arrays of a slice in memory."""
+        """The bytes of a slice's arrays in memory."""
         return slice_bytes(
             self.embed_dim, n_neurons, self.num_classes, 1, self.hidden_layers, self.norm
         )
 
     def message_bytes(self, n_neurons: int, codec: str) -> int:
-        """One message with a slice, rounded up by some hundred bytes."""
+        """The bytes of one message with a slice, some hundred bytes more than it takes."""
         widths = (self.embed_dim, *[n_neurons] * self.hidden_layers, self.num_classes)
         return encoded_bytes(param_shapes(widths, self.norm), codec) + MESSAGE_OVERHEAD_BYTES
 
     def multiply_adds(self, n_neurons: int) -> float:
-        """Of a round's training; see `layout.multiply_adds`."""
+        """The multiply-adds of a round's training, see `layout.multiply_adds`."""
         by_neuron = self.embed_dim + (self.hidden_layers - 1) * n_neurons + self.num_classes
         return 3.0 * self.n_seen * by_neuron * n_neurons
 
     def memory_bytes(self, n_neurons: int) -> float:
-        """The node's embeddings, copies of the slice, and a batch's activations and gradients."""
+        """The bytes of memory that training takes.
+
+        They are for the node's embeddings, copies of the slice, and the activations and gradients
+        of a batch.
+        """
         slices = SLICE_COPIES[self.optimizer] * self.slice_bytes(n_neurons)
         hidden = ACTIVATION_COPIES[self.norm] * self.hidden_layers * n_neurons
         activations = 4 * self.batch_size * (hidden + 2 * (self.embed_dim + self.num_classes))
@@ -72,12 +75,8 @@ class Workload:
         return embeddings + slices + activations
 
 
-def round_s(device: Device, work: Workload, n_neurons: int) -> float:
-    """Seconds of a round: the slice goes down, is trained, and goes up; 0 for what is unknown."""
-    return sum(_parts_s(device, work, n_neurons))
-
-
-def _parts_s(device: Device, work: Workload, n_neurons: int) -> tuple[float, float, float]:
+def _stages_s(device: Device, work: Workload, n_neurons: int) -> tuple[float, float, float]:
+    """Seconds of sending a slice, training it and sending it back; 0 for what is unknown."""
     training_s = _quotient(work.multiply_adds(n_neurons), device.multiply_adds_per_s)
     return (
         _quotient(work.message_bytes(n_neurons, work.down_codec), device.down_bytes_per_s),
@@ -91,21 +90,21 @@ def _quotient(amount: float, per_s: float | None) -> float:
 
 
 def fits(device: Device, work: Workload, n_neurons: int, deadline_s: float) -> bool:
-    """Whether a round with such a slice ends in time and stays within the node's memory."""
+    """Whether a round with such a slice ends in time and fits into the node's memory."""
     if device.memory_bytes is not None and work.memory_bytes(n_neurons) > device.memory_bytes:
         return False
-    return round_s(device, work, n_neurons) <= deadline_s
+    return sum(_stages_s(device, work, n_neurons)) <= deadline_s
 
 
 def largest_slice(device: Device, work: Workload, deadline_s: float) -> int:
-    """Neurons of each hidden layer that a slice may have; 0 where not even one fits."""
+    """The most neurons that a slice may have in each hidden layer; 0 where not even one fits."""
     sizes = range(1, work.hidden_dim + 1)
     return bisect_left(sizes, True, key=lambda n: not fits(device, work, n, deadline_s))
 
 
 def explain_misfit(device: Device, work: Workload, deadline_s: float) -> str:
-    """What a node would need for one neuron of each layer, where even that does not fit."""
-    down_s, training_s, up_s = _parts_s(device, work, 1)
+    """A sentence on what a node would need for one neuron of each layer, without full stop."""
+    down_s, training_s, up_s = _stages_s(device, work, 1)
     needs = (
         f"one neuron of each layer takes {down_s + training_s + up_s:.3g} s ({down_s:.3g} down, "
         f"{training_s:.3g} training, {up_s:.3g} up) of {deadline_s:g} s"

@@ -12,7 +12,7 @@ from conftest import ROOT
 from PIL import Image
 
 from fed_ist.encoder.frozen import create_encoder
-from fed_ist.encoder.onnx_export import cached, export_onnx, open_session
+from fed_ist.encoder.onnx_export import cached_int8, export_onnx, open_session
 from fed_ist.encoder.spec import EncoderSpec
 from fed_ist.errors import InputError
 from fed_ist.images.packing import take_visible
@@ -91,10 +91,10 @@ def test_the_readmes_program_gives_the_encoders_embedding(tmp_path, monkeypatch,
 
 def test_int8_is_a_third_of_the_size_and_exported_once(tmp_path, monkeypatch, exported):
     encoder, plain = exported("bundled")
-    small = cached(tmp_path, "digest", encoder.module, encoder.patch_bytes, {})
+    small = cached_int8(tmp_path, "digest", encoder.module, encoder.patch_bytes, {})
     assert small.stat().st_size < plain.stat().st_size / 3
     monkeypatch.setattr("fed_ist.encoder.onnx_export.export_onnx", lambda *_: pytest.fail("again"))
-    assert cached(tmp_path, "digest", encoder.module, encoder.patch_bytes, {}) == small
+    assert cached_int8(tmp_path, "digest", encoder.module, encoder.patch_bytes, {}) == small
 
 
 def test_a_missing_onnx_runtime_is_one_sentence(monkeypatch):
