@@ -55,6 +55,7 @@ class RaplMeter:
         self._total = 0
 
     def joules(self) -> float:
+        """The joules used since the meter was opened."""
         for i, zone in enumerate(self._zones):
             now = _number(zone / "energy_uj")
             if now is None:
@@ -91,6 +92,7 @@ class RailMeter:
             self._last = now
 
     def joules(self) -> float:
+        """The joules used since the meter was opened."""
         self._sample()
         return self._total
 

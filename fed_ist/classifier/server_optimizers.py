@@ -72,7 +72,7 @@ class ServerAdam:
 
     @property
     def slots(self) -> dict[str, dict[str, Slot]]:
-        """The state to save, in the form of `ServerMomentum.slots`."""
+        """The state to save, float64 arrays in the form of `ServerMomentum.slots`."""
         return {"means": self._means, "squares": self._squares}
 
     def step(self, params: Params, merged: Params) -> Params:

@@ -52,6 +52,7 @@ class ArrowCells:
         return len(self.column)
 
     def get(self, i: int) -> bytes | str | None:
+        """The image file in row i, as bytes, or its path as text; None where there is neither."""
         return content(self.column[i].as_py())
 
 

@@ -10,7 +10,7 @@ however they are rounded, RᵀR is a scatter that some examples can have.
 import numpy as np
 from numpy.typing import NDArray
 
-from fed_ist.statistics.ridge import Floats, Gram, unpack
+from fed_ist.statistics.ridge import Floats, Gram, whole_gram
 
 Sent = tuple[NDArray[np.float32], NDArray[np.float32]]  # triangle and sums, see `factorise`
 FRACTION_BITS = {"fp32": 23, "fp16": 10}
@@ -26,7 +26,7 @@ def factorise(stats: Gram) -> Sent:
     column holds the reference and, at the end, the number of examples.
     sums: of embedding - reference in each class; the last column counts the examples.
     """
-    whole, counts = unpack(stats), stats.sums[:, -1:]
+    whole, counts = whole_gram(stats), stats.sums[:, -1:]
     reference = whole[:-1, -1] / max(whole[-1, -1], 1.0)
     reference = reference.astype(np.float16).astype(np.float64)
     triangle = np.zeros_like(whole)
@@ -37,13 +37,13 @@ def factorise(stats: Gram) -> Sent:
     return packed.astype(np.float32), sums.astype(np.float32)
 
 
-def restore(triangle: NDArray[np.float32], sums: NDArray[np.float32], codec: str) -> Gram:
+def from_factor(triangle: NDArray[np.float32], sums: NDArray[np.float32], codec: str) -> Gram:
     """The statistics that `factorise` was given, float64; the codec's rounding is their noise.
 
     triangle, sums: float32, of the shapes that `factorise` gives. codec: "fp32" or "fp16", in which
     they were sent. Raises `ValueError` where `Gram` does.
     """
-    whole = unpack(Gram(triangle, sums))
+    whole = whole_gram(Gram(triangle, sums))
     root, reference = np.triu(whole[:-1, :-1]), whole[:-1, -1]
     about, counts = sums[:, :-1].astype(np.float64), sums[:, -1:].astype(np.float64)
     moved = np.zeros_like(whole)

@@ -10,7 +10,7 @@ that it states.
 import numpy as np
 
 from fed_ist.statistics.gaussians import Gaussians
-from fed_ist.statistics.ridge import Floats, Gram, unpack
+from fed_ist.statistics.ridge import Floats, Gram, whole_gram
 
 # The largest relative error of a sum: from lengths and sums in float32, and from the codec.
 LOST = {"fp32": 1e-5, "fp16": 6e-4}
@@ -26,7 +26,7 @@ def require_possible_gram(stats: Gram, n_examples: int, codec: str) -> None:
     """
     sigma = float(np.sqrt(stats.noise))
     require_possible_sums(stats.sums, n_examples, codec, sigma)
-    gram = unpack(stats)
+    gram = whole_gram(stats)
     n_rows, side = stats.sums.shape
     lost, far = LOST[codec] * n_examples, DEVIATIONS * sigma
     lengths = np.trace(gram) - gram[-1, -1]

@@ -172,7 +172,7 @@ def squared_error(stats: Gram, head: Linear) -> float:
     it is tr(YᵀY) - 2 tr(WᵀS) + tr(W G Wᵀ).
     """
     whole = np.column_stack(head).astype(np.float64)
-    fit = np.sum(whole @ unpack(stats) * whole) - 2 * np.sum(whole * stats.sums)
+    fit = np.sum(whole @ whole_gram(stats) * whole) - 2 * np.sum(whole * stats.sums)
     return float(stats.sums[:, -1].sum(dtype=np.float64) + fit)
 
 
@@ -251,7 +251,7 @@ class Centred:
 
 def centre(stats: Gram) -> Centred:
     """The statistics about the mean of the embeddings, in the eigenbasis of their scatter."""
-    gram, sums = unpack(stats), stats.sums.astype(np.float64)
+    gram, sums = whole_gram(stats), stats.sums.astype(np.float64)
     n = max(gram[-1, -1], 1.0)  # a noisy count may be anything
     mean, counts = gram[:-1, -1] / n, sums[:, -1]
     values, vectors = np.linalg.eigh(gram[:-1, :-1] - n * np.outer(mean, mean))
@@ -280,7 +280,7 @@ def penalty_of(centred: Centred, strength: float) -> float:
     return float(max(strength * centred.values.mean(), centred.lost))
 
 
-def unpack(stats: Gram) -> NDArray[np.float64]:
+def whole_gram(stats: Gram) -> NDArray[np.float64]:
     """The whole sum of z zᵀ, float64 (d+1, d+1), of which a `Gram` holds the upper triangle."""
     side = stats.sums.shape[1]
     upper = np.zeros((side, side))

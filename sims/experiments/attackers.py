@@ -15,7 +15,7 @@ from fed_ist.config.derive import count_features
 from fed_ist.config.parsing import parse_config
 from fed_ist.config.run_config import RunConfig
 from fed_ist.rng import generator
-from fed_ist.statistics.factors import factorise, restore
+from fed_ist.statistics.factors import factorise, from_factor
 from fed_ist.statistics.gaussians import Gaussians
 from fed_ist.statistics.ridge import Gram
 from fed_ist.traffic import protocol
@@ -129,7 +129,7 @@ def _exaggerate(
         codec = config.statistics_codec
         sums = decoded(record, protocol.STATISTICS, codec, shapes)
         if protocol.GRAM in sums:
-            stats = restore(sums[protocol.GRAM], sums[protocol.CLASS_SUMS], codec)
+            stats = from_factor(sums[protocol.GRAM], sums[protocol.CLASS_SUMS], codec)
             triangle, about = factorise(Gram(times * stats.gram, times * stats.sums))
             sums = {protocol.GRAM: triangle, protocol.CLASS_SUMS: about}
         else:

@@ -14,7 +14,7 @@ from fed_ist.classifier.node_weights import low_median
 from fed_ist.config.derive import count_features
 from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError
-from fed_ist.statistics.factors import noisy, restore
+from fed_ist.statistics.factors import from_factor, noisy
 from fed_ist.statistics.gaussians import Gaussians, within_share
 from fed_ist.statistics.plausible import (
     require_possible_gaussians,
@@ -180,7 +180,9 @@ class Gathering:
         def read(reply: Message, n_examples: int) -> Gram:
             arrays = read_encoded(reply, protocol.STATISTICS, codec, shapes)
             triangle, sums = arrays[protocol.GRAM], arrays[protocol.CLASS_SUMS]
-            stats = noisy(triangle, sums, sigma, codec) if sigma else restore(triangle, sums, codec)
+            stats = (
+                noisy(triangle, sums, sigma, codec) if sigma else from_factor(triangle, sums, codec)
+            )
             require_possible_gram(stats, n_examples, codec)
             return stats
 

@@ -19,18 +19,18 @@ def test_every_case_is_measured_beside_timms_forward(tmp_path, monkeypatch):
     monkeypatch.setattr("fed_ist.benchmarks.encoding.ROUNDS", 1)  # a run's batches take seconds
     for batch_size, precisions in ((0, ["fp32"]), (4, ["fp32", "bf16"])):
         specs = [EncoderSpec(precision=precision) for precision in precisions]
-        part = list(encoding_speed(specs, [batch_size], 0.01))
+        speeds = list(encoding_speed(specs, [batch_size], 0.01))
         wanted = [precision for precision in precisions for _ in RATIOS]
-        assert [row.precision for row in part] == ["timm", *wanted]
-        assert [row.mask_ratio for row in part[1:]] == [*RATIOS] * len(specs)
-        assert part[0].against_timm == 1
-        for row in part[1:]:
+        assert [row.precision for row in speeds] == ["timm", *wanted]
+        assert [row.mask_ratio for row in speeds[1:]] == [*RATIOS] * len(specs)
+        assert speeds[0].against_timm == 1
+        for row in speeds[1:]:
             assert row.images_s > 0
-            assert row.against_timm == row.images_s / part[0].images_s
+            assert row.against_timm == row.images_s / speeds[0].images_s
             assert row.peak_mb is None or row.peak_mb > 10
             kept = int(64 * (1 - row.mask_ratio))
             assert row.batch_size == (batch_size or images_in_step(kept))
-    write_json(tmp_path / "speeds.json", part)
+    write_json(tmp_path / "speeds.json", speeds)
     written = json.loads((tmp_path / "speeds.json").read_text())
     assert len(written["speeds"]) == 11
     assert written["machine"]["threads"] >= 1

@@ -89,7 +89,7 @@ def test_a_parquet_file_brings_images_class_names_and_columns(parquet):
 
 
 def test_without_a_test_part_some_of_each_class_is_held_out(parquet):
-    train, test = (open_dataset(str(parquet), "", part) for part in ("train", "test"))
+    train, test = (open_dataset(str(parquet), "", split) for split in ("train", "test"))
     assert len(train) + len(test) == 24
     assert (np.bincount(test.labels) >= 1).all()
 
@@ -102,35 +102,35 @@ def contents(n: int) -> np.ndarray:
 
 def test_the_papers_splits_are_a_share_of_each_class():
     """RESISC45 has 45 classes of 700 images: the paper trains on 27,000 and tests on 4,500."""
-    parts = hold_out(np.arange(45).repeat(700), contents(31_500), 0.1429)
-    assert abs(len(parts["test"]) - 4_500) < 4 * np.sqrt(4_500)
+    rows = hold_out(np.arange(45).repeat(700), contents(31_500), 0.1429)
+    assert abs(len(rows["test"]) - 4_500) < 4 * np.sqrt(4_500)
 
 
 @pytest.mark.parametrize("test_share", [0.01, 0.15, 0.99])
 def test_a_class_keeps_an_image_to_train_on_and_gives_one_to_the_test(test_share):
     labels = np.array([0, 1, 1, 2, 2, 2])
-    parts = hold_out(labels, contents(6), test_share)
-    assert set(labels[parts["train"]]) == {0, 1, 2}
-    assert set(labels[parts["test"]]) == {1, 2}
+    rows = hold_out(labels, contents(6), test_share)
+    assert set(labels[rows["train"]]) == {0, 1, 2}
+    assert set(labels[rows["test"]]) == {1, 2}
 
 
 def test_a_chosen_share_is_held_out():
-    parts = hold_out(np.zeros(1000, dtype=np.int64), contents(1000), 0.5)
-    assert 400 < len(parts["test"]) < 600
+    rows = hold_out(np.zeros(1000, dtype=np.int64), contents(1000), 0.5)
+    assert 400 < len(rows["test"]) < 600
 
 
 def test_held_out_images_are_never_trained_on():
     labels = np.random.default_rng(0).integers(0, 5, 300)
-    parts = hold_out(labels, contents(300))
-    assert sorted(np.concatenate([parts["train"], parts["test"]])) == list(range(300))
+    rows = hold_out(labels, contents(300))
+    assert sorted(np.concatenate([rows["train"], rows["test"]])) == list(range(300))
 
 
 @given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 60)), min_size=1, max_size=80))
 def test_identical_images_are_held_out_together_or_not_at_all(images):
     labels = np.array([label for label, _ in images])
     digests = contents(61)[[content for _, content in images]]
-    parts = hold_out(labels, digests)
-    sides = [{images[i][1] for i in parts[part]} for part in ("train", "test")]
+    rows = hold_out(labels, digests)
+    sides = [{images[i][1] for i in rows[split]} for split in ("train", "test")]
     assert not sides[0] & sides[1]
 
 
@@ -167,28 +167,28 @@ def test_a_test_dataset_is_labelled_by_the_training_classes(image_folder, tmp_pa
 @pytest.mark.parametrize("kind", PARTITIONERS)
 def test_every_partitioner_gives_each_image_to_one_node(kind, parquet):
     source = open_own(str(parquet), STATIONS)
-    parts = split(source, kind, 3)
+    nodes = split(source, kind, 3)
     reds = [
-        part.load(i)[0].getpixel((0, 0))[0]
-        for part in parts
-        for i in range(len(part))
-        if loads(part, i)
+        node.load(i)[0].getpixel((0, 0))[0]
+        for node in nodes
+        for i in range(len(node))
+        if loads(node, i)
     ]
     assert sorted(reds) == [i for i in range(24) if i != 5]
-    assert len({part.signature for part in parts}) == 3
+    assert len({node.signature for node in nodes}) == 3
 
 
-def loads(part, i) -> bool:
+def loads(node, i) -> bool:
     try:
-        part.load(i)
+        node.load(i)
     except UnreadableImageError:
         return False
     return True
 
 
 def test_partition_by_a_column_gives_each_station_to_one_node(parquet):
-    for part in split(open_own(str(parquet), STATIONS), "column", 3):
-        assert len(set(part.columns["station"])) == 1
+    for node in split(open_own(str(parquet), STATIONS), "column", 3):
+        assert len(set(node.columns["station"])) == 1
 
 
 def test_dirichlet_partitions_are_uneven_and_iid_ones_are_not():
@@ -261,8 +261,8 @@ def test_a_hub_name_without_network_says_what_to_do(monkeypatch):
 @pytest.mark.data
 @pytest.mark.skipif(not SHARED_DATA.exists(), reason=f"{SHARED_DATA} is not here")
 def test_the_aerial_image_dataset_is_read():
-    files = [str(SHARED_DATA / f"aid-{part}.parquet") for part in ("train", "test")]
-    train, test = (open_dataset(*files, part) for part in ("train", "test"))
+    files = [str(SHARED_DATA / f"aid-{split}.parquet") for split in ("train", "test")]
+    train, test = (open_dataset(*files, split) for split in ("train", "test"))
     assert (len(train), len(test), len(train.class_names)) == (8498, 1502, 30)
     assert train.class_names[0].lower() == "airport"
     image, n_bytes = test.load(0)

@@ -63,7 +63,7 @@ def look(path: Path, test: Path | str = "", **reading: object):
 
 
 def totals(path: Path, **reading: object) -> dict[str, int]:
-    """Class -> images of both parts."""
+    """Class -> images of both splits."""
     return {name: sum(row.values()) for name, row in look(path, **reading).counts.items()}
 
 
@@ -286,7 +286,7 @@ NAMES = st.sampled_from(["train", "Test", "val", "a", "b", "train_station", "lat
 
 @given(st.lists(st.lists(NAMES, min_size=1, max_size=3).map(tuple), min_size=1, max_size=12))
 def test_every_image_of_a_folder_is_in_one_part_or_in_none(folders):
-    images = sorted({(*parts, f"{i}.png") for i, parts in enumerate(folders)})
+    images = sorted({(*names, f"{i}.png") for i, names in enumerate(folders)})
     try:
         found = arrange(images, sorted(set(folders)), "root")
     except InputError:
@@ -316,7 +316,7 @@ def test_what_is_transparent_is_black_whatever_colour_it_hides():
 
 
 def chunk(kind: bytes, data: bytes) -> bytes:
-    """A part of a PNG file."""
+    """A chunk of a PNG file."""
     checksum = struct.pack(">I", zlib.crc32(kind + data))
     return struct.pack(">I", len(data)) + kind + data + checksum
 
@@ -329,8 +329,8 @@ def deep_folder(root: Path, top: int, channels: int = 1) -> Path:
         for i in range(10):
             values = np.linspace(0, top - 16 * i - c, 64 * channels).astype(">u2")
             rows = b"".join(b"\0" + row.tobytes() for row in values.reshape(8, 8 * channels))
-            parts = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
-            data = b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+            chunks = [(b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b"")]
+            data = b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in chunks)
             (root / name / f"{i}.png").write_bytes(data)
     return root
 
@@ -367,7 +367,7 @@ def test_all_shards_of_a_split_are_read_and_missing_ones_told(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("parts", "split"),
+    ("names", "split"),
     [
         (("latest-train.parquet",), "train"),
         (("contest.parquet",), ""),
@@ -377,8 +377,8 @@ def test_all_shards_of_a_split_are_read_and_missing_ones_told(tmp_path):
         (("evaluation_of_nothing.parquet",), ""),
     ],
 )
-def test_words_of_a_table_name_count_whole(parts, split):
-    assert split_of_table(parts) == split
+def test_words_of_a_table_name_count_whole(names, split):
+    assert split_of_table(names) == split
 
 
 def test_a_table_that_names_two_splits_is_refused():

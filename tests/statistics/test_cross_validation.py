@@ -17,7 +17,7 @@ from fed_ist.statistics.anchors import (
     solve_inputs,
 )
 from fed_ist.statistics.cross_validation import validate, whitening_pays
-from fed_ist.statistics.factors import factorise, restore
+from fed_ist.statistics.factors import factorise, from_factor
 from fed_ist.statistics.ridge import centre, gram_statistics, solve_ridge, squared_error, with_noise
 
 SEEDS = st.integers(0, 2**32)
@@ -70,7 +70,7 @@ def test_a_used_anchor_is_never_worse_than_the_class_shares_on_new_examples(seed
     triangle, sums = (
         a.astype(np.float16).astype(np.float32) for a in factorise(statistics(seed, n, apart=apart))
     )
-    stats = restore(triangle, sums, "fp16")
+    stats = from_factor(triangle, sums, "fp16")
     if judge_anchor(stats):
         return
     head = solve_anchor(stats, 1.0)

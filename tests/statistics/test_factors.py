@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fed_ist.statistics.anchors import anchor_logits, features, solve_anchor
-from fed_ist.statistics.factors import factorise, noisy, restore
-from fed_ist.statistics.ridge import Gram, GramSum, centre, gram_statistics, unpack, with_noise
+from fed_ist.statistics.factors import factorise, from_factor, noisy
+from fed_ist.statistics.ridge import Gram, GramSum, centre, gram_statistics, whole_gram, with_noise
 from fed_ist.traffic.codecs import decode, encode, shapes_of
 
 SEEDS = st.integers(0, 2**32)
@@ -29,7 +29,7 @@ def came(stats, codec):
     triangle, sums = factorise(stats)
     arrays = {"gram": triangle, "sums": sums}
     found = decode(encode(arrays, codec, np.random.default_rng(0)), codec, shapes_of(arrays))
-    return restore(found["gram"], found["sums"], codec)
+    return from_factor(found["gram"], found["sums"], codec)
 
 
 def of_nodes(x, labels, n_nodes, codec):
@@ -51,7 +51,7 @@ def test_the_factor_of_a_worked_example():
 @given(seed=SEEDS, n=st.integers(0, 60))
 def test_what_was_summed_comes_back(seed, n):
     stats = gram_statistics(*examples(seed, n), 4)
-    back = restore(*factorise(stats), "fp32")
+    back = from_factor(*factorise(stats), "fp32")
     assert back.gram == pytest.approx(stats.gram, abs=1e-6 * max(n, 1))
     assert back.sums == pytest.approx(stats.sums, abs=1e-6 * max(n, 1))
     assert np.isclose(back.sums[:, -1].sum(), n)
@@ -90,7 +90,7 @@ def test_an_anchor_from_sixteen_bits_predicts_as_one_from_all(seed, n, n_nodes):
 def test_any_factor_is_a_scatter_that_some_examples_have(seed, n):
     """Whatever fp16 does to it, no eigenvalue is below 0 by more than rounding in float64."""
     back = came(gram_statistics(*examples(seed, n), 4), "fp16")
-    moments = unpack(back)
+    moments = whole_gram(back)
     assert np.linalg.eigvalsh(moments)[0] > -1e-3 * n * ALIKE**2
 
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fed_ist.statistics.anchors import draw_projection, features
-from fed_ist.statistics.factors import factorise, noisy, restore
+from fed_ist.statistics.factors import factorise, from_factor, noisy
 from fed_ist.statistics.gaussians import Gaussians, class_gaussians
 from fed_ist.statistics.plausible import (
     require_possible_gaussians,
@@ -42,7 +42,7 @@ def honest(seed, n, codec="fp32", sigma=0.0, n_features=0):
         return noisy(came["gram"], came["sums"], sigma, codec)
     triangle, sums = factorise(stats)
     came = sent({"gram": triangle, "sums": sums}, codec)
-    return restore(came["gram"], came["sums"], codec)
+    return from_factor(came["gram"], came["sums"], codec)
 
 
 @given(seed=SEEDS, n=COUNTS, codec=CODECS, n_features=st.sampled_from([0, 7, 60]))
@@ -102,7 +102,7 @@ def test_a_factor_that_no_images_give_is_refused(kind, codec):
     triangle, sums = factorise(gram_statistics(features(x, None), labels, 5))
     FORGED[kind](triangle, sums)
     with pytest.raises(ValueError, match=r"images|sum of squares|length"):
-        require_possible_gram(restore(triangle, sums, codec), 40, codec)
+        require_possible_gram(from_factor(triangle, sums, codec), 40, codec)
 
 
 @pytest.mark.parametrize("kind", IMPOSSIBLE)

@@ -66,8 +66,8 @@ def test_no_examples_have_statistics_of_zero_and_change_no_sum():
 def test_statistics_of_the_parts_add_up_to_those_of_the_whole(seed, n, at):
     x, y = whole_numbers(seed, n)
     cuts = sorted(min(each, n) for each in at)
-    parts = zip(np.split(x, cuts), np.split(y, cuts), strict=True)
-    total, *others = (gram_statistics(*part, 3) for part in parts)
+    pairs = zip(np.split(x, cuts), np.split(y, cuts), strict=True)
+    total, *others = (gram_statistics(*pair, 3) for pair in pairs)
     for other in others:
         total = add(total, other)
     whole = gram_statistics(x, y, 3)

@@ -28,13 +28,13 @@ def dealt(seed, n_nodes, n, partitioner, wrong=None, **how):
     """The sums of each node; of node 0 with labels moved on by `wrong`."""
     values, labels = images(seed, n)
     how = {"alpha": 0.3, "classes_per_node": 3, "by": None} | how
-    parts = split_indices(labels, partitioner, n_nodes, seed=seed, **how)
-    given = [labels[rows] for rows in parts]
+    partitions = split_indices(labels, partitioner, n_nodes, seed=seed, **how)
+    given = [labels[rows] for rows in partitions]
     if wrong:
         given[0] = (given[0] + wrong) % N_CLASSES
     return {
         str(i): class_sums(values[rows], own, N_CLASSES)
-        for i, (rows, own) in enumerate(zip(parts, given, strict=True))
+        for i, (rows, own) in enumerate(zip(partitions, given, strict=True))
     }
 
 
