@@ -1,4 +1,4 @@
-"""The choices of keys that concern the run itself and no room below: its name, capacities, devices."""
+"""Choices of keys about the run itself, which no room below knows: its name, capacities, devices."""
 
 from pathlib import Path
 
