@@ -1,4 +1,4 @@
-"""Choices of keys about the run itself, which no room below knows: its name, capacities, devices."""
+"""Choices of keys about the run itself, which no room below knows: name, capacities, devices."""
 
 from pathlib import Path
 

@@ -89,7 +89,7 @@ def _trimming(config: RunConfig) -> None:
 
 
 def _changes(config: RunConfig) -> None:
-    """Settings of changes, which nodes send to be added to the classifier instead of new weights."""
+    """Settings of changes, which nodes send to be added to the classifier instead of weights."""
     is_topk, sends_changes = config.strategy == "topk", config.reply == "update"
     if is_topk and (sends_changes or config.up_codec != "fp32"):
         raise InputError(

@@ -57,7 +57,7 @@ def direct_loopback(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _library_folders(configured_cache: str) -> dict[str, str]:
-    """The folders for files of matplotlib and the Hub's libraries where HOME cannot be written to."""
+    """Folders for files of matplotlib and the Hub's libraries where HOME cannot be written to."""
     home = os.environ.get("HOME")
     if home and is_writable(Path(home)):
         return {}

@@ -1,4 +1,4 @@
-"""Runs `flwr run`, passes its output on to the terminal, and finds out why a run ended too early."""
+"""Runs `flwr run`, passes its output on to the terminal, and finds out why a run ended early."""
 
 import json
 import re

@@ -99,7 +99,10 @@ def wait_until_ready(process: Process, port: int, log: Path) -> None:
 
 
 def wait_until_listening(process: Process, port: int, name: str, log: Path) -> None:
-    """Wait until something listens on a port; raises `InputError` with the end of the log if not."""
+    """Wait until something listens on a port.
+
+    Raises `InputError` with the end of the log if nothing does.
+    """
 
     def is_listening() -> bool:
         with socket.socket() as probe:

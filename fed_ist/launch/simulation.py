@@ -65,7 +65,9 @@ def simulate(
 def _run(
     arguments: list[str], home: Path, usual: Mapping[str, str], is_told: Callable[[], bool]
 ) -> Ended:
-    """Start Ray and the SuperLink at the same time, and `flwr` once both answer; then end them all."""
+    """Start Ray and the SuperLink at the same time, then `flwr` once both answer; end them after
+    it.
+    """
     port, ray_port = free_port(), free_port()
     (home / "config.toml").write_text(
         '[superlink]\ndefault = "local"\n'
@@ -107,7 +109,7 @@ def _why_ended(superlink: Process, log: Path, run_id: str, environment: Mapping[
 
 
 def _require_cluster(address: str) -> None:
-    """Raise `InputError` where nothing answers at the address of Ray; Flower would wait for ever."""
+    """Raise `InputError` where nothing answers at Ray's address, as Flower would wait for ever."""
     try:
         place = urlsplit(f"//{address.removeprefix('ray://')}")
         if not place.port:

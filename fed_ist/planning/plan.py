@@ -151,7 +151,7 @@ def make_plans(runs: Sequence[PlannedRun], links: Sequence[Link], question: Ques
 
 
 def default_accuracy(runs: Sequence[PlannedRun]) -> float:
-    """95% of the best FedAvg run's final accuracy; of the best run's where there is no FedAvg run."""
+    """95% of the best FedAvg run's final accuracy; of the best run's where no run is of FedAvg."""
     final = [run.final_accuracy for run in runs if run.strategy == "fedavg"]
     return SHARE_OF_FEDAVG * max(final or [run.final_accuracy for run in runs])
 

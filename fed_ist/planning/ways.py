@@ -93,7 +93,7 @@ def measured_way(run: PlannedRun, accuracy: float, link_bytes: bool, n_round_tri
 
 
 def upload_ways(run: PlannedRun) -> list[Way]:
-    """Sending a node's images or embeddings to a server once, computed from the figures of a run."""
+    """Sending a node's images or embeddings to a server once, computed from a run's figures."""
     n_images = run.images_per_node
     taken = "a server that trains on them is taken to reach the accuracy"
     each = {
@@ -153,7 +153,7 @@ def count_kept(run: PlannedRun, vit: Vit) -> int:
 
 
 def _round_work(run: PlannedRun) -> tuple[float, int, int]:
-    """(multiply-adds, optimiser steps, passes over the images) of one round of training on a node."""
+    """(multiply-adds, optimiser steps, passes over the images) of a node's training in a round."""
     if run.strategy in CLOSED_FORMS:
         return 0.0, 0, 0
     n_images = max(1, round(run.images_per_node))

@@ -20,7 +20,7 @@ from fed_ist.training.local import log_softmax, predict
 
 
 def open_encoder(model: Model) -> Encoder:
-    """The encoder that a model was trained on; raises `InputError` where its weights have changed."""
+    """The encoder that a model was trained on; raises `InputError` where its weights changed."""
     encoder = create_encoder(model.encoder_spec)
     if encoder.digest != model.encoder_digest:
         raise InputError(
