@@ -18,7 +18,7 @@ CONNECTIONS_EACH, CONNECTIONS = 128, 2048
 # Connections above these numbers are not closed: with Flower 1.42 a SuperNode whose handshake is
 # cut short drops its answer, and ends. They go to a crowd of this size, with shorter timeouts.
 CROWD = 1536
-# nginx counts both ends of every connection; a request has four or six such ends.
+# nginx counts every end of a connection: a device's connection leads to four or six ends in it.
 WORKER_CONNECTIONS = 18432
 
 
