@@ -1,4 +1,4 @@
-"""What keys of the run itself may be, where no module below owns the choice."""
+"""Choices of keys about the run itself, which no room below knows: name, capacities, devices."""
 
 from pathlib import Path
 
@@ -15,14 +15,17 @@ BOARDS = f"names of boards with a comma between them ({', '.join(sorted(PROFILES
 
 
 def is_run_name(name: str) -> bool:
-    """Whether a run's folder can have this name, and commands can be given it."""
-    is_part = name == Path(name).name and "\\" not in name and name.strip(". ") != ""
+    """Whether a text can name a run's folder, and be given to commands as such."""
+    is_one_name = name == Path(name).name and "\\" not in name and name.strip(". ") != ""
     is_plain = name.isprintable() and name == name.strip() and not name.startswith("-")
-    return is_part and is_plain and len(name.encode(errors="replace")) <= MOST_NAME_BYTES
+    return is_one_name and is_plain and len(name.encode(errors="replace")) <= MOST_NAME_BYTES
 
 
 def read_capacities(text: str) -> tuple[float, ...]:
-    """The shares of the neurons that nodes can train, in their order; at least one."""
+    """The shares of the neurons that nodes can train, in the order of the text: `1,0.5`.
+
+    Raises `InputError` where there is none, or one is not in (0, 1].
+    """
     try:
         levels = tuple(float(level) for level in text.split(","))
     except ValueError:
@@ -33,7 +36,10 @@ def read_capacities(text: str) -> tuple[float, ...]:
 
 
 def read_devices(text: str) -> tuple[str, ...]:
-    """Names of `PROFILES`, which simulated nodes are in turn; empty for this machine."""
+    """The boards, by their names in `PROFILES`, that simulated nodes are in turn.
+
+    It is empty where they are this machine. Raises `InputError` for an unknown name.
+    """
     names = tuple(name.strip() for name in text.split(",")) if text else ()
     for name in names:
         require_choice("device", name, PROFILES)

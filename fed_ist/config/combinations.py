@@ -1,4 +1,4 @@
-"""Which values of keys do not go together, though each is possible alone."""
+"""The values of keys that do not go together, though each is possible alone."""
 
 from fed_ist.config.derive import band_choice, n_channels
 from fed_ist.config.methods import CLOSED_FORMS, GROUPED, SLICED
@@ -8,7 +8,7 @@ from fed_ist.images.packing import check_codec
 
 
 def require_possible(config: RunConfig) -> None:
-    """Raise `InputError` where two values do not go together, or one lacks another."""
+    """Raise `InputError` where two values do not go together, or one value needs another key."""
     _images(config)
     _slices(config)
     _statistics(config)
@@ -89,7 +89,7 @@ def _trimming(config: RunConfig) -> None:
 
 
 def _changes(config: RunConfig) -> None:
-    """What is sent and added to a classifier as a change."""
+    """Settings of changes, which nodes send to be added to the classifier instead of weights."""
     is_topk, sends_changes = config.strategy == "topk", config.reply == "update"
     if is_topk and (sends_changes or config.up_codec != "fp32"):
         raise InputError(

@@ -1,4 +1,6 @@
-"""What a run's configuration asks of the rooms below, which do not know it."""
+"""What a run's settings mean to the rooms below, which take plain arguments and know no
+`RunConfig`.
+"""
 
 from fed_ist.config.choices import read_capacities, read_devices
 from fed_ist.config.run_config import RunConfig
@@ -18,18 +20,18 @@ from fed_ist.training.workload import Workload
 
 
 def band_choice(config: RunConfig) -> BandChoice | None:
-    """What is read of each image; None for RGB."""
+    """The bands that are read of each image; None for RGB."""
     return parse_bands(config.bands, config.band_range)
 
 
 def n_channels(config: RunConfig) -> int:
-    """Channels of each image."""
+    """How many channels each image has."""
     bands = band_choice(config)
     return bands.n_channels if bands else 3
 
 
 def reading(config: RunConfig) -> Reading:
-    """How the images are read."""
+    """How a run's images are read."""
     return Reading(
         bands=band_choice(config),
         value_range=parse_range("value-range", config.value_range),
@@ -43,17 +45,18 @@ def reading(config: RunConfig) -> Reading:
 
 
 def open_run_data(config: RunConfig, *, is_simulated: bool = True) -> DataSet:
-    """The training and the test images of the run.
+    """The training and the test images of a run.
 
-    is_simulated: else nodes have images of their own, and all that are here may be for the test.
-    Raises `InputError` where the configuration names none that can be learnt from.
+    is_simulated: whether nodes share the training images; otherwise nodes have images of their own,
+    and all images here may be for the test. Raises `InputError` where the settings name no images
+    that can be learnt from.
     """
     share = config.test_share if is_simulated else None
     return open_data(config.dataset, config.test_dataset, reading(config), share)
 
 
 def mask_spec(config: RunConfig, encoder: AnyEncoder, coordinates: tuple[int, ...]) -> MaskSpec:
-    """What a run's configuration and its encoder make of the images.
+    """How a run's images are masked and packed for its encoder.
 
     coordinates: of the mask's random stream, see `MaskSpec`.
     """
@@ -71,7 +74,7 @@ def mask_spec(config: RunConfig, encoder: AnyEncoder, coordinates: tuple[int, ..
 
 
 def encoder_spec(config: RunConfig) -> EncoderSpec:
-    """What decides an image's embedding, for `fed_ist.encoder.frozen.create_encoder`."""
+    """Everything in the settings that changes an image's embedding."""
     return EncoderSpec(
         name=config.encoder,
         weights=config.encoder_weights,
@@ -84,9 +87,10 @@ def encoder_spec(config: RunConfig) -> EncoderSpec:
 
 
 def try_encoder(config: RunConfig) -> str:
-    """Load the encoder, unless it is the bundled one as it comes, which is known to fit.
+    """Load a run's encoder, so that what is wrong with it is said before the run starts.
 
-    Returns what the user should know of it, if anything.
+    The bundled encoder with its own settings is not loaded, as it is known to work. Returns a
+    sentence that the user should read about the encoder, or "".
     """
     spec = encoder_spec(config)
     if spec == EncoderSpec(seed=config.seed, in_chans=spec.in_chans):
@@ -100,13 +104,13 @@ def capacity_levels(config: RunConfig) -> tuple[float, ...]:
 
 
 def simulated_device(config: RunConfig, number: int) -> Device | None:
-    """What the simulated node of this number is; None for this machine."""
+    """The board that the simulated node with this number is; None for this machine."""
     names = read_devices(config.devices)
     return PROFILES[names[number % len(names)]] if names else None
 
 
 def local_training(config: RunConfig, server_round: int = 1) -> LocalTraining:
-    """How a node trains in a round, from 1."""
+    """How a node trains in a round; rounds count from 1."""
     share = share_of_rate(config.learning_rate_schedule, server_round, config.num_rounds)
     return LocalTraining(
         config.local_epochs,
@@ -120,7 +124,7 @@ def local_training(config: RunConfig, server_round: int = 1) -> LocalTraining:
 
 
 def plan_workload(config: RunConfig, embed_dim: int, num_classes: int, n_examples: int) -> Workload:
-    """What a round asks of a node with this many examples."""
+    """What a round of training asks of a node that has `n_examples` examples."""
     how = local_training(config)
     return Workload(
         embed_dim=embed_dim,
@@ -139,9 +143,9 @@ def plan_workload(config: RunConfig, embed_dim: int, num_classes: int, n_example
 
 
 def count_features(config: RunConfig, num_classes: int) -> int:
-    """Random features that ridge regression sees; 0 for the embeddings themselves.
+    """How many random features ridge regression gets; 0 where it gets the embeddings themselves.
 
-    Raises `InputError` where `anchor-bytes` is too little for any.
+    Raises `InputError` where `anchor-bytes` is too little for one feature.
     """
     if not config.anchor_bytes:
         return 0
@@ -150,10 +154,13 @@ def count_features(config: RunConfig, num_classes: int) -> int:
 
 
 def fixed_codec(config: RunConfig) -> str:
-    """What the anchor goes down in: 4 bits are too few for inputs of so unlike variances."""
+    """The codec in which the anchor is sent to nodes.
+
+    It never has 4 bits: these are too few for inputs whose variances differ so much.
+    """
     return "int8" if config.down_codec == "int4" else config.down_codec
 
 
 def dp_noise(config: RunConfig) -> float:
-    """The deviation of what a node adds to each number that it has learnt; 0 for nothing."""
+    """The standard deviation of the noise on each number that a node has learnt; 0 for no noise."""
     return noise_deviation(config.dp_clip_norm, config.dp_epsilon, config.dp_delta)

@@ -1,4 +1,4 @@
-"""What the value of a key may be, as data: the limits of a row in the table of keys."""
+"""The limits of keys as data: what values a key may have, in words and as a check."""
 
 import math
 from collections.abc import Callable, Iterable
@@ -30,7 +30,7 @@ class Limit:
 
 
 def such_that(words: str, holds: Callable[[Any], bool]) -> Limit:
-    """The values for which `holds`, which `words` describe."""
+    """A limit to the values for which `holds` is true; `words` describe them."""
 
     def require(key: str, value: Value) -> None:
         if not holds(value):
@@ -42,22 +42,22 @@ def such_that(words: str, holds: Callable[[Any], bool]) -> Limit:
 
 
 def at_least(least: float) -> Limit:
-    """Numbers from `least` on, infinity left out."""
+    """A limit to finite numbers from `least` on."""
     return such_that(f"{{number}} of at least {least:g}", lambda n: least <= n < math.inf)
 
 
 def above(bound: float) -> Limit:
-    """Numbers greater than `bound`, infinity left out."""
+    """A limit to finite numbers greater than `bound`."""
     return such_that(f"{{number}} above {bound:g}", lambda n: bound < n < math.inf)
 
 
 def between(low: float, high: float) -> Limit:
-    """Numbers between two, neither of them included."""
+    """A limit to numbers between two others, neither of them included."""
     return such_that(f"{{number}} between {low:g} and {high:g}", lambda n: low < n < high)
 
 
 def within(interval: str) -> Limit:
-    """Numbers of an interval: "(0, 1]" includes 1, and not 0."""
+    """A limit to numbers of an interval: "(0, 1]" includes 1, but not 0."""
     low, high = (float(end) for end in interval[1:-1].split(","))
     has_low, has_high = interval.startswith("["), interval.endswith("]")
     return such_that(
@@ -67,7 +67,7 @@ def within(interval: str) -> Limit:
 
 
 def one_of(names: Iterable[str]) -> Limit:
-    """One of a few names."""
+    """A limit to one of a few names."""
     choices = tuple(sorted(names))
 
     def require(key: str, value: Value) -> None:
@@ -77,7 +77,10 @@ def one_of(names: Iterable[str]) -> Limit:
 
 
 def read_by(read: Callable[[Any], object], words: str) -> Limit:
-    """What a function of the room that owns the value reads, which raises `InputError` itself."""
+    """A limit to what `read` accepts, a function of the room that owns the value.
+
+    `read` raises the `InputError` itself; `words` describe what it accepts.
+    """
 
     def require(key: str, value: Value) -> None:
         read(value)

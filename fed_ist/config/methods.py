@@ -1,4 +1,4 @@
-"""What each method is, in one row; the `strategies` package has a class for each."""
+"""The table of methods: what each is, in one row. The `strategies` package has a class for each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ class Method:
     """One value of the key `strategy`.
 
     travels: what nodes get and send, in words. source: the paper that the method is from.
-    is_sliced: whether nodes get slices, which may be of unlike sizes.
-    is_grouped: whether these are as large as the key `groups` says.
-    in_rounds: whether nodes train in rounds; else the classifier is solved from what they send
+    is_sliced: whether nodes get slices, which may differ in size.
+    is_grouped: whether the key `groups` says how many slices there are.
+    in_rounds: whether nodes train in rounds; otherwise the classifier is solved from what they send
     once.
     """
 

@@ -1,4 +1,4 @@
-"""From run-config keys to a `RunConfig`, and what a user may choose of them."""
+"""From run-config keys to a `RunConfig`, and which keys a user may choose or change."""
 
 import difflib
 from collections.abc import Iterable, Mapping
@@ -11,12 +11,13 @@ from fed_ist.errors import InputError
 
 
 def parse_config(values: Mapping[str, object]) -> RunConfig:
-    """Build a `RunConfig` from run-config keys.
+    """Make a `RunConfig` of run-config keys.
 
-    Raises `InputError` for an unknown or missing key, a value of the wrong type, one that is not
-    possible, and two that do not go together.
+    Raises `InputError` for a key that is unknown or missing, a value of the wrong type, a value
+    that is not possible, and two values that do not go together.
     """
-    # For each message nodes parse the same again. 1, 1.0 and True are equal, and not the same here.
+    # Nodes parse the same keys for each message. Types are in the cache's key because 1, 1.0
+    # and True are equal in Python, and differ here.
     if all(isinstance(value, str | int | float) for value in values.values()):
         return _parse_once(tuple((key, type(value), value) for key, value in values.items()))
     return _parse(values)
@@ -55,7 +56,7 @@ def _typed(key: str, value: object, kind: type) -> object:
 
 
 def require_used(config: RunConfig, chosen: Iterable[str]) -> None:
-    """Raise `InputError` for a key that a user chose and that changes nothing in this run."""
+    """Raise `InputError` for a key that a user set and that changes nothing in this run."""
     values = config.to_mapping()
     for key in chosen:
         if key in NEEDS:
@@ -68,7 +69,7 @@ def require_used(config: RunConfig, chosen: Iterable[str]) -> None:
 
 
 def require_same_run(config: RunConfig, began: RunConfig) -> None:
-    """Raise `InputError` unless a run that began with `began` may be resumed with `config`."""
+    """Raise `InputError` unless a run with the settings `began` may be resumed with `config`."""
     before = began.to_mapping()
     for key, value in config.to_mapping().items():
         if value != before[key] and not ROWS[key].may_change:

@@ -10,11 +10,12 @@ ROW = "row"  # where a dataclass field keeps it
 
 @dataclass(frozen=True)
 class Row:
-    """What is known of a key beside its name, its type and its default.
+    """What is known of a key in addition to its name, its type and its default.
 
-    group: under which heading it is documented. sentences: what it means. limit: which values are
-    allowed; None for any of the type. needs: the key that this one is of use with, and those values
-    of it with which it is. may_change: whether a resumed run may have another value.
+    group: the heading under which it is documented. sentences: what it means. limit: which values
+    are allowed; None for any value of the type. needs: another key, and the values of that key with
+    which this one has an effect; None where it always has. may_change: whether a resumed run may
+    have another value.
     """
 
     group: str
@@ -32,5 +33,5 @@ def key(
     needs: tuple[str, tuple[str, ...]] | None = None,
     may_change: bool = False,
 ) -> Any:
-    """A field of `RunConfig`; its default stands in pyproject.toml."""
+    """A field of `RunConfig` that carries its row; its default is in pyproject.toml."""
     return field(metadata={ROW: Row(group, sentences, limit, needs, may_change)})

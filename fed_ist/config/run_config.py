@@ -44,9 +44,10 @@ RANGE = "the values that become 0 and 255, such as 0:10000, or ''"
 
 @dataclass(frozen=True)
 class RunConfig:
-    """What a run is to do: a row for each key, whose limits hold for all that is made of it.
+    """The settings of a run: a field and a row for each key.
 
-    Which values do not go together is known to `parse_config`.
+    Every value is possible on its own: raises `InputError` where one is not. `parse_config` also
+    checks which values go together.
     """
 
     # fmt: off
@@ -54,7 +55,7 @@ class RunConfig:
         "The images: `scenes`, which are drawn, a folder, a parquet file, or a name on the Hub.")
     test_dataset: str = key(IMAGES, None, "Where the test images are, if not in `dataset`.")
     test_share: float = key(IMAGES, between(0, 1), "The share of each class that is held out, in a "
-        "simulation where the data set has no test part.")
+        "simulation where the data set has no test split.")
     partitioner: str = key(IMAGES, one_of(PARTITIONERS), "How simulated nodes share the images.")
     partition_alpha: float = key(IMAGES, above(0), "The smaller it is, the more the nodes differ.",
         needs=("partitioner", ("dirichlet",)))
@@ -111,7 +112,8 @@ class RunConfig:
         "classifier: `inputs` (decorrelated), or `ridge` (these, and a linear head to whose logits "
         "it adds its own).")
     anchor_bytes: int = key(STATISTICS, at_least(0), "The bytes that a node may send for random "
-        "features, on which the head is then solved, beside the sums of its embeddings; 0: none.")
+        "features, on which the head is then solved, in addition to the sums of its embeddings; "
+        "0: none.")
     anchor_scale: float = key(STATISTICS, above(0), "The factor of the anchor's logits.",
         needs=("anchor", ("ridge",)))
     statistics_noise: float = key(STATISTICS, at_least(0),
@@ -211,7 +213,7 @@ class RunConfig:
                 limit.require(name, value)
 
     def to_mapping(self) -> dict[str, Value]:
-        """Kebab-case keys and their values."""
+        """The settings by their keys in kebab-case."""
         return {kebab(field.name): getattr(self, field.name) for field in fields(self)}
 
 

@@ -20,9 +20,9 @@ defaults of `pyproject.toml`.
 
 
 def settings_page(defaults: Mapping[str, Value]) -> str:
-    """docs/settings.md: the keys with their defaults by group, then the methods.
+    """The text of docs/settings.md: keys and defaults by group, then the methods.
 
-    Raises `InputError` where a key lacks its row or its default.
+    Raises `InputError` where a key has no row or no default.
     """
     if missing := forgotten(defaults):
         raise InputError(" ".join(missing))
@@ -41,7 +41,7 @@ def settings_page(defaults: Mapping[str, Value]) -> str:
 
 
 def forgotten(defaults: Mapping[str, Value]) -> list[str]:
-    """A sentence for each key that has a default and no row, or a row and no default."""
+    """A sentence for each key that has a default but no row, or a row but no default."""
     rows, settings = "fed_ist/config/run_config.py", "[tool.flwr.app.config] of pyproject.toml"
     found = [
         f"'{key}' stands in {settings}, and {rows} has no row for it: write one."

@@ -11,12 +11,15 @@ Value = str | int | float | bool
 
 
 def kebab(key: str) -> str:
-    """The key as TOML has it: `mask-ratio` for `mask_ratio`."""
+    """The key in kebab-case, as TOML has it: `mask-ratio` for `mask_ratio`."""
     return key.replace("_", "-")
 
 
 def write_toml(values: Mapping[str, Value]) -> str:
-    """Flat TOML: JSON's strings, numbers and booleans are TOML's too."""
+    """The keys and values as flat TOML.
+
+    JSON's strings, numbers and booleans are valid TOML too.
+    """
     return "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
 
 
@@ -28,7 +31,7 @@ def read_defaults(pyproject: Path) -> dict[str, Value]:
 
 
 def read_preset(path: Path) -> dict[str, Value]:
-    """The run-config keys of a TOML file; raises `InputError` where it cannot be read."""
+    """The run-config keys of a TOML file; raises `InputError` where the file cannot be read."""
     try:
         with path.open("rb") as file:
             return tomllib.load(file)
@@ -39,7 +42,7 @@ def read_preset(path: Path) -> dict[str, Value]:
 
 
 def absolute_paths(values: Mapping[str, Value]) -> dict[str, Value]:
-    """The same run-config keys, with paths to files and folders of this machine made absolute."""
+    """The same run-config keys, in which paths that exist on this machine are absolute."""
     found = dict(values)
     words = ("", "scenes", "pretrained", "random")
     for key in ("dataset", "test-dataset", "encoder-weights"):
@@ -50,7 +53,10 @@ def absolute_paths(values: Mapping[str, Value]) -> dict[str, Value]:
 
 
 def parse_setting(setting: str) -> tuple[str, Value]:
-    """`key=value` from the command line; the key with '-' or '_', text with or without quotes."""
+    """The key and the value of a `key=value` from the command line.
+
+    The key may have '-' or '_', and text may have quotes or not. Raises `InputError` without a '='.
+    """
     key, separator, text = setting.partition("=")
     if not separator:
         raise InputError(f"--set {setting} is not possible: give key=value.")

@@ -1,7 +1,7 @@
-"""An authority of one's own, and the certificate by which nodes know the server.
+"""Makes an authority of one's own, and the certificate by which nodes know the server.
 
-Both lie in a folder that only its owner may enter. What is there is used again; a certificate that
-is renewed stays beside the new one.
+Both are in a folder that only its owner may enter. Files that are there are used again, and a
+certificate that is renewed is kept under another name.
 """
 
 import datetime
@@ -21,7 +21,7 @@ from fed_ist.files.private import make_private, replace_keeping, write_new
 from fed_ist.launch.addresses import LOOPBACK
 
 AUTHORITY_DAYS = 3650
-RENEW_DAYS = 30  # what has less left is renewed
+RENEW_DAYS = 30  # a certificate with fewer days left is renewed
 # No handshake succeeds for a device whose clock is behind the certificate's start.
 STARTED_DAYS_AGO = 2
 LABEL = r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)"
@@ -30,7 +30,7 @@ HOST_NAME = re.compile(rf"{LABEL}(\.{LABEL})*")
 
 @dataclass(frozen=True)
 class Certificates:
-    """PEM files: the authority that clients trust, the server's certificate and its key."""
+    """Paths of PEM files: the authority that clients trust, the server's certificate, its key."""
 
     authority: Path
     server: Path
@@ -39,26 +39,26 @@ class Certificates:
 
 @dataclass(frozen=True)
 class Validity:
-    """From when until when a certificate holds, in UTC."""
+    """The first and the last moment at which a certificate is valid, in UTC."""
 
     start: datetime.datetime
     end: datetime.datetime
 
     def days_left(self) -> float:
-        """Days until it ends, below 0 where it has."""
+        """Days until the certificate ends; below 0 where it has ended."""
         return (self.end - _now()).total_seconds() / 86400
 
 
 def write_certificates(folder: Path, hosts: Sequence[str], days: int = 365) -> Certificates:
-    """An authority, and a certificate for a server that these host names and IP addresses reach.
+    """Make an authority, and a certificate for a server with these host names and IP addresses.
 
-    What is there stays, but a server's certificate that ends soon, or lacks a host, is renewed,
-    with the same key, for the hosts of both. Devices need nothing new then: they trust the
-    authority.
+    Files that are there stay. But a server's certificate that ends soon, or lacks a host, is
+    renewed with the same key, for the old and the new hosts. Devices need nothing new then, as they
+    trust the authority.
 
-    days: for which the server's certificate holds; it ends with its authority at the latest.
-    Raises `InputError` for what is no host, a folder that others may enter, and an authority that
-    ends soon or is not whole.
+    days: how long the server's certificate is valid; it ends with its authority at the latest.
+    Raises `InputError` for a host that is none, for a folder that others may enter, and for an
+    authority that ends soon or lacks a file.
     """
     # Flower's own processes, and the owner's commands, reach the server without leaving the host.
     names = [_general_name(host) for host in (*hosts, *LOOPBACK)]
@@ -80,7 +80,7 @@ def write_certificates(folder: Path, hosts: Sequence[str], days: int = 365) -> C
 
 
 def find_server_files(folder: Path) -> Certificates:
-    """Absolute paths of what a server needs; raises `InputError` where one is missing."""
+    """The absolute paths of a server's files; raises `InputError` where one is missing."""
     found = _files(folder.absolute())
     for path in (found.authority, found.server, found.key):
         if not path.is_file():
@@ -101,7 +101,7 @@ def read_certificate(path: Path) -> x509.Certificate:
 
 
 def validity(certificate: x509.Certificate) -> Validity:
-    """From when until when a certificate holds."""
+    """The first and the last moment at which a certificate is valid."""
     return Validity(certificate.not_valid_before_utc, certificate.not_valid_after_utc)
 
 
@@ -130,9 +130,9 @@ def _authority(path: Path, key_path: Path) -> tuple[x509.Certificate, ec.Ellipti
 
 
 def _key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """The key of a certificate, made where there is none.
+    """The key of a certificate; it is made where there is none.
 
-    It is on P-256: certificates with RSA keys are larger, and with them each handshake.
+    It is on P-256: with an RSA key, the certificate and each handshake would have more bytes.
     """
     if not path.exists():
         data = ec.generate_private_key(ec.SECP256R1()).private_bytes(

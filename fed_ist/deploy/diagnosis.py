@@ -1,4 +1,4 @@
-"""What a check of a device says."""
+"""The result of one check of a device."""
 
 from dataclasses import dataclass
 
@@ -7,8 +7,9 @@ OK, WARNING, FAILURE = "ok", "warning", "failure"
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One check. level: "ok", "warning" (it works, but not for all or not for long), "failure".
+    """The result of one check.
 
+    level: "ok", "warning" (it works, but not for everything or not for long) or "failure".
     text: what was found and, unless all is well, what to do.
     """
 

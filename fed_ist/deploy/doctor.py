@@ -1,4 +1,4 @@
-"""Whether a device can take part: checks of what it has, each with what to do where it fails."""
+"""Checks whether a device can be a node, and says what to do about each check that fails."""
 
 import json
 import platform
@@ -28,17 +28,17 @@ from fed_ist.prefetch import mapped
 # An image of 64 px takes 12.3 kB packed with nothing dropped, and its embedding 0.8 kB.
 CACHE_BYTES_PER_IMAGE = 15_000
 STATE_BYTES = 100_000_000
-# A SuperNode and its SuperExec, which wait beside the process that trains, took 97 and 90 MB.
+# A SuperNode and its SuperExec took 97 and 90 MB; both wait while another process trains.
 WAITING_BYTES = 200_000_000
-NAMED = 5  # files, in one line
+NAMED = 5  # files that are named in one line
 CGROUPS = Path("/sys/fs/cgroup/cgroup.controllers")
 
 
 @dataclass(frozen=True)
 class Question:
-    """What to examine; what is None or empty is left out.
+    """What to check on a device; what is None or empty is not checked.
 
-    superlink: HOST:PORT. classes: the server's.
+    superlink: HOST:PORT. authority, key: files. classes: the names that the server knows.
     """
 
     data_path: Path | None = None
@@ -49,7 +49,7 @@ class Question:
 
 
 def examine(question: Question) -> Iterator[Diagnosis]:
-    """All checks, one by one; reading the images shows a progress bar in a terminal."""
+    """Make all checks, one by one; reading the images shows a progress bar in a terminal."""
     yield check_python()
     yield from check_encoder()
     yield from check_limits()
@@ -68,7 +68,7 @@ def examine(question: Question) -> Iterator[Diagnosis]:
 
 
 def check_python() -> Diagnosis:
-    """What is installed; pip would not install it for another Python."""
+    """The versions of Python, fed-ist and Flower that are installed; this check never fails."""
     found = f"Python {platform.python_version()} on {platform.machine()}"
     return Diagnosis("python", OK, f"{found}, {versions()}")
 
@@ -101,7 +101,10 @@ def _explain_crash(code: int, errors: str) -> str:
 
 
 def judge_memory(needed_bytes: float, available_bytes: float) -> Diagnosis:
-    """needed_bytes: of the process that encodes or trains."""
+    """Whether the free memory is enough.
+
+    needed_bytes: what the process that encodes or trains takes.
+    """
     needed = needed_bytes + WAITING_BYTES
     text = f"{available_bytes / 1e6:.0f} MB are free, {needed / 1e6:.0f} MB are needed"
     if available_bytes < needed:
@@ -110,7 +113,10 @@ def judge_memory(needed_bytes: float, available_bytes: float) -> Diagnosis:
 
 
 def check_limits(controllers: Path = CGROUPS) -> Iterator[Diagnosis]:
-    """Whether the kernel keeps to the MemoryMax of a unit; that of a Raspberry Pi does not."""
+    """A warning where the kernel ignores a unit's MemoryMax, as that of a Raspberry Pi does.
+
+    controllers: the file in which the kernel lists what it can limit.
+    """
     if controllers.exists() and "memory" not in controllers.read_text(encoding="utf-8").split():
         text = (
             "this kernel does not limit a unit's memory. On a Raspberry Pi, append cgroup_enable="
@@ -122,9 +128,10 @@ def check_limits(controllers: Path = CGROUPS) -> Iterator[Diagnosis]:
 def check_images(
     root: Path, classes: Sequence[str], on_image: Callable[[], object]
 ) -> tuple[list[Diagnosis], int]:
-    """(what is to be said of the images, how many there are); each is decoded.
+    """(diagnoses of the images in a folder or file, how many images there are); each is decoded.
 
-    classes: the server's, none if they are not known. on_image: called after each.
+    classes: the names that the server knows; empty if they are not known here. on_image: called
+    after each image.
     """
     try:
         opened = open_name(str(root), Reading())
@@ -143,7 +150,7 @@ def check_images(
 
 
 def _unreadable(source: ImageSource, i: int) -> str:
-    """Why an image cannot be decoded, empty where it can."""
+    """Why an image cannot be decoded; "" if it can."""
     try:
         source.load(i, 64)
     except UnreadableImageError as reason:
@@ -167,7 +174,7 @@ def _judge_images(source: ImageSource, unreadable: Sequence[str]) -> Diagnosis:
 
 
 def _judge_rest(opened: Opened) -> Iterator[Diagnosis]:
-    """What is not learnt from, and what is to be known of the folder."""
+    """Diagnoses of files that are not learnt from, and of the folder itself."""
     if left := opened.left_out.counts:
         text = "; ".join(f"{n} {reason}" for reason, n in left.most_common())
         yield Diagnosis("left out", OK, text)
@@ -185,7 +192,7 @@ def _judge_classes(source: ImageSource, classes: Sequence[str]) -> Diagnosis:
 
 
 def check_disk(n_images: int) -> Diagnosis:
-    """Whether the cache's disk has room for so many images' embeddings, and for Flower's state."""
+    """Whether the cache's disk has room for the embeddings of `n_images` and for Flower's state."""
     folder = cache_dir("")
     try:
         require_cache(folder, "the cache")

@@ -1,7 +1,7 @@
-"""Encodes some images as a run would, and says what that took: a process of its own.
+"""Encodes some images as a run would, in a process of its own, and prints what that took.
 
-A torch that was built for another processor ends its process without a word, and memory is only
-told apart by process.
+A torch that was built for another processor ends its process without a word, and memory can only be
+counted by process.
 """
 
 import json
@@ -20,10 +20,12 @@ N_IMAGES = 256  # a run's batch
 
 
 def try_encoder() -> dict[str, str | float]:
-    """torch's version, images a second, and bytes of memory that only swap could take from here.
+    """Encode blank images, and measure it.
 
-    Pages of libraries' files are not in these: where 535 MB were counted, and 950 MB resident, this
-    was killed under a cgroup's limit of 450 MB, and went through with 600 MB.
+    torch: its version. images_per_s: encoded in a second. memory_bytes: of this process without the
+    pages of libraries' files, which the system can drop at any time. Where 535 MB were counted
+    here, and 950 MB were resident, the process was killed under a cgroup's limit of 450 MB, and
+    ended well under 600 MB.
     """
     import torch
 

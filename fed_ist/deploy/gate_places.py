@@ -1,11 +1,12 @@
-"""Where the gate is: folders, sockets and ports, and how nginx is told of them."""
+"""The gate's folders, sockets and ports, and how paths are written for nginx."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 from fed_ist.errors import InputError
 
-# An IPv4 address, or the /48 of an IPv6 address, which is what a customer gets at most.
+# Who counts as one client: an IPv4 address, or the /48 of an IPv6 address, which is the most that a
+# provider gives one customer.
 NETWORK = """\
     map $binary_remote_addr $fed_ist_network {
         "~(?s)^(?<fed_ist_site>.{6}).{10}$" $fed_ist_site;
@@ -15,8 +16,10 @@ NETWORK = """\
 
 @dataclass(frozen=True)
 class Places:
-    """Where the gate keeps things. runtime: for sockets. bodies: for what is on its way, on
-    a disk. Nobody else may enter these two.
+    """The folders of the gate.
+
+    runtime: for sockets. bodies: for the bodies of requests on their way, on a disk. Nobody else
+    may enter these two. logs: for what was refused and what nginx complains of.
     """
 
     runtime: Path
@@ -30,40 +33,42 @@ class Places:
 
     @property
     def inside(self) -> Path:
-        """The socket behind which nginx ends TLS."""
+        """The socket at which nginx ends TLS."""
         return self.runtime / "inside.sock"
 
     @property
     def crowd(self) -> Path:
-        """The same, for those who come when there are too many."""
+        """The same, for connections that come when there are too many."""
         return self.runtime / "crowd.sock"
 
     @property
     def way_to_crowd(self) -> Path:
-        """Where these are counted."""
+        """The socket at which the connections of the crowd are counted."""
         return self.runtime / "way-to-crowd.sock"
 
     @property
     def log(self) -> Path:
-        """What was refused, to whom and why."""
+        """The file that says which requests were refused, whose, and why."""
         return self.logs / "gate.log"
 
     @property
     def errors(self) -> Path:
-        """What nginx complains of."""
+        """The file of nginx's own errors."""
         return self.logs / "gate-errors.log"
 
 
 @dataclass(frozen=True)
 class Ports:
-    """port: where devices reach the server. superlink: on this host, which it does not leave."""
+    """The gate's port, which devices reach, and the SuperLink's, which only this host reaches."""
 
     port: int
     superlink: int
 
 
 def word(path: Path | str) -> str:
-    """A path as nginx reads it; raises `InputError` for one that it cannot."""
+    """A path as a word of nginx's configuration; raises `InputError` for one that nginx cannot
+    read.
+    """
     text = str(path)
     if "$" in text or not text.isprintable():
         raise InputError(f"nginx cannot read {text!r}: move it to a path without '$' or the like.")

@@ -1,4 +1,4 @@
-"""What nginx does with each request at the gate: who is there is asked before a body is taken."""
+"""What nginx does with each request at the gate: it asks who sends it before it takes a body."""
 
 from importlib.metadata import version
 from pathlib import Path
@@ -8,21 +8,21 @@ from fed_ist.deploy.gate_places import NETWORK, Places, Ports, word
 from fed_ist.deploy.node_signatures import PUBLIC_KEY, SIGNATURE, TIMESTAMP
 from fed_ist.deploy.verifier import REASON
 
-VERSIONS_HEADER = "fed-ist-versions"  # of the answer to CHECK
+VERSIONS_HEADER = "fed-ist-versions"  # a header of the answer to CHECK
 CHECK = "/check"  # what a device with a registered key may ask: is the SuperLink there?
-# Of one request: more than a slice of 16 million weights in fp32, which travels as one object.
+# The most bytes of one object. A slice of 16 million weights in fp32 is one, and fits.
 MAX_OBJECT = "64m"
-# The names of what was learnt, and how they hang together: 64 letters each.
+# The most bytes of a reply's list of objects, which names each object in 64 letters.
 MAX_TREE = "1m"
 MAX_QUESTION = "16k"
-OBJECTS_EACH = 8  # at once, of a key: no more are sent by a SuperNode
+OBJECTS_EACH = 8  # at once for each key: a SuperNode sends no more
 # More of a body than this is kept on the disk until it is whole.
 IN_MEMORY = "1m"
 REQUESTS_EACH_S = 100  # a SuperLink answers no more than 90
-# As long as a SuperNode itself waits for anything (Flower 1.42): who is slower has given up.
+# A SuperNode waits 30 s for anything (Flower 1.42), so after that it has given up.
 PATIENCE_S, CROWD_PATIENCE_S = 30, 5
 SIGNED = (PUBLIC_KEY, TIMESTAMP, SIGNATURE)
-# What Flower says of a key that it does not know, with its number for that.
+# Flower's own form and number of the answer to a key that it does not know.
 NOT_ACTIVATED = (
     '{"code": 2004, "detail": "The gate does not let this SuperNode in: its key is not registered, '
     'or its clock is wrong. fed-ist doctor tells which."}'
@@ -30,7 +30,7 @@ NOT_ACTIVATED = (
 
 
 def requests(files: Certificates, ports: Ports, places: Places) -> str:
-    """The `http` of an nginx configuration."""
+    """The `http` block of the gate's nginx configuration."""
     return f"""\
 http {{
 {NETWORK}
@@ -75,7 +75,7 @@ http {{
 
 
 def _server(files: Certificates, place: Path, patience_s: int) -> str:
-    """Where TLS ends, and each request is looked at."""
+    """The `server` block at one socket: TLS ends there, and each request is judged."""
     return f"""\
     server {{
         listen {word(f"unix:{place}")} ssl proxy_protocol backlog=4096;
@@ -91,19 +91,19 @@ def _server(files: Certificates, place: Path, patience_s: int) -> str:
         send_timeout {patience_s}s;
         keepalive_timeout {patience_s}s;
         keepalive_requests 100000;
-        # What is refused is read on for a while, lest the answer be lost.
+        # The rest of a refused request is read for a while: otherwise its answer may get lost.
         lingering_time 5s;
         lingering_timeout 2s;
         client_header_buffer_size 2k;
         large_client_header_buffers 2 4k;
         client_max_body_size {MAX_QUESTION};
         client_body_buffer_size {IN_MEMORY};
-        # Upon what is none of 502 to 504, a SuperNode drops its answer.
+        # A SuperNode sends its reply again after 502, 503 or 504, and drops it after other errors.
         error_page 401 @refused;
         error_page 500 =503 @later;
 
         location / {{
-            client_max_body_size 0;  # nothing of it is taken
+            client_max_body_size 0;  # no body is taken here
             keepalive_timeout 0;
             return 403;
         }}
@@ -124,7 +124,7 @@ def _server(files: Certificates, place: Path, patience_s: int) -> str:
         }}
         location = /verify {{
             internal;
-            client_max_body_size 0;  # of which nothing is passed on
+            client_max_body_size 0;  # the verifier gets no body
             proxy_pass http://fed_ist_verifier;
             proxy_method GET;
             proxy_pass_request_body off;
@@ -137,7 +137,7 @@ def _server(files: Certificates, place: Path, patience_s: int) -> str:
             proxy_read_timeout 10s;
         }}
 {"".join(_let_through())}\
-        # What is signed is what is passed on; bodies are passed on once they are whole.
+        # The headers that were judged are passed on, and bodies once they are whole.
         proxy_http_version 1.1;
         proxy_set_header Connection "";
         {_signed()}
@@ -151,7 +151,7 @@ def _server(files: Certificates, place: Path, patience_s: int) -> str:
 
 
 def _let_through() -> list[str]:
-    """The locations of what a node may ask for."""
+    """The `location` blocks of everything that a node may ask for."""
     fleet = r"~ ^/v1/fleet/[a-z-]+\z"  # "$" would let a line end after it
     return [
         _location(fleet, MAX_QUESTION),
@@ -177,7 +177,7 @@ def _let_through() -> list[str]:
 def _location(
     path: str, max_body: str, more: str = "", method: str = "POST", superlinks_path: str = "$uri"
 ) -> str:
-    """What may pass, once it is signed. The parts of a request are looked at in this order."""
+    """The `location` block of one path; nginx makes the checks of a request in this order."""
     unsigned = " ".join(f'if ($http_{_variable(name)} = "") {{ return 401; }}' for name in SIGNED)
     return f"""\
         location {path} {{
@@ -203,5 +203,5 @@ def _variable(header: str) -> str:
 
 
 def versions() -> str:
-    """What is installed here, and had best be the same on a server and its devices."""
+    """The versions that are installed here; a server and its devices should have the same."""
     return f"fed-ist {version('fed-ist')}, flwr {version('flwr')}"

@@ -1,4 +1,4 @@
-"""The gate at work: nginx, the verifier that it asks, and logs that do not grow.
+"""Runs the gate: nginx, the verifier that nginx asks, and logs that do not grow without end.
 
 One process starts nginx and ends with it, so that systemd starts both again.
 """
@@ -24,17 +24,17 @@ from fed_ist.deploy.registered_keys import RegisteredKeys
 from fed_ist.deploy.verifier import serve
 from fed_ist.errors import InputError
 
-# Of each log, beside which one as large is kept, and what comes in the seconds between two looks.
+# The size at which a log is put away, once it is seen; one that was put away before is kept too.
 MAX_LOG_BYTES = 10_000_000
 LOOK_S = 5.0
 INSTALL = "Install it: sudo apt install nginx libnginx-mod-stream"
 
 
 def keep_gate(keys: Path, ports: Ports, database: Path, places: Places) -> int:
-    """Let registered nodes through to the SuperLink until told to stop; nginx's exit code.
+    """Let registered nodes through to the SuperLink until told to stop; returns nginx's exit code.
 
-    keys: what `fed-ist keys` has made. database: the SuperLink's, which may come later. places:
-    absolute; they are made if need be. Raises `InputError` where the gate cannot begin.
+    keys: the folder that `fed-ist keys` has made. database: the SuperLink's, which may appear
+    later. places: absolute paths, made if need be. Raises `InputError` where the gate cannot start.
     """
     files = find_server_files(keys)
     require_free(ports.port)
@@ -69,7 +69,9 @@ def require_free(port: int) -> None:
 
 
 def find_nginx() -> tuple[str, tuple[Path, ...]]:
-    """(nginx, the modules that it has to load); raises `InputError` where something is missing."""
+    """(nginx's path, the modules that it must load); raises `InputError` where something is
+    missing.
+    """
     folders = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin"
     nginx = shutil.which("nginx", path=folders)
     if not nginx:
@@ -119,7 +121,7 @@ async def _bound_logs(process: asyncio.subprocess.Process, places: Places) -> No
 
 
 def bound_log(path: Path, most_bytes: int) -> bool:
-    """Put a log that has grown too large in the place of the one before; whether it was moved."""
+    """Put a log that has grown too large in the place of the one before; returns whether it did."""
     try:
         if path.stat().st_size <= most_bytes:
             return False

@@ -1,8 +1,9 @@
-"""A gate of nginx before the SuperLink: what registered nodes ask for comes in, nothing else.
+"""The configuration of the gate, an nginx before the SuperLink that lets only nodes' requests in.
 
-Flower 1.42 has nodes sign what they send, but takes orders from whoever reaches its port: to run
-code on all devices, or to register a node. It also takes a whole body before it looks at who sent
-it. So the SuperLink listens on its own host alone, and nginx asks the verifier before a body.
+Flower 1.42 has nodes sign what they send, but it takes other orders from anyone who reaches its
+port: to run code on all devices, or to register a node. It also takes a whole body before it looks
+at who sent it. So the SuperLink listens on its own host alone, and nginx asks the verifier before
+it takes a body.
 """
 
 from pathlib import Path
@@ -11,23 +12,23 @@ from fed_ist.deploy.certificates import Certificates
 from fed_ist.deploy.gate_places import NETWORK, Places, Ports, word
 from fed_ist.deploy.gate_requests import requests
 
-# At once: of an IPv4 address, or an IPv6 network, and of all. A SuperNode has one or two, and up to
-# eight while it sends an object, so that many may share an address.
+# Connections at once: of one client (an IPv4 address or an IPv6 network), and of all together. A
+# SuperNode has one or two, and up to eight while it sends an object, so many can share an address.
 CONNECTIONS_EACH, CONNECTIONS = 128, 2048
-# What is above that is not closed: with Flower 1.42 a SuperNode whose handshake is cut short drops
-# its answer, and ends. It waits in a crowd, for as many, in which all has to be quick.
+# Connections above these numbers are not closed: with Flower 1.42 a SuperNode whose handshake is
+# cut short drops its answer, and ends. They go to a crowd of this size, with shorter timeouts.
 CROWD = 1536
-# nginx has one for each end of each connection, four or six of them.
+# nginx counts every end of a connection: a device's connection leads to four or six ends in it.
 WORKER_CONNECTIONS = 18432
 
 
 def configuration(
     files: Certificates, ports: Ports, places: Places, modules: tuple[Path, ...], user: str
 ) -> str:
-    """A whole configuration of nginx, in which devices are let through to the SuperLink.
+    """A whole configuration of nginx that lets devices through to the SuperLink.
 
-    modules: those that nginx has to load. user: as whom root has nginx work; empty for others.
-    Raises `InputError` for a path that nginx cannot read.
+    modules: those that nginx must load. user: the user as whom root's nginx works; "" if nginx is
+    not started by root. Raises `InputError` for a path that nginx cannot read.
     """
     return (
         _main(places, modules, user) + _connections(ports, places) + requests(files, ports, places)
@@ -50,7 +51,10 @@ events {{
 
 
 def _connections(ports: Ports, places: Places) -> str:
-    """Connections are counted here: nginx's `http` only counts those that have sent a header."""
+    """The `stream` block, which counts connections.
+
+    nginx's `http` counts only connections that have sent a header.
+    """
     listen = [f"listen {ports.port} backlog=4096;"]
     if Path("/proc/net/if_inet6").exists():
         listen.append(f"listen [::]:{ports.port} backlog=4096;")

@@ -1,4 +1,4 @@
-"""A key for each node, by which the server knows it."""
+"""Makes and reads the private key of a node, by which the server knows it."""
 
 import re
 from pathlib import Path
@@ -13,10 +13,12 @@ NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 
 def write_node_key(folder: Path, name: str) -> Path:
-    """A node's private key, `folder/name`, with the public one beside it (`.pub`).
+    """Make a node's private key `folder/name` and its public key `folder/name.pub`; returns the
+    first.
 
-    It is on P-256 and in OpenSSH's format, as Flower's SuperNodes want it. One that is there stays.
-    Raises `InputError` for a name that is no file's, and for a folder that others may enter.
+    The key is on P-256 and in OpenSSH's format, as Flower's SuperNodes need it. Keys that are there
+    stay. Raises `InputError` for a name that is not possible, and for a folder that others may
+    enter.
     """
     require_name(name)
     make_private(folder)
@@ -41,7 +43,7 @@ def write_node_key(folder: Path, name: str) -> Path:
 
 
 def read_node_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    """A node's private key; raises `InputError` where the file has none."""
+    """The private key of a node; raises `InputError` where the file has none."""
     try:
         key = serialization.load_ssh_private_key(path.read_bytes(), password=None)
     except OSError as error:
@@ -57,7 +59,7 @@ def read_node_key(path: Path) -> ec.EllipticCurvePrivateKey:
 
 
 def require_private(path: Path) -> None:
-    """Raise `InputError` unless this is a node's private key, and its owner's alone."""
+    """Raise `InputError` unless the file is a node's private key that only its owner may read."""
     read_node_key(path)
     mode = path.stat().st_mode & 0o777
     if mode & 0o077:
@@ -67,7 +69,7 @@ def require_private(path: Path) -> None:
 
 
 def require_name(name: str) -> None:
-    """Raise `InputError` unless a node, and the file of its key, can be called so."""
+    """Raise `InputError` unless a node, and the file of its key, can have this name."""
     if not NODE_NAME.fullmatch(name):
         raise InputError(
             f"A node cannot be called '{name}': give up to 40 letters, digits, '-' and '_'."

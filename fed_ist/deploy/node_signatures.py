@@ -1,8 +1,8 @@
-"""What a SuperNode signs, and whether it is to be believed.
+"""Judges by the signature in a request's headers whether a registered node sends it.
 
 Flower 1.42 has a node sign the time, in three headers of each request (supernode/
-node_auth_http_interceptor.py); of the request itself it signs nothing. So one look at the headers
-tells who asks, before anything that follows them is taken.
+node_auth_http_interceptor.py); it signs nothing of the request itself. So the headers tell who
+asks, before anything that follows them is taken.
 """
 
 import binascii
@@ -19,17 +19,20 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 PUBLIC_KEY, TIMESTAMP, SIGNATURE = "flwr-public-key", "flwr-timestamp", "flwr-signature"
-# A SuperLink takes what a node signed up to 5 s ahead of its own clock, or 305 s behind it (flwr
-# 1.42, superlink/routers/fleet/node_auth.py).
+# A SuperLink accepts times from 5 s ahead of its own clock to 305 s behind it (flwr 1.42,
+# superlink/routers/fleet/node_auth.py).
 AHEAD_S, BEHIND_S = 5.0, 305.0
-# Of one header: three times what a key on P-521 takes.
+# The longest header: three times as long as a key on P-521.
 MAX_CHARACTERS = 1024
-REFUSED, LATER = 401, 503  # upon the first Flower's SuperNodes end, upon the second they ask again
+REFUSED, LATER = 401, 503  # SuperNodes end after the first, and ask again after the second
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """status: of HTTP; 204 for what may pass. reason: why not, in what a header may have."""
+    """Whether a request may pass.
+
+    status: of HTTP; 204 if it may. reason: why not, in characters that a header may have.
+    """
 
     status: int
     reason: str = ""
@@ -40,12 +43,12 @@ MAY_PASS = Verdict(204)
 
 @dataclass
 class Doorkeeper:
-    """Judges headers, and lets each signature pass once.
+    """Judges the headers of requests, and lets each signature pass once.
 
     knows: whether a public key, in PEM, is registered. clock: seconds since 1970. steady: seconds
-    of a clock that nobody sets. Signatures are remembered for as long as their time is believed;
-    what was signed before this one began is to be signed anew, as nobody remembers what has passed
-    before.
+    of a clock that nobody sets. Signatures are remembered for as long as their time is accepted.
+    Requests that were signed before this doorkeeper began must be signed again, as it does not know
+    whether they have passed already.
     """
 
     knows: Callable[[bytes], bool]
@@ -60,7 +63,7 @@ class Doorkeeper:
         self.began = self._turned = self.steady()
 
     def judge(self, headers: Mapping[str, str]) -> Verdict:
-        """Whether a request with these headers, their names in small letters, may pass."""
+        """Whether a request with these headers may pass; names of headers are in lower case."""
         values = [headers.get(name, "") for name in (PUBLIC_KEY, TIMESTAMP, SIGNATURE)]
         if not all(0 < len(value) <= MAX_CHARACTERS for value in values):
             return Verdict(REFUSED, "no signature")
@@ -75,7 +78,7 @@ class Doorkeeper:
         if not -AHEAD_S < age_s < BEHIND_S:
             how = "behind" if age_s > 0 else "ahead"
             return Verdict(REFUSED, f"its clock is {abs(age_s):.0f} s {how}")
-        # An unknown key costs no more than this: strangers have no other.
+        # An unknown key ends here, before the costly check of its signature.
         if not self.knows(public_key):
             return Verdict(REFUSED, f"unknown key {fingerprint(public_key)}")
         found = _verified(public_key, message, signature)
@@ -88,7 +91,9 @@ class Doorkeeper:
         return MAY_PASS
 
     def _has_passed(self, mark: int) -> bool:
-        """Whether it has, and remember it for the window's length at least, for twice at most."""
+        """Whether a signature has passed before; it is remembered for at least as long as it is
+        accepted.
+        """
         if self.steady() - self._turned > AHEAD_S + BEHIND_S:
             self._passed, self._passed_before = set(), self._passed
             self._turned = self.steady()
@@ -99,7 +104,7 @@ class Doorkeeper:
 
 
 def sign(key: ec.EllipticCurvePrivateKey) -> dict[str, str]:
-    """The headers by which a node's request passes, now and once."""
+    """The headers with which a node's request passes, once and now."""
     timestamp = datetime.now(UTC).isoformat()
     signature = key.sign(timestamp.encode("ascii"), ec.ECDSA(hashes.SHA256()))
     public_key = key.public_key().public_bytes(
@@ -113,7 +118,7 @@ def sign(key: ec.EllipticCurvePrivateKey) -> dict[str, str]:
 
 
 def fingerprint(public_key: bytes) -> str:
-    """Of a key in PEM, as `ssh-keygen -l -f NAME.pub` prints it; "(none)" for what is no key."""
+    """A key in PEM as `ssh-keygen -l -f NAME.pub` prints it; "(none)" where it is no key."""
     try:
         key = serialization.load_pem_public_key(public_key)
         line = key.public_bytes(serialization.Encoding.OpenSSH, serialization.PublicFormat.OpenSSH)
@@ -130,10 +135,10 @@ def _seconds(moment: datetime) -> float:
 
 
 def _verified(public_key: bytes, message: bytes, signature: bytes) -> int | None:
-    """What no other signature of this key has, if this is one of the message.
+    """The first number of a valid ECDSA signature of the message; None where it is not valid.
 
-    Of the two numbers of an ECDSA signature it is the first: of the second anybody can make
-    another that is valid too.
+    It tells whether a signature was used before: anybody can change the second number so that the
+    signature is valid still.
     """
     try:
         _loaded(public_key).verify(signature, message, ec.ECDSA(hashes.SHA256()))
@@ -144,7 +149,7 @@ def _verified(public_key: bytes, message: bytes, signature: bytes) -> int | None
 
 @lru_cache(maxsize=1024)
 def _loaded(public_key: bytes) -> ec.EllipticCurvePublicKey:
-    """A registered key; raises `ValueError` for one that Flower could not use either."""
+    """A registered key; raises `ValueError` for a key that Flower could not use either."""
     key = serialization.load_pem_public_key(public_key)
     if not isinstance(key, ec.EllipticCurvePublicKey):
         raise ValueError("a key on no curve")

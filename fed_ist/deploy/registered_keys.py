@@ -1,7 +1,7 @@
-"""Which keys are registered, by the SuperLink's own database.
+"""Which keys are registered, according to the SuperLink's own database.
 
-It is asked each time, so that a key counts from when it is registered until it is taken out. The
-table is Flower's (flwr 1.42, server/superlink/linkstate/sql_linkstate.py).
+The database is asked each time, so a key counts from when it is registered until it is taken out.
+The table is Flower's (flwr 1.42, server/superlink/linkstate/sql_linkstate.py).
 """
 
 import sqlite3
@@ -9,11 +9,11 @@ from contextlib import suppress
 from pathlib import Path
 
 QUERY = "SELECT 1 FROM node WHERE public_key = ? AND status != 'unregistered'"
-WAIT_S = 0.2  # for the database, while all who ask are kept waiting
+WAIT_S = 0.2  # how long to wait for the database, which keeps all requests waiting
 
 
 class RegisteredKeys:
-    """The registered keys of a SuperLink's database, which it goes on writing to meanwhile."""
+    """The registered keys in a SuperLink's database, which the SuperLink writes to meanwhile."""
 
     def __init__(self, database: Path) -> None:
         self.database = database
@@ -21,9 +21,9 @@ class RegisteredKeys:
         self._file: tuple[int, int] | None = None
 
     def knows(self, public_key: bytes) -> bool:
-        """Whether a key in PEM is registered.
+        """Whether a key, in PEM, is registered.
 
-        Raises `OSError` or `sqlite3.Error` where the database is not there, or none of Flower's.
+        Raises `OSError` or `sqlite3.Error` where there is no database, or it is not Flower's.
         """
         try:
             return self._connected().execute(QUERY, (public_key,)).fetchone() is not None
@@ -32,7 +32,7 @@ class RegisteredKeys:
             raise
 
     def close(self) -> None:
-        """Let go of the database."""
+        """Close the database."""
         if self._connection:
             with suppress(sqlite3.Error):
                 self._connection.close()
@@ -40,7 +40,7 @@ class RegisteredKeys:
 
     def _connected(self) -> sqlite3.Connection:
         found = self.database.stat()
-        file = (found.st_dev, found.st_ino)  # of another file, once it was moved away
+        file = (found.st_dev, found.st_ino)  # differs once another file has taken its place
         if self._connection is None or file != self._file:
             self.close()
             self._connection = sqlite3.connect(
@@ -49,7 +49,7 @@ class RegisteredKeys:
                 timeout=WAIT_S,
                 isolation_level=None,
             )
-            # Not mode=ro: what reads a write-ahead log has to make a file where there is none.
+            # Not mode=ro: to read a write-ahead log, SQLite has to make a file where there is none.
             self._connection.execute("PRAGMA query_only = 1")
             self._file = file
         return self._connection

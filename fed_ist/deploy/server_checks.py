@@ -1,4 +1,4 @@
-"""What a device can tell of its server: the files it was given, the way there, and the clocks."""
+"""Checks of what a device has from its server, of the way to the server, and of the clocks."""
 
 import contextlib
 import socket
@@ -22,7 +22,7 @@ from fed_ist.launch.addresses import split_address
 
 TIMEOUT_S = 20.0
 CLOSE_S = 2.0  # the server's Date header is cut to whole seconds
-# OpenSSL's X509_V_ERR_...
+# Codes of OpenSSL: X509_V_ERR_CERT_NOT_YET_VALID and the like
 NOT_YET_VALID, EXPIRED, OTHER_NAME, OTHER_ADDRESS = 9, 10, 62, 64
 SET_CLOCK = "Set the clock: sudo timedatectl set-ntp true"
 STATUS = "systemctl status fed-ist-superlink"
@@ -30,7 +30,7 @@ RENEW = "renew it on the server with `fed-ist keys`, and restart the server"
 
 
 def check_key(path: Path) -> Diagnosis:
-    """Whether this is a node's private key that nobody else may read."""
+    """Whether the file is a node's private key that nobody else may read."""
     try:
         require_private(path)
     except InputError as error:
@@ -39,7 +39,7 @@ def check_key(path: Path) -> Diagnosis:
 
 
 def check_authority(path: Path) -> Diagnosis:
-    """Whether the authority's certificate can be read, and holds today."""
+    """Whether the authority's certificate can be read, and is valid today."""
     try:
         return _judge("authority", validity(read_certificate(path)), "Bring a new ca.crt here")
     except InputError as error:
@@ -49,10 +49,10 @@ def check_authority(path: Path) -> Diagnosis:
 def check_server(
     address: str, authority: Path | None, key: Path | None = None
 ) -> Iterator[Diagnosis]:
-    """The way to the server, step by step, as far as it goes.
+    """Check the way to the server, step by step, until one step fails.
 
-    authority: whose certificates are trusted; the system's if None, as with Flower. key: this
-    device's; without it, nobody tells more than that there is a server.
+    authority: the certificates that are trusted; None for those of the system, as with Flower. key:
+    this device's; without it, a server only tells that it is there.
     """
     try:
         host, port = split_address(address)
@@ -61,7 +61,7 @@ def check_server(
         yield Diagnosis("address", FAILURE, str(error))
         return
     except (OSError, ssl.SSLError):
-        return  # `check_authority` has said what is wrong with it
+        return  # `check_authority` says what is wrong with it
     reached = _check_way(host, port)
     yield reached
     if reached.level == FAILURE:
@@ -73,7 +73,7 @@ def check_server(
 
 
 def _check_way(host: str, port: int) -> Diagnosis:
-    """Name and port."""
+    """Whether the name has an address, and something answers at the port."""
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except socket.gaierror as error:
@@ -93,7 +93,7 @@ def _check_way(host: str, port: int) -> Diagnosis:
 
 
 def _check_tls(host: str, port: int, context: ssl.SSLContext) -> Diagnosis:
-    """Whether the server has a certificate for this name, of this authority, that holds today."""
+    """Whether the server has a certificate of this authority, for this name, valid today."""
     try:
         try:
             presented = _presented(host, port, context)
@@ -119,7 +119,7 @@ def _presented(host: str, port: int, context: ssl.SSLContext) -> x509.Certificat
 
 
 def _explain(error: ssl.SSLCertVerificationError, host: str, port: int) -> str:
-    """Why a certificate was refused; it is looked at without trust for that."""
+    """Why a certificate was refused; to find out, it is fetched again without being trusted."""
     unchecked = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     unchecked.check_hostname, unchecked.verify_mode = False, ssl.CERT_NONE
     found = _presented(host, port, unchecked)
@@ -146,7 +146,7 @@ def _explain(error: ssl.SSLCertVerificationError, host: str, port: int) -> str:
 def _check_http(
     host: str, port: int, context: ssl.SSLContext, key: Path | None
 ) -> Iterator[Diagnosis]:
-    """Whether a server is there, what its clock says, and whether it knows this key."""
+    """Whether a server answers, what its clock says, and whether it knows this device's key."""
     try:
         status, headers, ahead_s = _ask(host, port, context, "/health", {})
     except (OSError, HTTPException) as error:
@@ -161,7 +161,7 @@ def _check_http(
         yield Diagnosis("superlink", FAILURE, text)
         return
     clock = judge_clock(ahead_s) if ahead_s is not None else None
-    # What is signed by a wrong clock is refused in any case.
+    # A signature with a wrong time is refused, whatever the key.
     asks = key is not None and not (clock and clock.level == FAILURE)
     yield from _check_key(host, port, context, key if asks else None, headers)
     if clock:
@@ -175,9 +175,9 @@ def _check_key(
     key: Path | None,
     headers: HTTPMessage,
 ) -> Iterator[Diagnosis]:
-    """What the gate tells who has a registered key. headers: of the answer to /health."""
+    """What the gate says to a device with a key. headers: of the answer to /health."""
     there = Diagnosis("superlink", OK, f"a server is at {host}:{port}")
-    with contextlib.suppress(InputError):  # `check_key` has said what is wrong with the key
+    with contextlib.suppress(InputError):  # `check_key` says what is wrong with the key
         if key:
             try:
                 status, answered, _ = _ask(host, port, context, CHECK, sign(read_node_key(key)))
@@ -193,7 +193,7 @@ def _check_key(
 
 
 def _judge_answer(status: int, host: str, port: int, key: Path) -> Diagnosis:
-    """What an answer to CHECK means."""
+    """What the status of an answer to CHECK means."""
     if status == 200:
         text = f"a SuperLink is at {host}:{port}, and knows this key"
         return Diagnosis("superlink", OK, text)
@@ -209,14 +209,16 @@ def _judge_answer(status: int, host: str, port: int, key: Path) -> Diagnosis:
             f"{STATUS}"
         )
         return Diagnosis("superlink", FAILURE, text)
-    # Without a gate, or with one of an earlier fed-ist, nobody tells.
+    # Without a gate, or with one of an earlier fed-ist, this cannot be found out.
     return Diagnosis("superlink", OK, f"a SuperLink is at {host}:{port}")
 
 
 def _ask(
     host: str, port: int, context: ssl.SSLContext, path: str, headers: Mapping[str, str]
 ) -> tuple[int, HTTPMessage, float | None]:
-    """(status, headers, by how many seconds this clock is ahead of the server's, if it says)."""
+    """(status, headers, how many seconds this clock is ahead of the server's, if that says its
+    time).
+    """
     connection = HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
     with contextlib.closing(connection):
         connection.request("GET", path, headers=dict(headers))
@@ -238,7 +240,10 @@ def _judge_versions(there: str) -> Diagnosis:
 
 
 def judge_clock(ahead_s: float) -> Diagnosis:
-    """ahead_s: of this device's clock before the server's, below 0 where it is behind."""
+    """Whether this device's clock is near enough to the server's.
+
+    ahead_s: how many seconds it is ahead of the server's; below 0 where it is behind.
+    """
     how = f"{abs(ahead_s):.0f} s {'ahead of' if ahead_s > 0 else 'behind'} the server's clock"
     if not -BEHIND_S < ahead_s < AHEAD_S:
         text = f"{how}: the server refuses what this device signs. {SET_CLOCK}"

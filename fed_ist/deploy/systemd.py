@@ -1,7 +1,7 @@
-"""Units for systemd: Flower is started at boot, and again whenever it ends.
+"""Writes units for systemd, which start Flower at boot and again whenever it ends.
 
-Each runs as the user who made it. It may write to folders that systemd makes for it, and read what
-the user may read.
+A unit runs as the user who made it. It may write to folders that systemd makes for it, and read
+what the user may read.
 """
 
 import os
@@ -22,7 +22,7 @@ from fed_ist.traffic.links import find_link
 STATE, CACHE, LOGS = "/var/lib/fed-ist", "/var/cache/fed-ist", "/var/log/fed-ist"
 RUNTIME = "/run/fed-ist-gate"
 DATABASE = f"{STATE}/superlink.db"
-FIRST_FREE_PORT = 1024  # that programs may listen on who are not root
+FIRST_FREE_PORT = 1024  # ports below it are for programs of root
 ENVIRONMENT = {
     "FLWR_HOME": f"{STATE}/flwr",
     "XDG_CACHE_HOME": CACHE,
@@ -54,10 +54,11 @@ UMask=0077
 
 
 def superlink_unit(keys: Path, port: int) -> str:
-    """The server, on its own host alone: TLS, nodes with registered keys, its state on disk.
+    """The unit of the SuperLink, which only its own host can reach.
 
-    keys: what `fed-ist keys` has made. Raises `InputError` where a file is missing, and where runs
-    could not write their results.
+    It has TLS, takes nodes with registered keys, and keeps its state on disk. keys: the folder that
+    `fed-ist keys` has made. Raises `InputError` where a file is missing, and where runs could not
+    write their results.
     """
     files = find_server_files(keys)
     results = server_results_dir("").absolute()
@@ -78,9 +79,9 @@ def superlink_unit(keys: Path, port: int) -> str:
 
 
 def gate_unit(keys: Path, port: int, superlink_port: int) -> str:
-    """The gate before the SuperLink, as its user and with its database: nginx, and the verifier.
+    """The unit of the gate: nginx and the verifier, as the SuperLink's user, with its database.
 
-    keys: what `fed-ist keys` has made. Raises `InputError` where a file is missing.
+    keys: the folder that `fed-ist keys` has made. Raises `InputError` where a file is missing.
     """
     find_server_files(keys)
     command = [
@@ -106,10 +107,11 @@ def gate_unit(keys: Path, port: int, superlink_port: int) -> str:
 
 
 def supernode_unit(superlink: str, authority: Path, key: Path, data_path: Path, link: str) -> str:
-    """A device: it knows the server by its authority, and the server knows it by its key.
+    """The unit of a device: it knows the server by its authority, and the server knows it by its
+    key.
 
-    superlink: HOST:PORT. key: its file's name is the node's. link: empty if it is none of ours.
-    Raises `InputError` for what cannot work, and for a key that others may read.
+    superlink: HOST:PORT. key: a file that has the node's name. link: one of `fed-ist links`, or "".
+    Raises `InputError` for settings that cannot work, and for a key that others may read.
     """
     split_address(superlink)
     read_certificate(authority)
@@ -134,15 +136,15 @@ def supernode_unit(superlink: str, authority: Path, key: Path, data_path: Path, 
         "--node-config",
         " ".join(f"{key}='{value}'" for key, value in settings.items() if value),
     ]
-    # A slice's matrices are small: several threads take longer, beside other work many times as
-    # long. Encoding has a thread for each core all the same.
+    # A slice's matrices are small, so that several threads are slower than one, and many times
+    # slower where other programs run. Encoding uses a thread for each core nevertheless.
     return _unit("Flower SuperNode of fed-ist", command, ['Environment="OMP_NUM_THREADS=1"'])
 
 
 def _program(name: str) -> str:
     path = Path(sysconfig.get_path("scripts"), name)
     if not path.exists():
-        raise InputError(f"'{path}' is missing: Flower is not installed beside fed-ist.")
+        raise InputError(f"'{path}' is missing: Flower is not installed with fed-ist.")
     return str(path)
 
 

@@ -1,6 +1,6 @@
-"""What nginx asks of each request before it takes its body: may it pass?
+"""Answers nginx, which asks of each request whether it may pass before it takes the body.
 
-A few lines of HTTP on a Unix socket, for nginx's `auth_request` alone.
+This is as much HTTP as nginx's `auth_request` needs, on a Unix socket.
 """
 
 import asyncio
@@ -11,12 +11,12 @@ from pathlib import Path
 
 from fed_ist.deploy.node_signatures import LATER, Doorkeeper, Verdict
 
-MAX_HEADER_BYTES = 16384  # of a request of nginx: three headers, and what it adds
+MAX_HEADER_BYTES = 16384  # the most in one request of nginx: three headers, and what nginx adds
 REASON = "fed-ist-reason"
 
 
 async def serve(doorkeeper: Doorkeeper, socket: Path) -> asyncio.Server:
-    """Answer at a Unix socket, which only this user may open, from now on."""
+    """Start to answer at a Unix socket that only this user may open."""
     socket.unlink(missing_ok=True)
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -33,7 +33,7 @@ async def serve(doorkeeper: Doorkeeper, socket: Path) -> asyncio.Server:
 
 
 def decide(doorkeeper: Doorkeeper, headers: Mapping[str, str]) -> Verdict:
-    """As the doorkeeper judges; who cannot be judged now is to come again."""
+    """The doorkeeper's verdict; a request that cannot be judged now is to come again later."""
     try:
         return doorkeeper.judge(headers)
     except (OSError, sqlite3.Error) as error:

@@ -1,4 +1,4 @@
-"""HOST:PORT, as Flower takes it, and the names of this machine."""
+"""Addresses as HOST:PORT, which is how Flower takes them, and the names of this machine."""
 
 from fed_ist.errors import InputError
 
@@ -6,7 +6,10 @@ LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 def split_address(address: str) -> tuple[str, int]:
-    """(host, port), without the brackets of IPv6; raises `InputError` for anything else."""
+    """The host and the port of an address, without the brackets of IPv6.
+
+    Raises `InputError` where it is not HOST:PORT.
+    """
     host, _, port = address.rpartition(":")
     bare = host.removeprefix("[").removesuffix("]")
     is_host = host == f"[{bare}]" if ":" in host else host == bare

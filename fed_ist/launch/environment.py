@@ -1,4 +1,4 @@
-"""The environment of the processes that we start: theirs are to work wherever this one does."""
+"""The environment variables of the processes that we start, so that they work wherever we do."""
 
 import os
 import sysconfig
@@ -17,17 +17,18 @@ FLOWER_SETTINGS = {
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_TELEMETRY_ENABLED": "0",
 }
-# Of Ray's sockets in its folder, and of Linux for the path of any socket.
+# The longest path of a socket below Ray's folder, and the most bytes that Linux allows for a path.
 LONGEST_SOCKET = "ray/session_2026-11-30_04-18-33_123456_1234567/sockets/plasma_store"
 SOCKET_PATH_BYTES = 107
 SHORT_FOLDERS = ("/tmp", "/var/tmp", "/dev/shm")
 
 
 def own_environment(configured_cache: str = "") -> dict[str, str]:
-    """This process's environment, with Flower as it should be, the commands of its own Python found
-    first, text in UTF-8, and loopback reached without a proxy.
+    """The environment of this process, with what Flower and its libraries need.
 
-    configured_cache: the run's cache-dir, where libraries keep files if HOME cannot be written to.
+    Commands of this Python are found first, text is in UTF-8, and this machine is reached without a
+    proxy. configured_cache: the run's cache-dir, where libraries keep files if HOME cannot be
+    written to.
     """
     scripts = sysconfig.get_path("scripts")
     return {
@@ -41,9 +42,10 @@ def own_environment(configured_cache: str = "") -> dict[str, str]:
 
 
 def direct_loopback(environment: Mapping[str, str]) -> dict[str, str]:
-    """The variables that name hosts to be reached without a proxy, with this machine among them.
+    """The variables that name hosts to be reached without a proxy, with this machine added to them.
 
-    Some programs read the lower case, some the upper, and gRPC one of its own where it is set.
+    Some programs read the name in lower case, some in upper case, and gRPC reads a variable of its
+    own where that is set.
     """
     written = ",".join(environment.get(key, "") for key in ("no_proxy", "NO_PROXY"))
     known = [host.strip() for host in written.split(",") if host.strip()]
@@ -55,7 +57,7 @@ def direct_loopback(environment: Mapping[str, str]) -> dict[str, str]:
 
 
 def _library_folders(configured_cache: str) -> dict[str, str]:
-    """Where matplotlib and the Hub's libraries keep files instead of HOME, if that is of no use."""
+    """Folders for files of matplotlib and the Hub's libraries where HOME cannot be written to."""
     home = os.environ.get("HOME")
     if home and is_writable(Path(home)):
         return {}
@@ -65,9 +67,11 @@ def _library_folders(configured_cache: str) -> dict[str, str]:
 
 
 def ray_folder(environment: Mapping[str, str]) -> dict[str, str]:
-    """RAY_TMPDIR, where the folder that Ray would use makes the paths of its sockets too long.
+    """RAY_TMPDIR, where Ray's usual folder would make the paths of its sockets too long; else
+    nothing.
 
-    Raises `InputError` where that was chosen by hand, and where no short folder can be written to.
+    Raises `InputError` where the user chose that folder, and where no short folder can be written
+    to.
     """
     chosen = environment.get("RAY_TMPDIR", "")
     folder = chosen or environment.get("TMPDIR") or tempfile.gettempdir()

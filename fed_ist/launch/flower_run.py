@@ -1,4 +1,4 @@
-"""One `flwr run`, told to the terminal as it goes, and why it ended where it was not done."""
+"""Runs `flwr run`, passes its output on to the terminal, and finds out why a run ended early."""
 
 import json
 import re
@@ -19,7 +19,7 @@ STARTED = re.compile(r"Successfully started run (\d+)")
 STATUS_TIMEOUT_S = 60.0
 ERRORS_S = 5.0
 COMPLETED = "finished:completed"
-# What Flower says of a run, and what that means.
+# What Flower says of a run that failed, and what that means.
 MEANINGS = {
     "No heartbeat received from the task": "the process of the server's app was killed or stood "
     "still for a minute. If memory ran out, the kernel says so: journalctl -k",
@@ -29,9 +29,11 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class Ended:
-    """code: of the command, as shells have it. reason: a sentence on why the run ended before it
-    was done, and empty if it was, or if its folder says why. is_name_taken: whether another run
-    had its folder first: then what is there is none of this one's.
+    """How a command that started a run ended.
+
+    code: its exit code, as shells have it. reason: a sentence on why the run ended before it was
+    done; "" if it was done, or if its folder says why. is_name_taken: whether another run had the
+    folder first, so that nothing in it is of this run.
     """
 
     code: int
@@ -40,7 +42,10 @@ class Ended:
 
 
 class NoLongerFollowed(KeyboardInterrupt):
-    """Ctrl-C while a run was followed. run_id: Flower's, empty if it has none yet."""
+    """Ctrl-C while a run was followed, which does not end the run.
+
+    run_id: Flower's number of the run; "" if it has none yet.
+    """
 
     def __init__(self, run_id: str) -> None:
         super().__init__(run_id)
@@ -50,9 +55,10 @@ class NoLongerFollowed(KeyboardInterrupt):
 def deploy(
     app: Path, overrides: Mapping[str, Value], superlink: str, is_told: Callable[[], bool]
 ) -> Ended:
-    """`flwr run APP SUPERLINK --stream` with overrides of the run config, on the nodes there are.
+    """Run the app on the nodes of a SuperLink, and follow the run until it ends.
 
-    is_told: whether a run's folder says how it ended. Raises `NoLongerFollowed` at Ctrl-C.
+    superlink: the name of a connection in Flower's config. is_told: whether the run's folder says
+    how it ended. Raises `NoLongerFollowed` at Ctrl-C.
     """
     environment = own_environment()
     with exit_at_sigterm(), flwr_arguments(app, overrides, superlink) as arguments:
@@ -64,8 +70,10 @@ def deploy(
 
 @dataclass(frozen=True)
 class Told:
-    """code: with which `flwr` ended. run_id: of the run that it started, empty if it did not.
-    is_name_taken: whether the server said so.
+    """What `flwr run` told of a run.
+
+    code: its exit code. run_id: Flower's number of the run; "" if it started none. is_name_taken:
+    whether the server said that another run has the name.
     """
 
     code: int
@@ -74,9 +82,9 @@ class Told:
 
 
 def run_and_tell(arguments: list[str], environment: Mapping[str, str]) -> Told:
-    """What `flwr` told of a run; its output is passed on.
+    """Call `flwr`, pass its output on, and return what it told of the run.
 
-    At Ctrl-C it is ended; raises `NoLongerFollowed`.
+    At Ctrl-C `flwr` is ended, and `NoLongerFollowed` is raised.
     """
     process = subprocess.Popen(
         ["flwr", *arguments],
@@ -91,7 +99,7 @@ def run_and_tell(arguments: list[str], environment: Mapping[str, str]) -> Told:
     run_id, is_name_taken = "", False
     assert process.stdout
     assert process.stderr
-    # Printed by us as well, so that it passes through what guards the terminal.
+    # We print the errors ourselves, so that what could harm the terminal is taken out of them.
     errors = threading.Thread(target=_pass_on, args=(process.stderr,), daemon=True)
     errors.start()
     try:
@@ -119,7 +127,10 @@ def _pass_on(output: IO[str]) -> None:
 
 
 def why_ended(run_id: str, superlink: str, environment: Mapping[str, str]) -> str:
-    """What Flower says of a run that is no longer followed; empty if it was completed."""
+    """Why a run ended, by what the SuperLink says of it; "" if it was completed.
+
+    superlink: the name of a connection in Flower's config.
+    """
     if not run_id:
         return "Flower did not start it, and says why above"
     command = ["flwr", "ls", superlink, "--run-id", run_id, "--format", "json"]

@@ -1,4 +1,4 @@
-"""Start Flower's processes so that they just work, wait for them, and end them."""
+"""Starts processes of Flower and of the app, waits for them, and ends them."""
 
 import json
 import os
@@ -31,9 +31,10 @@ SERVER_PORTS = range(20000, 32768)
 
 
 def find_app(given: Path | None) -> Path:
-    """The folder with the app's pyproject.toml: as given, the current one, or the installed app.
+    """The folder with the app's pyproject.toml: the given one, the current one, or the installed
+    app.
 
-    Raises `InputError` where that is none.
+    Raises `InputError` where the given folder is not the app.
     """
     if given is None:
         here = Path.cwd()
@@ -73,8 +74,8 @@ def require_connection(name: str) -> None:
 def free_port() -> int:
     """A TCP port of this machine on which nothing listens.
 
-    It is none of those that systems give to outgoing connections (from 32768 on), which another
-    process may be given before ours listens.
+    It is below 32768, as the system gives the ports above to outgoing connections, which might take
+    this one before our process listens.
     """
     while True:
         port = secrets.choice(SERVER_PORTS)
@@ -84,8 +85,8 @@ def free_port() -> int:
 
 
 def wait_until_ready(process: Process, port: int, log: Path) -> None:
-    """Wait for a SuperLink; raises `InputError` with the end of its log if it does not start."""
-    direct = build_opener(ProxyHandler({}))  # no proxy is this machine
+    """Wait until a SuperLink serves; raises `InputError` with the end of its log if it does not."""
+    direct = build_opener(ProxyHandler({}))  # this machine is not reached by a proxy
 
     def is_ready() -> bool:
         try:
@@ -98,7 +99,10 @@ def wait_until_ready(process: Process, port: int, log: Path) -> None:
 
 
 def wait_until_listening(process: Process, port: int, name: str, log: Path) -> None:
-    """Wait until a port answers; raises `InputError` with the end of the log if it does not."""
+    """Wait until something listens on a port.
+
+    Raises `InputError` with the end of the log if nothing does.
+    """
 
     def is_listening() -> bool:
         with socket.socket() as probe:
@@ -114,7 +118,9 @@ def wait_until(
     log: Path,
     timeout_s: float = START_TIMEOUT_S,
 ) -> None:
-    """Wait for a process; raises `InputError` with the end of its log if it does not start."""
+    """Wait until `is_ready`; raises `InputError` with the end of the log if the process ends first,
+    or if `timeout_s` pass.
+    """
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline and process.poll() is None:
         if is_ready():
@@ -124,19 +130,21 @@ def wait_until(
 
 
 def failure(what: str, log: Path) -> InputError:
-    """What to raise where a process failed: what did, with the end of its log."""
+    """The error to raise where a process failed: what it failed at, and the end of its log."""
     return InputError(f"{what}. {end_of(log)}")
 
 
 def end_of(log: Path) -> str:
-    """The last lines of a log, told as such."""
+    """The last five lines of a log, below a line that says so."""
     text = log.read_text(encoding="utf-8", errors="replace")
     return "\n".join(["The end of its log:", *text.rstrip().splitlines()[-5:]])
 
 
 @contextmanager
 def exit_at_sigterm() -> Iterator[None]:
-    """Have SIGTERM raise `SystemExit`, lest a terminated command leave behind what it started."""
+    """Have SIGTERM raise `SystemExit` within the block, so that the command can end what it
+    started.
+    """
     previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
         yield
@@ -145,14 +153,14 @@ def exit_at_sigterm() -> Iterator[None]:
 
 
 def end_family(process: Process) -> None:
-    """End a process and all that it has started: apps, simulation and Ray would outlive it."""
-    if process.poll() is None:  # else its number may be another's by now
+    """End a process and everything that it has started, which would outlive it otherwise."""
+    if process.poll() is None:  # otherwise its number may be that of another process by now
         end_families([process.pid])
         process.wait()
 
 
 def end_families(pids: Iterable[int]) -> None:
-    """As `end_family`, of several processes at once, which need not be ours."""
+    """End several processes, and what they have started, at once; they need not be our children."""
     family = []
     for pid in pids:
         with suppress(psutil.NoSuchProcess):
@@ -168,15 +176,15 @@ def end_families(pids: Iterable[int]) -> None:
 
 
 def run_experiment(app: Path, module: str, request: Mapping[str, object]) -> int:
-    """`python -m MODULE` of the app, in this environment; returns its exit code.
+    """Run `python -m MODULE` of the app in this environment, and return its exit code.
 
-    Signals that end this process are passed on, and the experiment waited for: it ends once what it
-    has is kept.
+    request: what the module reads from its argument, as JSON. Signals that would end this process
+    are passed on to the module, which is then waited for, as it still keeps what it has.
     """
     command = [sys.executable, "-m", "sims.printed", module, json.dumps(request)]
     overrides = request.get("overrides")
     cache = str(overrides.get("cache-dir", "")) if isinstance(overrides, Mapping) else ""
-    # In a session of its own, or a terminal would tell it of Ctrl-C beside us.
+    # In a session of its own: otherwise a terminal would send it Ctrl-C in addition to us.
     process = subprocess.Popen(command, env=own_environment(cache), cwd=app, start_new_session=True)
     previous = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
@@ -194,7 +202,11 @@ def run_experiment(app: Path, module: str, request: Mapping[str, object]) -> int
 def flwr_arguments(
     app: Path, overrides: Mapping[str, Value], superlink: str, n_nodes: int | None = None
 ) -> Iterator[list[str]]:
-    """The arguments of `flwr run`, on `n_nodes` simulated nodes or else on those that there are."""
+    """The arguments of `flwr run` for the app with these settings, which are kept in a file
+    meanwhile.
+
+    n_nodes: how many nodes to simulate; None to run on the nodes of a deployment.
+    """
     with tempfile.TemporaryDirectory(prefix="fed-ist-run-") as folder:
         settings = Path(folder, "run-config.toml")
         settings.write_text(write_toml(overrides), encoding="utf-8")

@@ -1,9 +1,9 @@
 """A run on simulated nodes: `flwr run` with a SuperLink and a Ray of its own.
 
-A local SuperLink that Flower starts by itself outlives the run, keeps the environment and the
+The local SuperLink that Flower starts by itself outlives the run, keeps the environment and the
 Python of its first start, and installs the app's dependencies (torch again) for each run. Ours
-lives as long as the run, in this very environment, on a free port. Ray, with which it simulates,
-takes longer to start than all else, and Flower would start it last: it starts beside the SuperLink.
+lives as long as the run, in this environment, on a free port. Ray, which simulates the nodes, takes
+the longest to start, and Flower would start it last. We start it at the same time as the SuperLink.
 """
 
 import os
@@ -31,13 +31,13 @@ from fed_ist.launch.processes import (
     wait_until_ready,
 )
 
-CLUSTER = "RAY_ADDRESS"  # of a Ray that runs already
+CLUSTER = "RAY_ADDRESS"  # the variable with the address of a Ray that runs already
 SETTINGS = {
-    # Flower would look for the run that is to start, which is soon, once a second.
+    # How often Flower looks for a run to start: its own value is once a second.
     "FLWR_SUPEREXEC_TASK_POLL_INTERVAL": "0.05",
-    # Ray would hide the accelerators from a node that asks for none, and warns of it.
+    # Otherwise Ray hides the accelerators from a node that asks for none, and warns of that.
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    # Flower asks for workers with an environment of their own: of those started ahead it uses none.
+    # Flower asks for workers with their own environment, so it uses none that Ray starts ahead.
     "RAY_prestart_worker_first_driver": "0",
 }
 ANSWER_S, RAY_END_S = 5.0, 10.0
@@ -46,11 +46,12 @@ ANSWER_S, RAY_END_S = 5.0, 10.0
 def simulate(
     app: Path, overrides: Mapping[str, Value], n_nodes: int, is_told: Callable[[], bool]
 ) -> Ended:
-    """`flwr run` of an app on simulated nodes; is_told: whether its folder says how it ended.
+    """Run the app on simulated nodes, and wait until the run ends.
 
-    They are simulated on the Ray that the environment names, or on one of this run's own. Raises
-    `InputError` where that does not answer, or with the end of a log where Ray or the SuperLink
-    does not start, and `SystemExit` at SIGTERM.
+    is_told: whether the run's folder says how it ended. The nodes run on the Ray that the
+    environment names, or on a Ray of this run. Raises `InputError` where the named Ray does not
+    answer, and, with the end of a log, where Ray or the SuperLink does not start; `SystemExit` at
+    SIGTERM.
     """
     with (
         exit_at_sigterm(),
@@ -64,7 +65,9 @@ def simulate(
 def _run(
     arguments: list[str], home: Path, usual: Mapping[str, str], is_told: Callable[[], bool]
 ) -> Ended:
-    """Start Ray beside the SuperLink, and `flwr` once both answer; end them all after it."""
+    """Start Ray and the SuperLink at the same time, then `flwr` once both answer; end them after
+    it.
+    """
     port, ray_port = free_port(), free_port()
     (home / "config.toml").write_text(
         '[superlink]\ndefault = "local"\n'
@@ -106,11 +109,11 @@ def _why_ended(superlink: Process, log: Path, run_id: str, environment: Mapping[
 
 
 def _require_cluster(address: str) -> None:
-    """Raise `InputError` where nothing answers at an address, as Flower would wait for ever."""
+    """Raise `InputError` where nothing answers at Ray's address, as Flower would wait for ever."""
     try:
         place = urlsplit(f"//{address.removeprefix('ray://')}")
         if not place.port:
-            return  # a word of Ray's, such as auto
+            return  # one of Ray's words, such as auto
         with socket.create_connection((place.hostname, place.port), timeout=ANSWER_S):
             return
     except (OSError, ValueError):
@@ -125,7 +128,7 @@ def _ray(port: int, environment: Mapping[str, str], log: Path) -> Iterator[Proce
     """A Ray that starts while the caller goes on; it ends when its standard input is closed."""
     with log.open("wb") as output:
         process = subprocess.Popen(
-            # -P: the installed one, whatever lies where the command is started.
+            # -P: the installed module, even if the current folder has one of the same name.
             [sys.executable, "-P", "-m", "sims.ray_head"],
             env={**environment, "RAY_GCS_SERVER_PORT": str(port)},
             stdin=subprocess.PIPE, stdout=output, stderr=output, start_new_session=True,
@@ -133,7 +136,7 @@ def _ray(port: int, environment: Mapping[str, str], log: Path) -> Iterator[Proce
     try:
         yield process
     finally:
-        # Told by a signal, Ray would wait for parts of it that the signal has ended.
+        # A signal would also end processes of Ray for which Ray then waits.
         _close_input(process)
         with suppress(subprocess.TimeoutExpired):
             process.wait(RAY_END_S)

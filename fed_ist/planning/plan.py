@@ -1,16 +1,16 @@
-"""The whole budget of ways to train: bytes, time and energy of a node until an accuracy.
+"""What each way to train takes of a node until an accuracy: bytes, time and energy.
 
 For each way:
 
-- link: the bytes as `links.wait_s` says, lost packets and the pauses of a duty cycle included, and
-  2 latency for each round trip;
+- link: the bytes take what `links.wait_s` says, lost packets and the pauses of a duty cycle
+  included, and each round trip takes twice the latency;
 - encoding: images / images a second;
 - training: multiply-adds / multiply-adds a second, and step_s for each step of the optimiser;
-- joules: what the radio uses for the bytes (`links.joules`), and the board's power while it encodes
-  and while it trains.
+- joules: what the radio uses for the bytes (`links.joules`), and the board's power for as long as
+  it encodes and trains.
 
 Left out: waiting and idling, reading and masking images, computing statistics, and evaluation,
-which is the server's.
+which the server does.
 """
 
 from collections.abc import Sequence
@@ -32,18 +32,20 @@ from fed_ist.traffic.links import Link, joules, wait_s
 from fed_ist.traffic.packets import LinkBytes
 from fed_ist.training.boards import POWER_W, PROFILES, Device
 
-# Of the best FedAvg run's final accuracy, where no accuracy is asked for.
+# Where no accuracy is asked for, it is this share of the best FedAvg run's final accuracy.
 SHARE_OF_FEDAVG = 0.95
 
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked of a plan, beside its runs and its link.
+    """What a plan is asked for, in addition to its runs and its links.
 
     accuracy: in (0, 1]; None for `default_accuracy`.
+    device: the name of a board, a key of `PROFILES`.
     n_round_trips: of a request with its reply; see `ways.ROUND_TRIPS`.
-    images_per_s: that the device encodes, as measured; None for `encoding_speed`.
-    vit_rounds: that FedAvg of the whole ViT takes; None for those of the FedAvg run.
+    images_per_s: how many images the device encodes a second, as measured; None for an estimate.
+    vit_rounds: the rounds that FedAvg of the whole ViT takes; None for those of the FedAvg run.
+    Raises `InputError` for values that are not possible.
     """
 
     accuracy: float | None = None
@@ -70,7 +72,10 @@ class Question:
 
 @dataclass(frozen=True)
 class Cost:
-    """A way's price by node; radio_j is None where nobody published the link's energy."""
+    """What a way takes of one node, in seconds and joules.
+
+    radio_j: None where nobody has published what the link's radio uses.
+    """
 
     encode_s: float
     train_s: float
@@ -81,19 +86,21 @@ class Cost:
 
     @property
     def total_s(self) -> float:
+        """The seconds of all together."""
         return self.encode_s + self.train_s + self.link_s
 
     @property
     def total_j(self) -> float | None:
+        """The joules of all together; None where those of the radio are not known."""
         return None if self.radio_j is None else self.encode_j + self.train_j + self.radio_j
 
 
 @dataclass(frozen=True)
 class Plan:
-    """All ways on one link.
+    """All ways to an accuracy on one link.
 
-    link_bytes: whether the bytes of runs are those on the link, or of messages.
-    ways: each with its cost; None where it does not reach the accuracy.
+    link_bytes: whether the bytes of runs are those on the link; otherwise they are of messages.
+    ways: each with its cost, which is None where the way does not reach the accuracy.
     left_out: sentences on ways that could not be computed.
     """
 
@@ -110,7 +117,7 @@ class Plan:
 def make_plans(runs: Sequence[PlannedRun], links: Sequence[Link], question: Question) -> list[Plan]:
     """A plan for each link.
 
-    Raises `InputError` for runs that do not compare, or where a figure is missing.
+    Raises `InputError` for runs that cannot be compared, and where a figure is missing.
     """
     require_comparable(runs)
     accuracy = question.accuracy or default_accuracy(runs)
@@ -144,17 +151,19 @@ def make_plans(runs: Sequence[PlannedRun], links: Sequence[Link], question: Ques
 
 
 def default_accuracy(runs: Sequence[PlannedRun]) -> float:
-    """95% of the best FedAvg run's final accuracy, or of the best run's where there is none."""
+    """95% of the best FedAvg run's final accuracy; of the best run's where no run is of FedAvg."""
     final = [run.final_accuracy for run in runs if run.strategy == "fedavg"]
     return SHARE_OF_FEDAVG * max(final or [run.final_accuracy for run in runs])
 
 
 def encoding_speed(run: PlannedRun, device: Device, vit: Vit | None) -> float:
-    """Images a second, rough: the encoder's multiply-adds at the speed of the device's training.
+    """A rough estimate of how many images a device encodes a second, in float32.
 
-    On the machine that wrote this both do about as many a second: encoding 36 to 70 billion in nine
-    measurements (as `bench encode`, at three ratios), training 47 to 56 billion in three
-    (`clients.device.training_speed`). In float32.
+    It assumes that the device encodes with as many multiply-adds a second as it trains with. On the
+    machine where this was written that was about so: encoding made 36 to 70 billion a second in
+    nine measurements (as `bench encode`, at three ratios), training 47 to 56 billion in three
+    (`clients.device.training_speed`). Raises `InputError` where the encoder's multiply-adds are not
+    known.
     """
     if vit is None:
         raise InputError(
@@ -166,9 +175,10 @@ def encoding_speed(run: PlannedRun, device: Device, vit: Vit | None) -> float:
 
 
 def price(way: Way, link: Link, device: Device, power_w: float, images_per_s: float) -> Cost | None:
-    """What a way costs; None where it does not reach the accuracy. See the module's formulas.
+    """What a way costs by the formulas above; None where it does not reach the accuracy.
 
-    device: whose `multiply_adds_per_s` is known.
+    device: one whose `multiply_adds_per_s` is known. power_w: of the device while it computes, in
+    W.
     """
     asked = way.demand
     if asked is None:
@@ -191,7 +201,9 @@ def price(way: Way, link: Link, device: Device, power_w: float, images_per_s: fl
 def _whole_vit(
     runs: Sequence[PlannedRun], accuracy: float, question: Question, vit: Vit | None
 ) -> tuple[list[Way], tuple[str, ...]]:
-    """FedAvg of the whole ViT where its rounds are known, else why it is left out."""
+    """FedAvg of the whole ViT where its rounds are known; otherwise a sentence on why it is left
+    out.
+    """
     if vit is None:
         return [], ("FedAvg of the whole encoder is left out: it is no plain vision transformer.",)
     trained = [run for run in runs if run.strategy not in CLOSED_FORMS]
@@ -201,7 +213,7 @@ def _whole_vit(
         if run.strategy == "fedavg" and (n_rounds := run.first_round(accuracy))
     ]
     n_rounds, like = min(reached, key=lambda pair: pair[0], default=(None, None))
-    why = "(taken to be as many as of the classifier)"
+    why = "(taken to be those of the classifier)"
     if question.vit_rounds and trained:
         n_rounds, like, why = question.vit_rounds, like or trained[0], "(as given)"
     if n_rounds is None or like is None:

@@ -1,4 +1,4 @@
-"""What a planner needs of finished runs: accuracies, bytes, and settings."""
+"""What a plan needs of finished runs: accuracies, bytes and settings."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from fed_ist.runs.tables import Row
 
 MOST = 2.0**63
 
-# Settings that have to be equal for costs to be of the same task.
+# Settings that must be equal for runs to be of the same task.
 SAME = (
     *("dataset", "test-dataset", "test-share", "partitioner", "partition-alpha"),
     *("classes-per-node", "partition-column", "bands", "mask", "mask-ratio", "codec"),
@@ -24,9 +24,9 @@ SAME = (
 
 @dataclass(frozen=True)
 class Sent:
-    """One message of a run's ledger; bytes are (to the node, from the node).
+    """One message of a run's ledger. Bytes are pairs: (to the node, from the node).
 
-    link_bytes: what crosses the link for it; None in ledgers that do not say.
+    link_bytes: what crosses the link for the message; None in ledgers that do not say.
     """
 
     round: int
@@ -38,9 +38,11 @@ class Sent:
 
 @dataclass(frozen=True)
 class PlannedRun:
-    """A finished run, as far as a plan is made of it.
+    """A finished run with what a plan needs of it.
 
-    settings: run-config keys. accuracies: by round, from 0 on.
+    settings: run-config keys. summary: the content of summary.json. accuracies: by round, from 0
+    on.
+    Its methods raise `InputError` for a number that is not possible.
     """
 
     name: str
@@ -51,10 +53,12 @@ class PlannedRun:
 
     @property
     def strategy(self) -> str:
+        """The method of the run, a value of the key `strategy`."""
         return self.text("strategy")
 
     @property
     def n_nodes(self) -> int:
+        """How many nodes the run had."""
         found = int(self.number("clients"))
         if found < 1:
             raise self._odd(found, "summary.json", "clients")
@@ -62,23 +66,25 @@ class PlannedRun:
 
     @property
     def images_per_node(self) -> float:
-        """The mean over the nodes."""
+        """The mean number of images of a node."""
         return self.number("images") / self.n_nodes
 
     @property
     def final_accuracy(self) -> float:
+        """The accuracy after the last round, in [0, 1]."""
         return self.accuracies[max(self.accuracies)]
 
     @cached_property
     def has_link_bytes(self) -> bool:
+        """Whether the ledger has link bytes for each message."""
         return all(message.link_bytes is not None for message in self.sent)
 
     def number(self, key: str) -> float:
-        """A number of summary.json; raises `InputError` where a run is too old to have it."""
+        """A number of summary.json; raises `InputError` where the run is too old to have it."""
         return self._number(self._required(self.summary, "summary.json", key), "summary.json", key)
 
     def text(self, key: str) -> str:
-        """A setting as text; raises `InputError` where a run is too old to have it."""
+        """A setting as text; raises `InputError` where the run is too old to have it."""
         return str(self._required(self.settings, "config.toml", key))
 
     def _required(self, found: Mapping[str, object], file: str, key: str) -> object:
@@ -89,7 +95,7 @@ class PlannedRun:
         return found[key]
 
     def whole(self, key: str, default: int) -> int:
-        """A whole number of the settings, which runs of earlier versions may lack."""
+        """A setting that is a whole number; `default` where the run is too old to have it."""
         return int(self._number(self.settings.get(key, default), "config.toml", key))
 
     def _number(self, value: object, file: str, key: str) -> float:
@@ -104,12 +110,12 @@ class PlannedRun:
         )
 
     def first_round(self, accuracy: float) -> int | None:
-        """The first round whose accuracy is at least this; None where there is none."""
+        """The first round with at least this accuracy; None where there is none."""
         return next((i for i, found in sorted(self.accuracies.items()) if found >= accuracy), None)
 
 
 def planned_run(run: RunFiles) -> PlannedRun:
-    """What a plan is made of; raises `InputError` where a run is not a finished one."""
+    """The figures of a run for a plan; raises `InputError` where the run is not finished."""
     summary = run.required_summary
     if not run.settings:
         raise damaged(run.path, CONFIG, run.seals, "it is missing")
@@ -153,7 +159,7 @@ def require_comparable(runs: Sequence[PlannedRun]) -> None:
 
 
 def _in_use(settings: Mapping[str, object], key: str) -> object:
-    """A setting; None where another one makes it of no use."""
+    """The value of a setting; None where another setting makes it have no effect."""
     if key in NEEDS:
         decides, useful = NEEDS[key]
         if settings.get(decides) not in useful:

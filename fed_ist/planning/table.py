@@ -1,4 +1,4 @@
-"""A plan as a table, and as files."""
+"""Plans as tables in Markdown, and as files."""
 
 import json
 from collections.abc import Sequence
@@ -24,19 +24,19 @@ JOULES = ("encode_j", "train_j", "radio_j", "total_j")
 
 
 def render_plans(plans: Sequence[Plan]) -> str:
-    """Plans of the same runs as Markdown: a table for each link, and what holds for all."""
-    parts = []
+    """Plans of the same runs as Markdown: a table for each link, then notes on all of them."""
+    blocks = []
     for plan in plans:
-        parts += [
+        blocks += [
             f"## {100 * plan.accuracy:.1f}% on {plan.link.name}, {plan.question.device}",
             table(HEADER, (plan_row(way, cost) for way, cost in plan.ways)),
             bullets(map(printable, _link_notes(plan))),
         ]
-    return "\n\n".join([*parts, "## How to read this", bullets(map(printable, _notes(plans[0])))])
+    return "\n\n".join([*blocks, "## How to read this", bullets(map(printable, _notes(plans[0])))])
 
 
 def write_plans(plans: Sequence[Plan], folder: Path) -> None:
-    """plan.csv, a line for each link and way, and plan.json, with the notes."""
+    """Write plan.csv, a line for each link and way, and plan.json, which also has the notes."""
     rows = [
         {"link": plan.link.name, **_record(way, cost)} for plan in plans for way, cost in plan.ways
     ]
@@ -46,7 +46,7 @@ def write_plans(plans: Sequence[Plan], folder: Path) -> None:
 
 
 def plan_data(plans: Sequence[Plan]) -> dict[str, Any]:
-    """What plan.json holds: plans of the same runs, by link, and what holds for all."""
+    """The content of plan.json: the ways on each link, and notes on all of them."""
     first = plans[0]
     return {
         "accuracy": first.accuracy,
@@ -65,7 +65,7 @@ def plan_data(plans: Sequence[Plan]) -> dict[str, Any]:
 
 
 def _record(way: Way, cost: Cost | None) -> dict[str, Value]:
-    """What files hold of a way. reached: None where that is assumed."""
+    """One way as files hold it. reached: None where that is assumed, as for computed ways."""
     return {
         "way": way.name,
         "run": way.run,
@@ -78,7 +78,7 @@ def _record(way: Way, cost: Cost | None) -> dict[str, Value]:
 
 
 def plan_row(way: Way, cost: Cost | None) -> tuple[str, ...]:
-    """A way under `HEADER`; nothing where the accuracy is not reached."""
+    """The cells of a way under `HEADER`; figures are empty where the accuracy is not reached."""
     origin = f"run {printable(way.run)}" if way.run else "computed"
     if way.round is not None:
         origin += f", round {way.round}"
@@ -115,7 +115,7 @@ def _link_notes(plan: Plan) -> list[str]:
 
 
 def _notes(plan: Plan) -> list[str]:
-    """What holds on every link."""
+    """Sentences that hold on every link."""
     asked, power_w = plan.question, POWER_W[plan.question.device]
     sizes = "on the link, as their ledgers estimate them" if plan.link_bytes else "of messages"
     speed = "as given" if asked.images_per_s else "by its multiply-adds in float32"
@@ -139,5 +139,5 @@ def _notes(plan: Plan) -> list[str]:
 
 
 def _digits(value: float) -> str:
-    """Three digits, or all before the point."""
+    """The number with three digits, or with all digits before the point."""
     return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"

@@ -1,7 +1,8 @@
-"""Ways to train, as a planner compares them: what each asks of a node, whatever link and device.
+"""Ways to train, and what each asks of a node, whatever the link and the device.
 
-What runs have measured is taken from their ledgers; ways that nobody ran (raw images, packed
-images, embeddings, a whole ViT) are computed from the same runs' figures, and say so.
+For runs, this is taken from their ledgers. For ways that nobody ran (sending raw images, packed
+images or embeddings, and training a whole ViT) it is computed from the runs' figures, and the note
+says so.
 """
 
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from fed_ist.planning.runs import PlannedRun
 from fed_ist.training.local import LocalTraining
 from fed_ist.training.workload import Workload
 
-# How often one side waits for the other until a node has got a request and its reply is there.
+# How often one side waits for the other, from a request to a node until its reply has arrived.
 # Flower 1.42 with TLS, messages of three objects, which are pulled and pushed two at a time: four
 # HTTP requests and a connection (two round trips) down, three and a connection up.
 ROUND_TRIPS = 11
@@ -32,8 +33,8 @@ NAMES = {
 class Demand:
     """What a way asks of a node in all, whatever its link and its speed.
 
-    n_encoded: images that pass the encoder.
-    train_multiply_adds, n_steps: of training, and steps of the optimiser.
+    n_encoded: images that pass through the encoder. train_multiply_adds: of all training.
+    n_steps: of the optimiser.
     """
 
     bytes_down: float
@@ -46,10 +47,13 @@ class Demand:
 
 @dataclass(frozen=True)
 class Way:
-    """One way to train. run: its name; empty where it is computed.
+    """One way to train.
 
-    round: in which the run reached the accuracy; None where it never did, and for what is computed.
+    run: the name of the run that measured it; "" for a computed way.
+    round: the round in which the run reached the accuracy; None where it did not, and for computed
+    ways.
     demand: None where the accuracy is not reached.
+    note: a sentence on how the figures were found, or "".
     """
 
     name: str
@@ -60,10 +64,10 @@ class Way:
 
 
 def measured_way(run: PlannedRun, accuracy: float, link_bytes: bool, n_round_trips: float) -> Way:
-    """What a run took until its first evaluation at the accuracy, the mean over its nodes.
+    """What a run took until its first evaluation with the accuracy: the mean over its nodes.
 
-    link_bytes: whether bytes are those on the link, which the ledger then has, or of messages.
-    n_round_trips: of a request with its reply.
+    link_bytes: whether to count bytes on the link, which the ledger must then have; otherwise bytes
+    of messages. n_round_trips: of a request with its reply.
     """
     last = run.first_round(accuracy)
     name, note = _describe(run)
@@ -89,7 +93,7 @@ def measured_way(run: PlannedRun, accuracy: float, link_bytes: bool, n_round_tri
 
 
 def upload_ways(run: PlannedRun) -> list[Way]:
-    """Sending a node's images or embeddings to a server once, from the figures of a run."""
+    """Sending a node's images or embeddings to a server once, computed from a run's figures."""
     n_images = run.images_per_node
     taken = "a server that trains on them is taken to reach the accuracy"
     each = {
@@ -120,10 +124,11 @@ def upload_ways(run: PlannedRun) -> list[Way]:
 
 
 def whole_vit_way(run: PlannedRun, vit: Vit, n_rounds: int, why: str, n_round_trips: float) -> Way:
-    """FedAvg that trains and sends the encoder, in rounds of as many passes as a run's.
+    """FedAvg that trains and sends the encoder too, in rounds with as many passes as those of a
+    run.
 
-    why: where the number of rounds is from.
-    Training takes three times the multiply-adds of a forward pass, as `layout.multiply_adds` says.
+    why: in brackets, where the number of rounds is from. Training takes three times the
+    multiply-adds of a forward pass, as `layout.multiply_adds` says.
     """
     _, n_steps, n_passes = _round_work(run)
     n_bytes = float(FLOAT_BYTES * vit.n_params * n_rounds)
@@ -143,12 +148,12 @@ def whole_vit_way(run: PlannedRun, vit: Vit, n_rounds: int, why: str, n_round_tr
 
 
 def count_kept(run: PlannedRun, vit: Vit) -> int:
-    """Patches of an image that a run's encoder sees."""
+    """How many patches of an image a run's encoder sees."""
     return count_visible(vit.n_patches, float(run.text("mask-ratio")))
 
 
 def _round_work(run: PlannedRun) -> tuple[float, int, int]:
-    """(multiply-adds, optimiser steps, passes over the images) of a node's round of training."""
+    """(multiply-adds, optimiser steps, passes over the images) of a node's training in a round."""
     if run.strategy in CLOSED_FORMS:
         return 0.0, 0, 0
     n_images = max(1, round(run.images_per_node))
@@ -174,7 +179,7 @@ def _round_work(run: PlannedRun) -> tuple[float, int, int]:
 
 
 def _describe(run: PlannedRun) -> tuple[str, str]:
-    """(a run's way, what its figures leave out)"""
+    """(the name of a run's way, a note on what its figures leave out)"""
     name = NAMES.get(run.strategy, run.strategy)
     if run.settings.get("anchor", "none") != "none":
         name += ", anchored"
@@ -186,5 +191,5 @@ def _describe(run: PlannedRun) -> tuple[str, str]:
     if codecs:
         name += f", slices {' and '.join(codecs)}"
     sized = run.settings.get("capacities", "1") != "1" or run.settings.get("round-deadline-s", 0.0)
-    note = "Slices differ in size; training is counted as of equal ones." if sized else ""
+    note = "Slices differ in size; training is counted as if they were equal." if sized else ""
     return name, note

@@ -1,4 +1,4 @@
-"""The figure of a run in its folder."""
+"""Draws the figure that a run leaves in its folder."""
 
 import io
 from collections.abc import Sequence
@@ -11,14 +11,14 @@ if TYPE_CHECKING:
 
 
 def png(figure: "Figure", dpi: int) -> bytes:
-    """A figure of matplotlib as a PNG file."""
+    """The bytes of a matplotlib figure as a PNG file."""
     out = io.BytesIO()
     figure.savefig(out, format="png", dpi=dpi)
     return out.getvalue()
 
 
 def draw_accuracy(rounds: Sequence[Round], title: str) -> bytes:
-    """Test accuracy against rounds and against bytes sent both ways, as a PNG file."""
+    """Test accuracy against rounds, and against bytes sent both ways, as a PNG file's bytes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 3.6), layout="constrained")

@@ -1,4 +1,4 @@
-"""What a run's messages would take on other links, by its ledger."""
+"""What a run's messages would take on other links, computed from the run's ledger."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,10 @@ SUMMED = COLUMNS[3:]
 
 @dataclass(frozen=True)
 class NodeRound:
-    """What a node was sent and has sent in a round, and how often one side waited for the other."""
+    """What one node was sent and has sent in one round.
+
+    n_round_trips: how often one side waited for the other.
+    """
 
     round: int
     node: str
@@ -31,7 +34,10 @@ class NodeRound:
 
 
 def sum_node_rounds(run: RunFiles) -> list[NodeRound]:
-    """The ledger of a run, by round and node; raises `InputError` where it does not tell."""
+    """The ledger of a run summed by round and node.
+
+    Raises `InputError` where there is no ledger, or it is too old to tell.
+    """
     if not run.has_ledger:
         raise InputError(f"'{run.path}' is no run: it has no ledger.csv. Give results/<run>.")
     sent: dict[tuple[int, str], LinkBytes] = {}
@@ -64,9 +70,10 @@ def _number(line: Row, column: str, run: Path) -> int:
 def cost_rows(
     link: Link, node_rounds: Sequence[NodeRound], compute_s: float
 ) -> list[dict[str, Any]]:
-    """A row for each round and node: `COLUMNS`; None for what nobody published or limits.
+    """The costs of a link: a row with `COLUMNS` for each round and node.
 
-    compute_s: that a node computes in a round.
+    A cost is None where nobody has published the figure, or nothing limits it. compute_s: the
+    seconds that a node computes in a round.
     """
     return [
         {
@@ -85,7 +92,7 @@ def cost_rows(
 
 
 def total_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """A row for each node: the sums over its rounds; None where one of them is."""
+    """The sums of each node over its rounds, a row for each node; None where a summand is None."""
     totals: dict[str, dict[str, Any]] = {}
     for row in rows:
         total = totals.setdefault(row["node"], {**row, "round": "all"} | dict.fromkeys(SUMMED, 0))
@@ -96,8 +103,9 @@ def total_rows(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def mean_node_round(node_rounds: Sequence[NodeRound]) -> NodeRound:
-    """The mean of what a node does in a round; what was sent before the first is left out where
-    there are rounds.
+    """The mean over what each node does in each round.
+
+    What was sent before the first round is left out, unless there is nothing else.
     """
     counted = [item for item in node_rounds if item.round > 0] or list(node_rounds)
     total = sum((item.sent for item in counted), NOTHING)
@@ -108,7 +116,7 @@ def mean_node_round(node_rounds: Sequence[NodeRound]) -> NodeRound:
 
 
 def render_rows(rows: Sequence[Mapping[str, Any]], first: str) -> list[str]:
-    """A table of costs. first: the column by which rows differ most, `link` or `node`."""
+    """Costs as lines of a table. first: the column that tells rows apart, `link` or `node`."""
     width = max(len(first), *(len(str(row[first])) for row in rows))
     lines = [
         f"{'round':>5}  {first:{width}}  {'link B down':>12} {'up':>12}  {'air s':>9}  "
@@ -128,5 +136,5 @@ def _shown(value: object, how: str) -> str:
 
 
 def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
-    """A CSV file of costs."""
+    """Write costs to a CSV file."""
     write_atomic(path, csv_text(COLUMNS, rows).encode())

@@ -1,7 +1,7 @@
-"""A page: sections of figures, plots, a table and sentences, as Markdown and as HTML.
+"""A page of sections, each with figures, plots, a table and sentences, as Markdown and as HTML.
 
-The HTML page needs nothing else. It may hold the data that it shows, and then each number on it
-carries the JSON pointer (RFC 6901) of its value there. One section more is one more `Section`.
+The HTML page needs no other file. It may hold the data that it shows: then each number on it
+carries the JSON pointer (RFC 6901) of its value in that data.
 """
 
 import base64
@@ -14,7 +14,7 @@ from jinja2 import Environment
 from fed_ist.reports.style import SCRIPT, STYLE
 from fed_ist.words import bullets, table
 
-# JSON as Python has it: report.json and its parts.
+# An object of JSON: report.json, or an object within it.
 Data = dict[str, Any]
 
 HTML = """<!doctype html>
@@ -103,11 +103,11 @@ HTML = """<!doctype html>
 
 @dataclass(frozen=True)
 class Cell:
-    """A value as it is shown.
+    """A value as a page shows it.
 
-    text: for people. value: what it is, by which the table is sorted; None to sort by the text.
-    key: the value's JSON pointer in the page's data; empty where it is not there. is_marked: stands
-    out.
+    text: for people. value: by which the table is sorted; None to sort by the text. key: the
+    value's JSON pointer in the page's data; "" where it is not in there. is_marked: whether it
+    stands out.
     """
 
     text: str
@@ -117,13 +117,15 @@ class Cell:
 
     @property
     def json_value(self) -> str:
-        """The value as JSON has it; a text without its quotes."""
+        """The value as JSON, but a text without its quotes."""
         return self.value if isinstance(self.value, str) else json.dumps(self.value)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG file. name: that of the file beside a Markdown page. alt: what it shows, in words."""
+    """A PNG file. name: of the file, in the folder of a Markdown page. alt: what it shows, in
+    words.
+    """
 
     png: bytes
     name: str
@@ -131,18 +133,18 @@ class Picture:
 
     @property
     def base64(self) -> str:
-        """The file as an HTML page holds it."""
+        """The file's bytes as an HTML page holds them."""
         return base64.b64encode(self.png).decode()
 
 
 @dataclass(frozen=True)
 class Section:
-    """A section of a page, all of which may be empty.
+    """A section of a page; any field may be empty.
 
-    level: of its heading, 2 or 3. lead: a sentence above the rest. figures: single values with
-    their labels, shown large. plots: SVG, as `fed_ist.reports.svg_charts` draws it, which a
+    level: of its heading, 2 or 3. lead: a sentence above everything else. figures: single values
+    with their labels, which are shown large. plots: SVG from `fed_ist.reports.svg_charts`, which a
     Markdown page leaves out. header, rows: a table; each row is as long as the header. points: a
-    list of sentences. notes: sentences below.
+    list of sentences. notes: sentences below everything else.
     """
 
     title: str
@@ -161,19 +163,22 @@ class Section:
 
     @property
     def texts(self) -> tuple[tuple[str, ...], ...]:
-        """The rows as they are shown."""
+        """The texts of the table's cells, row by row."""
         return tuple(tuple(cell.text for cell in row) for row in self.rows)
 
     @property
     def is_text(self) -> list[bool]:
-        """Which columns hold a text, and are not aligned as numbers are."""
+        """Which columns of the table hold texts, which are not aligned as numbers are."""
         columns = zip(*self.rows, strict=True)
         return [any(isinstance(cell.value, str) for cell in column) for column in columns]
 
 
 @dataclass(frozen=True)
 class Page:
-    """notes: sentences above the sections. data: what the page shows, where it is to hold it."""
+    """A whole page.
+
+    notes: sentences above the sections. data: what the page shows, if the page is to hold it.
+    """
 
     title: str
     sections: tuple[Section, ...]
@@ -182,12 +187,12 @@ class Page:
 
 
 def pointer(*steps: str | int) -> str:
-    """The JSON pointer of a value: keys and indices from the outermost on."""
+    """The JSON pointer of a value. steps: its keys and indices, the outermost first."""
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in steps)
 
 
 def render_html(page: Page) -> str:
-    """A self-contained page, which holds its data as JSON with the id `report`."""
+    """The page as HTML; its data are JSON in the element with the id `report`."""
     # '<' could end the script element, or open a comment in it.
     data = page.data and json.dumps(page.data, allow_nan=False).replace("<", "\\u003c")
     template = Environment(autoescape=True).from_string(HTML)
@@ -195,7 +200,7 @@ def render_html(page: Page) -> str:
 
 
 def render_markdown(page: Page) -> str:
-    """The page for a file that lies beside its pictures."""
+    """The page as Markdown, for a file in the same folder as its pictures."""
     blocks = [f"# {page.title}", *page.notes]
     for section in page.sections:
         picture = section.picture

@@ -1,7 +1,7 @@
-"""Runs as the data of a report: what report.json holds, and each number that the page shows.
+"""The data of a report on runs: report.json, with each number that the page shows.
 
-Bytes are those of messages as serialised unless a name says payload, the arrays alone. Those of a
-node are the mean of all nodes, both ways.
+Bytes are those of messages as serialised, unless a name says payload, which is the arrays alone.
+Bytes of a node are the mean of all nodes, both ways.
 """
 
 import json
@@ -26,7 +26,7 @@ from fed_ist.words import csv_text
 if TYPE_CHECKING:
     from fed_ist.planning.plan import Question
 
-# Where a run is kept is no difference between runs.
+# Settings that do not count as a difference between runs: they say where a run is kept.
 PLACES = ("name", "results-dir", "cache-dir")
 MESSAGE_BYTES = ("payload_bytes", "message_bytes")
 ON_LINKS = ("link_bytes_down", "link_bytes_up", "air_s", "joules", "quota_share")
@@ -38,11 +38,11 @@ def write_run_report(
     question: "Question | None" = None,
     links: Sequence[Link] = (),
 ) -> Path:
-    """Read runs and write report.html, report.json and, beside several, rounds.csv of all.
+    """Write report.html and report.json of runs and, for several runs, rounds.csv of all of them.
 
-    out: a folder; None for that of the only run, whose own rounds.csv stays. Returns the page's
-    path. question: what to plan for on these links, if anything (see `fed_ist.planning.plan`).
-    Raises `InputError` for a folder that is no run, or damaged, or cannot be written to.
+    out: a folder; None for the folder of the only run, whose own rounds.csv stays. question: what
+    to plan for on these links; None for no plan (see `fed_ist.planning.plan`). Returns the path of
+    the page. Raises `InputError` for a folder that is no run, is damaged, or cannot be written to.
     """
     runs = [read_run(path) for path in dict.fromkeys(path.resolve() for path in paths)]
     if out is None and len(runs) > 1:
@@ -71,12 +71,10 @@ def write_run_report(
 
 
 def collect(runs: Sequence[RunFiles]) -> Data:
-    """What report.json holds.
+    """The content of report.json.
 
-    runs: for each its name, path, is_finished, notes, command, figures, settings, images, rounds,
-    bytes by kind, by node and on links. waiting: what a node takes on its link in an hour without
-    messages.
-    differing: the settings in which the runs differ, `PLACES` left out.
+    runs: each as `collect_run` gives it. waiting: the bytes of a node on its link in an hour
+    without messages. differing: the settings in which the runs differ, except those in `PLACES`.
     """
     hour = bytes_of_waiting(3600)
     names = [run.path.name for run in runs]
@@ -96,7 +94,11 @@ def collect(runs: Sequence[RunFiles]) -> Data:
 
 
 def collect_run(run: RunFiles, name: str) -> Data:
-    """One run of report.json."""
+    """One run of report.json.
+
+    It has the name, path, is_finished, notes, command, figures, settings, images, rounds, and bytes
+    by kind, by node and on links.
+    """
     nodes = bytes_by_node(run.ledger)
     return {
         "name": name,
@@ -115,9 +117,10 @@ def collect_run(run: RunFiles, name: str) -> Data:
 
 
 def on_links(run: RunFiles) -> list[Row]:
-    """What a node took in the whole run, the mean of all nodes, on each link that is known.
+    """What a node took on each known link in the whole run, the mean of all nodes; a row for each
+    link.
 
-    Empty for runs of earlier versions, whose ledgers do not tell.
+    It is empty for runs of earlier versions, whose ledgers do not tell.
     """
     try:
         node_rounds = sum_node_rounds(run)
@@ -136,7 +139,7 @@ def on_links(run: RunFiles) -> list[Row]:
 
 
 def plan(runs: Sequence[RunFiles], question: "Question", links: Sequence[Link]) -> Data:
-    """What plan.json would hold, or a note why there is no plan."""
+    """The content of plan.json for these runs, or a note on why there is no plan."""
     from fed_ist.planning.plan import make_plans
     from fed_ist.planning.runs import planned_run
     from fed_ist.planning.table import plan_data
@@ -148,7 +151,7 @@ def plan(runs: Sequence[RunFiles], question: "Question", links: Sequence[Link]) 
 
 
 def _state(run: RunFiles) -> list[str]:
-    """Sentences on how far a run has got, if not to its last round."""
+    """A sentence on how far a run has come, unless it came to its last round."""
     if run.is_finished:
         reason = run.summary.get("ended_early")
         last = run.rounds[-1]["round"] if run.rounds else 0
@@ -165,9 +168,9 @@ def _state(run: RunFiles) -> list[str]:
 
 
 def _figures(run: RunFiles, n_nodes: int) -> Row:
-    """The run in one screen: from the tables, and from summary.json what these do not tell.
+    """The main figures of a run: from its tables, and from summary.json what these do not have.
 
-    What is a setting is left to the settings.
+    What is a setting is left out, as the settings have it.
     """
     rounds = run.rounds
     found: Row = {
@@ -177,7 +180,7 @@ def _figures(run: RunFiles, n_nodes: int) -> Row:
         "rounds": rounds[-1]["round"] if rounds else None,
         "seconds": round(sum(_numbers(rounds, "seconds")), 3),
     }
-    # The ledger also has the messages of a round that was cut.
+    # The ledger is taken first, as it also has the messages of a round that was cut.
     table, name = (run.ledger, "message_bytes") if run.ledger else (rounds, "bytes")
     for direction in DIRECTIONS:
         if run.ledger:
@@ -195,13 +198,13 @@ def _figures(run: RunFiles, n_nodes: int) -> Row:
 
 
 def _clients(run: RunFiles) -> int:
-    """The nodes of a run without a ledger; 0 if unknown."""
+    """How many nodes a run without a ledger had; 0 if that is not known."""
     value = run.summary.get("clients")
     return value if isinstance(value, int) else 0
 
 
 def _with_bytes_so_far(rounds: Iterable[Row], n_nodes: int) -> list[Row]:
-    """The rows, each with the bytes that a node has received and sent until then."""
+    """The rows, each with the bytes that a node has received and sent up to then."""
     rows, total = [], 0.0
     for row in rounds:
         total += sum(_numbers([row], "bytes_down")) + sum(_numbers([row], "bytes_up"))
@@ -210,7 +213,7 @@ def _with_bytes_so_far(rounds: Iterable[Row], n_nodes: int) -> list[Row]:
 
 
 def bytes_by_kind(ledger: Sequence[Row]) -> list[Row]:
-    """A row for each kind of message and direction, in the order in which they came."""
+    """A row of bytes for each kind of message and direction, in the order of the first message."""
     groups: dict[tuple[str, str], list[Row]] = {}
     for row in ledger:
         groups.setdefault((str(row["kind"]), str(row["direction"])), []).append(row)
@@ -221,7 +224,10 @@ def bytes_by_kind(ledger: Sequence[Row]) -> list[Row]:
 
 
 def bytes_by_node(ledger: Sequence[Row]) -> list[Row]:
-    """A row for each node, by name: bytes down and up, and messages over payload, both ways."""
+    """The bytes of each node, a row for each in the order of names.
+
+    A row has the bytes down and up, and the ratio of messages to payload, both ways together.
+    """
     groups: dict[str, list[Row]] = {}
     for row in ledger:
         groups.setdefault(str(row["node"]), []).append(row)
@@ -235,14 +241,14 @@ def bytes_by_node(ledger: Sequence[Row]) -> list[Row]:
             cells |= {
                 f"{name}_{direction}": one_way[name] for name in sums if name in MESSAGE_BYTES
             }
-        # What a message takes on the link goes both ways, so these name their direction themselves.
+        # A message takes link bytes both ways, so the names of these columns have the direction.
         cells |= {name: value for name, value in sums.items() if name not in MESSAGE_BYTES}
         found.append({**cells, "message_to_payload": ratio})
     return found
 
 
 def _sum_bytes(rows: Sequence[Row]) -> Row:
-    """Sums of the columns that are bytes, known or not, and messages over payload."""
+    """The sums of all columns of bytes, and the ratio of messages to payload."""
     known = set(MESSAGE_BYTES)
     names = dict.fromkeys(name for row in rows for name in row if name not in LEDGER_COLUMNS)
     more = [name for name in names if "bytes" in name]
@@ -254,13 +260,13 @@ def _sum_bytes(rows: Sequence[Row]) -> Row:
 
 
 def _numbers(rows: Iterable[Mapping[str, object]], name: str) -> list[int | float]:
-    """The numbers of a column."""
+    """The numbers in a column; cells that are no numbers are left out."""
     found = (row.get(name) for row in rows)
     return [value for value in found if isinstance(value, int | float)]
 
 
 def render_rounds(data: Data) -> str:
-    """rounds.csv of several runs: their rows with a column for the run before them."""
+    """The text of rounds.csv for several runs: their rows, with the run's name as first column."""
     rows = [{"run": run["name"], **row} for run in data["runs"] for row in run["rounds"]]
     names = dict.fromkeys(name for row in rows for name in row)
     return csv_text(list(names) or ["run"], rows)

@@ -1,7 +1,7 @@
-"""The data of a report as the sections of its page: plots first, then tables.
+"""The sections of a report's page, made of its data: plots first, then tables.
 
-Each function takes what report.json holds (`fed_ist.reports.run.collect`) and returns a `Section`;
-one more is one more function in `build_sections`.
+Each function takes the content of report.json (`fed_ist.reports.run.collect`) and returns a
+`Section`. To add a section, write a function and call it in `build_sections`.
 """
 
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from fed_ist.reports.svg_charts import Axis, Series, bar_chart, line_chart
 from fed_ist.runs.tables import Value
 from fed_ist.words import readable_bytes
 
-# On paper and on a phone, what names a column; others are shown by their own name.
+# What columns are called on the page; other columns are called by their own names.
 LABELS = {
     "accuracy": "test accuracy",
     "best_accuracy": "best test accuracy",
@@ -29,13 +29,13 @@ LABELS = {
     "quota_share": "share of quota",
 }
 NOTHING = "-"
-NO_BREAK = "\u00a0"  # between a number and its unit
-# Bytes of several runs that differ by more are shown on a log axis.
+NO_BREAK = "\u00a0"  # between a number and what it counts
+# Bytes of several runs are on a log axis where the most are more than this many times the fewest.
 LOG_FROM = 10.0
 
 
 def build_sections(data: Data) -> list[Section]:
-    """All sections of the page, those without content left out."""
+    """All sections of the page that have content."""
     sections = [
         headline(data),
         plots(data),
@@ -54,7 +54,7 @@ def build_sections(data: Data) -> list[Section]:
 
 
 def show(name: str, value: Value) -> str:
-    """A value as a table shows it, by the name of its column."""
+    """A value as a table shows it; `name` is that of its column."""
     if value is None:
         return NOTHING
     if isinstance(value, bool):
@@ -73,7 +73,7 @@ def show(name: str, value: Value) -> str:
 
 
 def cell(data: Data, *steps: str | int) -> Cell:
-    """The cell of the value at these keys and indices, shown by the name of the last."""
+    """The cell of the value at these keys and indices, shown as its last key requires."""
     place: Any = data
     for step in steps[:-1]:
         place = place[step]
@@ -83,18 +83,19 @@ def cell(data: Data, *steps: str | int) -> Cell:
 
 
 def as_bytes(found: Cell) -> Cell:
-    """The same cell in kB, MB or GB."""
+    """The same cell with its text in B, kB, MB or GB."""
     if not isinstance(found.value, int | float):
         return found
     return Cell(readable_bytes(found.value).replace(" ", NO_BREAK), found.value, found.key)
 
 
 def label(name: str) -> str:
+    """What a column is called on the page."""
     return LABELS.get(name, name.replace("_", " "))
 
 
 def headline(data: Data) -> Section:
-    """The figures of a single run, and what is to be known of any run."""
+    """The main figures of a single run, and the notes on all runs."""
     runs = data["runs"]
     several = len(runs) > 1
     notes = [f"{run['name']}: {note}" if several else note for run in runs for note in run["notes"]]
@@ -114,7 +115,7 @@ def headline(data: Data) -> Section:
 
 
 def plots(data: Data) -> Section:
-    """Accuracy against rounds and bytes, bytes by kind, and seconds a round."""
+    """Accuracy against rounds and against bytes, bytes by kind of message, and seconds a round."""
     rounds = Axis("round", lambda value: f"{value:g}")
     percents = Axis("test accuracy (%)", lambda value: f"{100 * value:g}")
     spent = _series(data, "bytes_per_node_so_far", "accuracy")
@@ -122,7 +123,7 @@ def plots(data: Data) -> Section:
     is_log = len(most) > 1 and min(most) > 0 and max(most) > LOG_FROM * min(most)
     sent = Axis("received and sent by a node, mean of all", _short_bytes, is_log)
     seconds = Axis("seconds, by the server's clock", lambda value: f"{value:g}", from_zero=True)
-    # Before round 1 nodes encode their images, which would flatten the rest.
+    # Round 0, in which nodes encode their images, is so long that the others would look flat.
     trained = [
         Series(line.name, tuple(point for point in line.points if point[0] > 0))
         for line in _series(data, "round", "seconds")
@@ -137,7 +138,7 @@ def plots(data: Data) -> Section:
 
 
 def _series(data: Data, x_name: str, y_name: str) -> list[Series]:
-    """A line for each run: two columns of its rounds, where both are known."""
+    """A line for each run: two columns of its rounds, where both have values."""
     lines = []
     for i, run in enumerate(data["runs"]):
         points = []
@@ -152,7 +153,7 @@ def _series(data: Data, x_name: str, y_name: str) -> list[Series]:
 
 
 def _kinds_plot(data: Data) -> str:
-    """Message bytes by kind and direction: a bar for each, of several runs one in pieces."""
+    """Message bytes as bars: by kind and direction; of several runs, by run and direction."""
     title, subtitle = "Bytes by kind of message", "all nodes, messages as serialised"
     runs = data["runs"]
     rows: list[tuple[str, Sequence[Cell]]] = []
@@ -182,13 +183,13 @@ def _kinds_plot(data: Data) -> str:
 
 
 def _short_bytes(n_bytes: float) -> str:
-    """Bytes of a tick: `20 kB`."""
+    """Bytes as the text of a tick: `20 kB`."""
     power = min(3, max(0, len(f"{n_bytes:.0f}") - 1) // 3)
     return f"{n_bytes / 1000**power:g} {('B', 'kB', 'MB', 'GB')[power]}"
 
 
 def compared(data: Data) -> Section:
-    """Several runs, one a row: what differs in their settings, and their outcome."""
+    """A row for each of several runs: the settings in which they differ, and their outcome."""
     runs, differing = data["runs"], data["differing"]
     if len(runs) < 2:
         return Section("Summary")
@@ -205,17 +206,19 @@ def compared(data: Data) -> Section:
 
 
 def rounds_table(data: Data) -> Section:
-    """rounds.csv, of all runs one below the other."""
+    """The rows of rounds.csv, the runs one below the other."""
     lead = "Bytes are of all nodes' messages in the round, as serialised."
     return _long_table(data, "Rounds", lead, "rounds")
 
 
 def kinds_table(data: Data) -> Section:
+    """The bytes of each kind of message."""
     lead = "Payload is the arrays alone, message what Flower serialises for them."
     return _long_table(data, "Bytes by kind of message", lead, "bytes_by_kind")
 
 
 def nodes_table(data: Data) -> Section:
+    """The bytes of each node."""
     lead = "What each node received (down) and sent (up) in all."
     return _long_table(data, "Bytes per node", lead, "bytes_by_node")
 
@@ -246,7 +249,7 @@ PLAN_JOULES = {
 
 
 def plan_table(data: Data) -> Section:
-    """What each way to an accuracy takes of a node, on each link (`planning.table.plan_data`)."""
+    """What each way to an accuracy takes of a node on each link (`planning.table.plan_data`)."""
     title, plan = "The whole budget", data.get("plan")
     if not plan:
         return Section(title)
@@ -283,7 +286,7 @@ def plan_table(data: Data) -> Section:
 
 
 def _as_hours(found: Cell) -> Cell:
-    """The same cell of seconds in hours."""
+    """The same cell of seconds with its text in hours."""
     if not isinstance(found.value, int | float):
         return found
     hours = found.value / 3600
@@ -292,7 +295,7 @@ def _as_hours(found: Cell) -> Cell:
 
 
 def _long_table(data: Data, title: str, lead: str, name: str) -> Section:
-    """The rows of a table of each run; a column that a run lacks stays empty there."""
+    """The rows that each run has under `name`; a cell is empty where its run lacks the column."""
     runs = data["runs"]
     columns = dict.fromkeys(column for run in runs for row in run[name] for column in row)
     several = len(runs) > 1
@@ -307,7 +310,7 @@ def _long_table(data: Data, title: str, lead: str, name: str) -> Section:
 
 
 def images_table(data: Data) -> Section:
-    """What each run's data set holds, as its server saw it: a row for each class."""
+    """How many images of each class the server of each run found."""
     title, runs = "Images", data["runs"]
     several = len(runs) > 1
     rows: list[tuple[Cell, ...]] = []
@@ -335,7 +338,7 @@ def images_table(data: Data) -> Section:
 
 
 def left_out_table(data: Data) -> Section:
-    """What is not learnt from, and identical images, each counted with an example."""
+    """What is not learnt from and why, and identical images, each with a count and an example."""
     runs = data["runs"]
     several = len(runs) > 1
     rows = []
@@ -351,7 +354,7 @@ def left_out_table(data: Data) -> Section:
 
 
 def figures_table(data: Data) -> Section:
-    """All figures of the runs, a column for each run."""
+    """All figures, a column for each run."""
     runs = data["runs"]
     names = dict.fromkeys(name for run in runs for name in run["figures"])
     rows = tuple(
@@ -365,7 +368,7 @@ def figures_table(data: Data) -> Section:
 
 
 def settings_table(data: Data) -> Section:
-    """config.toml of the runs, a column for each; what differs is marked."""
+    """All settings, a column for each run; those that differ are marked."""
     runs = data["runs"]
     names = dict.fromkeys(name for run in runs for name in run["settings"])
     rows = []
@@ -387,7 +390,7 @@ def _names(data: Data) -> tuple[str, ...]:
 
 
 def _setting(data: Data, i: int, key: str) -> Cell:
-    """A setting as config.toml has it, without separators in numbers."""
+    """A setting as it is in config.toml, without separators in its numbers."""
     found = cell(data, "runs", i, "settings", key)
     text = found.text if isinstance(found.value, bool | None) else str(found.value)
     return replace(found, text=text, is_marked=key in data["differing"])

@@ -1,9 +1,10 @@
-"""What all pages share: one style, for light, dark and paper, and a script that sorts tables.
+"""The style of all pages, for light, dark and paper, and the script that sorts their tables.
 
-Both are text in a module, not files: the bundle that Flower makes of the app holds modules only.
+Both are text in a module, not files, because the bundle that Flower makes of the app holds modules
+only.
 """
 
-# Series are told apart by colour and by dashes. Okabe and Ito's colours, as in curve_figure, which
+# Series differ in colour and in dashes. The colours are Okabe and Ito's, as in curve_figure, which
 # colour-blind eyes tell apart; the dark ones of them are lighter on a dark page.
 STYLE = """
 :root {
@@ -84,9 +85,9 @@ figure .point { stroke: var(--page); stroke-width: 1; }
 }
 """
 
-# A cell sorts by its data-value, or by the number that its text begins with, or by the text; cells
-# with nothing come last either way. A header is a real button, so that the keyboard reaches it; its
-# arrow has no name, since aria-sort tells it.
+# Cells are sorted by their data-value, or by the number with which the text begins, or by the text;
+# empty cells come last in both directions. A header is a real button, so that the keyboard reaches
+# it; its arrow has no name for screen readers, as aria-sort tells the direction.
 SCRIPT = r"""
 "use strict";
 (() => {

@@ -1,6 +1,7 @@
-"""Plots as SVG markup for a page: lines and bars, coloured by the page's style.
+"""Plots of lines and bars as SVG, coloured by the style of the page.
 
-They are 360 units wide, about the width of a phone in px, so that letters are as large as text.
+All lengths are in the SVG's own coordinates. A plot is 360 wide, about as many as a phone has px,
+so that its letters are as large as the text around it.
 """
 
 import math
@@ -13,7 +14,7 @@ from fed_ist.reports.page import Cell
 
 WIDTH, HEIGHT = 360.0, 230.0
 LEFT, RIGHT, TOP, BOTTOM = 56.0, 12.0, 10.0, 42.0
-# Colours of the page's style; series that share one differ in their dashes.
+# How many colours the page's style has; series with the same colour differ in their dashes.
 N_COLOURS = 6
 DASHES = ("", "7 3", "2 3", "9 3 2 3")
 N_TICKS = 5
@@ -24,7 +25,7 @@ Format = Callable[[float], str]
 
 @dataclass(frozen=True)
 class Series:
-    """A line: its name and points. A point is x, y, and the cell whose value y is."""
+    """A line of a plot. points: (x, y, the cell whose value is y)."""
 
     name: str
     points: tuple[tuple[float, float, Cell], ...]
@@ -32,7 +33,11 @@ class Series:
 
 @dataclass(frozen=True)
 class Axis:
-    """name: with the unit. show: a tick's number as text. is_log: 10 times is one length."""
+    """An axis of a plot.
+
+    name: with what the numbers are in. show: the text of a tick's number. is_log: whether each
+    factor of 10 has the same length. from_zero: whether the axis begins at 0.
+    """
 
     name: str
     show: Format
@@ -41,9 +46,9 @@ class Axis:
 
 
 def linear_ticks(low: float, high: float) -> list[float]:
-    """Round numbers, about `N_TICKS` of them, the first at most `low` and the last at least `high`.
+    """Round numbers, about `N_TICKS` of them, from `low` or less to `high` or more.
 
-    Steps are 1, 2 or 5 times a power of ten.
+    They are 1, 2 or 5 times a power of ten apart.
     """
     if high <= low:
         low, high = low - abs(low) / 2, high + (abs(high) / 2 or 1.0)
@@ -65,9 +70,9 @@ def log_ticks(low: float, high: float) -> list[float]:
 
 
 def line_chart(title: str, series: Sequence[Series], x_axis: Axis, y_axis: Axis) -> str:
-    """Lines with a mark at each point, and a legend where there are several; '' without points.
+    """Lines with a mark at each point, and a legend if there are several; "" without points.
 
-    On a log axis points at 0 are left out.
+    On a log axis, points at 0 are left out.
     """
     series = [_drawable(line, x_axis) for line in series]
     xs = [x for line in series for x, _, _ in line.points]
@@ -77,43 +82,43 @@ def line_chart(title: str, series: Sequence[Series], x_axis: Axis, y_axis: Axis)
     x_ticks, y_ticks = _ticks(xs, x_axis), _ticks(ys, y_axis)
     x_place = _scale(x_ticks, x_axis, LEFT, WIDTH - RIGHT)
     y_place = _scale(y_ticks, y_axis, HEIGHT - BOTTOM, TOP)
-    parts = [_frame(x_ticks, y_ticks, x_place, y_place, x_axis, y_axis)]
+    drawn = [_frame(x_ticks, y_ticks, x_place, y_place, x_axis, y_axis)]
     for i, line in enumerate(series):
         places = [(x_place(x), y_place(y), cell) for x, y, cell in line.points]
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y, _ in places)
-        parts.append(f'<g class="s{i % N_COLOURS}"><polyline class="curve" points="{path}"')
-        parts.append(f' stroke-dasharray="{_dashes(i)}"/>')
+        drawn.append(f'<g class="s{i % N_COLOURS}"><polyline class="curve" points="{path}"')
+        drawn.append(f' stroke-dasharray="{_dashes(i)}"/>')
         for x, y, cell in places:
-            parts.append(
+            drawn.append(
                 f'<circle class="point" cx="{x:.1f}" cy="{y:.1f}" r="3.5" '
                 f'data-key="{escape(cell.key)}" data-value="{escape(cell.json_value)}">'
                 f"<title>{escape(cell.text)}</title></circle>"
             )
-        parts.append("</g>")
+        drawn.append("</g>")
     legend = _legend([line.name for line in series]) if len(series) > 1 else ""
-    return _figure(title, y_axis.name, legend, "".join(parts), HEIGHT)
+    return _figure(title, y_axis.name, legend, "".join(drawn), HEIGHT)
 
 
 def bar_chart(
     title: str, subtitle: str, rows: Sequence[tuple[str, Sequence[Cell]]], names: Sequence[str]
 ) -> str:
-    """Horizontal bars from 0 on; a bar has a piece for each of `names`, or one; '' without bars.
+    """Horizontal bars that begin at 0; "" without bars.
 
-    A row is its label and the cells of its pieces, whose values are not negative; the label tells
-    the value of a bar of one piece.
+    rows: a label and the cells of the bar's pieces, whose values are not negative. names: of the
+    pieces, each with its own colour; a bar of one piece has its value in the label.
     """
     totals = [sum(_number(cell) for cell in cells) for _, cells in rows]
     if not any(totals):
         return ""
     scale = (WIDTH - RIGHT) / max(totals)
-    parts = []
+    drawn = []
     for i, (label, cells) in enumerate(rows):
         y, x = i * ROW_PX, 0.0
         value = f": {cells[0].text}" if len(names) < 2 else ""
-        parts.append(f'<text x="0" y="{y + 14:.0f}">{escape(_shorten(label + value))}</text>')
+        drawn.append(f'<text x="0" y="{y + 14:.0f}">{escape(_shorten(label + value))}</text>')
         for j, cell in enumerate(cells):
             width = _number(cell) * scale
-            parts.append(
+            drawn.append(
                 f'<g class="s{j % N_COLOURS}"><rect class="bar" x="{x:.1f}" y="{y + 19:.0f}" '
                 f'width="{width:.2f}" height="{BAR_PX:.0f}" data-key="{escape(cell.key)}" '
                 f'data-value="{escape(cell.json_value)}"><title>{escape(cell.text)}</title>'
@@ -121,11 +126,11 @@ def bar_chart(
             )
             x += width
     legend = _legend(names, are_lines=False) if len(names) > 1 else ""
-    return _figure(title, subtitle, legend, "".join(parts), len(rows) * ROW_PX)
+    return _figure(title, subtitle, legend, "".join(drawn), len(rows) * ROW_PX)
 
 
 def _shorten(text: str) -> str:
-    """Text that fits the width of a plot, at about 7 units a letter."""
+    """Text that fits the width of a plot, where a letter takes about 7."""
     return text if len(text) <= 50 else f"{text[:22]}…{text[-27:]}"
 
 
@@ -149,7 +154,7 @@ def _ticks(values: Sequence[float], axis: Axis) -> list[float]:
 def _scale(
     ticks: Sequence[float], axis: Axis, start: float, end: float
 ) -> Callable[[float], float]:
-    """Where a value lies, between the places of the first tick and of the last."""
+    """The function from a value to its place, between those of the first and of the last tick."""
 
     def length(value: float) -> float:
         return math.log10(value) if axis.is_log else value
@@ -166,32 +171,32 @@ def _frame(
     x_axis: Axis,
     y_axis: Axis,
 ) -> str:
-    """Grid, ticks and the name of the x axis; that of the y axis is above the plot."""
+    """Grid, ticks and the name of the x axis; the name of the y axis is above the plot."""
     bottom = HEIGHT - BOTTOM
-    parts = []
+    drawn = []
     for tick in y_ticks:
         y = y_place(tick)
-        parts.append(f'<path class="grid" d="M{LEFT},{y:.1f}H{WIDTH - RIGHT}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">')
-        parts.append(f"{escape(y_axis.show(tick))}</text>")
+        drawn.append(f'<path class="grid" d="M{LEFT},{y:.1f}H{WIDTH - RIGHT}"/>')
+        drawn.append(f'<text x="{LEFT - 6}" y="{y + 4:.1f}" text-anchor="end">')
+        drawn.append(f"{escape(y_axis.show(tick))}</text>")
     labels = [x_axis.show(tick) for tick in x_ticks]
-    # Labels that would touch are left out, at about 7 units a letter.
+    # Labels that would touch are left out; a letter takes about 7.
     room = (WIDTH - LEFT - RIGHT) / (7.0 * max(map(len, labels)) + 8.0)
     every = math.ceil(len(x_ticks) / max(1.0, room))
     for i, (tick, label) in enumerate(zip(x_ticks, labels, strict=True)):
         x = x_place(tick)
-        parts.append(f'<path class="grid" d="M{x:.1f},{TOP}V{bottom}"/>')
+        drawn.append(f'<path class="grid" d="M{x:.1f},{TOP}V{bottom}"/>')
         if i % every == 0:
             is_cut = x + 3.5 * len(label) > WIDTH
             anchor = "end" if is_cut else "middle"
             shift = WIDTH - x if is_cut else 0.0
-            parts.append(f'<text x="{x + shift:.1f}" y="{bottom + 16}" text-anchor="{anchor}">')
-            parts.append(f"{escape(label)}</text>")
-    parts.append(f'<path class="axis" d="M{LEFT},{TOP}V{bottom}H{WIDTH - RIGHT}"/>')
+            drawn.append(f'<text x="{x + shift:.1f}" y="{bottom + 16}" text-anchor="{anchor}">')
+            drawn.append(f"{escape(label)}</text>")
+    drawn.append(f'<path class="axis" d="M{LEFT},{TOP}V{bottom}H{WIDTH - RIGHT}"/>')
     middle = (LEFT + WIDTH - RIGHT) / 2
-    parts.append(f'<text x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">')
-    parts.append(f"{escape(x_axis.name)}</text>")
-    return "".join(parts)
+    drawn.append(f'<text x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">')
+    drawn.append(f"{escape(x_axis.name)}</text>")
+    return "".join(drawn)
 
 
 def _dashes(i: int) -> str:
@@ -199,7 +204,7 @@ def _dashes(i: int) -> str:
 
 
 def _legend(names: Sequence[str], are_lines: bool = True) -> str:
-    """Names beside a piece of their line, or of their bar."""
+    """The names of the series, each with a piece of its line or bar."""
     items = []
     for i, name in enumerate(names):
         if are_lines:

@@ -1,4 +1,4 @@
-"""A table of finished runs, in Markdown: accuracy beside bytes."""
+"""A table of finished runs in Markdown, with accuracy and bytes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,7 +12,7 @@ from fed_ist.words import table
 
 MOST = 2.0**63
 
-# Whose slices the formula gives: the whole classifier, or one part in `groups`.
+# Methods whose slices the formula gives: the whole classifier, or one of `groups` slices.
 WHOLE_OR_GROUPED = ("fedadam", "fedavg", "fedavgm", *GROUPED)
 
 HEADER = (
@@ -33,10 +33,10 @@ HEADER = (
 
 
 def render_table(runs: Sequence[RunFiles]) -> str:
-    """One line a run; raises `InputError` where a figure is missing.
+    """A table with one line for each run; raises `InputError` where a figure is missing.
 
-    Bytes of a round are arrays (payload) of one node, with what was sent once spread over the
-    rounds; the formula is that of a slice in float32; the sum is messages.
+    Bytes of a round are arrays (payload) of one node, and what was sent once is spread over the
+    rounds. "formula" is the bytes of a slice in float32. "sent in all" counts whole messages.
     """
     return table(HEADER, ([printable(cell) for cell in _row(run)] for run in runs))
 
@@ -74,7 +74,7 @@ def _row(files: RunFiles) -> tuple[str, ...]:
 
 
 class _Figures:
-    """What summary.json and config.toml of a run tell; the former first, as groups are there."""
+    """The figures in a run's summary.json and config.toml; the former counts where both tell."""
 
     def __init__(self, run: RunFiles) -> None:
         settings = {key.replace("-", "_"): value for key, value in run.settings.items()}

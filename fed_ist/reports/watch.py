@@ -1,4 +1,4 @@
-"""Follows a run by its files, round by round."""
+"""Follows a run by reading its files, round by round."""
 
 import time
 from collections.abc import Callable
@@ -20,7 +20,7 @@ HEADER = f"{'round':>9}  accuracy    loss  {'down':>10}  {'up':>10}  seconds  le
 
 
 def wait_for(name: Path, wait_s: float, say: Callable[[str], None]) -> Path:
-    """The folder of a run, once there is one; says at once if there is none yet.
+    """The folder of a run, as soon as there is one; if it is not there yet, `say` is told so.
 
     Raises `InputError` where it does not appear within `wait_s`.
     """
@@ -43,10 +43,10 @@ def wait_for(name: Path, wait_s: float, say: Callable[[str], None]) -> Path:
 
 
 def follow(path: Path, say: Callable[[str], None]) -> None:
-    """Say a line for each round of a run, those that are there first, until it ends.
+    """Say a line for each round of a run, those that are there first, until the run ends.
 
-    On a terminal a bar shows how far it is. Raises `InputError` where the folder goes away or is
-    damaged, or where the run stops with an error.
+    In a terminal, a bar shows how far the run is. Raises `InputError` where the folder disappears
+    or is damaged, and where the run stops with an error.
     """
     from tqdm import tqdm
 
@@ -76,7 +76,7 @@ def follow(path: Path, say: Callable[[str], None]) -> None:
 
 
 def render_round(run: RunFiles, i: int) -> str:
-    """The line of a run's i-th row: bytes of that round, and the time that is left after it."""
+    """The line of a run's i-th row: the figures of the round, and the time left after it."""
     row = run.rounds[i]
     planned = "?" if run.num_rounds is None else run.num_rounds
     left_s = seconds_left(run, i)
@@ -90,9 +90,9 @@ def render_round(run: RunFiles, i: int) -> str:
 
 
 def seconds_left(run: RunFiles, i: int) -> float | None:
-    """What the rounds after the i-th row take if they are like those before, by their median.
+    """The time that the rounds after the i-th row take, if each takes the median of those before.
 
-    None before round 1: what is before it is the encoding of the images.
+    It is None before round 1, as round 0 is the encoding of the images.
     """
     rows = [row for row in run.rounds[: i + 1] if _number(row, "round") > 0]
     done = [_number(row, "seconds") for row in rows if row.get("seconds") is not None]
@@ -102,6 +102,6 @@ def seconds_left(run: RunFiles, i: int) -> float | None:
 
 
 def _number(row: Row, name: str) -> float:
-    """A number of a row; nan where it has none."""
+    """A number of a row; nan where the row has none."""
     value = row.get(name)
     return value if isinstance(value, int | float) else float("nan")

@@ -1,7 +1,8 @@
-"""What a run needs to go on after its last round: written after each, whole or not at all.
+"""The checkpoint of a run: what the run needs to go on after its last whole round.
 
-A safetensors file with a checksum: the arrays, and in its metadata, as JSON, the round, plain
-values and what the run's other files were then (see `fed_ist.runs.seals`).
+It is replaced whole after each round. It is a safetensors file with a checksum; its metadata hold,
+as JSON, the round, plain values, and the seals of the run's other files after that round (see
+`fed_ist.runs.seals`).
 """
 
 from collections.abc import Mapping
@@ -28,21 +29,24 @@ PARAMS = "params/"
 class State:
     """What a strategy remembers from round to round.
 
-    arrays: of any dtype that numpy and safetensors share. values: what JSON can hold.
+    arrays: by name, of any shape and of any dtype that numpy and safetensors share. values: what
+    JSON can hold.
     """
 
     arrays: dict[str, NDArray[Any]] = field(default_factory=dict)
     values: dict[str, Any] = field(default_factory=dict)
 
     def under(self, prefix: str) -> dict[str, NDArray[Any]]:
-        """The arrays whose names begin so, by what follows."""
+        """The arrays whose names begin with `prefix`, without it; their shapes and dtypes stay."""
         return {k[len(prefix) :]: v for k, v in self.arrays.items() if k.startswith(prefix)}
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """round: the last one that was completed, 0 before the first. params, state: the classifier and
-    the strategy's state after it. seals: of the run's other files.
+    """A run after one of its rounds.
+
+    round: the last one that was completed; 0 before the first. params, state: the classifier and
+    the strategy's state after that round. seals: of the run's other files after it.
     """
 
     round: int
@@ -52,7 +56,7 @@ class Checkpoint:
 
 
 def write_checkpoint(run: Path, checkpoint: Checkpoint) -> None:
-    """Replace the checkpoint of a run."""
+    """Replace the checkpoint in a run's folder."""
     head = {
         "format": FORMAT,
         "round": checkpoint.round,
@@ -65,17 +69,20 @@ def write_checkpoint(run: Path, checkpoint: Checkpoint) -> None:
 
 
 def remove_checkpoint(run: Path) -> None:
-    """Of a run that has come to its end."""
+    """Remove the checkpoint of a run that has come to its end."""
     (run / FILE).unlink()
 
 
 def prefixed(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
-    """The arrays under names that `State.under` finds again."""
+    """The arrays under names that begin with `prefix`, which `State.under` takes off again.
+
+    Their shapes and dtypes stay.
+    """
     return {f"{prefix}{name}": np.ascontiguousarray(array) for name, array in arrays.items()}
 
 
 def read_checkpoint(run: Path) -> Checkpoint:
-    """The checkpoint of a run; raises `InputError` where there is none, or none that is whole."""
+    """The checkpoint of a run; raises `InputError` where there is none, or where it is damaged."""
     path = run / FILE
     if not path.is_file():
         raise InputError(

@@ -1,6 +1,7 @@
-"""The folder of one run: written as the run goes, so that a cut leaves what it had.
+"""The folder of one run as it is written: after each round it holds everything so far.
 
-Tables are appended to line by line; every other file is written beside its place and renamed.
+Tables grow line by line. Every other file is written under a temporary name and then renamed, so
+that a run that is cut leaves whole files.
 """
 
 import shlex
@@ -39,9 +40,11 @@ from fed_ist.runs.seals import (
 
 @dataclass(frozen=True)
 class Round:
-    """One line of rounds.csv, and of times.csv. Bytes are of this round's messages as serialised;
-    link bytes are what these take on the nodes' links, which runs of earlier versions lack (see
-    `fed_ist.traffic.ledger`). Seconds are those of the server's clock.
+    """One line of rounds.csv, with its seconds, which are in times.csv.
+
+    Bytes are those of this round's messages as serialised. Link bytes are what these messages take
+    on the nodes' links (see `fed_ist.traffic.ledger`); runs of earlier versions have none. Seconds
+    are by the server's clock.
     """
 
     round: int
@@ -59,9 +62,10 @@ class Round:
 
 @dataclass(frozen=True)
 class Model:
-    """A trained classifier and what is needed to use it.
+    """A trained classifier and everything that is needed to use it.
 
-    The fields with defaults are run-config keys that models from before there were such lack.
+    The fields with defaults are run-config keys that models of earlier versions lack. Raises
+    `ValueError` where a field has another type than its own.
     """
 
     params: Params
@@ -89,7 +93,7 @@ class Model:
 
     @property
     def reading(self) -> Reading:
-        """How images are read, as in training."""
+        """How images are read: the same way as in training."""
         return Reading(
             bands=parse_bands(self.bands, self.band_range),
             value_range=parse_range("value-range", self.value_range),
@@ -109,26 +113,30 @@ class Model:
         )
 
 
-# Why a run ended before it was done, and where in the code, unless that was bad input.
+# Why a run ended before it was done, and the traceback, unless bad input was the reason.
 REASON, TRACEBACK = "error.txt", "traceback.txt"
 FIGURE = "accuracy.png"  # drawn at the end
 NO_MODEL = "not a fed-ist model"
-# Two runs of one seed differ in nothing but the time that they take, so it has a table of its own.
+# Two runs of one seed differ in the time that they take alone, so that has a table of its own.
 TIME_COLUMNS = ["round", "seconds"]
 ROUND_COLUMNS = [field.name for field in fields(Round) if field.name != "seconds"]
 
 
-# How a refusal begins by which the loser of a race for a name is told from other runs.
+# Begins the message of `NameTakenError`, by which `fed-ist run` finds it in Flower's log.
 NAME_TAKEN = "The run's name is taken: "
 NAME_TAKEN_CODE = 3  # the exit code of its process
 
 
 class NameTakenError(InputError):
-    """Another run has the folder: it is not to be told what ended this one."""
+    """Another run has the folder already, so this run must not write there, not even its error."""
 
 
 class RunFolder:
-    """`results/<name>/`, which must not exist before; raises `NameTakenError` where it does."""
+    """The folder of a run that is written: `results/<name>/`.
+
+    It must not exist before: raises `NameTakenError` where it does.
+    rounds: the rounds that have been written.
+    """
 
     def __init__(self, parent: Path, name: str) -> None:
         self.path = parent / name
@@ -147,17 +155,17 @@ class RunFolder:
 
     @classmethod
     def reopen(cls, path: Path, seals: RunSeals, tables: Mapping[str, bytes]) -> "RunFolder":
-        """The folder of a run that was cut, without what came after its last complete round.
+        """The folder of a run that was cut, without what was written after its last complete round.
 
-        seals, tables: what its files were after that round, and the bytes of its tables as they are
-        now (see `reading.read_resumable`).
+        seals: of its files after that round. tables: the bytes of its tables now (see
+        `reading.read_resumable`).
         """
         folder = cls.__new__(cls)
         folder.path, folder._config = path, seals.files[CONFIG]
-        for part in path.glob(".*.part"):
-            part.unlink()
+        for temporary in path.glob(".*.part"):
+            temporary.unlink()
         forget_told(path, REASON, TRACEBACK)
-        write_seals(path, seals)  # first, as these never tell of more than there is
+        write_seals(path, seals)  # first: they must never tell of more than the files hold
         folder._table, rows = GrowingTable.reopen(
             path / ROUNDS, tables[ROUNDS], ROUND_COLUMNS, seals.files[ROUNDS], lambda _: False
         )
@@ -171,7 +179,8 @@ class RunFolder:
         return folder
 
     def seal(self, ledger: Seal) -> RunSeals:
-        """Write checksums.json, once all that it tells of is on the disk; returns what it says.
+        """Write checksums.json, and return what it says; everything in it must be on the disk
+        already.
 
         ledger: the seal of ledger.csv.
         """
@@ -182,7 +191,10 @@ class RunFolder:
         return seals
 
     def finish(self, ledger: Seal) -> None:
-        """Seal each file to its end, as nothing grows any more."""
+        """Seal every file to its end, once the run is over and no file grows any more.
+
+        ledger: the seal of ledger.csv.
+        """
         seals = self.seal(ledger)
         load_sealed(self.path / MODEL, NO_MODEL, is_old_read=False)
         for name in (SUMMARY, IMAGES):
@@ -191,7 +203,7 @@ class RunFolder:
         write_seals(self.path, RunSeals({**seals.files, **others}, seals.own, is_done=True))
 
     def write_config(self, config: RunConfig, n_nodes: int) -> None:
-        """config.toml: everything that was resolved, and the command that repeats the run."""
+        """Write config.toml: all settings, and the command that repeats the run."""
         preset, again = shlex.quote(str(self.path / "config.toml")), f"{self.path.name[:90]}-again"
         command = (
             f"# Repeat this run: fed-ist run --nodes {n_nodes} --preset {preset} "
@@ -202,8 +214,9 @@ class RunFolder:
         self._config = seal_of(data)
 
     def add_round(self, row: Round) -> None:
+        """Append a round to rounds.csv and times.csv."""
         line = asdict(row)
-        # The time first: who sees a round sees how long it took.
+        # The time goes first, so that a reader who finds a round also finds its seconds.
         self._times.add({name: line[name] for name in TIME_COLUMNS})
         self._times.settle()
         self._table.add({name: line[name] for name in ROUND_COLUMNS})
@@ -211,12 +224,14 @@ class RunFolder:
         self.rounds.append(row)
 
     def write_images(self, images: Mapping[str, Any]) -> None:
-        """images.json: what was found of the data set (see `fed_ist.datasets.inspection`)."""
+        """Write images.json: what was found in the data set (see `fed_ist.datasets.inspection`)."""
         write_atomic(self.path / IMAGES, sealed_json(images, indent=2))
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
+        """Replace summary.json (see `fed_ist.runs.summary`)."""
         write_atomic(self.path / SUMMARY, sealed_json(summary, indent=2))
 
     def write_model(self, model: Model) -> None:
+        """Replace model.safetensors."""
         extras = {key: value for key, value in vars(model).items() if key != "params"}
         write_atomic(self.path / MODEL, save_sealed(model.params, extras))

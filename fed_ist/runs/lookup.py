@@ -1,4 +1,4 @@
-"""Where a run is that was named: in the current folder, or in the folder of runs."""
+"""Finds a run's folder by its name: in the current folder, or where runs are kept."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -8,21 +8,22 @@ from fed_ist.errors import InputError
 from fed_ist.files.paths import results_dir, server_results_dir
 from fed_ist.printable import printable
 
-# Any of these is in the folder of a run, from its start or from its first round on.
+# A folder with one of these is a run's: the first is there from the start, the others come later.
 MARKS = ("rounds.csv", "summary.json", "model.safetensors")
 N_LISTED = 8
 
 
 def find_run(name: Path) -> Path:
-    """The folder of a run that is named or whose path is given; raises `InputError` for none.
+    """The folder of a run, given by its name or path; raises `InputError` where there is none.
 
-    A folder or file that is there and is no run is returned too: what reads it says what it lacks.
+    A folder or file that exists but is no run is returned too: the function that reads it says what
+    it lacks.
     """
     return look_up(name, run_places())
 
 
 def look_up(name: Path, places: Sequence[Path]) -> Path:
-    """The same, in these folders; the first that has the run counts."""
+    """The same as `find_run`, but in these folders; the first that has the run counts."""
     paths = [place / name.expanduser() for place in places]
     for is_it in (is_run, Path.exists):
         for path in paths:
@@ -32,7 +33,7 @@ def look_up(name: Path, places: Sequence[Path]) -> Path:
 
 
 def missing(name: Path, places: Sequence[Path]) -> str:
-    """Sentences for a run that is nowhere: where it was looked for, and what is there."""
+    """Sentences for a run that was not found: where it was looked for, and which runs are there."""
     if name.expanduser().is_absolute():
         return f"There is no run '{name}'. {_what_is_in(name.expanduser().parent)}"
     folders = [place.absolute() for place in places]
@@ -46,7 +47,7 @@ def is_run(path: Path) -> bool:
 
 
 def run_places() -> list[Path]:
-    """Folders that hold runs, those to look into first before others."""
+    """The folders in which runs are looked for, in this order."""
     results = [results_dir("")]
     with suppress(InputError):  # without a home no SuperLink of this user has written anything
         results.append(server_results_dir(""))

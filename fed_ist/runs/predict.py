@@ -20,7 +20,7 @@ from fed_ist.training.local import log_softmax, predict
 
 
 def open_encoder(model: Model) -> Encoder:
-    """The encoder that the model was trained on; raises `InputError` where it is another now."""
+    """The encoder that a model was trained on; raises `InputError` where its weights changed."""
     encoder = create_encoder(model.encoder_spec)
     if encoder.digest != model.encoder_digest:
         raise InputError(
@@ -31,8 +31,10 @@ def open_encoder(model: Model) -> Encoder:
 
 
 def require_fit(model: Model, embed_dim: int) -> None:
-    """Raise `InputError` where a classifier is none of such embeddings and of its classes: one of
-    an earlier version has no checksum that would have told.
+    """Raise `InputError` where the classifier takes other embeddings, or has other classes than
+    named.
+
+    A model of an earlier version has no checksum by which damage would be found.
     """
     try:
         shape = predict(model.params, np.zeros((1, embed_dim), np.float32)).shape
@@ -48,9 +50,10 @@ def require_fit(model: Model, embed_dim: int) -> None:
 def classify(
     model: Model, paths: Sequence[Path], on_skip: Callable[[str], None]
 ) -> Iterator[tuple[str, str, float]]:
-    """(image, class, probability) for each image file, and each in the folders and tables, named.
+    """The class of each image: (the image's name, its class, the probability of that class).
 
-    The images are masked as in training. What cannot be read is passed to `on_skip` and left out.
+    paths: image files, folders and tables; of the latter two every image is taken. The images are
+    masked as in training. What cannot be read is left out, and `on_skip` is told why.
     """
     if model.reading.bands is not None:
         require_rasterio()

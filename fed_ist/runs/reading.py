@@ -1,8 +1,8 @@
-"""The folder of a run, finished or not, as it is read: the one place where its files are opened.
+"""Reads the folder of a run, finished or not: this is the one place where its files are opened.
 
-`RunFiles` reads each file when it is first asked for and holds it against its seal, so that who
-needs a single file depends on no other. `read_run` reads all that a report shows, and
-`read_resumable` what a run goes on from. A run of an earlier version is read as far as it tells.
+`RunFiles` reads each file when it is first asked for and checks it against its seal, so that a
+reader of one file depends on no other. `read_run` reads everything that a report shows, and
+`read_resumable` what a run goes on from. Of a run of an earlier version, whatever it has is read.
 """
 
 import json
@@ -51,10 +51,10 @@ REPEAT = "# Repeat this run: "
 
 @dataclass(frozen=True)
 class RunFiles:
-    """What a run's folder holds; all but path and seals is read when it is first asked for.
+    """The files of a run's folder, each read when it is first asked for.
 
-    Each property raises `InputError` where its file is missing or not as the run wrote it, and is
-    empty where a run need not have it.
+    Each property raises `InputError` where its file is missing or damaged, and is empty where a run
+    may lack the file.
     """
 
     path: Path
@@ -62,8 +62,9 @@ class RunFiles:
 
     @cached_property
     def rounds(self) -> tuple[Row, ...]:
-        """The rows of rounds.csv, each with its seconds from times.csv; early versions had these
-        in rounds.csv too.
+        """The rows of rounds.csv, each with its seconds from times.csv.
+
+        Early versions wrote the seconds into rounds.csv.
         """
         rows, _ = self._rounds
         return rows
@@ -84,12 +85,12 @@ class RunFiles:
 
     @property
     def ledger(self) -> tuple[Row, ...]:
-        """The rows of ledger.csv, a message each."""
+        """The rows of ledger.csv, one for each message."""
         return self._ledger[0] if self._ledger else ()
 
     @property
     def has_ledger(self) -> bool:
-        """Whether there is a ledger.csv, be it without messages."""
+        """Whether there is a ledger.csv, even one without messages."""
         return self._ledger is not None
 
     @cached_property
@@ -98,7 +99,7 @@ class RunFiles:
 
     @cached_property
     def summary(self) -> Row:
-        """summary.json, its nested values as text."""
+        """The content of summary.json, with nested values as text."""
         return {
             key: finite(value) if value is None or isinstance(value, Value) else json.dumps(value)
             for key, value in read_object(self.path, SUMMARY, self.seals).items()
@@ -106,19 +107,21 @@ class RunFiles:
 
     @property
     def required_summary(self) -> Row:
-        """The same of a run that must have got to its first round."""
+        """The same as `summary`, of a run that must have one; raises `InputError` where there is no
+        file.
+        """
         if not self.summary and not (self.path / SUMMARY).is_file():
             raise InputError(f"'{self.path}' has no readable summary.json: there is no such file.")
         return self.summary
 
     @property
     def settings(self) -> Row:
-        """config.toml: the run-config keys."""
+        """The run-config keys in config.toml."""
         return self._config[0]
 
     @property
     def command(self) -> str:
-        """What repeats the run, from the first line of config.toml."""
+        """The command that repeats the run, from the first line of config.toml."""
         return self._config[1]
 
     @cached_property
@@ -139,7 +142,9 @@ class RunFiles:
 
     @cached_property
     def images(self) -> Mapping[str, Any]:
-        """images.json, what was found of the data set (see `fed_ist.datasets.inspection`)."""
+        """The content of images.json: what was found in the data set
+        (`fed_ist.datasets.inspection`).
+        """
         found = read_object(self.path, IMAGES, self.seals)
         if found and not _tells_of_images(found):
             raise damaged(self.path, IMAGES, self.seals, "it does not tell of images")
@@ -147,7 +152,7 @@ class RunFiles:
 
     @cached_property
     def error(self) -> str:
-        """error.txt: why the run ended before it was done."""
+        """The text of error.txt: why the run ended before it was done."""
         found = read_sealed(self.path, REASON, self.seals)
         return "" if found is None else found.decode(errors="replace").strip()
 
@@ -166,7 +171,7 @@ class RunFiles:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Sentences on what is missing or cut."""
+        """Sentences on files that are missing or cut."""
         no_ledger = "There is no ledger.csv: bytes of single messages are unknown."
         no_settings = "There is no config.toml: the settings are unknown."
         said = (
@@ -178,17 +183,16 @@ class RunFiles:
 
     @property
     def num_rounds(self) -> int | None:
-        """How many rounds the run was to have, if its settings say so."""
+        """How many rounds the run was to have; None where its settings do not say."""
         value = self.settings.get("num-rounds")
         return value if isinstance(value, int) and 0 <= value < MOST_ROUNDS else None
 
     @property
     def state(self) -> str:
-        """How far the run has come: `RUNNING` (which it is too when it was cut), `FINISHED`,
-        `ENDED_EARLY` or `FAILED`.
+        """How far the run has come: `RUNNING`, `FINISHED`, `ENDED_EARLY` or `FAILED`.
 
-        Runs of earlier versions do not say it: they are done after their last round, or once they
-        have drawn their figure.
+        A run that was cut is `RUNNING` too, as its files cannot tell. Runs of earlier versions do
+        not write their state: they are done after their last round, or once their figure is there.
         """
         if self.error:
             return FAILED
@@ -202,19 +206,19 @@ class RunFiles:
 
     @property
     def is_finished(self) -> bool:
-        """Whether the run came to its end, be it early."""
+        """Whether the run came to its end, even an early one."""
         return self.state in (FINISHED, ENDED_EARLY)
 
 
 def open_run(path: Path) -> RunFiles:
-    """A run's folder, of which nothing but checksums.json is read yet."""
+    """The files of a run, of which only checksums.json is read at once."""
     return RunFiles(path, read_seals(path))
 
 
 def read_run(path: Path) -> RunFiles:
-    """A run's folder with all that a report shows of it, as it is now.
+    """The files of a run, with all that a report shows read at once.
 
-    Raises `InputError` where it is none, or damaged.
+    Raises `InputError` where the folder is no run, or a file is damaged.
     """
     if not path.is_dir():
         raise InputError(f"'{path}' is no run: there is no such folder. Give results/<run>.")
@@ -224,7 +228,7 @@ def read_run(path: Path) -> RunFiles:
     try:
         return _read_all(run)
     except InputError:
-        # A run that is resumed at this moment has been cut back to its last whole round.
+        # If the run is being resumed at this moment, its files were just cut back to a whole round.
         again = open_run(path)
         if again.seals == run.seals:
             raise
@@ -239,10 +243,10 @@ def _read_all(run: RunFiles) -> RunFiles:
 
 @dataclass(frozen=True)
 class Resumable:
-    """A run that was cut, as it was after its last whole round.
+    """A run that was cut, at the end of its last whole round.
 
     tables: the bytes of rounds.csv, times.csv and ledger.csv, by name, which may go on after that
-    round. settings, summary, images: as of `RunFiles`.
+    round. settings, summary, images: the same as in `RunFiles`.
     """
 
     path: Path
@@ -254,9 +258,9 @@ class Resumable:
 
 
 def read_resumable(path: Path) -> Resumable:
-    """What a run goes on from, each file read once.
+    """What a run goes on from; each file is read once.
 
-    Raises `InputError` where the run has no checkpoint, or a file is not what the run wrote.
+    Raises `InputError` where the run has no checkpoint, or a file is damaged.
     """
     checkpoint = read_checkpoint(path)
     run = RunFiles(path, checkpoint.seals)

@@ -1,8 +1,8 @@
-"""What the files of a run are to hold, by the run itself: checksums.json in its folder.
+"""Checksums of a run's files, in checksums.json, by which damage is found.
 
-It is written after each round, once all that it tells of is on the disk. Tables go on growing: what
-is sealed is how they begin, and all of them once the run has come to its end. Files that are
-written anew in each round have a checksum of their own.
+The file is written after each round, once everything that it tells of is on the disk. Tables go on
+growing, so the beginning of each is sealed, and the whole of it once the run has come to its end.
+Files that are replaced in each round have a checksum within them.
 """
 
 import os
@@ -35,9 +35,11 @@ RESTORE = "Restore the file, or leave this run out."
 
 @dataclass(frozen=True)
 class RunSeals:
-    """files: by name. own: files with a checksum of their own, which have to be there. is_done:
-    whether the run came to its end; then nothing grows any more. All empty for a run of an earlier
-    version, and for one that has not got to its first round.
+    """The seals of a run's files.
+
+    files: by name. own: the files that have a checksum within them and must be there. is_done:
+    whether the run has come to its end, after which nothing grows. All three are empty for a run of
+    an earlier version, and for a run before its first evaluation.
     """
 
     files: Mapping[str, Seal] = field(default_factory=dict)
@@ -53,7 +55,10 @@ def write_seals(run: Path, seals: RunSeals) -> None:
 
 
 def read_seals(run: Path) -> RunSeals:
-    """What checksums.json says, nothing where there is none; `InputError` where it is damaged."""
+    """What checksums.json says; nothing where there is no such file.
+
+    Raises `InputError` where it is damaged.
+    """
     path = run / FILE
     if not os.path.lexists(path):
         return RunSeals()
@@ -65,9 +70,9 @@ def read_seals(run: Path) -> RunSeals:
 
 
 def read_sealed(run: Path, name: str, seals: RunSeals) -> bytes | None:
-    """A file of a run; None where there is none, and need not be one.
+    """The bytes of a run's file; None where there is none and the run may lack it.
 
-    Raises `InputError` where it is missing or not as the run wrote it.
+    Raises `InputError` where it is missing or not what the run wrote.
     """
     path, seal = run / name, seals.files.get(name)
     if not os.path.lexists(path):
@@ -84,7 +89,10 @@ def read_sealed(run: Path, name: str, seals: RunSeals) -> bytes | None:
 
 
 def read_object(run: Path, name: str, seals: RunSeals) -> dict[str, Any]:
-    """A JSON file of a run as an object; empty where there is none, and need not be one."""
+    """A run's JSON file as an object; empty where there is none and the run may lack it.
+
+    Raises `InputError` where it is missing or damaged.
+    """
     data = read_sealed(run, name, seals)
     if data is None:
         return {}
@@ -95,12 +103,12 @@ def read_object(run: Path, name: str, seals: RunSeals) -> dict[str, Any]:
 
 
 def damaged(run: Path, name: str, seals: RunSeals, why: str) -> InputError:
-    """What to raise for a file of a run that cannot be used."""
+    """The error to raise for a run's file that cannot be used."""
     return DamagedError(f"'{run / name}' is damaged: {why}. {what_is_left(run, name, seals)}")
 
 
 def what_is_left(run: Path, name: str, seals: RunSeals) -> str:
-    """Sentences on what can be done without a file of a run, and which others are whole."""
+    """Sentences on what can be done without a file of a run, and which of the others are whole."""
     if not seals.files:
         return RESTORE
     names = dict.fromkeys((*seals.files, *seals.own))
@@ -125,7 +133,7 @@ def _is_whole(run: Path, name: str, seals: RunSeals) -> bool:
 
 
 def write_told(run: Path, name: str, text: str) -> None:
-    """Write a file that tells how a run ended, and seal it where others are sealed."""
+    """Write a file that tells how a run ended, and seal it if the run's files are sealed."""
     data = text.encode(errors="backslashreplace")
     write_atomic(run / name, data)
     with suppress(InputError):
@@ -134,7 +142,7 @@ def write_told(run: Path, name: str, text: str) -> None:
 
 
 def forget_told(run: Path, *names: str) -> None:
-    """Remove such files."""
+    """Remove files that `write_told` wrote, and their seals."""
     with suppress(InputError):
         seals = read_seals(run)
         if any(name in seals.files for name in names):

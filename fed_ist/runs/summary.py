@@ -1,4 +1,4 @@
-"""summary.json: how far a run has come and what it took, beside what its config.toml tells."""
+"""What summary.json holds: how far a run has come and what it took."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,8 +19,8 @@ class Course:
     """What only the server knows of its run.
 
     nodes: what each node counted of its images when it was prepared (`protocol.PREPARED`). test:
-    of the server's own images. ended_early: why the run ended before its last round, or nothing.
-    seconds: since the run began. is_done: whether nothing follows.
+    the same of the server's own images. ended_early: why the run ended before its last round; "" if
+    it did not. seconds: since the run began. is_done: whether the run is over.
     """
 
     nodes: Sequence[Mapping[str, int | float]]
@@ -36,10 +36,10 @@ class Course:
 def summarise(
     config: RunConfig, rounds: Sequence[Round], ledger: Ledger, course: Course
 ) -> dict[str, object]:
-    """What summary.json holds of a run that has got to its first round, in the order of its keys.
+    """The content of summary.json, in the order of its keys, for a run with one evaluation or more.
 
-    Bytes are of all nodes in the whole run, those of images the mean of an image. groups: of the
-    classifier's neurons, 1 where a strategy makes none.
+    Bytes are of all nodes in the whole run; those of images are the mean over images. `groups` is 1
+    where the strategy does not cut the classifier into groups.
     """
     total = {key: int(sum(node[key] for node in course.nodes)) for key in protocol.PREPARED}
     n_images = total[protocol.NUM_EXAMPLES]

@@ -1,8 +1,9 @@
-"""The tables of a run, rounds.csv, times.csv and ledger.csv, as rows of numbers and texts.
+"""Reads the tables of a run, rounds.csv, times.csv and ledger.csv, as rows of numbers and texts.
 
-A table is appended to line by line, so a run that was cut leaves at most one line that is cut too.
-Columns that this version does not know are kept. What the run has sealed (see `fed_ist.runs.seals`)
-is what it wrote, or refused; of runs of earlier versions, which sealed nothing, what cannot be is.
+A table grows line by line, so a run that was cut leaves one cut line at most. Columns that this
+version does not know are kept. Lines that the run has sealed (see `fed_ist.runs.seals`) must be
+what it wrote. Runs of earlier versions have sealed nothing: there, values that are not possible are
+refused.
 """
 
 import csv
@@ -18,7 +19,7 @@ from fed_ist.traffic.ledger import DIRECTIONS, may_follow
 Value = str | int | float | bool | None
 Row = dict[str, Value]
 
-# What the numbers below are made of; a table without them is none of ours.
+# The columns that every version writes: a file without them is no table of a run.
 ROUND_COLUMNS = ("round", "accuracy", "loss", "bytes_down", "bytes_up")
 TIME_COLUMNS = ("round", "seconds")
 LEDGER_COLUMNS = ("round", "node", "direction", "kind", "payload_bytes", "message_bytes")
@@ -28,19 +29,19 @@ WHOLE_COLUMNS = (
     *("link_bytes_down", "link_bytes_up", "asked", "answered", "rejected"),
 )
 MEASURES = ("accuracy", "loss", "seconds")
-WHOLE = re.compile(r"[0-9]{1,18}")  # what NumPy's integers hold
+WHOLE = re.compile(r"[0-9]{1,18}")  # digits that fit int64
 NUMBER = re.compile(r"[+-]?[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]+)?")
 NO_NUMBERS = ("nan", "inf", "-inf")
-BAD = object()  # stands for a cell that cannot be
+BAD = object()  # stands for a value that is not possible in its column
 
 
 def read_table(
     run: Path, name: str, needed: Sequence[str], seals: RunSeals
 ) -> tuple[tuple[Row, ...], str] | None:
-    """(the rows of a table of a run, a note); None where there is no such table.
+    """(the rows of a run's table, a note); None where there is no such table.
 
-    needed: columns that it must have. A last line that is cut is left out, which the note says; it
-    is empty otherwise. Raises `InputError` for any other damage, and for what is no such table.
+    needed: columns that it must have. A cut last line is left out, and the note says so; otherwise
+    the note is "". Raises `InputError` for any other damage, and for a file that is no such table.
     """
     data = read_sealed(run, name, seals)
     if data is None:
@@ -81,13 +82,13 @@ def read_table(
 
 
 def _parse_cell(column: str, text: str) -> Value | object:
-    """A cell as its column has it; BAD where that cannot be."""
+    """The value of a cell; BAD where it is not possible in its column."""
     if column in TEXT_COLUMNS:
         return text if column != "direction" or text in DIRECTIONS else BAD
     if column in WHOLE_COLUMNS:
         return int(text) if WHOLE.fullmatch(text) else BAD
     value = parse_value(text)
-    if column in MEASURES:  # nan is one that could not be computed
+    if column in MEASURES:  # a run writes nan for what could not be computed
         is_odd = value is None and text not in NO_NUMBERS
         return BAD if isinstance(value, str) or is_odd or _is_beyond(column, value) else value
     return value
@@ -101,7 +102,7 @@ def _is_beyond(column: str, value: Value) -> bool:
 
 
 def parse_value(text: str) -> Value:
-    """A number where it is one, None for nothing and for numbers that JSON lacks, else the text."""
+    """A number if the text is one; None for "" and for numbers that JSON lacks; else the text."""
     if not NUMBER.fullmatch(text):
         return None if text in ("", *NO_NUMBERS) else text
     if WHOLE.fullmatch(text):
@@ -110,6 +111,6 @@ def parse_value(text: str) -> Value:
 
 
 def finite(value: Value) -> Value:
-    """None for nan and the infinities, which JSON lacks."""
+    """The value itself; None for nan and the infinities, which JSON lacks."""
     is_odd = isinstance(value, float) and not abs(value) < float("inf")
     return None if is_odd else value
