@@ -76,7 +76,7 @@ class Workload:
 
 
 def round_s(device: Device, work: Workload, n_neurons: int) -> float:
-    """Seconds of a round, in which a slice is sent, trained and sent back; 0 for what is unknown."""
+    """Seconds in which a slice is sent, trained and sent back; 0 for what is unknown."""
     return sum(_stages_s(device, work, n_neurons))
 
 
