@@ -75,8 +75,11 @@ class Workload:
         return embeddings + slices + activations
 
 
-def round_s(device: Device, work: Workload, n_neurons: int) -> float:
-    """Seconds in which a slice is sent, trained and sent back; 0 for what is unknown."""
+def slice_round_s(device: Device, work: Workload, n_neurons: int) -> float:
+    """The seconds of a round in which a node trains a slice; 0 for what is unknown.
+
+    The slice is sent to the node, trained and sent back.
+    """
     return sum(_stages_s(device, work, n_neurons))
 
 
@@ -98,7 +101,7 @@ def fits(device: Device, work: Workload, n_neurons: int, deadline_s: float) -> b
     """Whether a round with such a slice ends in time and fits into the node's memory."""
     if device.memory_bytes is not None and work.memory_bytes(n_neurons) > device.memory_bytes:
         return False
-    return round_s(device, work, n_neurons) <= deadline_s
+    return slice_round_s(device, work, n_neurons) <= deadline_s
 
 
 def largest_slice(device: Device, work: Workload, deadline_s: float) -> int:

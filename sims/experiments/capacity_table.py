@@ -15,7 +15,7 @@ from fed_ist.config.derive import plan_workload, simulated_device
 from fed_ist.config.run_config import RunConfig
 from fed_ist.config.toml import Value, read_defaults
 from fed_ist.training.boards import PROFILES
-from fed_ist.training.workload import largest_slice, round_s
+from fed_ist.training.workload import largest_slice, slice_round_s
 from sims.experiments import variant_tables as tables
 from sims.experiments import variants
 from sims.experiments.case_files import Case
@@ -51,7 +51,7 @@ def dealt_neurons(config: RunConfig, shared: Shared) -> list[int]:
 def slowest_s(config: RunConfig, shared: Shared, neurons: list[int]) -> float:
     """Seconds of a round, until the last node has answered."""
     work = plan_workload(config, shared.embed_dim, len(shared.class_names), _most(shared))
-    return max(round_s(PROFILES[BOARDS[i % 2]], work, n) for i, n in enumerate(neurons))
+    return max(slice_round_s(PROFILES[BOARDS[i % 2]], work, n) for i, n in enumerate(neurons))
 
 
 def _most(shared: Shared) -> int:

@@ -25,7 +25,7 @@ from fed_ist.traffic.ledger import Ledger
 from fed_ist.traffic.links import find_link
 from fed_ist.training.boards import PROFILES, Device
 from fed_ist.training.local import LocalTraining, train
-from fed_ist.training.workload import Workload, explain_misfit, fits, largest_slice, round_s
+from fed_ist.training.workload import Workload, explain_misfit, fits, largest_slice, slice_round_s
 from strategies import create_strategy
 from strategies.core.method import Dealing
 from strategies.core.wire import message_bytes
@@ -48,14 +48,14 @@ def test_a_round_of_a_worked_example():
     # 2 layers of 20 neurons.
     assert WORK.memory_bytes(20) == 50 * (4 * 10 + 20) + 8 * 2980 + 32 * (8 * 40 + 2 * (10 + 5))
     device = Device(None, 105_000, 3586 / 2, 3586 / 4)
-    assert round_s(device, WORK, 20) == 2 + 315_000 / 105_000 + 4 == 9.0
+    assert slice_round_s(device, WORK, 20) == 2 + 315_000 / 105_000 + 4 == 9.0
     assert largest_slice(device, WORK, 9.0) == 20
     assert largest_slice(device, WORK, 8.99) == 19
     stepping = replace(device, step_s=0.5)
-    assert round_s(stepping, WORK, 20) == 9.0 + 21 * 0.5
+    assert slice_round_s(stepping, WORK, 20) == 9.0 + 21 * 0.5
     assert largest_slice(stepping, WORK, 19.5) == 20
     coded = replace(WORK, down_codec="int8", up_codec="int8")
-    assert round_s(device, coded, 20) == pytest.approx(6 * 1447 / 3586 + 3)
+    assert slice_round_s(device, coded, 20) == pytest.approx(6 * 1447 / 3586 + 3)
     assert largest_slice(device, coded, 9.0) > 20
 
 
@@ -127,10 +127,10 @@ def test_the_largest_slice_meets_the_deadline_and_one_neuron_more_does_not(devic
     assert 0 <= n_neurons <= work.hidden_dim
     memory_bytes = math.inf if device.memory_bytes is None else device.memory_bytes
     if n_neurons:
-        assert round_s(device, work, n_neurons) <= limit_s
+        assert slice_round_s(device, work, n_neurons) <= limit_s
         assert work.memory_bytes(n_neurons) <= memory_bytes
     if n_neurons < work.hidden_dim:
-        too_slow = round_s(device, work, n_neurons + 1) > limit_s
+        too_slow = slice_round_s(device, work, n_neurons + 1) > limit_s
         assert too_slow or work.memory_bytes(n_neurons + 1) > memory_bytes
 
 
@@ -272,7 +272,7 @@ def test_a_pi_and_a_jetson_get_slices_with_which_each_meets_the_deadline(
             + work.n_steps * device.step_s
             + message_bytes(reply) / device.up_bytes_per_s
         )
-        assert real_s[profile] <= round_s(device, work, sizes[profile]) <= 8
+        assert real_s[profile] <= slice_round_s(device, work, sizes[profile]) <= 8
     assert 1 <= sizes["pi-zero"] < sizes["jetson-nano"]
 
 
