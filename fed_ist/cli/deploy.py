@@ -1,4 +1,4 @@
-"""The commands that make a federation: keys, units for the server and its devices, and a doctor.
+"""The commands that set up a deployment: keys, systemd units, the gate, and a doctor for devices.
 
 Everything heavy is imported where it is used, so that --help is quick.
 """
@@ -52,7 +52,7 @@ def keys(
         require_name(name)
     if not host and not (out / "server.crt").exists():
         raise InputError("Give --host: a name or an IP address by which devices reach the server.")
-    if host or not nodes:  # a device's key needs no authority, whose key may be locked away
+    if host or not nodes:  # for a device's key alone, the authority's key may stay locked away
         write_certificates(out, host or [], days)
     for name in nodes:
         write_node_key(out, name)
@@ -104,8 +104,8 @@ def gate(
 ) -> None:
     """Let registered devices through to the SuperLink, and nobody else, until told to stop.
 
-    It is what the unit of `fed-ist unit gate` starts: nginx, and a verifier that nginx asks who is
-    there before it takes a body. SIGHUP has nginx read a renewed certificate.
+    It is what the unit of `fed-ist unit gate` starts: nginx, and a verifier, which nginx asks who
+    sends a request before it takes the body. SIGHUP has nginx read a renewed certificate.
 
     Example:
 
@@ -148,10 +148,10 @@ def doctor(
     key: Annotated[Path | None, typer.Option(help="This device's private key.")] = None,
     classes: Annotated[str, typer.Option(help="The server's classes, separated by commas.")] = "",
 ) -> None:
-    """Check whether this device can take part, and say what to do about what fails.
+    """Check whether this device can be a node, and say what to do about what fails.
 
-    It checks what it is given, and Python, torch, the encoder, memory and disk. Exit code 1 if
-    anything fails.
+    It checks Python, torch, the encoder, memory and disk, and whatever the options name. Exit code
+    1 if anything fails.
 
     Example:
 

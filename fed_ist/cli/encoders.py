@@ -1,4 +1,4 @@
-"""The commands about encoders: pre-train one, probe it, time it, export it.
+"""The commands on encoders: pre-train one, probe it, time it, export it.
 
 Everything heavy is imported where it is used, so that --help is quick.
 """
@@ -39,7 +39,7 @@ def reading_of(
     image_column: str = "",
     label_column: str = "",
 ) -> "Reading":
-    """How images are read, of the options; what can be found once is kept in the user's cache."""
+    """How images are read, by a command's options; what needs to be found once is cached."""
     from fed_ist.files.paths import cache_dir
     from fed_ist.images.bands import parse_bands, parse_range
     from fed_ist.images.source import Reading
@@ -240,7 +240,7 @@ def probe(
 def _probe_cells(
     subject: "Subject", cells: list[tuple[str, float]], settings: "Settings", out: Path | None
 ) -> None:
-    """Print the row of each cell as it is measured and, with `out`, write it down."""
+    """Print the row of each cell as soon as it is measured and, with `out`, write it down there."""
     from tqdm import tqdm
 
     from fed_ist.comparisons.probe_report import FIGURE, draw_probe, render_probe
@@ -301,8 +301,8 @@ def encode(
 ) -> None:
     """Images encoded in a second, memory and energy, by mask ratio, batch size and precision.
 
-    Beside them, in the same run, timm's plain forward on full images in fp32. What the machine does
-    not report is shown as "-".
+    For comparison, it also times timm's plain forward pass on full images in fp32. What the machine
+    does not report is shown as "-".
     """
     from fed_ist.benchmarks.encoding import encoding_speed, write_json
     from fed_ist.encoder.spec import EncoderSpec

@@ -1,4 +1,4 @@
-"""The commands that run many experiments over the same embeddings: `compare` and `sweep`."""
+"""The commands that make many runs over the same embeddings: `compare` and `sweep`."""
 
 from pathlib import Path
 from typing import Annotated
@@ -97,7 +97,7 @@ def paper(
     """The experiments of Kariotakis et al. (CPAL 2024): mask ratio by mask by number of clients.
 
     Two hidden layers of 1024 neurons, dealt anew every 20 steps; --set changes that. Without
-    --test-dataset 15% of each class is held out, unless DATASET has a test part. Runs are kept in
+    --test-dataset 15% of each class is held out, unless DATASET has a test split. Runs are kept in
     the folder: called again, only what is missing is run.
 
     Example:
@@ -122,7 +122,7 @@ def paper(
 
 
 def _overrides(dataset: str, test_dataset: str, settings: list[str]) -> dict[str, object]:
-    """Run-config keys, with paths made absolute."""
+    """The run-config keys of a command's options, with paths made absolute."""
     from fed_ist.config.toml import absolute_paths, parse_setting
 
     chosen = dict(parse_setting(text) for text in settings)

@@ -1,4 +1,4 @@
-"""The command that tells what a data set holds, before anything is learnt.
+"""The command that says what a data set holds, before anything is learnt from it.
 
 Everything heavy is imported where it is used, so that --help is quick.
 """
@@ -35,10 +35,10 @@ def inspect(
     label_column: LabelColumn = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """What a run would learn from these images, and what it would leave out and why.
+    """What a run would learn from these images, what it would leave out, and why.
 
-    Every image is decoded. Classes with their images, formats, sizes, what is left out by reason,
-    and identical images within and across training and test.
+    Every image is decoded. It prints classes with their images, formats, sizes, what is left out by
+    reason, and images that are there twice, within and across training and test.
 
     Examples:
 

@@ -1,4 +1,7 @@
-"""The `fed-ist` command. Everything heavy is imported where it is used, so that --help is quick."""
+"""The `fed-ist` command.
+
+Everything heavy is imported where it is used, so that --help is quick.
+"""
 
 import sys
 from contextlib import ExitStack, contextmanager
@@ -39,7 +42,7 @@ USUAL_NODES = 4
 
 
 class Engine(StrEnum):
-    """What simulates nodes."""
+    """What simulates the nodes."""
 
     FLOWER = "flower"
     INLINE = "inline"
@@ -148,7 +151,7 @@ def run(
 
 @contextmanager
 def _looked_at(config: "RunConfig") -> "Iterator[None]":
-    """Say what the run's images are; within it, its other processes take what was found from the
+    """Say what the run's images are; within the block, the run's other processes find it in the
     cache.
     """
     from fed_ist.config.derive import open_run_data, reading
@@ -156,7 +159,7 @@ def _looked_at(config: "RunConfig") -> "Iterator[None]":
     from fed_ist.datasets.walk import forget_walks
 
     places = Path(config.cache_dir), config.name, [Path(config.dataset), Path(config.test_dataset)]
-    # A run that is resumed has the name of the one that was cut, and perhaps other images.
+    # A resumed run has the name under which the run was cached before, and maybe other images.
     forget_walks(*places)
     try:
         for line in inspect(open_run_data(config), reading(config)).first_lines():
@@ -169,7 +172,7 @@ def _looked_at(config: "RunConfig") -> "Iterator[None]":
 def _simulate(
     app: Path, overrides: "Mapping[str, Value]", n_nodes: int, engine: Engine, target: Path
 ) -> "Ended":
-    """A run on simulated nodes, whose folder is `target`."""
+    """Run on simulated nodes, and say how that ended. target: the run's folder."""
     from fed_ist.cli.outcome import INTERRUPTED, TERMINATED, tells
     from fed_ist.files.installed import installed_app
     from fed_ist.launch.bundle import slim_app
@@ -184,7 +187,7 @@ def _simulate(
         return Ended(code, is_name_taken=code == NAME_TAKEN_CODE)
     try:
         with ExitStack() as stack:
-            # Flower would look at each file of a checkout, the virtual environment's and all.
+            # Flower would look at each file of a checkout, even in the virtual environment.
             if app == installed_app().resolve():
                 app = stack.enter_context(slim_app(app))
             return simulate(app, overrides, n_nodes, lambda: tells(target))
@@ -195,14 +198,14 @@ def _simulate(
 
 
 def _deploy(app: Path, overrides: "Mapping[str, Value]", config: "RunConfig", on: str) -> None:
-    """A run on the nodes of a SuperLink, told as far as this host has its folder."""
+    """Run on a SuperLink's nodes, and print the outcome if the run's folder is on this host."""
     from fed_ist.cli.outcome import INTERRUPTED, forget_reason, print_outcome, tells
     from fed_ist.files.paths import server_results_dir
     from fed_ist.launch.bundle import slim_app
     from fed_ist.launch.flower_run import NoLongerFollowed, deploy
 
     target = server_results_dir(config.results_dir) / config.name
-    # A folder that is there before may be of another run, of this host's own.
+    # A folder of this name that is there already may be that of another run on this host.
     is_taken = target.exists() and not config.resume
     if config.resume:
         forget_reason(target)
@@ -225,7 +228,7 @@ def _deploy(app: Path, overrides: "Mapping[str, Value]", config: "RunConfig", on
 def _settings_of(
     run: Path, preset: str, chosen: "dict[str, Value]", name: str, nodes: int | None
 ) -> "tuple[dict[str, Value], int]":
-    """What a run that is resumed began with, and its number of nodes."""
+    """The settings of a run to be resumed, with what the user changes, and its number of nodes."""
     from fed_ist.config.parsing import parse_config, require_same_run
     from fed_ist.runs.lookup import find_run
     from fed_ist.runs.reading import read_resumable
@@ -247,7 +250,9 @@ def _settings_of(
 def _overrides(
     app: Path, preset: str, chosen: "dict[str, Value]", name: str, *, simulated: bool
 ) -> "dict[str, Value]":
-    """What differs from the app's defaults: the preset, then --set, with paths made absolute."""
+    """The settings that differ from the app's defaults: the preset's, then --set, with absolute
+    paths.
+    """
     from fed_ist.config.toml import absolute_paths, read_preset
     from fed_ist.files.paths import cache_dir, results_dir
 

@@ -1,11 +1,12 @@
-"""Numbers in the options of commands, several in one."""
+"""Options of commands that hold several numbers."""
 
 from fed_ist.errors import InputError
 
 
 def whole_numbers(option: str, text: str, least: int = 1, most: int | None = None) -> list[int]:
-    """The numbers of a text such as "4,16"; raises `InputError` where one is below `least` or above
-    `most`.
+    """The numbers of a text such as "4,16".
+
+    Raises `InputError` where one is below `least` or above `most`.
     """
     words = [word.strip() for word in text.split(",")]
     if not all(word.isdecimal() and int(word) >= least for word in words):

@@ -1,4 +1,4 @@
-"""How a run of `fed-ist run` ended: told on the terminal, and kept in the run's folder."""
+"""How a run of `fed-ist run` ended: it is told on the terminal and kept in the run's folder."""
 
 import shlex
 from contextlib import suppress
@@ -16,12 +16,15 @@ from fed_ist.runs.seals import SUMMARY, forget_told, write_told
 from fed_ist.words import readable_bytes
 
 INTERRUPTED, TERMINATED = 130, 143  # exit codes, as shells have them
-# What a run has in its folder before its first round.
+# The files that a run writes before its first round.
 EARLY_FILES = (REASON, "images.json", "rounds.csv", "times.csv", "ledger.csv", "config.toml")
 
 
 def is_whole(run: Path) -> bool:
-    """Whether a run has come to its end, and has dropped its checkpoint after its last files."""
+    """Whether a run has come to its end and has written its last files.
+
+    The last thing that a run does is to remove its checkpoint.
+    """
     with suppress(InputError):
         return open_run(run).is_finished and not (run / CHECKPOINT).exists()
     return False
@@ -33,10 +36,12 @@ def tells(run: Path) -> bool:
 
 
 def print_outcome(run: Path, ended: Ended, *, is_new: bool) -> None:
-    """Accuracy, bytes and place of a run that ended, or why it did not finish, and exit.
+    """Print accuracy, bytes and folder of a run that is done; otherwise say why it is not, and
+    exit.
 
-    is_new: nothing was at its place before; then a run that was refused leaves nothing there.
-    Raises `InputError` for what was refused, `typer.Exit` for other ends before the last round.
+    is_new: whether the folder is new; if the run was refused then, its folder is removed. Raises
+    `InputError` where the run was refused, and `typer.Exit` where it ended in another way before
+    its last round.
     """
     if ended.is_name_taken:
         raise InputError(
@@ -68,14 +73,14 @@ def print_outcome(run: Path, ended: Ended, *, is_new: bool) -> None:
 
 
 def keep_reason(run: Path, reason: str) -> None:
-    """Write a run's error.txt, unless it has no folder on this host, or a reason already."""
+    """Write a run's error.txt, unless it is there already or the run has no folder on this host."""
     if run.is_dir() and not (run / REASON).exists():
         with suppress(OSError):
             write_told(run, REASON, f"{reason}\n")
 
 
 def forget_reason(run: Path) -> None:
-    """Remove what tells why a run ended that is to go on now."""
+    """Remove the files that say why a run ended, as it is resumed now."""
     forget_told(run, REASON, TRACEBACK)
 
 
@@ -94,7 +99,7 @@ def _left_by(run: Path) -> str:
 
 
 def _remove_early(run: Path) -> None:
-    """Remove what a run wrote before its first round, and the folder if nothing else is there."""
+    """Remove what a run wrote before its first round, and its folder if nothing else is in it."""
     with suppress(OSError):
         for name in EARLY_FILES:
             (run / name).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""The planner's command. Everything heavy is imported where it is used."""
+"""The command that plans: `fed-ist plan`. Everything heavy is imported where it is used."""
 
 from pathlib import Path
 from typing import Annotated
@@ -43,8 +43,8 @@ def plan(
 ) -> None:
     """Bytes, hours and joules of a node until an accuracy, for each way to train.
 
-    The runs are of one data set, by as many strategies as you want to compare. Beside them stand
-    computed ways: sending images or embeddings to a server, and FedAvg of the whole encoder.
+    The runs are of one data set, by as many strategies as you want to compare. Computed ways are
+    added to them: sending images or embeddings to a server, and FedAvg of the whole encoder.
 
     Example:
 

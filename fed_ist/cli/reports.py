@@ -1,4 +1,4 @@
-"""The commands that show runs: a page, a table, and a run as it goes on.
+"""The commands that show runs: as a page, as a table, and while they go on.
 
 Everything heavy is imported where it is used, so that --help is quick.
 """

@@ -1,4 +1,4 @@
-"""The commands that measure rounds: what each costs, and whether many leave something behind.
+"""The commands that measure rounds: what each costs, and whether memory, files or disk grow.
 
 Everything heavy is imported where it is used.
 """
@@ -34,9 +34,9 @@ def round_(
     out: Out = OUT,
     app: App = None,
 ) -> None:
-    """What a round costs: seconds by part, against the same sums in one plain process.
+    """What a round costs: seconds by step, against the same sums in one plain process.
 
-    Beside them, in the same run: empty rounds, rounds of Flower's own FedAvg on the same
+    For comparison, it also measures empty rounds, rounds of Flower's own FedAvg on the same
     classifier (up to 256 nodes), and rounds of `--engine inline`. Embeddings are drawn at random.
     Figures are medians over the rounds; history.jsonl gets a line from each call.
 
@@ -69,8 +69,8 @@ def start(
 ) -> None:
     """What passes from `fed-ist run` to the first round of a simulation, its images encoded.
 
-    Beside it, in turns: Ray's own start, and plain `flwr run` of an empty app. Half a minute or
-    more a turn.
+    For comparison, each turn also times Ray's own start and plain `flwr run` of an empty app. A
+    turn takes half a minute or more.
 
     Example:
 
@@ -133,12 +133,12 @@ def message(
 ) -> None:
     """Where a device's seconds go, from a message to its reply. Linux, as root.
 
-    A SuperLink and a SuperNode run on this machine; the node and its ClientApps share so much of a
+    A SuperLink and a SuperNode run on this machine; node and ClientApps together get a share of a
     core, which makes them as slow as a device's. "waking" ends with the start of the ClientApp's
     process; "Flower" and "app" are what loading them takes, and fetching the slice; "coding" is to
     read it and to write the answer. Of the processor, "process" is the ClientApp's whole life, and
-    "node" what the SuperNode takes beside it. Medians over the rounds. A run takes about a minute
-    on a whole core, three on a fifth.
+    "node" what the SuperNode itself takes. Medians over the rounds. A run takes about a minute on a
+    whole core, three on a fifth.
 
     Example:
 
@@ -211,7 +211,7 @@ def soak(
 
 
 def _measure(module: str, request: Mapping[str, object], out: Path, app: Path | None) -> NoReturn:
-    """Run a benchmark of the app, which leaves its figures in `out`, and end with its exit code."""
+    """Run a benchmark of the app, which writes its figures to `out`, and end with its exit code."""
     from fed_ist.files.paths import require_writable
     from fed_ist.launch.processes import find_app, run_experiment
 

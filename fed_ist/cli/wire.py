@@ -1,4 +1,4 @@
-"""The commands about links: what a run takes on them, and what really crosses the wire.
+"""The commands on links: what a run takes on them, and what really crosses the wire.
 
 Everything heavy is imported where it is used, so that --help is quick.
 """

@@ -1,8 +1,9 @@
-"""What a byte budget buys: the best accuracy so far, its mean over seeds, and who is best when.
+"""What a byte budget buys: the best accuracy so far, its mean over seeds, and the best method.
 
-A device that may send so many bytes gets the best model that was evaluated within them. A run is
-therefore a step function of the budget: nothing (nan) before its first evaluation, and after its
-last one the best accuracy stays. All accuracies are in [0, 1]; arrays are over b budgets.
+A device that may send and receive a certain number of bytes gets the best model that was evaluated
+within it. So a run is a step function of the budget: nan before its first evaluation, and after the
+last one the best accuracy stays. All accuracies are in [0, 1]. In shapes, b is the number of
+budgets and s that of seeds.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,21 +15,21 @@ from numpy.typing import NDArray
 from fed_ist.comparisons.curves import Curve
 
 Floats = NDArray[np.float64]
-# First and last budget of each of some ranges, in bytes.
+# Ranges of budgets: the first and the last budget of each, in bytes.
 Ranges = tuple[tuple[float, float], ...]
 
-# Methods are compared at so many budgets: over four decades of bytes, one every 3.7%.
+# At how many budgets methods are compared: over four decades of bytes, one every 3.7%.
 N_BUDGETS = 256
-# Differences below this come of adding the same accuracies in another order, and count as none.
+# Differences below this arise when the same accuracies are added in another order, and count as 0.
 ROUNDING = 1e-9
 
 
 @dataclass(frozen=True)
 class Average:
-    """A method's best accuracy so far over its seeds, at each budget.
+    """A method's best accuracy so far, averaged over its seeds, at each budget.
 
-    mean, deviation: float64 (b,); nan where a seed has nothing yet. The deviation is the sample's,
-    and nan throughout where there is one seed.
+    mean, deviation: float64 (b,); nan where a seed has no evaluation yet. The deviation is the
+    sample standard deviation, and nan throughout where there is one seed.
     """
 
     mean: Floats
@@ -38,7 +39,10 @@ class Average:
 
 @dataclass(frozen=True)
 class Margin:
-    """A difference of two means at one budget; deviation: of the difference, nan if unknown."""
+    """The difference of two methods' means at one budget, in bytes.
+
+    deviation: the standard deviation of the difference; nan if unknown.
+    """
 
     peer: str
     difference: float
@@ -48,9 +52,10 @@ class Margin:
 
 @dataclass(frozen=True)
 class Lead:
-    """Where a peer is above a method: the ranges of budgets, both ends above, and by how much.
+    """Where a peer is above a method, and by how much.
 
-    largest: the peer's accuracy minus the method's where that is most.
+    ranges: of budgets; the peer is above at both ends of each. largest: the peer's accuracy minus
+    the method's where that is largest.
     """
 
     ranges: Ranges
@@ -58,41 +63,54 @@ class Lead:
 
 
 def best_so_far(curve: Curve, budgets: Floats) -> Floats:
-    """The best accuracy that a run showed within each budget (b,), nan before its first point."""
+    """The best accuracy that a run showed within each budget; nan before its first evaluation.
+
+    budgets: float64 (b,), in bytes. Returns float64 (b,).
+    """
     steps = np.concatenate([[np.nan], np.maximum.accumulate(np.asarray(curve.accuracy, float))])
     return steps[np.searchsorted(curve.bytes, budgets, side="right")]
 
 
 def average(runs: Sequence[Curve], budgets: Floats) -> Average:
-    """Mean and spread of one method's runs, which differ in their seed."""
+    """Mean and deviation over the runs of one method, which differ in their seeds.
+
+    budgets: float64 (b,), in bytes.
+    """
     best = np.stack([best_so_far(run, budgets) for run in runs])
     mean, deviation = mean_and_spread(best)
     return Average(mean, deviation, len(runs))
 
 
 def mean_and_spread(values: Floats) -> tuple[Floats, Floats]:
-    """Mean and sample standard deviation over the first axis, seeds: (s, ...) -> (...), (...)."""
+    """Mean and sample standard deviation over the first axis, which is that of seeds.
+
+    values: float64 (s, ...). Returns two arrays, float64 (...); the deviation is nan for one seed.
+    """
     mean = values.mean(axis=0)
     return mean, values.std(axis=0, ddof=1) if len(values) > 1 else np.full_like(mean, np.nan)
 
 
 def show_accuracy(values: Floats) -> str:
-    """Mean over seeds (s,) in percent and, where there are several, the standard deviation."""
+    """The mean over seeds in percent, with the standard deviation if there are several.
+
+    values: accuracies, float64 (s,).
+    """
     mean, deviation = mean_and_spread(values)
     spread = f" ± {100 * deviation:.1f}" if len(values) > 1 else ""
     return f"{100 * mean:.1f}%{spread}"
 
 
 def start(runs: Sequence[Curve]) -> int:
-    """The bytes from which each run of a method has something to show."""
+    """The number of bytes from which on each run of a method has an evaluation."""
     return max(run.bytes[0] for run in runs)
 
 
 def budget_grid(methods: Mapping[str, Sequence[Curve]]) -> Floats:
-    """Budgets common to the methods of a setting: float64 (b,), ascending, above 0, no two equal.
+    """The budgets at which the methods of a setting are compared.
 
-    Log-spaced from the first bytes to the last, and each method's `start`, so that it is not said
-    to begin later than it does.
+    Returns float64 (b,), ascending, above 0, no two equal: log-spaced from the first bytes to the
+    last, and also the bytes at which each method starts, so that no method seems to start later
+    than it does.
     """
     points = [n for runs in methods.values() for run in runs for n in run.bytes if n > 0] or [1]
     spaced = np.geomspace(min(points), max(points), N_BUDGETS)
@@ -114,9 +132,11 @@ def bytes_to_reach(runs: Sequence[Curve], accuracy: float) -> int | None:
 
 
 def envelope(averages: Mapping[str, Average]) -> tuple[list[str | None], Floats]:
-    """The best method at each budget, and its mean (b,); None and nan where there is none yet.
+    """The best method at each budget, and its mean.
 
-    Of equal methods that is named which was the best before, at the first budget the first.
+    Returns names, None where no method has an evaluation yet, and float64 (b,), nan there. Of
+    methods that are equal, the one that was best at the budget before is named; at the first
+    budget, the first.
     """
     names = list(averages)
     means = np.stack([averages[name].mean for name in names])
@@ -131,9 +151,10 @@ def envelope(averages: Mapping[str, Average]) -> tuple[list[str | None], Floats]
 
 
 def worst_margin(averages: Mapping[str, Average], method: str, budgets: Floats) -> Margin | None:
-    """Where a method's mean is least above, or most below, the best of all others; None if alone.
+    """A method's smallest margin over the best of all others; below 0 where it is worse than that.
 
-    `budgets` are the setting's `budget_grid`: at the last of them every method has something.
+    budgets: float64 (b,), the setting's `budget_grid`, at whose end every method has an evaluation.
+    Returns None where there is no other method.
     """
     others = {name: found for name, found in averages.items() if name != method}
     if not others:
@@ -146,7 +167,7 @@ def worst_margin(averages: Mapping[str, Average], method: str, budgets: Floats) 
 
 
 def lead(averages: Mapping[str, Average], peer: str, method: str, budgets: Floats) -> Lead | None:
-    """Where the peer's mean is above the method's; None where it never is."""
+    """Where a peer's mean is above the method's; None where it never is. budgets: float64 (b,)."""
     difference = averages[peer].mean - averages[method].mean
     above = difference > ROUNDING
     if not above.any():
@@ -157,7 +178,11 @@ def lead(averages: Mapping[str, Average], peer: str, method: str, budgets: Float
 
 
 def ranges_where(holds: NDArray[np.bool_], budgets: Floats) -> Ranges:
-    """First and last budget of each run of True: `[F, T, T, F, T]` -> ((b1, b2), (b4, b4))."""
+    """The first and the last budget of each sequence of True: `[F, T, T, F, T]` -> ((b1, b2), (b4,
+    b4)).
+
+    holds: bool (b,). budgets: float64 (b,).
+    """
     edges = np.diff(np.concatenate([[False], holds, [False]]).astype(int))
     firsts, ends = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1)
     return tuple(

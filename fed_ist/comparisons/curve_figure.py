@@ -1,4 +1,4 @@
-"""Accuracy against bytes as a figure: a panel for each partition and number of clients."""
+"""Draws accuracy against bytes: a panel for each partition and number of clients."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
 # matplotlib's dashes: a name, or an offset and the lengths of strokes and gaps.
 Dashes = Literal["-"] | tuple[float, tuple[float, ...]]
 
-# Okabe and Ito's colours, which colour-blind eyes tell apart, but for the yellow, pale on white.
+# Okabe and Ito's colours, which colour-blind eyes tell apart, without the yellow, pale on white.
 COLOURS = ("#000000", "#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
-# Where the colours come round again, the dashes differ.
+# Methods that have the same colour differ in their dashes.
 DASHES: tuple[Dashes, ...] = ("-", (0, (4, 1.5)), (0, (1, 1.2)), (0, (5, 1.5, 1, 1.5)))
-# As many as have no factor in common with the colours: they shift against them.
+# Eight markers and seven colours: methods with the same colour have other markers.
 MARKERS = "osD^vXP*"
-# Of the range of best accuracies, the part that is shown below the lowest of them: the climb.
+# How far the axis goes below the lowest best accuracy, as a share of the range of these.
 BELOW = 0.6
 
 
@@ -37,7 +37,7 @@ class Style:
 
 
 def method_styles(methods: Sequence[str]) -> dict[str, Style]:
-    """A style for each method; 28 differ in colour or dashes, 56 in their marker too."""
+    """A style for each method; 28 differ in colour or dashes, and 56 if markers count too."""
     return {
         method: Style(
             COLOURS[i % len(COLOURS)],
@@ -49,9 +49,9 @@ def method_styles(methods: Sequence[str]) -> dict[str, Style]:
 
 
 def draw_curves(curves: Sequence[Curve], styles: Mapping[str, Style], chosen: str) -> bytes:
-    """The runs on one data set, as a PNG file; the line of `chosen` is thicker.
+    """The runs on one data set, as the bytes of a PNG file; the line of `chosen` is thicker.
 
-    Lines are means over seeds of the best accuracy so far, bands one standard deviation.
+    Lines are means over seeds of the best accuracy so far, and bands are one standard deviation.
     """
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
@@ -63,7 +63,7 @@ def draw_curves(curves: Sequence[Curve], styles: Mapping[str, Style], chosen: st
     counts = sorted({setting.clients for setting in found})
     methods = [method for method in styles if any(curve.method == method for curve in curves)]
     inches = max(7.0, 1.4 + 3.3 * len(counts))
-    # A line of the legend: its stroke, and about 0.065 inches a letter.
+    # An entry of the legend takes 0.75 inches for its stroke, and about 0.065 for each letter.
     columns = max(1, int(inches / (0.75 + 0.065 * max(map(len, methods)))))
     legend_inches = 0.2 * -(-len(methods) // columns)
     figure = Figure(
@@ -98,11 +98,11 @@ def draw_curves(curves: Sequence[Curve], styles: Mapping[str, Style], chosen: st
 def _draw_method(
     axes: "Axes", runs: Sequence[Curve], least_bytes: int, style: Style, width: float
 ) -> None:
-    """A step line and its band, with a marker where it ends; a marker alone for a single point."""
+    """A step line with its band and a marker at its end; only a marker where there is one point."""
     points = np.unique([n for run in runs for n in run.bytes if n >= start(runs)]).astype(float)
     found = average(runs, points)
     mean, deviation = 100 * found.mean, 100 * found.deviation
-    x = points.clip(min=least_bytes)  # 0 bytes have no place on a log axis
+    x = points.clip(min=least_bytes)  # a log axis has no 0
     order = 4 if width > 2 else 3
     if len(points) == 1:
         spread = deviation if found.n_seeds > 1 else None
@@ -123,7 +123,7 @@ def _draw_method(
 
 
 def _limits(methods: Sequence[Sequence[Curve]]) -> tuple[float, float]:
-    """Ends of the accuracy axis in percent: where methods end fills it, not where they begin."""
+    """The ends of the accuracy axis in percent, by where methods end and not where they begin."""
     best = [100 * float(best_of(runs).mean()) for runs in methods]
     spread = max(max(best) - min(best), 2.0)
     return max(0.0, min(best) - BELOW * spread), max(best) + 0.1 * spread

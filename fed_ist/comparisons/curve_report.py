@@ -1,4 +1,4 @@
-"""Runs of several methods as a report: a table a setting, what it says, figures, and one page."""
+"""The report that compares methods: for each setting a table and sentences, and figures."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -17,7 +17,7 @@ from fed_ist.files.paths import require_writable
 from fed_ist.reports.page import Cell, Page, Picture, Section, render_html, render_markdown
 from fed_ist.words import csv_text, many, readable_bytes
 
-# Parts of the best mean accuracy in a setting, for which the bytes to reach it are listed.
+# Shares of the best mean accuracy in a setting: the report lists the bytes to reach each.
 SHARES = (0.90, 0.95, 0.99)
 
 TITLE = "Accuracy for bytes: the methods compared"
@@ -54,11 +54,11 @@ def write_comparison(
     folder: Path,
     variants: Collection[str] = (),
 ) -> None:
-    """compare.md, compare.csv, compare.html, and compare-<dataset>.png for each data set.
+    """Write compare.md, compare.csv, compare.html, and compare-<dataset>.png for each data set.
 
-    settings: run-config keys that the runs have in common, and `limit`, images of a split.
-    `chosen` is the method that the others are held against, `variants` those that are no peers of
-    it, since they have a part of it. Raises `InputError` where there is no run, or one twice.
+    settings: the run-config keys that the runs share, and `limit`, images of each split. chosen:
+    the method to which the others are compared. variants: methods that are no peers of it, as they
+    share a component with it. Raises `InputError` where there is no run, or a run is there twice.
     """
     if not curves:
         raise InputError("There is no run to report on. Compare one method or more.")
@@ -86,7 +86,7 @@ def write_comparison(
 
 
 def describe_settings(settings: Mapping[str, object]) -> str:
-    """What all methods have in common, in a sentence or two."""
+    """What all methods share, in a sentence or two."""
     weights = f" ({Path(str(settings['encoder-weights'])).name})"
     limit = f", {settings['limit']} images of each split" if settings["limit"] else ""
     layers = many(settings["hidden-layers"], "hidden layer")
@@ -107,7 +107,7 @@ def make_section(
     chosen: str,
     variants: Collection[str] = (),
 ) -> Section:
-    """The table, the best method first, and the sentences of one setting, from its runs."""
+    """The table of one setting, the best method first, and the sentences on it."""
     means = {method: float(best_of(runs).mean()) for method, runs in methods.items()}
     ranked = sorted(methods, key=lambda method: -means[method])
     top = means[ranked[0]]
@@ -137,7 +137,7 @@ def make_section(
 
 def _row(method: str, runs: Sequence[Curve], top: float) -> tuple[Cell, ...]:
     reached = [bytes_to_reach(runs, share * top) for share in SHARES]
-    # A mean over some seeds alone would be of other runs than the rest of the row.
+    # A mean over only some of the seeds would be of other runs than the rest of the row.
     known = all(run.device_flops > 0 for run in runs)
     texts = (
         method,
@@ -153,12 +153,12 @@ def _row(method: str, runs: Sequence[Curve], top: float) -> tuple[Cell, ...]:
 
 
 def figure_name(dataset: str) -> str:
-    """The file of a data set's figure; the name may hold what a file name must not."""
+    """The file name of a data set's figure, without what file names must not have."""
     return f"compare-{re.sub('[^A-Za-z0-9.]+', '-', dataset)}.png"
 
 
 def render_points(curves: Sequence[Curve]) -> str:
-    """compare.csv: a line for each evaluation of each run."""
+    """The text of compare.csv: a line for each evaluation of each run."""
     points = (
         vars(curve) | {"bytes": n_bytes, "accuracy": accuracy}
         for curve in curves

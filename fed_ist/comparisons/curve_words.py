@@ -1,6 +1,6 @@
-"""What curves say, in sentences: who is best at each budget, and whether a peer is above a method.
+"""Sentences on curves: which method is best at each budget, and whether a peer is above a method.
 
-Differences are those of the means, whatever the spread, which is named beside them.
+Differences are those of the means, and each sentence also names the spread.
 """
 
 import math
@@ -23,18 +23,18 @@ from fed_ist.comparisons.budgets import (
 from fed_ist.comparisons.curves import Curve
 from fed_ist.words import many, readable_bytes
 
-# More ranges than this are counted and not listed.
+# If there are more ranges than this, their number is told instead.
 N_LISTED = 3
 
 
 def round_length(settings: Mapping[str, object]) -> str:
-    """How long a client trains in a round, from the run-config keys."""
+    """How long a client trains in a round, in words, from the run-config keys."""
     steps = settings["local-steps"]
     return many(steps, "step") if steps else many(settings["local-epochs"], "local epoch")
 
 
 def describe(methods: Mapping[str, Sequence[Curve]], chosen: str) -> list[str]:
-    """Sentences on one setting's runs by method, above all on how `chosen` fares among them."""
+    """Sentences on the runs of one setting, and on how `chosen` compares with the other methods."""
     budgets = budget_grid(methods)
     averages = {method: average(runs, budgets) for method, runs in methods.items()}
     best = _who_is_best(averages, budgets)
@@ -56,17 +56,17 @@ def describe(methods: Mapping[str, Sequence[Curve]], chosen: str) -> list[str]:
 
 def _who_is_best(averages: Mapping[str, Average], budgets: Floats) -> str:
     named, _ = envelope(averages)
-    parts = []
+    clauses = []
     for method in dict.fromkeys(name for name in named if name is not None):
         ranges = ranges_where(np.array([name == method for name in named]), budgets)
-        parts.append(f"{method} {_ranges(ranges, budgets)}")
-    return f"The best method is {'; '.join(parts)}."
+        clauses.append(f"{method} {_ranges(ranges, budgets)}")
+    return f"The best method is {'; '.join(clauses)}."
 
 
 def _before_start(averages: Mapping[str, Average], chosen: str, budgets: Floats) -> list[str]:
-    """A sentence where others have something to show for fewer bytes than `chosen` needs."""
+    """A sentence where others have a result for fewer bytes than `chosen` needs for its first."""
     named, top = envelope(averages)
-    at = int(np.isnan(averages[chosen].mean).sum()) - 1  # nan up to its first result, never after
+    at = int(np.isnan(averages[chosen].mean).sum()) - 1  # nan before its first result only
     if at < 0 or named[at] is None:
         return []
     return [
@@ -90,7 +90,7 @@ def _peers_above(averages: Mapping[str, Average], chosen: str, budgets: Floats) 
 
 
 def _at_its_end(methods: Mapping[str, Sequence[Curve]], chosen: str) -> list[str]:
-    """How far `chosen` is ahead of the best of all others that had as many bytes in all."""
+    """A sentence that compares `chosen`, at all its bytes, with the best of the others there."""
     end = np.array([max(run.bytes[-1] for run in methods[chosen])], dtype=np.float64)
     averages = {method: average(runs, end) for method, runs in methods.items()}
     own = averages.pop(chosen)

@@ -1,4 +1,4 @@
-"""Accuracy against bytes as one run measured it, and its file: one JSON object a run."""
+"""The curve of a run, accuracy against bytes, and its file: one JSON object for each run."""
 
 import math
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ from fed_ist.words import many
 
 @dataclass(frozen=True)
 class Setting:
-    """What has to be equal for methods to be compared."""
+    """What must be equal for methods to be compared."""
 
     dataset: str
     partition: str
@@ -21,17 +21,17 @@ class Setting:
 
     @property
     def words(self) -> str:
-        """How the images are shared, and among how many."""
+        """How the images are shared, and among how many clients."""
         return f"{self.partition}, {many(self.clients, 'client')}"
 
 
 @dataclass(frozen=True)
 class Curve:
-    """One run of one method with one seed. Raises `InputError` for values that cannot be.
+    """One run of one method with one seed; raises `InputError` for values that are not possible.
 
-    bytes: of all messages of a client so far, down and up, the clients' mean, at each evaluation.
+    bytes: of all messages of a client so far, down and up, at each evaluation: the clients' mean.
     accuracy: of the global model on the test images, in [0, 1], at each evaluation.
-    device_seconds: a client's mean time of computing in the whole run.
+    device_seconds: how long a client computes in the whole run, the clients' mean.
     device_flops: a client's multiply-adds in the whole run; 0 if unknown.
     """
 
@@ -71,14 +71,19 @@ class Curve:
 
     @property
     def setting(self) -> Setting:
+        """The setting in which the run was made."""
         return Setting(self.dataset, self.partition, self.clients)
 
     def to_json(self) -> str:
+        """The run as a JSON object with a checksum."""
         return sealed_json(asdict(self)).decode()
 
     @classmethod
     def from_json(cls, text: str, path: Path) -> "Curve":
-        """The inverse of `to_json`; `path` is the file that an `InputError` names."""
+        """The run in a text that `to_json` made; raises `InputError` where it is none.
+
+        path: the file that the message of an `InputError` names.
+        """
         names = [field.name for field in fields(cls)]
         try:
             values = parse_sealed_json(text.encode())
@@ -108,9 +113,11 @@ def read_curve(path: Path) -> Curve:
 
 
 def by_setting(curves: Sequence[Curve]) -> dict[Setting, dict[str, list[Curve]]]:
-    """Runs by setting and method: settings iid first, methods in the order in which they come.
+    """The runs by setting and method.
 
-    Raises `InputError` where a run is there twice: as two seeds it would make the spread too small.
+    Settings with iid partitions come first; methods are in the order of their first runs. Raises
+    `InputError` where a run is there twice: counted as two seeds, it would make the spread too
+    small.
     """
     found: dict[Setting, dict[str, list[Curve]]] = {}
     order = sorted(
@@ -138,7 +145,7 @@ def _require(ok: bool, name: str, value: object, accepted: str) -> None:
 
 
 def _is_whole(value: object, least: int) -> bool:
-    # 2**63: what NumPy's integers hold.
+    # 2**63 does not fit int64.
     return isinstance(value, int) and not isinstance(value, bool) and least <= value < 2**63
 
 

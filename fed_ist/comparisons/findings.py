@@ -1,7 +1,7 @@
-"""The paper's two findings about masks, held against accuracies and their noise, in words.
+"""The paper's two findings on masks, checked against accuracies and their noise, in sentences.
 
-The findings are those of Kariotakis et al. (CPAL 2024): a mask that is drawn once for good is no
-worse than one that is drawn anew at each pass, and half of the image suffices.
+The findings are those of Kariotakis et al. (CPAL 2024): a mask that is drawn once is no worse than
+a mask that is drawn anew at each pass, and half of the image is enough.
 """
 
 import math
@@ -9,17 +9,17 @@ from dataclasses import dataclass
 
 from fed_ist.words import percent
 
-# Half of the image "suffices" where it keeps as much of the accuracy of the whole.
+# Half of the image suffices if it keeps this share of the accuracy of the whole image.
 ENOUGH = 0.97
-# A difference is noise up to so many standard errors.
+# A difference of up to this many standard errors is noise.
 N_ERRORS = 2
 
 
 @dataclass(frozen=True)
 class Measured:
-    """A test accuracy in [0, 1], or the mean of some.
+    """A test accuracy in [0, 1], or the mean of several.
 
-    seed_variance: of this mean over seeds; 0 if unknown.
+    n_test: the number of test images. seed_variance: of the mean over seeds; 0 if unknown.
     """
 
     accuracy: float
@@ -28,17 +28,17 @@ class Measured:
 
     @property
     def squared_error(self) -> float:
-        """Squared standard error: binomial in the test images, plus the seeds'."""
+        """The squared standard error: the binomial one of the test images plus the seeds' own."""
         return self.accuracy * (1 - self.accuracy) / self.n_test + self.seed_variance
 
 
 def difference_noise(a: Measured, b: Measured) -> float:
-    """Up to which size a difference of two accuracies is noise."""
+    """The size up to which a difference of two accuracies is noise."""
     return N_ERRORS * math.sqrt(a.squared_error + b.squared_error)
 
 
 def fixed_against_random(fixed: Measured, random: Measured) -> str:
-    """Whether the fixed mask is no worse, in two sentences."""
+    """Two sentences on whether the fixed mask is no worse."""
     difference = fixed.accuracy - random.accuracy
     noise = difference_noise(fixed, random)
     if difference < -noise:
@@ -54,7 +54,9 @@ def fixed_against_random(fixed: Measured, random: Measured) -> str:
 
 
 def half_against_whole(half: Measured, whole: Measured) -> str:
-    """How much of the accuracy half of the image keeps, in two sentences; `whole` is above 0."""
+    """Two sentences on how much of the accuracy half of the image keeps; that of `whole` is above
+    0.
+    """
     kept = half.accuracy / whole.accuracy
     # The error of a quotient, to first order.
     noise = (

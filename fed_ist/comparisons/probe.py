@@ -1,8 +1,9 @@
 """How much a classifier can tell from frozen embeddings: a linear one, and the project's own.
 
-Test accuracies, computed from arrays alone. `passes` are the embeddings of the same training images
-as they are seen in successive passes over them: one array of float32 (n, d) where a mask is drawn
-once for good, several where it is drawn anew. `labels` are int64 (n,), the same for each pass.
+The functions return test accuracies, and work on arrays alone. `passes` are the embeddings of the
+same training images in successive passes over them, each float32 (n, d): one where a mask is drawn
+once, several where it is drawn anew. `labels` are int64 (n,), the same for each pass. `test` is
+float32 (m, d) and `test_labels` int64 (m,).
 """
 
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ Labels = NDArray[np.int64]
 # Inverse strengths of the linear probe's L2 penalty.
 C_VALUES = (1e-3, 1e-2, 1e-1, 1.0, 10.0)
 MAX_ITERATIONS = 1000
-HELD_OUT = 0.15  # of the training images, to choose C by
+HELD_OUT = 0.15  # the share of the training images by which C is chosen
 
 HIDDEN_DIM = 1024
 MLP_TRAINING = LocalTraining(
@@ -31,7 +32,7 @@ MLP_TRAINING = LocalTraining(
 
 
 def require_scikit_learn() -> None:
-    """Raise `InputError` where the linear probe's library is not installed."""
+    """Raise `InputError` where scikit-learn, which the linear probe uses, is not installed."""
     try:
         import sklearn  # noqa: F401
     except ModuleNotFoundError:
@@ -46,8 +47,9 @@ def linear_probe(
 ) -> tuple[float, float]:
     """(test accuracy in [0, 1], C) of a logistic regression on standardised embeddings.
 
-    C is the best of `C_VALUES` on a stratified 15% of the training images, drawn from `seed`; then
-    all of them are fitted with it. Several passes are stacked.
+    passes: each float32 (n, d), all stacked. labels: int64 (n,). test: float32 (m, d). test_labels:
+    int64 (m,). C is the best of `C_VALUES` on a stratified 15% of the training images, drawn from
+    `seed`; then all training images are fitted with it.
     """
     c = choose_c(passes, labels, seed)
     model = _fitted(np.concatenate(passes), np.tile(labels, len(passes)), c)
@@ -55,17 +57,18 @@ def linear_probe(
 
 
 def choose_c(passes: Sequence[Floats], labels: Labels, seed: int) -> float:
-    """The C with the best accuracy on a held-out part; of equal ones the strongest penalty.
+    """The C with the best accuracy on images held out; of equal ones the strongest penalty.
 
-    An image is held out of all passes: under another mask it would still give its label away.
+    passes: each float32 (n, d). labels: int64 (n,). An image is held out of all passes: otherwise
+    the same image under another mask would give its label away.
     """
-    part = _hold_out(labels, generator(seed, "probe-hold-out"))
-    if len(part["test"]) == 0:  # one image a class: nothing to choose by
+    rows = _hold_out(labels, generator(seed, "probe-hold-out"))
+    if len(rows["test"]) == 0:  # one image a class: nothing to choose by
         return C_VALUES[len(C_VALUES) // 2]
-    fit = np.concatenate([values[part["train"]] for values in passes])
-    held_out = np.concatenate([values[part["test"]] for values in passes])
-    fit_labels = np.tile(labels[part["train"]], len(passes))
-    held_out_labels = np.tile(labels[part["test"]], len(passes))
+    fit = np.concatenate([values[rows["train"]] for values in passes])
+    held_out = np.concatenate([values[rows["test"]] for values in passes])
+    fit_labels = np.tile(labels[rows["train"]], len(passes))
+    held_out_labels = np.tile(labels[rows["test"]], len(passes))
     accuracies = [
         (_fitted(fit, fit_labels, c).predict(held_out) == held_out_labels).mean() for c in C_VALUES
     ]
@@ -73,7 +76,8 @@ def choose_c(passes: Sequence[Floats], labels: Labels, seed: int) -> float:
 
 
 def _hold_out(labels: Labels, rng: np.random.Generator) -> dict[str, Labels]:
-    """Random indices so that each class gives the same share (and at least one) to the test.
+    """Random indices of images, of which each class gives the same share, and at least one, to
+    "test".
 
     A class always keeps an image to train on.
     """
@@ -101,9 +105,10 @@ def mlp_probe(
     num_classes: int,
     seed: int,
 ) -> float:
-    """Test accuracy in [0, 1] of the project's own classifier, trained in one place, uncut.
+    """Test accuracy in [0, 1] of the project's own classifier, trained whole and in one place.
 
-    Where there are several passes, they are used in turn.
+    passes: each float32 (n, d), used in turn. labels: int64 (n,). test: float32 (m, d).
+    test_labels: int64 (m,).
     """
     rng = generator(seed, "probe-init")
     params = init_params(test.shape[1], HIDDEN_DIM, num_classes, rng)

@@ -1,4 +1,4 @@
-"""A probe's rows for people: two tables, what they say about the paper's findings, and a figure."""
+"""The report of a probe: two tables, sentences on the paper's findings, and a figure."""
 
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -13,7 +13,7 @@ from fed_ist.reports.page import Cell, Page, Picture, Section, render_markdown
 from fed_ist.words import percent
 
 FIGURE, ALT = "probe.png", "Test accuracy against the share of patches dropped"
-# Dashes and markers tell the masks apart without colour.
+# Masks differ in dashes and markers too, for those who see no colours.
 LINES = {
     "random": ("o", "-", "#000000"),
     "fixed": ("s", "-", "#c84c09"),
@@ -26,7 +26,9 @@ LINES = {
 
 @dataclass(frozen=True)
 class Probe:
-    """One of the two probes: how to read its accuracy, and its variance over seeds, from a row."""
+    """One of the two probes: the functions that take its accuracy, and the variance over seeds,
+    from a row.
+    """
 
     name: str
     accuracy: Callable[[ProbeRow], float]
@@ -44,12 +46,15 @@ PROBES = (
 
 
 def accuracy_of(probe: Probe, row: ProbeRow) -> Measured:
-    """A probe's accuracy in a row, and what its error depends on."""
+    """A probe's accuracy in a row, with what its error depends on."""
     return Measured(probe.accuracy(row), row.n_test, probe.seed_variance(row))
 
 
 def make_table(probe: Probe, rows: Sequence[ProbeRow]) -> Section:
-    """Masks by ratios, accuracies in percent; the unmasked row stands in the line of each mask."""
+    """A table of masks by ratios, with accuracies in percent.
+
+    The row without a mask gives the first cell in the line of every mask.
+    """
     found = {(row.mask, row.mask_ratio): row for row in rows}
     ratios = sorted({row.mask_ratio for row in rows})
     lines = []
@@ -62,7 +67,7 @@ def make_table(probe: Probe, rows: Sequence[ProbeRow]) -> Section:
 
 
 def fixed_against_random(rows: Sequence[ProbeRow]) -> list[str]:
-    """A sentence for each probe and each ratio at which both masks were probed."""
+    """Sentences on whether `fixed` is no worse, for each probe and each ratio with both masks."""
     found = {(row.mask, row.mask_ratio): row for row in rows}
     sentences = []
     for probe in PROBES:
@@ -79,7 +84,7 @@ def fixed_against_random(rows: Sequence[ProbeRow]) -> list[str]:
 
 
 def half_against_whole(rows: Sequence[ProbeRow]) -> list[str]:
-    """A sentence for each probe and each mask that was probed at ratio 0.5."""
+    """Sentences on whether half the image is enough, for each probe and each mask at ratio 0.5."""
     whole = baseline(rows)
     halves = [row for row in rows if row.mask_ratio == 0.5]
     if whole is None or not halves:
@@ -94,7 +99,7 @@ def half_against_whole(rows: Sequence[ProbeRow]) -> list[str]:
 
 
 def render_probe(settings: Mapping[str, object], rows: Sequence[ProbeRow], figure: bytes) -> str:
-    """probe.md; it shows the figure, which lies beside it as probe.png."""
+    """The text of probe.md, which shows the figure probe.png in the same folder."""
     n_train, n_test = (max(getattr(row, key) for row in rows) for key in ("n_train", "n_test"))
     n_seeds = rows[0].n_seeds
     deviation = max((row.mlp_deviation for row in rows if row.n_seeds > 1), default=math.nan)
@@ -137,7 +142,7 @@ def render_probe(settings: Mapping[str, object], rows: Sequence[ProbeRow], figur
 
 
 def repeat_command(settings: Mapping[str, object], rows: Sequence[ProbeRow]) -> str:
-    """The command that makes these rows again, but for --out."""
+    """The command that makes these rows again, without --out."""
     ratios = ",".join(f"{ratio:g}" for ratio in sorted({row.mask_ratio for row in rows}))
     words = ["fed-ist probe", str(settings["dataset"])]
     for key in (
@@ -159,7 +164,7 @@ def repeat_command(settings: Mapping[str, object], rows: Sequence[ProbeRow]) -> 
 
 
 def draw_probe(rows: Sequence[ProbeRow], title: str) -> bytes:
-    """Test accuracy against the share of patches dropped, one line a mask, as a PNG file."""
+    """Test accuracy against the share of patches dropped, a line a mask, as a PNG file's bytes."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4.8), layout="constrained")

@@ -1,7 +1,8 @@
-"""The probe of every mask and ratio: which rows there are, how one is measured, where it is kept.
+"""The table of a probe: which rows it has, how a row is measured, and the files that keep it.
 
-A folder holds `probe.json`, everything that the numbers depend on, and `probe.csv`, rewritten whole
-after each row: a cut run goes on where it was, and a finished one can be given more rows.
+A folder holds `probe.json`, everything that the numbers depend on, and `probe.csv`, which is
+replaced after each row. So a probe that was cut goes on where it was, and rows can be added to a
+finished one.
 """
 
 import csv
@@ -36,9 +37,9 @@ from fed_ist.words import csv_text
 if TYPE_CHECKING:
     from fed_ist.encoder.frozen import Encoder
 
-# The mask of the rows where nothing is dropped: there all masks are the same.
+# The mask of the row where nothing is dropped, as all masks are the same there.
 NO_MASK = "none"
-# Draws of a mask that is drawn anew at each pass: what the training images are seen as, in turn.
+# How often a mask that is drawn anew at each pass is drawn; passes take these draws in turn.
 N_PASSES = 4
 
 Settings = dict[str, object]
@@ -48,7 +49,7 @@ Settings = dict[str, object]
 class ProbeRow:
     """One line of probe.csv. Accuracies are of the test images, in [0, 1].
 
-    c: what `linear` was fitted with. mlp, mlp_deviation: over `n_seeds` trainings.
+    c: the C with which `linear` was fitted. mlp, mlp_deviation: over `n_seeds` trainings.
     """
 
     mask: str
@@ -64,7 +65,7 @@ class ProbeRow:
 
 @dataclass(frozen=True)
 class Subject:
-    """What is probed, and with which seeds."""
+    """The images and the encoder that are probed, and the seeds."""
 
     train: ImageSource
     test: ImageSource
@@ -75,7 +76,7 @@ class Subject:
 
 
 def parse_masks(text: str) -> list[str]:
-    """`fixed,random` or `all` -> names of masks; raises `InputError` for an unknown one."""
+    """The names of masks in `fixed,random` or `all`; raises `InputError` for an unknown one."""
     if text.strip() == "all":
         return list(MASKS)
     names = [name.strip() for name in text.split(",")]
@@ -85,7 +86,7 @@ def parse_masks(text: str) -> list[str]:
 
 
 def parse_ratios(text: str) -> list[float]:
-    """`0,0.5` -> ratios, ascending; raises `InputError` for what is no number in [0, 1)."""
+    """The ratios in `0,0.5`, ascending; raises `InputError` for what is no number in [0, 1)."""
     ratios = set()
     for word in text.split(","):
         try:
@@ -101,15 +102,16 @@ def parse_ratios(text: str) -> list[float]:
 
 
 def list_cells(masks: Sequence[str], ratios: Sequence[float]) -> list[tuple[str, float]]:
-    """(mask, mask_ratio) of each row; ratio 0 comes first and once."""
+    """The (mask, mask_ratio) of each row; ratio 0 comes first and once."""
     unmasked = [(NO_MASK, 0.0)] if 0 in ratios else []
     return unmasked + [(mask, ratio) for mask in masks for ratio in ratios if ratio > 0]
 
 
 def limited(source: ImageSource, dataset: str, split: str, limit: int, seed: int) -> ImageSource:
-    """A split of this data set, or a stratified choice of `limit` of its images (0: all).
+    """A split of a data set, or a stratified choice of `limit` of its images (0: all of them).
 
-    Raises `InputError` where it is empty or has more classes than `limit`.
+    dataset, split: their names, for messages. Raises `InputError` where the split is empty, or has
+    more classes than `limit`.
     """
     n_classes = len(np.unique(source.labels[source.labels >= 0]))
     if n_classes == 0:
@@ -131,10 +133,12 @@ def limited(source: ImageSource, dataset: str, split: str, limit: int, seed: int
 def choose_stratified(
     labels: NDArray[np.int64], n: int, rng: np.random.Generator
 ) -> NDArray[np.int64]:
-    """Indices of `n` random labels >= 0, each class giving the same share: int64 (n,), ascending.
+    """Random indices of `n` labels, of which each class gives the same share.
 
-    Each image's rank among those of its class, in random order, is taken as a share of the class;
-    the `n` smallest shares are chosen, but the first image of each class in any case.
+    labels: int64 (m,); those below 0 are not chosen. Returns int64 (n,), ascending. Each image's
+    rank within its class, in random order, is divided by the size of the class, and the images with
+    the `n` smallest quotients are chosen. The first image of each class has quotient 0, so it is
+    chosen if `n` is the number of classes or more.
     """
     order = rng.permutation(np.flatnonzero(labels >= 0))
     share = np.empty(len(order))
@@ -151,9 +155,10 @@ def measure(
     on_step: Callable[[str], None],
     on_skip: Callable[[str], None],
 ) -> ProbeRow:
-    """Embed the images under one mask and probe the embeddings; `on_step` is told what begins.
+    """Embed the images under one mask, and probe the embeddings.
 
-    Raises `InputError` where what could be read has fewer than two classes.
+    on_step: told what begins. on_skip: told why an image is left out. Raises `InputError` where the
+    images that could be read are of fewer than two classes.
     """
     on_step("encoding")
     drawn = "fixed" if mask == NO_MASK else mask
@@ -218,13 +223,13 @@ def _embed(
         channels=source.channels,
         interpolation=encoder.interpolation,
     )
-    # A probe reads a packed file once, and those of all masks would fill the disk.
+    # Packed files are not kept: a probe reads each once, and all masks' files would fill the disk.
     found, _ = embed(source, spec, encoder, subject.cache, on_skip, keep_packed=False)
     return found
 
 
 def describe(subject: Subject, options: Mapping[str, object]) -> Settings:
-    """Everything that the numbers of a row depend on but mask and ratio, in words for JSON."""
+    """Everything that a row's numbers depend on, except mask and ratio, as JSON can hold it."""
     return {
         **options,
         "seeds": subject.n_seeds,
@@ -239,7 +244,7 @@ def describe(subject: Subject, options: Mapping[str, object]) -> Settings:
 
 
 def open_folder(folder: Path, settings: Settings) -> list[ProbeRow]:
-    """The rows that a folder has already; makes it, with its probe.json, if need be.
+    """The rows that a folder has already; the folder and its probe.json are made if need be.
 
     Raises `InputError` where it was written with other settings, or is no folder of a probe.
     """
@@ -269,13 +274,16 @@ KINDS: dict[Any, Callable[[str], Any]] = {str: str, float: float, int: int}
 
 
 def read_rows(folder: Path) -> list[ProbeRow]:
-    """The rows of a folder's probe.csv; none where there is no such file."""
+    """The rows of a folder's probe.csv; none where there is no such file.
+
+    Raises `InputError` where it is damaged.
+    """
     path, seals = folder / "probe.csv", folder / CHECKSUMS
     if not path.exists() and not seals.exists():
         return []
     try:
         data = path.read_bytes()
-        if seals.exists():  # else earlier versions wrote it
+        if seals.exists():  # earlier versions wrote no checksum
             known = read_sealed_json(seals, "Choose another --out.", is_old_read=False)
             if list(astuple(seal_of(data))) not in known[path.name]:
                 raise ValueError(NOT_AS_WRITTEN)
@@ -291,10 +299,10 @@ def read_rows(folder: Path) -> list[ProbeRow]:
 
 
 def write_rows(folder: Path, rows: Sequence[ProbeRow]) -> None:
-    """probe.csv, whole."""
+    """Replace a folder's probe.csv."""
     text = csv_text((f.name for f in fields(ProbeRow)), map(asdict, rows))
     path, data = folder / "probe.csv", text.encode()
-    # What was there is accepted too, until the new one is in its place.
+    # The old file's checksum stays valid until the new file is in its place.
     accepted = [data, path.read_bytes()] if path.exists() else [data]
     for known in (accepted, [data]):
         seals = {path.name: [astuple(seal_of(each)) for each in known]}
@@ -304,7 +312,7 @@ def write_rows(folder: Path, rows: Sequence[ProbeRow]) -> None:
 
 
 def baseline(rows: Sequence[ProbeRow]) -> ProbeRow | None:
-    """The row where nothing is dropped, if it is there."""
+    """The row where nothing is dropped; None where there is none."""
     return next((row for row in rows if row.mask == NO_MASK), None)
 
 
@@ -312,7 +320,7 @@ HEADER = f"{'mask':<10}{'mask_ratio':>10}{'linear':>9}{'mlp':>9}{'deviation':>11
 
 
 def render_line(row: ProbeRow, unmasked: ProbeRow | None) -> str:
-    """A row under `HEADER`; the last column is the MLP's accuracy as a part of the unmasked one."""
+    """A row under `HEADER`; the last column is the MLP's accuracy over that of the unmasked row."""
     share = f"{row.mlp / unmasked.mlp:.3f}" if unmasked and unmasked.mlp else "-"
     deviation = f"{100 * row.mlp_deviation:.1f}%" if row.n_seeds > 1 else "-"
     return (

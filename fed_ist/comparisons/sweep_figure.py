@@ -1,4 +1,4 @@
-"""A sweep as a figure: accuracy against mask ratio, a panel a mask, and bytes against clients."""
+"""Draws a sweep: accuracy against mask ratio, a panel for each mask, and bytes against clients."""
 
 from typing import TYPE_CHECKING
 
@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 
 def draw_sweep(cells: Cells) -> bytes:
-    """The paper's plots, as a PNG file; final accuracies, bars of one standard deviation."""
+    """The paper's plots of final accuracies, with bars of one standard deviation, as a PNG file's
+    bytes.
+    """
     from matplotlib.figure import Figure
 
     masks = masks_of(cells)

@@ -1,6 +1,6 @@
-"""A sweep's runs for people: a table, what it says about the paper's findings, and a figure.
+"""The report of a sweep: a table, sentences on the paper's findings, and a figure.
 
-The paper is Kariotakis et al. (CPAL 2024); its workers are called clients here.
+The paper is Kariotakis et al. (CPAL 2024); what it calls workers are called clients here.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,7 +38,7 @@ FIGURE = "sweep.png"
 
 @dataclass(frozen=True)
 class Difference:
-    """An accuracy minus another one, in points, and up to which size that is noise."""
+    """An accuracy minus another, in points. noise: the size up to which a difference is noise."""
 
     points: float
     noise: float
@@ -46,6 +46,7 @@ class Difference:
 
     @property
     def is_clear(self) -> bool:
+        """Whether the difference is larger than the noise."""
         return abs(self.points) > self.noise
 
 
@@ -53,7 +54,7 @@ class Difference:
 
 
 def fixed_against_random(cells: Cells) -> list[str]:
-    """Whether `fixed` is no worse than `random`: in all, by number of clients, and exceptions."""
+    """Sentences on whether `fixed` is no worse than `random`: in all, by clients, exceptions."""
     pairs = {
         cell: (final(cells, cell), final(cells, other))
         for cell in cells
@@ -84,7 +85,7 @@ def fixed_against_random(cells: Cells) -> list[str]:
 
 
 def half_against_whole(cells: Cells) -> list[str]:
-    """How much of the accuracy half of the image keeps: in all, then by mask and clients."""
+    """Sentences on how much accuracy half of the image keeps: in all, then by mask and clients."""
     pairs = {
         half: (final(cells, half), final(cells, whole))
         for half in cells
@@ -105,7 +106,7 @@ def half_against_whole(cells: Cells) -> list[str]:
 
 
 def cost_of_clients(cells: Cells) -> list[str]:
-    """What each number of clients loses and saves against the smallest."""
+    """Sentences on what each number of clients loses and saves against the smallest number."""
     fewest, *more = clients_of(cells)
     return [
         sentence for clients in more for sentence in _cost_of_clients(cells, fewest, clients)
@@ -149,7 +150,9 @@ def _difference(a: Measured, b: Measured, words: str) -> Difference:
 
 
 def _span(found: Sequence[Difference]) -> str:
-    """Some differences in one clause: the mean, the ends, and how many are not noise."""
+    """Several differences in one clause: their mean, the smallest and largest, how many are no
+    noise.
+    """
     low, high = (pick(found, key=lambda one: one.points) for pick in (min, max))
     if len(found) == 1:
         return (
@@ -170,7 +173,7 @@ def _span(found: Sequence[Difference]) -> str:
 
 
 def make_page(settings: Mapping[str, object], runs: Sequence[SweepRun], figure: bytes) -> Page:
-    """The report without its files. settings: run-config keys, and `epochs`."""
+    """The page of the report, with its figure. settings: run-config keys, and `epochs`."""
     cells = by_cell(runs)
     dataset = Path(str(settings["dataset"])).name
     questions = {
@@ -254,7 +257,7 @@ def _per_pass(mask: str) -> bool:
 
 
 def write_sweep(settings: Mapping[str, object], runs: Sequence[SweepRun], folder: Path) -> None:
-    """sweep.csv, sweep.md, sweep.png and sweep.html; `InputError` where there is no run."""
+    """Write sweep.csv, sweep.md, sweep.png and sweep.html; raises `InputError` without runs."""
     if not runs:
         raise InputError("There is no run to report on.")
     require_writable(folder, "--out")

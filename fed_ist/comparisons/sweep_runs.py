@@ -1,4 +1,4 @@
-"""What a sweep measured: runs by mask, ratio and number of clients, and their CSV file."""
+"""The runs of a sweep by mask, ratio and number of clients, and the text of their CSV file."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -16,13 +16,14 @@ N_LATE = 10
 class SweepRun:
     """One line of sweep.csv. Accuracies are of the global classifier on the test images.
 
-    mask: `NO_MASK` where nothing is dropped: there all masks are the same.
-    best_accuracy: after any round; the best of them on the test images.
-    late_deviation: of the accuracies after the last N_LATE rounds, the sample standard deviation.
-    round_bytes: of the messages of a round to a client, and as many back: the mean of both ways.
+    mask: `NO_MASK` where nothing is dropped, as all masks are the same there.
+    final_accuracy: after the last round.
+    best_accuracy: after the best round, which is chosen on the test images.
+    late_deviation: the sample standard deviation of the accuracies after the last N_LATE rounds.
+    round_bytes: of the messages to one client in one round, and of those back: the mean of the two.
     slice_bytes: of the arrays in one of these messages, by formula.
-    device_seconds, device_flops: of a client's training in the whole run, the clients' mean;
-        multiply-adds.
+    device_seconds: of a client's training in the whole run, the clients' mean.
+    device_flops: the multiply-adds of that training.
     """
 
     mask: str
@@ -51,18 +52,18 @@ class Cell:
 
     @property
     def words(self) -> str:
-        """What is dropped, and how."""
+        """What is dropped, and under which mask."""
         if self.mask == NO_MASK:
             return "nothing dropped"
         return f"{self.mask}, {percent(self.mask_ratio)} dropped"
 
 
-# The runs of a cell differ in their seed.
+# The runs of a cell differ in their seeds.
 Cells = Mapping[Cell, Sequence[SweepRun]]
 
 
 def by_cell(runs: Sequence[SweepRun]) -> dict[Cell, list[SweepRun]]:
-    """The runs of each cell: ratios ascend, masks as they come, numbers of clients ascend."""
+    """The runs of each cell: by ascending ratio, then in the order of masks, then by clients."""
     masks = list(dict.fromkeys(run.mask for run in runs))
     order = sorted(runs, key=lambda run: (run.mask_ratio, masks.index(run.mask), run.clients))
     found: dict[Cell, list[SweepRun]] = {}
@@ -72,21 +73,22 @@ def by_cell(runs: Sequence[SweepRun]) -> dict[Cell, list[SweepRun]]:
 
 
 def masks_of(cells: Cells) -> list[str]:
-    """The masks that were swept; `NO_MASK` if nothing was ever dropped."""
+    """The masks that were swept; `NO_MASK` where nothing was ever dropped."""
     return list(dict.fromkeys(c.mask for c in cells if c.mask != NO_MASK)) or [NO_MASK]
 
 
 def clients_of(cells: Iterable[Cell]) -> list[int]:
+    """The numbers of clients, ascending."""
     return sorted({cell.clients for cell in cells})
 
 
 def line_of(cells: Cells, mask: str, clients: int) -> list[Cell]:
-    """The cells of a mask, the one where nothing is dropped among them, by ascending ratio."""
+    """The cells of a mask, and the one where nothing is dropped, by ascending ratio."""
     return [c for c in cells if c.mask in (mask, NO_MASK) and c.clients == clients]
 
 
 def final(cells: Cells, cell: Cell) -> Measured:
-    """The mean final accuracy of a cell."""
+    """The final accuracy of a cell: the mean over its runs."""
     runs = cells[cell]
     values = np.array([run.final_accuracy for run in runs])
     variance = float(values.var(ddof=1)) / len(runs) if len(runs) > 1 else 0.0
@@ -94,5 +96,5 @@ def final(cells: Cells, cell: Cell) -> Measured:
 
 
 def render_runs(runs: Sequence[SweepRun]) -> str:
-    """sweep.csv: a line for each run."""
+    """The text of sweep.csv: a line for each run."""
     return csv_text((field.name for field in fields(SweepRun)), map(asdict, runs))
