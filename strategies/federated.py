@@ -71,9 +71,9 @@ class FederatedStrategy(Strategy):
     roster: Roster = field(init=False)
     gathering: Gathering = field(init=False)
     foundation: Foundation = field(init=False)
-    purse: Purse = field(init=False)
     merging: Merging = field(init=False)
-    errands: Errands = field(init=False)
+    purse: Purse = field(init=False, repr=False)  # of a method with rounds, as the next
+    errands: Errands = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
         config = self.config
@@ -165,19 +165,20 @@ class FederatedStrategy(Strategy):
 
     def ask(self, server_round: int, params: Params, grid: Grid) -> Iterable[Message]:
         """What a round sends: one message a node, each with its own slice of params (float32)."""
+        if isinstance(self.method, ClosedForm):
+            return []
         self.post.counts = RoundCounts()
         self.roster.wait(grid, self.config.round_timeout_s)
         self.roster.prepare(grid, server_round)
         self.foundation.renew(grid, server_round)
-        self.errands = self._deal(server_round, trained_and_fixed(params)[0], grid)
+        self.errands = self._deal(self.method, server_round, trained_and_fixed(params)[0], grid)
         self.post.counts.asked = len(self.errands.of_node)
         return self._messages(self.errands)
 
-    def _deal(self, server_round: int, params: Params, grid: Grid) -> Errands:
+    def _deal(self, method: Method, server_round: int, params: Params, grid: Grid) -> Errands:
         """Who trains which slice of these parameters in a round; nobody where too few can."""
-        assert isinstance(self.method, Method)
         widths = hidden_widths(params)
-        errands = Errands(self.config, self.method, server_round, params, widths)
+        errands = Errands(self.config, method, server_round, params, widths)
         connected = self.roster.available(grid)
         nodes = [i for i in connected if self.purse.can_pay(server_round, i)]
         if len(nodes) < self.config.min_nodes:
@@ -193,7 +194,7 @@ class FederatedStrategy(Strategy):
         sampled = [nodes[i] for i in drawn]
         capacities = [self.purse.affordable_share(server_round, i) for i in sampled]
         places = np.argsort(np.argsort(drawn)).tolist()
-        subnets = self.method.deal(Dealing(widths, capacities, places, server_round, rng))
+        subnets = method.deal(Dealing(widths, capacities, places, server_round, rng))
         slices = {subnet: extract(params, subnet) for subnet in dict.fromkeys(subnets)}
         weights = self.roster.weights()
         for i, node_id in enumerate(sampled):
@@ -218,6 +219,8 @@ class FederatedStrategy(Strategy):
 
         Replies that are fit are merged; the others are logged, counted, and change nothing.
         """
+        if isinstance(self.method, ClosedForm):
+            return None, None
         errands, counts = self.errands, self.post.counts
         merger = self.merging.merger(errands.params, [e.subnet for e in errands.of_node.values()])
         losses: dict[int, float] = {}
@@ -246,7 +249,6 @@ class FederatedStrategy(Strategy):
             del losses[node_id]
         if not losses:
             return None, None
-        assert isinstance(self.method, Method)
         params = self.method.step(errands.params, merger.merged())
         loss = math.fsum(losses.values()) / len(losses)  # whatever order the replies came in
         return self.foundation.whole(params), loss

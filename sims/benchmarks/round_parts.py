@@ -21,6 +21,7 @@ from fed_ist.training.local import evaluate
 from sims.benchmarks.round_data import CLASS_NAMES, EMBED_DIM, N_CLASSES, part_of, read_examples
 from sims.benchmarks.stopwatch import Seconds, Stopwatch
 from strategies.core.errands import Errands
+from strategies.core.method import Method
 from strategies.federated import FederatedStrategy, draw_classifier
 from strategies.ist import Ist
 
@@ -49,8 +50,8 @@ class TimedStrategy(FederatedStrategy):
 
         vars(self.merging)["merger"] = timed_merger
 
-    def _deal(self, server_round: int, params: Params, grid: Grid) -> Errands:
-        errands = super()._deal(server_round, params, grid)
+    def _deal(self, method: Method, server_round: int, params: Params, grid: Grid) -> Errands:
+        errands = super()._deal(method, server_round, params, grid)
         self._time(SERIALISING, errands, "message", "read")
         return errands
 

@@ -2,6 +2,8 @@
 
 import logging
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,6 +36,17 @@ class Outcome:
     multiply_adds: float
 
 
+@contextmanager
+def _quiet_flower() -> Iterator[None]:
+    """Flower's log without what is usual: there are hundreds of runs."""
+    level = FLOWER_LOGGER.level
+    FLOWER_LOGGER.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        FLOWER_LOGGER.setLevel(level)
+
+
 def run_case(
     config: RunConfig, shared: Shared, n_nodes: int, attack: Attack = NO_ATTACK
 ) -> Outcome:
@@ -41,11 +54,10 @@ def run_case(
 
     attack: what some of the nodes do.
     """
-    FLOWER_LOGGER.setLevel(logging.WARNING)
     client_bytes: list[int] = []
     accuracies: list[float] = []
     compute_s = multiply_adds = 0.0
-    with tempfile.TemporaryDirectory(prefix="fed-ist-case-") as folder:
+    with _quiet_flower(), tempfile.TemporaryDirectory(prefix="fed-ist-case-") as folder:
         ledger = Ledger(Path(folder, "ledger.csv"))
         strategy = create_strategy(config, shared.class_names, shared.embed_dim, ledger)
         app = create_attacked(SharedData(shared.train, config, n_nodes), attack)
