@@ -48,7 +48,13 @@ def exported(tmp_path_factory):
     return export
 
 
-@pytest.mark.parametrize("name", SPECS)
+# Exporting these two takes as long as all other tests here together.
+SLOW = {"DINOv3", "SigLIP"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in SPECS]
+)
 def test_onnx_runtime_gives_what_torch_gives_at_any_size(name, exported):
     encoder, path = exported(name)
     rng = np.random.default_rng(0)
