@@ -26,7 +26,7 @@ from fed_ist.config.run_config import RunConfig
 from fed_ist.files.atomic import write_atomic
 from fed_ist.traffic import protocol
 from fed_ist.training.local import evaluate
-from sims.benchmarks.round_data import EMBED_DIM, N_CLASSES, DrawnData, share_of, read_examples
+from sims.benchmarks.round_data import EMBED_DIM, N_CLASSES, DrawnData, read_examples, share_of
 from sims.benchmarks.round_steps import plain_round, timed_rounds
 from sims.local_grid import LocalGrid
 from strategies.core.exchange import exchange

@@ -18,7 +18,7 @@ from fed_ist.rng import generator
 from fed_ist.traffic import protocol
 from fed_ist.traffic.ledger import Ledger
 from fed_ist.training.local import evaluate
-from sims.benchmarks.round_data import CLASS_NAMES, EMBED_DIM, N_CLASSES, share_of, read_examples
+from sims.benchmarks.round_data import CLASS_NAMES, EMBED_DIM, N_CLASSES, read_examples, share_of
 from sims.benchmarks.stopwatch import Seconds, Stopwatch
 from strategies.core.errands import Errands
 from strategies.federated import FederatedStrategy, draw_classifier
