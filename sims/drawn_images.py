@@ -1,4 +1,4 @@
-"""A few drawn images on disk, for measurements that need some and do not mind which."""
+"""Draws a few images to disk, for measurements that need images but not any in particular."""
 
 from pathlib import Path
 
@@ -11,7 +11,10 @@ N_CLASSES, N_IMAGES = 4, 8
 
 
 def draw_images(folder: Path, node: int, n_images: int = N_IMAGES) -> Path:
-    """`n_images` of each of a few classes, each node its own."""
+    """Draw `n_images` of each of `N_CLASSES` classes into a folder, other ones for each node.
+
+    Returns the folder, which has a folder for each class.
+    """
     for name in list(SCENES)[:N_CLASSES]:
         (folder / name).mkdir(parents=True)
         for i in range(n_images):

@@ -1,4 +1,4 @@
-"""How the process of a command ends: one sentence and an exit code for what went wrong."""
+"""The exit code of a command's process, with a sentence on what went wrong."""
 
 import sys
 from collections.abc import Callable
@@ -9,9 +9,9 @@ REFUSED, INTERRUPTED = 2, 130
 
 
 def exit_code(work: Callable[[], int], interrupted: str = "Interrupted.") -> int:
-    """What `work` returns; 2 where it raises `InputError`, 130 where it is interrupted.
+    """The return value of `work`; 2 where it raises `InputError`, 130 where it is interrupted.
 
-    The sentence of either goes to stderr. interrupted: what to say then.
+    In either case a sentence goes to stderr. interrupted: the sentence for an interruption.
     """
     try:
         return work()

@@ -1,7 +1,7 @@
 """`fed-ist run --engine inline`: a run within one process, without Flower's simulation and Ray.
 
-Strategies, ClientApp, messages and files are those of a run on Flower. Called by the `fed-ist`
-command with its options as one JSON object.
+Strategies, ClientApp, messages and files are the same as in a run on Flower. The `fed-ist` command
+calls this module with its options as one JSON object.
 """
 
 import json
@@ -17,13 +17,14 @@ from sims.server_app import conduct
 
 @dataclass(frozen=True)
 class InlineRun:
-    """overrides: of the app's run config. n_nodes: that are simulated."""
+    """What is to be run. overrides: of the app's run config. n_nodes: how many to simulate."""
 
     overrides: dict[str, Value]
     n_nodes: int
 
 
 def main() -> int:
+    """Make the run; returns its exit code."""
     request = InlineRun(**json.loads(sys.argv[1]))
     node_ids = range(1, request.n_nodes + 1)
     settings = read_defaults(Path("pyproject.toml")) | request.overrides

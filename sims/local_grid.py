@@ -1,7 +1,7 @@
 """A Flower Grid within one process: it hands real messages to a real ClientApp.
 
-Experiments with hundreds of runs would spend their time starting Ray. The strategies, the messages
-and the bytes are those of a simulation or a deployment.
+Experiments with hundreds of runs would otherwise spend their time on starting Ray. Strategies,
+messages and bytes are the same as in a simulation or a deployment.
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,7 +17,11 @@ from fed_ist.config.run_config import RunConfig
 
 
 class LocalGrid(Grid):
-    """Simulated nodes 0, 1, … of `node_ids`, each with a context of its own."""
+    """A grid of simulated nodes, whose numbers 0, 1, … are their places in `node_ids`.
+
+    Each has a context of its own. The nodes work one after the other, when they are asked for
+    replies. Flower's Grid explains the methods.
+    """
 
     def __init__(self, app: ClientAppCallable, config: RunConfig, node_ids: Sequence[int]) -> None:
         self.app = app
@@ -33,7 +37,7 @@ class LocalGrid(Grid):
         }
         self._numbers = count()
         self._asked: dict[str, Message] = {}
-        # Flower sets these in the process of a ServerApp; messages cannot be made without.
+        # Flower sets these in the process of a ServerApp; without them no message can be made.
         for name in ("_run_id", "_node_id", "_task_id"):
             if getattr(TaskIdentity, name) is None:
                 setattr(TaskIdentity, name, 1)

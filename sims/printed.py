@@ -1,4 +1,7 @@
-"""`python -m sims.printed MODULE REQUEST`: runs an experiment whose output no terminal obeys."""
+"""`python -m sims.printed MODULE REQUEST`: runs a module so that no terminal obeys its output.
+
+Names of files and nodes are in that output, and may contain control characters.
+"""
 
 import runpy
 import sys

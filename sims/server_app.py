@@ -1,4 +1,4 @@
-"""The Flower ServerApp: composes data, encoder, strategy, ledger and results into one run."""
+"""The Flower ServerApp: it makes one run of data, encoder, strategy, ledger and results."""
 
 import threading
 import time
@@ -54,22 +54,23 @@ from strategies import create_strategy
 from strategies.federated import FederatedStrategy
 
 app = ServerApp()
-guard_log("flwr")  # it carries what nodes and files are called
-NETWORK = (ConnectionError, TimeoutError)  # which are OSErrors, but of no file
+guard_log("flwr")  # names of nodes and files are in it, which a terminal must not obey
+NETWORK = (ConnectionError, TimeoutError)  # OSErrors that are not about a file
 REFUSED = 2  # the exit code of bad input
 
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
+    """Flower's entry: make the run that the run config describes."""
     try:
         is_simulated = isinstance(grid, InMemoryGrid)
         conduct(context.run_config, lambda _: grid, is_simulated=is_simulated)
     except SystemExit as end:
-        # Flower knows of no such end in a process of its own: it would lose the log's last lines,
-        # and miss the process after a minute. In a simulation, this is a thread of its process.
+        # Flower does not expect SystemExit in a process of its own: it would lose the log's last
+        # lines, and only notice after a minute. In a simulation, this is a thread of Flower's.
         is_refused = end.code in (REFUSED, NAME_TAKEN_CODE)
         if is_refused and threading.current_thread() is threading.main_thread():
-            flwr_exit(ExitCode.SUCCESS)  # others say that something broke
+            flwr_exit(ExitCode.SUCCESS)  # the other codes say that something broke
         raise
 
 
@@ -79,18 +80,19 @@ def conduct(
     *,
     is_simulated: bool,
 ) -> None:
-    """Run the experiment that the run config describes, on the nodes of a grid.
+    """Make the run that the run config describes, on the nodes of a grid.
 
-    is_simulated: else nodes have images of their own, and all of the server's are for the test.
-    Raises `SystemExit` where it cannot be run. Whatever ends it, its folder, if there is one, then
-    has the reason in error.txt, and in traceback.txt where that was unless it was bad input.
+    open_grid: the grid for these settings. is_simulated: whether nodes share the training images;
+    otherwise nodes have images of their own, and all of the server's are for the test. Raises
+    `SystemExit` where the run cannot be made. Whatever ends the run, error.txt in its folder, if it
+    has one, then tells the reason; unless that is bad input, traceback.txt has the traceback.
     """
     folder: RunFolder | None = None
     try:
         config = parse_config(settings)
         data = open_run_data(config, is_simulated=is_simulated)
         inspection = inspect(data, reading(config))
-        for line in () if is_simulated else inspection.first_lines():  # who simulates was told
+        for line in () if is_simulated else inspection.first_lines():  # the command says it
             log(INFO, "%s", line)
         encoder = open_encoder(encoder_spec(config), cache_dir(config.cache_dir))
         if encoder.note:
@@ -99,8 +101,8 @@ def conduct(
         if resumed is not None:
             require_same_images(resumed.images, inspection)
         folder.write_images(inspection.to_json())
-        # For the reason of `clients.mods.in_one_thread`: what is evaluated or solved here goes into
-        # files that are the same on any number of cores.
+        # What is evaluated or solved here goes into files, which must be the same on any number of
+        # cores (see `clients.mods.in_one_thread`).
         with threadpool_limits(1, user_api="blas"):
             run(open_grid(config), config, encoder, data, folder, resumed)
     except NameTakenError as error:
@@ -120,10 +122,11 @@ def conduct(
 
 
 def require_same_images(began: Mapping[str, Any], inspection: Inspection) -> None:
-    """Raise `InputError` where a resumed run has other classes, and say it where it has other
-    images: what the classifier puts out is counted in the classes that the run began with.
+    """Raise `InputError` where a resumed run has other classes; log a warning where its images
+    differ.
 
-    began: what images.json said then, or nothing.
+    The classifier's outputs belong to the classes with which the run began. began: what images.json
+    said then; empty if there was none.
     """
     if not began:
         return
@@ -139,13 +142,13 @@ def require_same_images(began: Mapping[str, Any], inspection: Inspection) -> Non
 
 
 def fail(folder: RunFolder | None, reason: str, code: int = REFUSED) -> NoReturn:
-    """End the run with a reason, which `fed-ist run` reads: Flower does not pass on exit codes."""
+    """End the run with a reason, which `fed-ist run` reads: Flower does not pass exit codes on."""
     tell(folder, reason)
     raise SystemExit(code) from None
 
 
 def why_ended(error: BaseException) -> str:
-    """The reason of a run that was ended by something else than its input or its files."""
+    """The reason of a run that was not ended by its input or its files."""
     what = f"{type(error).__name__}: {error}".rstrip(": ")
     match error:
         case KeyboardInterrupt():
@@ -161,20 +164,20 @@ def why_ended(error: BaseException) -> str:
 
 
 def tell(folder: RunFolder | None, reason: str) -> None:
-    """Say why the run ends, on the terminal and in its folder."""
+    """Log why the run ends, and write it to the run's folder."""
     log(ERROR, "%s", reason)
     keep(folder, REASON, f"{reason}\n")
 
 
 def keep(folder: RunFolder | None, name: str, text: str) -> None:
-    """Write a file of the run's folder, where there is one; on a full disk, the log has to do."""
+    """Write a file of the run's folder, if there is one; on a full disk, the log has to suffice."""
     if folder is not None:
         with suppress(OSError):
             write_told(folder.path, name, text)
 
 
 def open_folder(config: RunConfig) -> tuple[RunFolder, Resumable | None]:
-    """A new folder for the run, or the one of the run that is resumed with what it had."""
+    """A new folder for the run, or the folder of the run that is resumed with what it had."""
     parent = server_results_dir(config.results_dir)
     if not config.resume:
         name = config.name or f"{datetime.now():%Y%m%d-%H%M%S}-{config.strategy}"
@@ -193,7 +196,7 @@ def run(
     folder: RunFolder,
     resumed: Resumable | None,
 ) -> None:
-    """Evaluate and record round after round; draw the report at the end."""
+    """Run the rounds, evaluate and record each, and write the report at the end."""
     started = time.monotonic() - sum(row.seconds for row in folder.rounds)
     test, class_names = embed_test_images(config, encoder, data.test)
     ledger = open_ledger(folder, resumed)
@@ -225,7 +228,7 @@ def run(
 
 
 def open_ledger(folder: RunFolder, resumed: Resumable | None) -> Ledger:
-    """A new ledger, or that of the run that is resumed."""
+    """A new ledger, or the ledger of the run that is resumed."""
     path = folder.path / LEDGER
     if resumed is None:
         return Ledger(path)
@@ -233,7 +236,9 @@ def open_ledger(folder: RunFolder, resumed: Resumable | None) -> Ledger:
 
 
 def describe_privacy(config: RunConfig) -> str:
-    """What `dp-epsilon` is in all rounds, for a node that takes part in each."""
+    """A sentence on the epsilon of each round, and of all rounds for a node that is in each of
+    them.
+    """
     total = epsilon_after(config.num_rounds, config.dp_epsilon, config.dp_delta)
     return (
         f"Each round is ({config.dp_epsilon:g}, {config.dp_delta:g}) private for a node's images, "
@@ -245,8 +250,8 @@ def describe_privacy(config: RunConfig) -> str:
 def embed_test_images(
     config: RunConfig, encoder: AnyEncoder, source: ImageSource
 ) -> tuple[Embeddings, tuple[str, ...]]:
-    """The server's test images under the run's mask (one draw), and the class names."""
-    count_features(config, len(source.class_names))  # too few anchor-bytes show before the encoding
+    """The server's test images under one draw of the run's mask, and the names of the classes."""
+    count_features(config, len(source.class_names))  # raises for too few anchor-bytes
     spec = mask_spec(config, encoder, ())
 
     def warn(reason: str) -> None:
@@ -258,7 +263,10 @@ def embed_test_images(
 
 
 class Recorder:
-    """Evaluates the global classifier after each round and writes down what happened."""
+    """Evaluates the global classifier after each round and writes down what happened.
+
+    started: when the run began, by `time.monotonic`.
+    """
 
     def __init__(
         self,
@@ -276,7 +284,7 @@ class Recorder:
         self.test = test
         self.started = started
         rounds = folder.rounds
-        # What a cut round and preparing again took counts with the first round that is completed.
+        # After a resumption, the seconds of the next round count from here.
         self.last = time.monotonic() if rounds else started
         self.bytes = {
             "down": sum(row.bytes_down for row in rounds),
@@ -288,7 +296,10 @@ class Recorder:
         }
 
     def record(self, server_round: int, params: Params) -> None:
-        """Called with what the run starts from as round 0, and after each round."""
+        """Evaluate and write down a round. Round 0 is what the run starts from.
+
+        params: the classifier after the round, arrays of float32.
+        """
         accuracy, loss = evaluate(params, self.test.values, self.test.labels)
         now, sent = time.monotonic(), dict(self.strategy.ledger.message_bytes)
         on_links = dict(self.strategy.ledger.link_bytes)
@@ -328,14 +339,14 @@ class Recorder:
         )
         self.write_summary(is_done=False)
         self.strategy.ledger.settle()
-        # Last, as a round is complete once it can be gone on from.
+        # The checkpoint comes last: once it is there, the round is complete.
         seals = self.folder.seal(self.strategy.ledger.seal)
         checkpoint = Checkpoint(server_round, params, self.strategy.save(), seals)
         write_checkpoint(self.folder.path, checkpoint)
         log(INFO, "Round %d: accuracy %.2f%%, loss %.4f", server_round, 100 * accuracy, loss)
 
     def write_summary(self, *, is_done: bool) -> None:
-        """summary.json. is_done: whether nothing follows."""
+        """Write summary.json. is_done: whether the run is over."""
         course = Course(
             nodes=[node.counts for node in self.strategy.roster.prepared.values()],
             test=self.test.counts,

@@ -1,10 +1,10 @@
 """Proof that the wheel and the core's tests run on a 64-bit ARM, such as a Raspberry Pi's.
 
 `python -m sims.benchmarks.aarch64 FOLDER`, as root on Debian or Ubuntu with debootstrap,
-qemu-user-static and binfmt-support: FOLDER gets Debian 12 for ARM, whose programs qemu emulates.
-There the wheel is installed from the package index without a compiler, and tests run that tell
-processors apart. What FOLDER has already is not made again; the outcome goes to results/aarch64.md.
-Emulation is slow: it takes an hour or two.
+qemu-user-static and binfmt-support. FOLDER gets Debian 12 for ARM, whose programs qemu emulates.
+The wheel is installed in it from the package index without a compiler, and the tests whose outcome
+may depend on the processor are run. What FOLDER has already is not made again. The outcome is
+written to results/aarch64.md. As emulation is slow, this takes an hour or two.
 """
 
 import json
@@ -28,13 +28,13 @@ from sims.endings import exit_code
 RELEASE = "bookworm"
 EMULATOR = Path("/proc/sys/fs/binfmt_misc/qemu-aarch64")
 VENV = "/opt/fed-ist"
-COPY = "/opt/checkout"  # of what tests read beside the wheel
+COPY = "/opt/checkout"  # the files that tests read in addition to the wheel
 COPIED = ("pyproject.toml", "README.md", "tests", "sims/configs")
-# The versions that the tests ran with elsewhere, but for those that ARM needs others of.
+# The versions with which the tests ran elsewhere, and those packages that ARM needs in others.
 CONSTRAINTS = ("constraints.txt", "constraints-arm.txt")
 INDEX_VARIABLES = ("PIP_CERT", "PIP_DEFAULT_TIMEOUT", "PIP_INDEX_URL", "SSL_CERT_FILE")
 TOOLS = ("hypothesis", "onnx", "onnxruntime", "onnxscript", "pytest")
-# What depends on the processor or on compiled packages; the rest is plain Python.
+# Tests of what depends on the processor or on compiled packages; everything else is plain Python.
 TESTS = (
     *("other_machines", "masks", "dealing", "packing", "images", "codecs", "top_k", "slices"),
     *("layout", "encoder", "onnx", "ridge", "anchors", "gaussians", "server_optimizers"),
@@ -47,7 +47,7 @@ REPORTED = (
 
 
 def require_emulation() -> None:
-    """Raises `InputError` where this machine cannot run programs for ARM in a folder of its own."""
+    """Raise `InputError` where this machine cannot run programs for ARM in a folder of its own."""
     if sys.platform != "linux" or os.geteuid() != 0:
         raise InputError(
             "Emulating an ARM needs Linux and root: it changes to another root folder."
@@ -65,21 +65,23 @@ def require_emulation() -> None:
 
 
 def lay_debian(root: Path) -> None:
-    """Debian for ARM with Python, in a folder; nothing to do where it is complete."""
+    """Put Debian for ARM, with Python, into a folder, unless it is there already."""
     done = root / "opt" / "debian-is-complete"
     if not done.exists():
         command = ["debootstrap", "--arch=arm64", "--variant=minbase"]
         command += ["--include=ca-certificates,python3,python3-venv", RELEASE, str(root)]
         _run(command)
         done.touch()
-    # What this machine needs to reach the package index, the other needs too.
+    # The files by which this machine reaches the package index.
     for name in ("etc/resolv.conf", "etc/ssl/certs/ca-certificates.crt"):
         if Path("/", name).exists():
             shutil.copyfile(Path("/", name), root / name)
 
 
 def install(root: Path, checkout: Path) -> None:
-    """The wheel of a checkout in an environment of its own, and beside it what its tests read."""
+    """Install the wheel of a checkout in an environment of its own, and copy the files of its
+    tests.
+    """
     with tempfile.TemporaryDirectory(prefix="fed-ist-wheel-") as name:
         pip = [sys.executable, "-m", "pip", "--quiet", "wheel", "--no-deps"]
         _run([*pip, "--wheel-dir", name, str(checkout)])
@@ -87,10 +89,10 @@ def install(root: Path, checkout: Path) -> None:
         shutil.copy(wheel, root / "opt")
     copy = root / COPY[1:]
     shutil.rmtree(copy, ignore_errors=True)
-    for part in COPIED:
-        (copy / part).parent.mkdir(parents=True, exist_ok=True)
-        source = checkout / part
-        (shutil.copytree if source.is_dir() else shutil.copy)(source, copy / part)
+    for name in COPIED:
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        source = checkout / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, copy / name)
     constraints = [(checkout / name).read_text(encoding="utf-8") for name in CONSTRAINTS]
     (copy / "constraints.txt").write_text(merge_constraints(*constraints), encoding="utf-8")
     if not (root / VENV[1:] / "bin" / "pip").exists():
@@ -98,12 +100,12 @@ def install(root: Path, checkout: Path) -> None:
     pip = [f"{VENV}/bin/pip", "install", "--only-binary=:all:", "--no-compile"]
     pip += ["--progress-bar=off", "--constraint", f"{COPY}/constraints.txt"]
     _run(inside(root, *pip, f"/opt/{wheel.name}", *TOOLS))
-    # An earlier one of the same version would have stayed.
+    # Otherwise an earlier wheel of the same version would stay.
     _run(inside(root, *pip, "--no-deps", "--force-reinstall", f"/opt/{wheel.name}"))
 
 
 def merge_constraints(general: str, special: str) -> str:
-    """Two constraints files as one; of a package that is in both, the special line counts."""
+    """Two constraints files as one; for a package that is in both, the special line counts."""
     special_lines = [line for line in special.splitlines() if "==" in line]
     names = {line.split("==")[0].lower() for line in special_lines}
     lines = [line for line in general.splitlines() if line.split("==")[0].lower() not in names]
@@ -111,7 +113,7 @@ def merge_constraints(general: str, special: str) -> str:
 
 
 def run_tests(root: Path) -> Path:
-    """Run the chosen tests there; returns pytest's record of them, as JUnit has it."""
+    """Run the chosen tests in the folder; returns the path of pytest's JUnit record."""
     record = f"{COPY}/junit.xml"
     command = [f"{VENV}/bin/pytest", "-m", "not flower and not data", "--junitxml", record]
     command += [f"/{path.relative_to(root)}" for path in find_tests(root / COPY[1:])]
@@ -128,20 +130,20 @@ def find_tests(checkout: Path) -> list[Path]:
 
 
 def inside(root: Path, *command: str) -> list[str]:
-    """The command line that runs a command in Debian's folder, as if that were the machine."""
+    """The command line that runs a command in Debian's folder as if that were the machine."""
     mounts = 'mount -t proc proc "$0/proc" && mount --rbind /dev "$0/dev" && exec chroot "$0" "$@"'
     return ["unshare", "--mount", "sh", "-c", mounts, str(root), *command]
 
 
 def _environment() -> dict[str, str]:
-    """Of this machine's, what says how to reach the package index."""
+    """The variables by which this machine reaches the package index, and a few fixed ones."""
     kept = {
         key: value
         for key, value in os.environ.items()
         if key in INDEX_VARIABLES or key.lower().endswith("_proxy")
     }
     own = {"PATH": "/usr/bin:/bin:/usr/sbin:/sbin", "HOME": "/root", "LANG": "C.UTF-8"}
-    return kept | own | {"PYTHONUNBUFFERED": "1"}  # what takes so long is to be seen going on
+    return kept | own | {"PYTHONUNBUFFERED": "1"}  # so that its progress is seen
 
 
 def _run(command: Sequence[str]) -> None:
@@ -150,7 +152,7 @@ def _run(command: Sequence[str]) -> None:
 
 
 def read_versions(root: Path) -> dict[str, str]:
-    """Python's, and those of installed packages, by name."""
+    """The versions of the installed packages, by name."""
     command = inside(root, f"{VENV}/bin/pip", "list", "--format=json")
     listed = subprocess.run(
         command,
@@ -164,7 +166,7 @@ def read_versions(root: Path) -> dict[str, str]:
 
 
 def render(record: Path, versions: dict[str, str], install_s: float) -> str:
-    """The outcome in Markdown."""
+    """The outcome in Markdown. record: pytest's. install_s: what installing took, in seconds."""
     counts: dict[str, Counter[str]] = {}
     seconds: defaultdict[str, float] = defaultdict(float)
     failures = []
@@ -196,7 +198,7 @@ def render(record: Path, versions: dict[str, str], install_s: float) -> str:
 
 
 def measure(root: Path) -> int:
-    """Install and test in a Debian below `root`, and write the report."""
+    """Install and test in a Debian below `root`, and write the report; returns an exit code."""
     checkout = Path(__file__).resolve().parent.parent.parent
     require_emulation()
     lay_debian(root)

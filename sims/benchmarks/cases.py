@@ -1,4 +1,4 @@
-"""A benchmark's cases one after the other: each is shown as it comes, and what was had is kept."""
+"""Runs the cases of a benchmark one after the other, shows each result, and keeps the figures."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
@@ -20,9 +20,11 @@ def measure_cases(
     n_cases: int,
     render: Callable[[Sequence[Case]], str],
 ) -> int:
-    """The command's exit code, once all cases were measured, or one failed.
+    """The exit code of a benchmark's command, once all cases are measured, or one has failed.
 
-    request: a dataclass, of which `out` is the folder for NAME.json and history.jsonl.
+    name: of the benchmark. request: a dataclass; its `out` is the folder for NAME.json and
+    history.jsonl. cases: the figures of each case, measured as they are taken. render: the figures
+    so far as text.
     """
     assert is_dataclass(request) and not isinstance(request, type)
     settings = asdict(request)

@@ -1,4 +1,4 @@
-"""Processes held to a share of a processor core, by Linux' control groups: a slow device."""
+"""Holds processes to a share of a processor core, by Linux' control groups, as slow devices are."""
 
 import tempfile
 from collections.abc import Iterator
@@ -9,15 +9,16 @@ from fed_ist.errors import InputError
 
 GROUPS = Path("/sys/fs/cgroup")
 PERIOD_US = 20_000  # short, so that a process is slow and not halted for long
-LEAST_QUOTA_US = 1000  # of Linux
+LEAST_QUOTA_US = 1000  # Linux allows no less
 
 
 @contextmanager
 def cpu_limit(cores: float, groups: Path = GROUPS) -> Iterator[Path]:
-    """A control group whose processes have `cores` of a core between them.
+    """A control group whose processes together get `cores` of a core.
 
-    Yields the file that takes in a process, and what it starts from then on, by its number. What is
-    still in the group at the end goes back. Raises `InputError` where groups cannot be made.
+    Yields the file to which the number of a process is written to put it into the group, with what
+    it starts from then on. At the end, processes in the group are put back. Raises `InputError`
+    where groups cannot be made.
     """
     unified = (groups / "cgroup.controllers").is_file()
     home = groups if unified else groups / "cpu"
@@ -25,7 +26,7 @@ def cpu_limit(cores: float, groups: Path = GROUPS) -> Iterator[Path]:
     try:
         group = Path(tempfile.mkdtemp(prefix="fed-ist-", dir=home))
         if unified:
-            # Where the controller is on already, as under systemd, this changes nothing.
+            # If the controller is on already, as under systemd, this changes nothing.
             with suppress(OSError):
                 (home / "cgroup.subtree_control").write_text("+cpu")
         for name, text in limits(cores, unified=unified).items():
@@ -44,7 +45,7 @@ def cpu_limit(cores: float, groups: Path = GROUPS) -> Iterator[Path]:
 
 
 def limits(cores: float, *, unified: bool) -> dict[str, str]:
-    """The files of a group that hold it back, of the one hierarchy or of cgroup v1."""
+    """The files that limit a group, with their text. unified: whether it is of cgroup v2."""
     period_us = max(PERIOD_US, round(LEAST_QUOTA_US / cores))
     quota_us = round(period_us * cores)
     if unified:

@@ -1,7 +1,7 @@
 """What strangers at the gate do to a run of two devices: `python -m sims.benchmarks.gate OUT.md`.
 
-SuperLink, gate and devices run on this host as DEPLOY.md has them, with keys and TLS. The same run
-is timed alone, and while strangers hold connections and send bodies, from other addresses of
+SuperLink, gate and devices run on this host as DEPLOY.md sets them up, with keys and TLS. The same
+run is timed alone, and while strangers hold connections and send bodies, from other addresses of
 loopback and from the devices' own. All share this machine's processors, the strangers too.
 """
 
@@ -31,12 +31,16 @@ SETTINGS = {"hidden-dim": 64, "num-rounds": 3, "local-steps": 1, "min-nodes": le
 OTHERS = [f"127.0.0.{i}" for i in range(2, 12)]
 MANY = [f"127.0.1.{i}" for i in range(1, 41)]
 LOOK_S = 0.25
-STANDING_S = 15.0  # for which strangers are there before the run begins
+STANDING_S = 15.0  # how long strangers are there before the run begins
 
 
 @dataclass(frozen=True)
 class Case:
-    """What strangers do meanwhile."""
+    """What strangers do during a run.
+
+    half_open: connections that they hold. flooders: connections that send bodies. sources:
+    addresses.
+    """
 
     name: str
     half_open: int
@@ -46,7 +50,7 @@ class Case:
 
 ALONE = Case("none", 0, 0, [])
 ATTACKED = Case("10 other addresses", 1000, 30, OTHERS)
-# Between times without strangers, as this machine may be busier now than then.
+# Each attack stands between two runs without strangers, as the machine's own load may change.
 CASES = (
     ALONE,
     ATTACKED,
@@ -60,8 +64,11 @@ CASES = (
 
 @dataclass(frozen=True)
 class Found:
-    """seconds: of the run. superlink_bytes, gate_bytes: of memory, resident, at most, above those
-    before the strangers came. log_bytes: of the gate's logs. deeds: what strangers say they did.
+    """What one run measured.
+
+    seconds: of the run. superlink_bytes, gate_bytes: of resident memory, the most during the run
+    minus that before the strangers came. log_bytes: of the gate's logs. deeds: what strangers say
+    they did.
     """
 
     case: Case
@@ -74,7 +81,7 @@ class Found:
 
 @contextmanager
 def federation() -> Iterator[tuple[Gated, Process, Process]]:
-    """Two devices at the gate of a SuperLink, whose processes are yielded too: it, and the gate."""
+    """Two devices at the gate of a SuperLink; yields them and the processes of both."""
     with gated() as hosts:
         superlink = hosts.start_superlink()
         gate = hosts.start_gate()
@@ -86,8 +93,9 @@ def federation() -> Iterator[tuple[Gated, Process, Process]]:
 
 
 def time_run(hosts: Gated, name: str) -> Iterator[float]:
-    """Seconds since a run began, while it goes on and when it ends; raises `InputError` if it
-    fails.
+    """The seconds since a run began, again and again, the last time when it has ended.
+
+    Raises `InputError` where the run fails.
     """
     begun = time.monotonic()
     dataset = str(hosts.folder / f"images-{DEVICES[0]}")
@@ -101,7 +109,7 @@ def time_run(hosts: Gated, name: str) -> Iterator[float]:
 
 
 def measure(case: Case, hosts: Gated, superlink: Process, gate: Process, name: str) -> Found:
-    """The run, in this case."""
+    """Measure a run in this case."""
     before, gate_before = resident_bytes([superlink]), resident_bytes(family(gate))
     most = gate_most = seconds = 0.0
     with at_the_gate(case, hosts.port) as deeds:
@@ -121,7 +129,7 @@ def measure(case: Case, hosts: Gated, superlink: Process, gate: Process, name: s
 
 @contextmanager
 def at_the_gate(case: Case, port: int) -> Iterator[dict[str, object]]:
-    """Strangers as a process of their own; what they say they did is there once they are gone."""
+    """Run strangers as a process of their own; the dict has their deeds once they are gone."""
     deeds: dict[str, object] = {}
     if not case.half_open + case.flooders:
         yield deeds
@@ -139,7 +147,7 @@ def at_the_gate(case: Case, port: int) -> Iterator[dict[str, object]]:
 
 
 def resident_bytes(processes: "Iterator[psutil.Process] | Sequence[Process]") -> int:
-    """Of these processes together; shared pages count for each."""
+    """The resident memory of these processes together; pages that they share count for each."""
     found = 0
     for process in processes:
         with suppress(psutil.NoSuchProcess):
@@ -189,16 +197,16 @@ def render(found: Sequence[Found]) -> str:
 
 
 def usual_s(found: Sequence[Found], number: int) -> float:
-    """What the run takes without strangers: the mean of just before and just after."""
+    """The mean of the runs without strangers just before and just after this one."""
     around = [one.seconds for one in found[max(0, number - 1) : number + 2] if not one.deeds]
     return fmean(around)
 
 
 def measure_all(out: Path) -> int:
-    """Write the report after each case."""
+    """Measure all cases, and write the report after each; returns an exit code."""
     found: list[Found] = []
     with exit_at_sigterm(), federation() as (hosts, superlink, gate):
-        for _ in time_run(hosts, "first"):  # in which the devices encode their images
+        for _ in time_run(hosts, "first"):  # the devices encode their images in this run
             pass
         for number, case in enumerate(CASES):
             found.append(measure(case, hosts, superlink, gate, f"case-{number}"))

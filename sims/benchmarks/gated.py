@@ -1,4 +1,4 @@
-"""A server as DEPLOY.md has it: SuperLink, gate and devices on this host, with keys and TLS."""
+"""A server as DEPLOY.md sets it up: SuperLink, gate and devices on this host, with keys and TLS."""
 
 import random
 import socket
@@ -21,16 +21,17 @@ from fed_ist.launch.environment import own_environment
 from fed_ist.launch.processes import end_family, free_port, wait_until, wait_until_listening
 
 Process = subprocess.Popen[bytes]
-ACTIVATED = "SuperNode ID:"  # in a SuperNode's log, once the SuperLink knows it
+ACTIVATED = "SuperNode ID:"  # a SuperNode logs it once the SuperLink knows the node
 START_TIMEOUT_S = 600.0
-SUPERLINK = "field"  # as the owner's Flower config calls it
+SUPERLINK = "field"  # its name in the owner's Flower config
 
 
 class Gated:
-    """What runs, and how to start more of it.
+    """A SuperLink, a gate and devices, which are started one by one.
 
-    folder: for all that they keep; its path is short, as that of a socket has to be. port: the
-    gate's, which devices reach at 127.0.0.1.
+    folder: for everything that they keep; its path must be short, as it holds sockets. port: the
+    gate's, which devices reach at 127.0.0.1. Methods that start something raise `InputError` where
+    it does not start.
     """
 
     def __init__(self, folder: Path, stack: ExitStack) -> None:
@@ -53,7 +54,7 @@ class Gated:
         }
 
     def start_superlink(self) -> Process:
-        """Raises `InputError` where it does not start, as all of these do."""
+        """Start the SuperLink, and wait until it listens."""
         files = {
             "--ssl-ca-certfile": self.certificates.authority,
             "--ssl-certfile": self.certificates.server,
@@ -70,7 +71,7 @@ class Gated:
         return process
 
     def start_gate(self) -> Process:
-        """As its unit starts it."""
+        """Start the gate as its systemd unit does, and wait until it listens."""
         options = {
             "--keys": self.keys,
             "--database": self.database,
@@ -86,13 +87,15 @@ class Gated:
         return process
 
     def register(self, name: str) -> None:
-        """Make a device's key, and have the SuperLink know it."""
+        """Make a device's key, and register it with the SuperLink."""
         write_node_key(self.keys, name)
         public = f"{self.keys / name}.pub"
         self.order("supernode", "register", public, SUPERLINK, "--name", name)
 
     def order(self, *words: str) -> str:
-        """What `flwr` says to an order of the server's owner."""
+        """Run `flwr` as the server's owner; returns its output, and raises `InputError` if it
+        fails.
+        """
         done = subprocess.run(
             ["flwr", *words], env=self.environment, capture_output=True, text=True, check=False
         )
@@ -101,7 +104,7 @@ class Gated:
         return done.stdout
 
     def start_device(self, name: str, images: Path) -> Process:
-        """A SuperNode with this key, which is waited for until the SuperLink knows it."""
+        """Start a SuperNode with this name's key, and wait until the SuperLink knows it."""
         where = ["--superlink", f"127.0.0.1:{self.port}", "--port", str(free_port())]
         who = ["--root-certificates", str(self.certificates.authority)]
         who += ["--auth-supernode-private-key", str(self.keys / name)]
@@ -111,7 +114,7 @@ class Gated:
         return process
 
     def wait_for(self, name: str, words: str, process: Process) -> None:
-        """Until a program has said something."""
+        """Wait until a program has logged these words."""
 
         def said() -> bool:
             return words in self.log(name).read_text(encoding="utf-8", errors="replace")
@@ -119,31 +122,31 @@ class Gated:
         wait_until(said, process, name, self.log(name), START_TIMEOUT_S)
 
     def run(self, app: Path, name: str, settings: Mapping[str, Value]) -> Process:
-        """`fed-ist run`, under way; its results are in `folder / "results" / name`."""
+        """Start `fed-ist run`; its results will be in `folder / "results" / name`."""
         command = ["fed-ist", "run", "--on", SUPERLINK, "--app", str(app), "--name", name]
         for key, value in {"results-dir": str(self.folder / "results"), **settings}.items():
             command += ["--set", f"{key}={value}"]
         return self.start(f"run-{name}", command)
 
     def key(self, name: str) -> ec.EllipticCurvePrivateKey:
-        """A device's private key."""
+        """The private key of a device."""
         found = serialization.load_ssh_private_key((self.keys / name).read_bytes(), None)
         assert isinstance(found, ec.EllipticCurvePrivateKey)
         return found
 
     def connect(self, source: str = "127.0.0.1") -> HTTPSConnection:
-        """To the gate, from an address of loopback."""
+        """A connection to the gate from an address of loopback."""
         context = ssl.create_default_context(cafile=self.certificates.authority)
         return HTTPSConnection(
             "127.0.0.1", self.port, context=context, timeout=60, source_address=(source, 0)
         )
 
     def log(self, name: str) -> Path:
-        """Where a program's output is."""
+        """The file with a program's output."""
         return self.folder / f"{name}.log"
 
     def start(self, name: str, command: list[str]) -> Process:
-        """A program in the environment of all, which is ended with them."""
+        """Start a program in the environment of all; it is ended together with them."""
         with self.log(name).open("ab") as log:
             process = subprocess.Popen(
                 command, env=self.environment, stdout=log, stderr=log, start_new_session=True
@@ -153,7 +156,9 @@ class Gated:
 
 
 def quiet_port() -> int:
-    """A port that no connection has of itself, of thousands that strangers make and leave."""
+    """A free port, outside the range that the system gives to the strangers' thousands of
+    connections.
+    """
     while True:
         port = random.SystemRandom().randrange(10000, 30000)
         with suppress(OSError), socket.socket() as probe:
@@ -163,6 +168,6 @@ def quiet_port() -> int:
 
 @contextmanager
 def gated() -> Iterator[Gated]:
-    """Nothing runs yet; what is started is ended afterwards."""
+    """A `Gated` in which nothing runs yet; everything that is started is ended afterwards."""
     with TemporaryDirectory(prefix="gated-", dir="/tmp") as name, ExitStack() as stack:
         yield Gated(Path(name), stack)

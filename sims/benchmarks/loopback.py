@@ -19,9 +19,10 @@ SUPERLINK = "loopback"
 
 @dataclass(frozen=True)
 class Loopback:
-    """What runs, and the environment of a user whose Flower config calls the SuperLink `loopback`.
+    """The processes on loopback, and where they keep things.
 
-    database, flower_home, cache, logs: where they keep things.
+    environment: of a user whose Flower config calls the SuperLink `loopback`. database: the
+    SuperLink's. flower_home: FLWR_HOME. cache, logs: folders.
     """
 
     server: "subprocess.Popen[bytes]"
@@ -35,10 +36,10 @@ class Loopback:
 
 @contextmanager
 def on_loopback(folder: Path, images: Sequence[Path]) -> Iterator[Loopback]:
-    """Start a SuperLink and a SuperNode for each folder of images; all are ended afterwards.
+    """Start a SuperLink, and a SuperNode for each folder of images; all are ended afterwards.
 
     folder: for the database, settings, caches and logs. Raises `InputError` where the SuperLink
-    does not start; a SuperNode that does not is missed by the run that waits for it.
+    does not start. A SuperNode that does not start is noticed by the run that waits for it.
     """
     port = free_port()
     database, home, cache, logs = (folder / name for name in ("flower.db", "flwr", "cache", "logs"))

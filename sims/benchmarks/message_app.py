@@ -1,7 +1,7 @@
-"""The ClientApp of `fed-ist bench message`: the app's own, which writes down when it does what.
+"""The ClientApp of `fed-ist bench message`: the app's own, with the times of what it does.
 
-Each message has a process of its own here, as on a device. At its end the process adds a line to
-`STAMPS` in the run's `results-dir`, which on one machine is the node's as well.
+As on a device, each message has a process of its own. At its end the process adds a line to
+`STAMPS` in the run's `results-dir`, a folder that server and node share on this machine.
 """
 
 import atexit
@@ -21,18 +21,19 @@ from sims.benchmarks.stopwatch import Stopwatch
 
 STAMPS = "stamps.jsonl"
 CACHE, TRAINING = "cache", "training"
-# None of these is needed to train on embeddings that are there.
+# None of these is needed to train on embeddings that are in the cache.
 HEAVY = ("torch", "timm", "torchvision", "datasets", "flwr_datasets", "matplotlib", "pyarrow")
 
 Moment = tuple[float, float]  # seconds since 1970, and of this process's CPU time
 
 
 def now() -> Moment:
+    """The time now: seconds since 1970, and of this process's CPU time."""
     return time.time(), time.process_time()
 
 
 def stamped_app(began: Moment) -> ClientApp:
-    """The app, whose import is timed as well; began: when this module's began."""
+    """The app, with the time of its import. began: when the import of this module began."""
     from clients.app import create_app
     from clients.data import OwnImages
 
@@ -76,7 +77,7 @@ def stamped_app(began: Moment) -> ClientApp:
 
 
 def write(folder: Path, line: dict[str, Any]) -> None:
-    """At the end of the process: with when it was started, how it ended, what it had loaded."""
+    """Write the line of a message at the end of its process, and what the process had loaded."""
     moments = {"started": (time.time() - age_s(), 0.0), "ended": now()}
     line["moments"].update(moments)
     line["loaded"] = [name for name in HEAVY if name in sys.modules]
@@ -85,7 +86,7 @@ def write(folder: Path, line: dict[str, Any]) -> None:
 
 
 def age_s() -> float:
-    """Seconds since this process was started, on Linux; psutil knows it to the second only."""
+    """Seconds since this process was started, on Linux, where psutil only knows whole seconds."""
     ticks = int(Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[19])
     return time.clock_gettime(time.CLOCK_BOOTTIME) - ticks / os.sysconf("SC_CLK_TCK")
 

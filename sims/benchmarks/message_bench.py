@@ -1,7 +1,7 @@
 """`fed-ist bench message`: where a device's seconds go, from a message to its reply.
 
-A SuperLink and one SuperNode run on this machine, the node with all that it starts held to a share
-of a core. Called by the `fed-ist` command with its options as one JSON object.
+A SuperLink and one SuperNode run on this machine; the node, with everything that it starts, gets a
+share of a core. The `fed-ist` command calls this module with its options as one JSON object.
 """
 
 import json
@@ -36,15 +36,17 @@ COMPONENTS = {
     "message_server": "sims.server_app:app",
     "message_node": "sims.benchmarks.message_app:app",
 }
-# What a SuperNode logs of a message, first and last. It fetches the slice while a process starts.
+# What a SuperNode logs first and last of a message. It fetches the slice while a process starts.
 RECEIVING, SENT = "Receiving: train", "Sent successfully"
-PARTS = ("waking", "Flower", "app", "cache", "training", "coding", "sending")
+STEPS = ("waking", "Flower", "app", "cache", "training", "coding", "sending")
 
 
 @dataclass(frozen=True)
 class MessageBench:
-    """cores: shares of a core, a run each. n_rounds: that are measured. images: of the node.
-    hidden_dim: of the slice. out: a folder for message.json and history.jsonl.
+    """What `fed-ist bench message` is asked for.
+
+    cores: shares of a core, a run each. n_rounds: how many are measured. images: of the node.
+    hidden_dim: of the slice. out: the folder for message.json and history.jsonl.
     """
 
     cores: list[float]
@@ -56,8 +58,10 @@ class MessageBench:
 
 @dataclass(frozen=True)
 class LogLine:
-    """text: that a SuperNode logged. at: seconds since 1970. cpu_s: what it and its SuperExec had
-    taken of the processor by then.
+    """A line that a SuperNode logged.
+
+    at: when, in seconds since 1970. cpu_s: the CPU seconds that the node and its SuperExec had
+    taken by then.
     """
 
     text: str
@@ -66,7 +70,7 @@ class LogLine:
 
 
 def measure(request: MessageBench) -> Iterator[dict[str, Any]]:
-    """Figures of each share: `cores`, seconds by part and as `whole`, CPU seconds as `cpu`.
+    """The figures of each share: `cores`, seconds by step and as `whole`, CPU seconds as `cpu`.
 
     Raises `InputError` where a run fails, or where a process cannot be held back.
     """
@@ -103,7 +107,7 @@ def measure(request: MessageBench) -> Iterator[dict[str, Any]]:
 
 @contextmanager
 def followed(path: Path, process: psutil.Process) -> Iterator[list[LogLine]]:
-    """A list of what a process logs, which grows until the end of the context."""
+    """A list of the lines that a process logs, which grows until the end of the block."""
     lines: list[LogLine] = []
     is_over = Event()
 
@@ -131,7 +135,7 @@ def followed(path: Path, process: psutil.Process) -> Iterator[list[LogLine]]:
 
 
 def summarise(stamps: Sequence[Mapping[str, Any]], log: Sequence[LogLine]) -> dict[str, Any]:
-    """Medians over training messages, but for the first, whose process finds cold caches.
+    """Medians over training messages, without the first, whose process finds cold caches.
 
     Raises `InputError` where log and stamps do not belong together.
     """
@@ -144,13 +148,13 @@ def summarise(stamps: Sequence[Mapping[str, Any]], log: Sequence[LogLine]) -> di
     pairs = list(zip(rounds, messages, strict=True))
     found = [figures(stamp, *lines) for stamp, lines in pairs[1:] or pairs]
     return {
-        part: {key: median(each[part][key] for each in found) for key in found[0][part]}
-        for part in ("seconds", "cpu")
+        step: {key: median(each[step][key] for each in found) for key in found[0][step]}
+        for step in ("seconds", "cpu")
     } | {"loaded": sorted({name for stamp in rounds for name in stamp["loaded"]})}
 
 
 def messages_in(log: Sequence[LogLine]) -> Iterator[tuple[LogLine, LogLine]]:
-    """Of each training message: when it was met, when its reply was away."""
+    """The two lines of each training message: when it was seen, and when its reply was sent."""
     met = None
     for line in log:
         if RECEIVING in line.text:
@@ -161,7 +165,7 @@ def messages_in(log: Sequence[LogLine]) -> Iterator[tuple[LogLine, LogLine]]:
 
 
 def figures(stamp: Mapping[str, Any], met: LogLine, sent: LogLine) -> dict[str, dict[str, float]]:
-    """Seconds by part, and CPU seconds, of one message."""
+    """The seconds by step, and the CPU seconds, of one message."""
     at = {key: moment[0] for key, moment in stamp["moments"].items()}
     cpu = {key: moment[1] for key, moment in stamp["moments"].items()}
     wall = stamp["wall"]
@@ -188,22 +192,23 @@ def figures(stamp: Mapping[str, Any], met: LogLine, sent: LogLine) -> dict[str, 
 
 
 def render(found: Sequence[Mapping[str, Any]]) -> str:
-    """Two tables in markdown: seconds by part, and seconds of the processor."""
+    """Two tables in Markdown: seconds by step, and CPU seconds."""
     blocks = []
-    for title, key, parts in (
-        ("seconds", "seconds", (*PARTS, "whole")),
+    for title, key, steps in (
+        ("seconds", "seconds", (*STEPS, "whole")),
         ("CPU seconds", "cpu", ("Flower", "app", "training", "process", "node")),
     ):
         rows = [
-            (f"{case['cores']:g}", *(f"{case[key][part]:.2f}" for part in parts)) for case in found
+            (f"{case['cores']:g}", *(f"{case[key][step]:.2f}" for step in steps)) for case in found
         ]
-        blocks += [f"{title}, by share of a core:", table(("cores", *parts), rows)]
+        blocks += [f"{title}, by share of a core:", table(("cores", *steps), rows)]
     loaded = sorted({name for case in found for name in case["loaded"]})
     blocks.append(f"Loaded in a round, of {', '.join(HEAVY)}: {', '.join(loaded) or 'none'}.")
     return "\n\n".join(blocks) + "\n"
 
 
 def main() -> int:
+    """Measure; returns the exit code."""
     request = MessageBench(**json.loads(sys.argv[1]))
     return measure_cases("message", request, measure(request), len(request.cores), render)
 

@@ -11,7 +11,7 @@ import psutil
 
 from sims.benchmarks.loopback import Loopback
 
-# The processes that are to last, by the command that they run; ClientApps live for a message each.
+# Processes that last, by the command that they run; a ClientApp lives for one message.
 LASTING = {
     "flower-superlink": "SuperLink",
     "flower-supernode": "SuperNode",
@@ -22,8 +22,10 @@ LASTING = {
 
 @dataclass(frozen=True)
 class Usage:
-    """What a process takes: bytes that are resident, bytes that no other process shares, threads,
-    and open files and sockets.
+    """What a process takes.
+
+    resident_bytes: of memory. own_bytes: of memory that no other process shares. threads: how many.
+    handles: open files and sockets.
     """
 
     resident_bytes: int
@@ -34,10 +36,11 @@ class Usage:
 
 @dataclass(frozen=True)
 class Sample:
-    """What was taken after a round of the run.
+    """What everything took after a round of the run.
 
-    at_s: seconds since the run was started. processes: by role. zombies: ended processes that
-    nobody has asked for. disk_bytes: by what lies there. rows: by table of Flower's database.
+    at_s: seconds since the run was started. processes: by role. zombies: processes that have ended
+    and that nobody has waited for. disk_bytes: by what they are for. rows: by table of Flower's
+    database.
     """
 
     round: int
@@ -49,7 +52,7 @@ class Sample:
 
 
 def take_sample(round_: int, at_s: float, hosts: Loopback, results: Path) -> Sample:
-    """Look at all that runs and lies there now."""
+    """Look at all processes and files now."""
     processes: dict[str, Usage] = {}
     zombies = 0
     families = {"server": hosts.server, **{f"node {i}": n for i, n in enumerate(hosts.nodes)}}
@@ -77,7 +80,7 @@ def take_sample(round_: int, at_s: float, hosts: Loopback, results: Path) -> Sam
 
 
 def family(process: "subprocess.Popen[bytes]") -> Iterator[psutil.Process]:
-    """A process, and all that it has started."""
+    """A process and everything that it has started."""
     with suppress(psutil.NoSuchProcess):
         parent = psutil.Process(process.pid)
         yield from [parent, *parent.children(recursive=True)]
@@ -93,7 +96,7 @@ def lasting_cpu_s(process: psutil.Process) -> float:
 
 
 def role_of(process: psutil.Process) -> str:
-    """What a process is to Flower; "" for those that are not to last."""
+    """What a process is to Flower; "" for one that does not last."""
     names = [Path(word).name for word in process.cmdline()[:2]]  # a script's is after Python's
     return next((LASTING[name] for name in names if name in LASTING), "")
 
@@ -108,7 +111,7 @@ def _database_files(database: Path) -> Sequence[Path]:
 
 
 def count_bytes(path: Path) -> int:
-    """What a file takes on the disk, or all files below a folder; 0 where there is nothing."""
+    """What a file, or all files below a folder, take on the disk; 0 where there is nothing."""
     files = [path] if path.is_file() else path.rglob("*")
     found = 0
     for file in files:
@@ -118,7 +121,7 @@ def count_bytes(path: Path) -> int:
 
 
 def count_rows(database: Path) -> dict[str, int]:
-    """Rows by table of a SQLite database that is in use, of those that are not empty."""
+    """The number of rows by table of a SQLite database that is in use, without empty tables."""
     with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True, timeout=30)) as connection:
         names = connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
         counts = {

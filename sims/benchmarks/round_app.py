@@ -1,6 +1,6 @@
 """The Flower app of `fed-ist bench round`: rounds of IST, of Flower's FedAvg, and of nothing.
 
-Its run config is a run's, with these meanings: `dataset` is a folder of `round_data`, and `name` in
+Its run config is that of a run, but `dataset` is a folder of `round_data`, and `name` in
 `results-dir` is a JSON file for what was measured.
 """
 
@@ -26,17 +26,17 @@ from fed_ist.config.run_config import RunConfig
 from fed_ist.files.atomic import write_atomic
 from fed_ist.traffic import protocol
 from fed_ist.training.local import evaluate
-from sims.benchmarks.round_data import EMBED_DIM, N_CLASSES, DrawnData, part_of, read_examples
-from sims.benchmarks.round_parts import plain_round, timed_rounds
+from sims.benchmarks.round_data import EMBED_DIM, N_CLASSES, DrawnData, read_examples, share_of
+from sims.benchmarks.round_steps import plain_round, timed_rounds
 from sims.local_grid import LocalGrid
 from strategies.core.exchange import exchange
 from strategies.core.wire import from_record, to_record
 from strategies.federated import draw_classifier
 
 EMPTY = "query.empty"
-MANY_NODES = 64  # above which one round of FedAvg is measured, after a first
-TOO_MANY_NODES = 256  # above which FedAvg would take hours, and all memory
-PLAIN = "arrays"  # how Flower's strategies call their parameters
+MANY_NODES = 64  # with more nodes, one round of FedAvg is measured, after a first
+TOO_MANY_NODES = 256  # with more nodes, FedAvg would take hours, and all memory
+PLAIN = "arrays"  # the name that Flower's strategies give to parameters
 
 ist_nodes = create_app(DrawnData())
 node = ClientApp()
@@ -45,21 +45,23 @@ app = ServerApp()
 
 @node.query()
 def prepare(message: Message, context: Context) -> Message:
+    """A node's answer to being prepared, as the app gives it."""
     return ist_nodes(message, context)
 
 
 @node.query("empty")
 def nothing(message: Message, context: Context) -> Message:
+    """An empty answer to an empty message."""
     return Message(RecordDict(), reply_to=message)
 
 
 @node.train()
 def train(message: Message, context: Context) -> Message:
-    """A slice of ours, or the whole classifier of Flower's FedAvg; the same training."""
+    """The same training of a slice of ours, or of the whole classifier of Flower's FedAvg."""
     if PLAIN not in message.content.array_records:
         return ist_nodes(message, context)
     config, me = parse_config(context.run_config), identify(context)
-    examples = part_of(me.number, me.n_nodes, Path(config.dataset))
+    examples = share_of(me.number, me.n_nodes, Path(config.dataset))
     params = from_record(message.content.array_records[PLAIN])
     server_round = message.content.config_records["config"]["server-round"]
     task = {protocol.ROUND: server_round, protocol.SCALE: 1.0}
@@ -70,6 +72,7 @@ def train(message: Message, context: Context) -> Message:
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
+    """Measure all kinds of rounds, and write the JSON file."""
     config = parse_config(context.run_config)
     node_ids = list(grid.get_node_ids())
     n_nodes, n_cores = len(node_ids), os.cpu_count() or 1
@@ -79,7 +82,7 @@ def main(grid: Grid, context: Context) -> None:
         found["empty"] = {"round": empty_round(grid, node_ids, config)}
         if n_nodes <= TOO_MANY_NODES:
             found["fedavg"] = {"round": flower_fedavg(grid, n_nodes, config)}
-        # The same on one core, as each actor has: here too small matrices are slower on several.
+        # On one core, as each actor of the simulation: small matrices are slower on several.
         with threadpool_limits(1):
             own = LocalGrid(ist_nodes, config, range(1, n_nodes + 1))
             (folder / "inline").mkdir()
@@ -90,7 +93,7 @@ def main(grid: Grid, context: Context) -> None:
 
 
 def empty_round(grid: Grid, node_ids: list[int], config: RunConfig) -> float:
-    """Seconds in which all nodes get an empty message, and answer with one: the median."""
+    """The median seconds of a round in which all nodes get and answer an empty message."""
     seconds = []
     for _ in range(config.num_rounds):
         began = time.perf_counter()
@@ -105,7 +108,7 @@ def empty_round(grid: Grid, node_ids: list[int], config: RunConfig) -> float:
 
 
 def flower_fedavg(grid: Grid, n_nodes: int, config: RunConfig) -> float:
-    """Seconds of a round of Flower's own FedAvg on the same classifier: the median."""
+    """The median seconds of a round of Flower's own FedAvg on the same classifier."""
     ends: list[float] = []
     num_rounds = config.num_rounds if n_nodes <= MANY_NODES else 2
 

@@ -1,8 +1,8 @@
-"""`fed-ist bench round`: what a round costs, by number of nodes, against what it must cost.
+"""`fed-ist bench round`: what a round costs by number of nodes, and the least that it can cost.
 
-For each number of nodes a run on Flower's simulation measures rounds of IST, empty rounds and
-rounds of Flower's own FedAvg, and, in the same process, the same rounds without Flower. Called by
-the `fed-ist` command with its options as one JSON object.
+For each number of nodes, a run on Flower's simulation measures rounds of IST, empty rounds and
+rounds of Flower's own FedAvg and, in the same process, the same rounds without Flower. The
+`fed-ist` command calls this module with its options as one JSON object.
 """
 
 import json
@@ -20,7 +20,7 @@ from fed_ist.launch.simulation import simulate
 from fed_ist.words import table
 from sims.benchmarks.cases import measure_cases
 from sims.benchmarks.round_data import write_examples
-from sims.benchmarks.round_parts import PARTS
+from sims.benchmarks.round_steps import STEPS
 
 TIMEOUT_S = 3600.0
 COMPONENTS = {
@@ -31,8 +31,10 @@ COMPONENTS = {
 
 @dataclass(frozen=True)
 class RoundBench:
-    """n_nodes: of each run. images: that each node has. out: a folder for round.json, and for
-    history.jsonl, which gets a line from each benchmark.
+    """What `fed-ist bench round` is asked for.
+
+    n_nodes: of each run. n_rounds: how many are measured. images: of each node. out: the folder for
+    round.json and history.jsonl, which gets a line from each benchmark.
     """
 
     n_nodes: list[int]
@@ -45,7 +47,7 @@ class RoundBench:
 
 
 def measure(request: RoundBench) -> Iterator[dict[str, Any]]:
-    """Figures of each number of nodes: `nodes`, `cores`, `seconds`, `ratios`.
+    """The figures of each number of nodes: `nodes`, `cores`, `seconds`, `ratios`.
 
     Raises `InputError` where a run fails.
     """
@@ -77,8 +79,9 @@ def measure(request: RoundBench) -> Iterator[dict[str, Any]]:
 
 
 def ratios(seconds: Mapping[str, Mapping[str, float]]) -> dict[str, float | None]:
-    """Of rounds on Flower and without it, to what they must take, and to FedAvg's if those were
-    measured.
+    """The seconds of rounds with and without Flower over the least that they can take.
+
+    One ratio is to FedAvg's seconds, None if these were not measured.
     """
     whole, plain = seconds["flower"]["round"], seconds["plain"]["round"]
     return {
@@ -89,24 +92,25 @@ def ratios(seconds: Mapping[str, Mapping[str, float]]) -> dict[str, float | None
 
 
 def render(found: Sequence[Mapping[str, Any]]) -> str:
-    """Two tables in markdown: milliseconds of a round by part, and whole rounds side by side."""
+    """Two tables in Markdown: milliseconds of a round by step, and whole rounds of each way."""
     ways = ("flower", "fedavg", "empty", "inline", "plain")
     shares = list(found[0]["ratios"]) if found else []
-    parts, wholes = [], []
+    steps, wholes = [], []
     for case in found:
         measured = case["seconds"]
-        cells = (f"{1000 * measured['flower'][key]:.0f}" for key in (*PARTS, "round"))
-        parts.append((case["nodes"], *cells))
+        cells = (f"{1000 * measured['flower'][key]:.0f}" for key in (*STEPS, "round"))
+        steps.append((case["nodes"], *cells))
         whole = [f"{1000 * measured[w]['round']:.0f}" if w in measured else "-" for w in ways]
         ratios = [case["ratios"][share] for share in shares]
         whole += ["-" if ratio is None else f"{ratio:.2f}" for ratio in ratios]
         wholes.append((case["nodes"], *whole))
-    header = ("nodes", *(f"{part} ms" for part in PARTS), "round ms")
-    beside = ("nodes", *(f"{way} ms" for way in ways), *shares)
-    return f"{table(header, parts)}\n\n{table(beside, wholes)}\n"
+    header = ("nodes", *(f"{step} ms" for step in STEPS), "round ms")
+    whole_header = ("nodes", *(f"{way} ms" for way in ways), *shares)
+    return f"{table(header, steps)}\n\n{table(whole_header, wholes)}\n"
 
 
 def main() -> int:
+    """Measure; returns the exit code."""
     request = RoundBench(**json.loads(sys.argv[1]))
     return measure_cases("round", request, measure(request), len(request.n_nodes), render)
 

@@ -1,4 +1,4 @@
-"""Embeddings drawn at random for a benchmark of rounds: on disk once, mapped by every process."""
+"""Random embeddings for the benchmark of rounds: written once, and mapped by every process."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -20,24 +20,24 @@ CLASS_NAMES = tuple(f"class {i}" for i in range(N_CLASSES))
 
 
 def write_examples(folder: Path, n_train: int) -> None:
-    """Embeddings of classes that a classifier can tell apart, for training and for evaluation."""
+    """Write embeddings of classes that a classifier can tell apart, for training and evaluation."""
     rng = generator(0, "round bench")
     means = rng.normal(size=(N_CLASSES, EMBED_DIM)).astype(np.float32)
-    for part, n in (("train", n_train), ("test", N_TEST)):
+    for split, n in (("train", n_train), ("test", N_TEST)):
         labels = rng.integers(0, N_CLASSES, n)
         noise = rng.normal(size=(n, EMBED_DIM)).astype(np.float32)
-        np.save(folder / f"{part}-labels.npy", labels)
-        np.save(folder / f"{part}.npy", means[labels] + 2 * noise)
+        np.save(folder / f"{split}-labels.npy", labels)
+        np.save(folder / f"{split}.npy", means[labels] + 2 * noise)
 
 
-def read_examples(folder: Path, part: str) -> Examples:
-    """Mapped: embeddings float32 (n, EMBED_DIM), labels int64 (n,)."""
-    values = np.load(folder / f"{part}.npy", mmap_mode="r")
-    return values, np.load(folder / f"{part}-labels.npy", mmap_mode="r")
+def read_examples(folder: Path, split: str) -> Examples:
+    """The examples of a split, mapped: embeddings float32 (n, EMBED_DIM), labels int64 (n,)."""
+    values = np.load(folder / f"{split}.npy", mmap_mode="r")
+    return values, np.load(folder / f"{split}-labels.npy", mmap_mode="r")
 
 
-def part_of(number: int, n_nodes: int, folder: Path) -> Examples:
-    """The examples of node `number`: an equal part."""
+def share_of(number: int, n_nodes: int, folder: Path) -> Examples:
+    """A node's equal share of the training examples, float32 (m, EMBED_DIM) and int64 (m,)."""
     values, labels = read_examples(folder, "train")
     size = len(labels) // n_nodes
     rows = slice(number * size, (number + 1) * size)
@@ -46,14 +46,16 @@ def part_of(number: int, n_nodes: int, folder: Path) -> Examples:
 
 
 class DrawnData:
-    """The `NodeData` of nodes that have a part of what `write_examples` wrote to `dataset`."""
+    """The `NodeData` of nodes that divide what `write_examples` wrote to `dataset` among them."""
 
     def prepare(
         self, context: Context, node: Node, config: RunConfig, class_names: tuple[str, ...]
     ) -> dict[str, int]:
-        _, labels = part_of(node.number, node.n_nodes, Path(config.dataset))
+        """The number of the node's examples; everything else that is counted of images is 0."""
+        _, labels = share_of(node.number, node.n_nodes, Path(config.dataset))
         return dict.fromkeys(protocol.PREPARED, 0) | {protocol.NUM_EXAMPLES: len(labels)}
 
     def passes(self, context: Context, node: Node, config: RunConfig) -> Callable[[int], Examples]:
-        examples = part_of(node.number, node.n_nodes, Path(config.dataset))
+        """The function from a pass to the examples, float32 (m, EMBED_DIM) and int64 (m,)."""
+        examples = share_of(node.number, node.n_nodes, Path(config.dataset))
         return lambda _: examples

@@ -1,8 +1,8 @@
 """`python -m sims.benchmarks.silent`: what a node that never answers costs a run.
 
-A SuperLink and SuperNodes run on loopback. One SuperNode goes on telling that it is there, while
-what would start its ClientApps stands still: from the start, or after some rounds. Its options are
-one JSON object.
+A SuperLink and SuperNodes run on loopback. One SuperNode goes on telling the server that it is
+there, but the process that starts its ClientApps is halted: from the start, or after some rounds.
+The options are one JSON object.
 """
 
 import json
@@ -34,7 +34,9 @@ NEVER = -2  # the round after which the node falls silent; -1: before the run
 
 @dataclass(frozen=True)
 class SilentBench:
-    """n_nodes: of which one falls silent. silent_after: these rounds, a run each."""
+    """What is to be measured. n_nodes: one of them falls silent. silent_after: rounds, a run for
+    each.
+    """
 
     n_nodes: int = 8
     n_rounds: int = 12
@@ -43,7 +45,7 @@ class SilentBench:
 
 
 def measure(request: SilentBench) -> Iterator[dict[str, Any]]:
-    """A run in which all answer, and one for each of `silent_after`."""
+    """The figures of a run in which all nodes answer, and of a run for each of `silent_after`."""
     for silent_after in (NEVER, *request.silent_after):
         with tempfile.TemporaryDirectory(prefix="fed-ist-silent-") as name:
             folder = Path(name)
@@ -57,7 +59,7 @@ def measure(request: SilentBench) -> Iterator[dict[str, Any]]:
 def one_run(
     request: SilentBench, hosts: Loopback, folder: Path, silent_after: int, silence: psutil.Process
 ) -> dict[str, Any]:
-    """Seconds of a run until its last round has ended, and how many answered in its rounds."""
+    """The seconds of a run until its last round has ended, and how many nodes answered in each."""
     results, begun_s = folder / "results" / RUN, time.monotonic()
     if silent_after == -1:
         silence.suspend()
@@ -81,7 +83,7 @@ def one_run(
 
 @contextmanager
 def standing_still(hosts: Loopback) -> Iterator[psutil.Process]:
-    """The process that starts the last node's ClientApps; it goes on at the end."""
+    """The process that starts the last node's ClientApps; if halted, it goes on at the end."""
     children = psutil.Process(hosts.nodes[-1].pid).children()
     (found,) = [child for child in children if "flower-superexec" in " ".join(child.cmdline())]
     try:
@@ -91,7 +93,7 @@ def standing_still(hosts: Loopback) -> Iterator[psutil.Process]:
 
 
 def render(found: Sequence[Mapping[str, Any]]) -> str:
-    """A table in markdown."""
+    """The figures as a table in Markdown."""
     when = {NEVER: "never", -1: "before the run", 0: "once it is prepared"}
     rows = []
     for case in found:
@@ -109,6 +111,7 @@ def render(found: Sequence[Mapping[str, Any]]) -> str:
 
 
 def main() -> int:
+    """Measure; returns the exit code."""
     request = SilentBench(**json.loads(sys.argv[1] if len(sys.argv) > 1 else "{}"))
     n_cases = 1 + len(request.silent_after)
     return measure_cases("silent", request, measure(request), n_cases, render)

@@ -1,8 +1,8 @@
 """`fed-ist bench soak`: whether a federation that runs for long takes more and more.
 
-A SuperLink with its database on disk and SuperNodes run on loopback; a run of many short rounds
-trains on a few drawn images; memory, open files and disk are looked at after each few rounds.
-Called by the `fed-ist` command with its options as one JSON object.
+A SuperLink with its database on disk and SuperNodes run on loopback. A run of many short rounds
+trains on a few drawn images, and memory, open files and disk are measured every few rounds. The
+`fed-ist` command calls this module with its options as one JSON object.
 """
 
 import json
@@ -32,8 +32,9 @@ RUN = "soak"
 
 @dataclass(frozen=True)
 class Soak:
-    """What `fed-ist bench soak` asks for. minutes: after which it ends, whatever the round. out: a
-    folder for soak.json and soak.md.
+    """What `fed-ist bench soak` is asked for.
+
+    minutes: after these it ends, whatever the round. out: the folder for soak.json and soak.md.
     """
 
     n_nodes: int
@@ -43,9 +44,9 @@ class Soak:
 
 
 def soak(request: Soak, app: Path) -> list[Sample]:
-    """Run all rounds, or as many as the time allows; the report is written after each sample.
+    """Run the rounds for which the time is enough, and write the report after each sample.
 
-    Raises `InputError` where the run fails; the report then has what was seen until that.
+    Raises `InputError` where the run fails; the report then has the samples up to that.
     """
     samples: list[Sample] = []
 
@@ -71,7 +72,7 @@ def soak(request: Soak, app: Path) -> list[Sample]:
             if run.poll():
                 report("The run failed.")
                 raise failure("The run failed", folder / "run.log")
-            is_complete = run.returncode == 0  # not what it says once it was ended
+            is_complete = run.returncode == 0  # read here, as it changes once the run is ended
     report("All rounds were run." if is_complete else "The time was up before all rounds.")
     return samples
 
@@ -80,7 +81,7 @@ def soak(request: Soak, app: Path) -> list[Sample]:
 def running_app(
     n_nodes: int, n_rounds: int, app: Path, hosts: Loopback, folder: Path
 ) -> Iterator["subprocess.Popen[bytes]"]:
-    """A run of the real app, with all nodes in each round; it is ended if it has not ended."""
+    """A run of the real app with all nodes in each round; it is ended with the block."""
     settings = {
         "dataset": folder / "images0",
         "results-dir": folder / "results",
@@ -106,12 +107,12 @@ def running_app(
 def watch(
     request: Soak, hosts: Loopback, run: "subprocess.Popen[bytes]", results: Path
 ) -> Iterator[Sample]:
-    """Samples as rounds end, until the run ends or the time is up."""
+    """A sample after every few rounds, until the run ends or the time is up."""
     begun_s, next_round = time.monotonic(), 0
     step = max(1, request.n_rounds // MAX_SAMPLES)
     while run.poll() is None and time.monotonic() - begun_s < 60 * request.minutes:
         done = last_round(results)
-        # After the last round the ServerApp draws its report, and ends.
+        # No sample after the last round, as the ServerApp writes its report then.
         if next_round <= done < request.n_rounds:
             yield take_sample(done, round(time.monotonic() - begun_s, 1), hosts, results)
             next_round = done + step
@@ -124,6 +125,7 @@ def last_round(results: Path) -> int:
 
 
 def main() -> int:
+    """Run the soak; returns the exit code."""
     request = Soak(**json.loads(sys.argv[1]))
 
     def work() -> int:

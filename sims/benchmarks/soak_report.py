@@ -1,4 +1,4 @@
-"""The outcome of a soak: what grew between its settled beginning and its end."""
+"""The report of a soak: what grew between its settled beginning and its end."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -10,20 +10,20 @@ from fed_ist.files.atomic import write_atomic
 from fed_ist.words import readable_bytes, table
 from sims.benchmarks.process_samples import Sample
 
-SETTLED_ROUND = 50  # by then caches are full and pools have their size
+SETTLED_ROUND = 50  # caches are full by then, and pools have their size
 WINDOW_ROUNDS = 20
 MAX_GROWTH = 0.05
-MAX_NEW_HANDLES = 3  # connections come and go, a few at a time; a leak goes on
+MAX_NEW_HANDLES = 3  # connections come and go, a few at a time; a leak goes beyond this
 PROCESS_HEADER = (
     *("process", "resident", "then", "growth", "a round"),
     *("own", "then", "threads", "handles"),
 )
-MAX_DISK_BYTES = 100_000  # a round, all nodes together: a thousand rounds fit any card
+MAX_DISK_BYTES = 100_000  # a round, all nodes together: a thousand rounds take 0.1 GB
 
 
 @dataclass(frozen=True)
 class Change:
-    """Medians of something over the rounds of the two windows, and what the change is by round."""
+    """The medians of a figure over the rounds of the two windows. rounds: between the two."""
 
     before: float
     after: float
@@ -31,28 +31,33 @@ class Change:
 
     @property
     def share(self) -> float:
+        """The growth as a share of what was before."""
         return self.after / self.before - 1
 
     @property
     def by_round(self) -> float:
+        """The growth in a round."""
         return (self.after - self.before) / self.rounds
 
 
 @dataclass(frozen=True)
 class Windows:
-    """The samples that are compared: around the settled round, and the last ones."""
+    """The samples that are compared: those around the settled round, and the last ones."""
 
     before: Sequence[Sample]
     after: Sequence[Sample]
 
     def change(self, of: Callable[[Sample], float]) -> Change:
+        """The change of a figure. of: takes it from a sample."""
         rounds = median(s.round for s in self.after) - median(s.round for s in self.before)
         return Change(median(of(s) for s in self.before), median(of(s) for s in self.after), rounds)
 
 
 def choose_windows(samples: Sequence[Sample]) -> Windows | None:
-    """Rounds 40 to 60 and the last 20; of a soak of less than 150 rounds, those around the end of
-    the first third, and of the last third. None while there are too few samples to compare.
+    """The samples of rounds 40 to 60 and of the last 20; None while these are too few.
+
+    Where a soak has less than 150 rounds, they are those around the end of the first third, and of
+    the last third.
     """
     if not samples:
         return None
@@ -66,7 +71,7 @@ def choose_windows(samples: Sequence[Sample]) -> Windows | None:
 
 @dataclass(frozen=True)
 class Criterion:
-    """Something that a soak is to show, and whether it did."""
+    """A property that a soak is to show. holds: whether it did. found: the figure, in words."""
 
     name: str
     holds: bool
@@ -74,8 +79,8 @@ class Criterion:
 
 
 def judge(windows: Windows) -> list[Criterion]:
-    """Whether processes last and none is left over, memory and handles are flat, and what the disk
-    takes.
+    """Whether processes last, none is left over, memory and handles stay flat, and the disk
+    suffices.
     """
     memory = {role: windows.change(_of(role, "resident_bytes")) for role in _roles(windows)}
     handles = {role: windows.change(_of(role, "handles")) for role in _roles(windows)}
@@ -83,7 +88,7 @@ def judge(windows: Windows) -> list[Criterion]:
     disk = windows.change(lambda s: sum(s.disk_bytes.values()))
     most = max(memory, key=lambda role: memory[role].share)
     leak = max(handles, key=lambda role: handles[role].after - handles[role].before)
-    n_processes = len(windows.after[-1].processes)  # each asks for an ended one at its next start
+    n_processes = len(windows.after[-1].processes)  # each leaves one until its next start
     n_new = handles[leak].after - handles[leak].before
     lost = sorted(set(windows.before[0].processes) - set(_roles(windows)))
     return [
@@ -122,7 +127,7 @@ def _roles(windows: Windows) -> list[str]:
 
 
 def render(samples: Sequence[Sample], n_rounds: int, n_nodes: int, ended: str) -> str:
-    """The report in Markdown. ended: why there are no more samples, as a sentence."""
+    """The report in Markdown. ended: a sentence on why there are no more samples."""
     lines = [f"# {n_rounds} rounds of {n_nodes} nodes on loopback", "", ended, ""]
     windows = choose_windows(samples)
     if windows is None:
@@ -176,7 +181,7 @@ def _process_table(windows: Windows) -> str:
 
 def _growth_table(
     title: str,
-    unit: str,
+    what: str,
     windows: Windows,
     of: Callable[[Sample], dict[str, int]],
     show: Callable[[float], str],
@@ -185,7 +190,7 @@ def _growth_table(
     for name in sorted({name for sample in windows.after for name in of(sample)}):
         change = windows.change(lambda s, name=name: of(s).get(name, 0))  # type: ignore[misc]
         rows.append((name, show(change.before), show(change.after), f"{change.by_round:,.1f}"))
-    return table((title, unit, "then", "more a round"), rows)
+    return table((title, what, "then", "more a round"), rows)
 
 
 def _count(value: float) -> str:
@@ -195,7 +200,7 @@ def _count(value: float) -> str:
 def write_soak(
     out: Path, samples: Sequence[Sample], n_rounds: int, n_nodes: int, ended: str
 ) -> None:
-    """soak.json with all samples, and soak.md, in the folder `out`."""
+    """Write soak.json, with all samples, and soak.md to the folder `out`."""
     windows = choose_windows(samples)
     data = {
         "nodes": n_nodes,

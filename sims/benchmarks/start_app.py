@@ -17,13 +17,14 @@ app = ServerApp()
 
 @node.train()
 def answer(message: Message, context: Context) -> Message:
+    """An empty answer."""
     return Message(RecordDict(), reply_to=message)
 
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Its run config is a run's, with this meaning: a folder `name` in `results-dir` says that all
-    nodes have answered.
+    """Wait until all nodes have answered, and make the folder `name` in `results-dir`, which says
+    so.
     """
     nodes: list[int] = []
     while len(nodes) < N_NODES:

@@ -1,7 +1,8 @@
 """`fed-ist bench start`: what passes from the command to the first round of a simulation.
 
-Beside it what cannot be less: Ray's own start, and the answers of an empty app to plain `flwr run`.
-Called by the `fed-ist` command with its options as one JSON object.
+For comparison it also times what it cannot be faster than: Ray's own start, and the answers of an
+empty app to plain `flwr run`. The `fed-ist` command calls this module with its options as one JSON
+object.
 """
 
 import json
@@ -57,18 +58,24 @@ FIGURES = {
 
 @dataclass(frozen=True)
 class StartBench:
-    """n_runs: of each. out: a folder for start.json and history.jsonl."""
+    """What `fed-ist bench start` is asked for.
+
+    n_runs: of each kind. out: the folder for start.json and history.jsonl.
+    """
 
     n_runs: int
     out: str
 
 
 def measure(request: StartBench) -> Iterator[dict[str, float]]:
-    """The figures of each turn; raises `InputError` with the end of its log where one fails."""
+    """The figures of each turn.
+
+    Raises `InputError` with the end of the log where something fails.
+    """
     with tempfile.TemporaryDirectory(prefix="fed-ist-start-") as name:
         folder = Path(name)
         draw_images(folder / "images", 0)
-        fed_ist(folder, "first")  # encodes, and fills the file system's cache
+        fed_ist(folder, "first")  # it encodes the images, and fills the file system's cache
         for turn in range(request.n_runs):
             in_round, in_all = fed_ist(folder, f"fed-ist-{turn}")
             yield {
@@ -80,14 +87,14 @@ def measure(request: StartBench) -> Iterator[dict[str, float]]:
 
 
 def ray(folder: Path) -> float:
-    """Seconds until an actor has answered."""
+    """The seconds until an actor of a new Ray has answered."""
     log = folder / "ray.log"
     command = [sys.executable, "-c", RAY]
     return timed(command, own_environment(), log, lambda: b"answered" in log.read_bytes())[0]
 
 
 def flwr(folder: Path, name: str) -> float:
-    """Seconds until the nodes of the empty app have answered."""
+    """The seconds until the nodes of the empty app have answered."""
     home, port = folder / f"{name}-home", free_port()
     environment = {
         **own_environment(),
@@ -109,7 +116,7 @@ def flwr(folder: Path, name: str) -> float:
 
 
 def fed_ist(folder: Path, name: str) -> tuple[float, float]:
-    """Seconds until the first round, and until the end."""
+    """(the seconds until the first round, the seconds until the end) of `fed-ist run`."""
     settings = {
         "dataset": folder / "images",
         "results-dir": folder,
@@ -123,14 +130,17 @@ def fed_ist(folder: Path, name: str) -> tuple[float, float]:
         command,
         own_environment(),
         folder / "fed-ist.log",
-        lambda: len(open_run(folder / name).rounds) > 1,  # after that of round 0
+        lambda: len(open_run(folder / name).rounds) > 1,  # the first row is round 0
     )
 
 
 def timed(
     command: Sequence[str], environment: Mapping[str, str], log: Path, is_there: Callable[[], bool]
 ) -> tuple[float, float]:
-    """Seconds until what a command is for is there, and until the command has ended."""
+    """(the seconds until `is_there`, the seconds until the command has ended).
+
+    Raises `InputError` with the end of its log where the command fails.
+    """
     began = time.monotonic()
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -161,7 +171,7 @@ def end_superlink(port: int) -> None:
 
 
 def render(found: Sequence[Mapping[str, float]]) -> str:
-    """A table in markdown, with the medians and a line on each of its columns."""
+    """A table in Markdown with the medians, and a line on each of its columns."""
     rows = {str(turn): case for turn, case in enumerate(found, start=1)}
     rows["median"] = {key: statistics.median(case[key] for case in found) for key in FIGURES}
     lines = []
@@ -174,6 +184,7 @@ def render(found: Sequence[Mapping[str, float]]) -> str:
 
 
 def main() -> int:
+    """Measure; returns the exit code."""
     request = StartBench(**json.loads(sys.argv[1]))
     return measure_cases("start", request, measure(request), request.n_runs, render)
 

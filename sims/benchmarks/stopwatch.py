@@ -1,4 +1,4 @@
-"""Seconds that code takes, by part."""
+"""Measures the seconds that code takes, by step."""
 
 import time
 from collections import defaultdict
@@ -9,7 +9,7 @@ Seconds = dict[str, float]
 
 
 class Stopwatch:
-    """Seconds by part, of any clock. A part within another counts for itself alone."""
+    """The seconds of each step, by any clock. A step within another stops the outer one."""
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self.seconds: Seconds = defaultdict(float)
@@ -17,9 +17,10 @@ class Stopwatch:
         self._running: list[tuple[str, float]] = []
 
     @contextmanager
-    def on(self, part: str) -> Iterator[None]:
+    def on(self, step: str) -> Iterator[None]:
+        """Count the time within the block for a step."""
         self._stop()
-        self._running.append((part, self._clock()))
+        self._running.append((step, self._clock()))
         try:
             yield
         finally:
@@ -30,10 +31,10 @@ class Stopwatch:
 
     def _stop(self) -> None:
         if self._running:
-            part, since = self._running[-1]
-            self.seconds[part] += self._clock() - since
+            step, since = self._running[-1]
+            self.seconds[step] += self._clock() - since
 
     def take(self) -> Seconds:
-        """What was measured so far; from then on it starts anew."""
+        """The seconds so far, by step; counting starts anew after it."""
         seconds, self.seconds = dict(self.seconds), defaultdict(float)
         return seconds

@@ -1,7 +1,7 @@
 """Strangers at the gate of a server: they hold connections half open, and send large bodies.
 
 `python -m sims.benchmarks.strangers '{"port": 8000, ...}'` goes on until it is terminated, and then
-says in JSON what it did. It comes from addresses of loopback, and has no registered key.
+prints in JSON what it did. It uses addresses of loopback, and has no registered key.
 """
 
 import asyncio
@@ -30,7 +30,11 @@ PATH = "/v1/fleet/push-object"
 
 @dataclass(frozen=True)
 class Request:
-    """half_open: connections that are held. flooders: that send bodies. sources: addresses."""
+    """What strangers are to do.
+
+    half_open: connections that they hold. flooders: connections that send bodies. sources:
+    addresses.
+    """
 
     port: int
     half_open: int
@@ -40,8 +44,10 @@ class Request:
 
 @dataclass
 class Deeds:
-    """standing: half-open connections now. most_standing: at once. statuses: of answers, by their
-    number; "closed" where there was none.
+    """What strangers have done.
+
+    standing: half-open connections now. most_standing: the most at once. statuses: how many answers
+    there were by HTTP status; "closed" where there was none.
     """
 
     opened: int = 0
@@ -51,7 +57,7 @@ class Deeds:
     statuses: Counter[str] = field(default_factory=Counter)
 
     def told(self) -> dict[str, object]:
-        """As JSON has it."""
+        """The deeds as JSON can hold them."""
         return {
             "opened": self.opened,
             "most-standing": self.most_standing,
@@ -91,13 +97,13 @@ async def unsigned_body(request: Request, deeds: Deeds, source: str) -> None:
 
 
 async def forged_body(request: Request, deeds: Deeds, source: str) -> None:
-    """A large body that a key which nobody has registered vouches for."""
+    """A large body with the signature of a key that nobody has registered."""
     headers = sign(ec.generate_private_key(ec.SECP256R1()))
     await _send(request, deeds, source, headers | {"Content-Length": str(BODY_BYTES)})
 
 
 async def body_without_length(request: Request, deeds: Deeds, source: str) -> None:
-    """A body in chunks, of which nobody has said how many come."""
+    """A body in chunks, whose length nobody has said."""
     await _send(request, deeds, source, {"Transfer-Encoding": "chunked"})
 
 
@@ -108,7 +114,7 @@ FLOODING: Sequence[Attack] = (unsigned_body, forged_body, body_without_length)
 async def _hold(
     deeds: Deeds, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, drip: bytes
 ) -> None:
-    """Until the other side closes it."""
+    """Keep the connection until the other side closes it."""
     deeds.standing += 1
     deeds.most_standing = max(deeds.most_standing, deeds.standing)
     try:
@@ -157,7 +163,7 @@ async def _secure(
 
 
 async def attack(request: Request, deeds: Deeds) -> None:
-    """All of it at once, again and again, until it is cancelled."""
+    """Make all connections at once, each again and again, until cancelled."""
 
     async def again(one: Attack, source: str) -> None:
         while True:
@@ -179,10 +185,10 @@ async def _main(request: Request) -> None:
     def leave() -> None:
         with suppress(OSError):  # nobody may be there to hear it
             print(json.dumps(deeds.told()), flush=True)
-        os._exit(0)  # connections by the thousand are nothing to wait for
+        os._exit(0)  # do not wait until thousands of connections are closed
 
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, leave)
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # closed connections, all of them
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)  # it would log each closed connection
     await attack(request, deeds)
 
 

@@ -1,8 +1,8 @@
 """`fed-ist bench superlink`: what each node costs the server, waiting and in a round.
 
 A SuperLink with its database on disk and SuperNodes run on loopback: first they wait, then a run of
-the app has rounds with all of them. Called by the `fed-ist` command with its options as one JSON
-object.
+the app has rounds with all of them. The `fed-ist` command calls this module with its options as one
+JSON object.
 """
 
 import json
@@ -28,7 +28,7 @@ from sims.drawn_images import draw_images
 
 CONNECT_TIMEOUT_S = 600.0
 SETTLE_S = 10.0
-ACTIVATED = "Activated node_id"  # in the SuperLink's log, once a node
+ACTIVATED = "Activated node_id"  # the SuperLink logs it once for each node
 FIGURES = {
     "idle CPU ms": "of the SuperLink, by node and minute of waiting",
     "round CPU ms": "of SuperLink and ServerApp, by node and round",
@@ -44,8 +44,10 @@ FIGURES = {
 
 @dataclass(frozen=True)
 class SuperlinkBench:
-    """n_nodes: of each run. n_rounds: that are measured. idle_s: for which nodes wait. out: a
-    folder for superlink.json and history.jsonl.
+    """What `fed-ist bench superlink` is asked for.
+
+    n_nodes: of each run. n_rounds: how many are measured. idle_s: how long nodes wait first. out:
+    the folder for superlink.json and history.jsonl.
     """
 
     n_nodes: list[int]
@@ -56,7 +58,10 @@ class SuperlinkBench:
 
 @dataclass(frozen=True)
 class Reading:
-    """What was taken until now: seconds, CPU seconds of the server's processes, log bytes."""
+    """What the server has taken until now.
+
+    at: by `time.monotonic`. cpu_s: CPU seconds by process. log_bytes: of the SuperLink's log.
+    """
 
     at: float
     cpu_s: dict[str, float]
@@ -69,8 +74,9 @@ class Reading:
 
 
 def measure(request: SuperlinkBench) -> Iterator[dict[str, float]]:
-    """The figures of each number of nodes; raises `InputError` where nodes do not come, or a run
-    fails.
+    """The figures of each number of nodes.
+
+    Raises `InputError` where nodes do not connect, or a run fails.
     """
     for n_nodes in request.n_nodes:
         with tempfile.TemporaryDirectory(prefix="fed-ist-superlink-") as name:
@@ -94,8 +100,8 @@ def measure(request: SuperlinkBench) -> Iterator[dict[str, float]]:
 def rounds(
     request: SuperlinkBench, hosts: Loopback, folder: Path, n_nodes: int
 ) -> dict[str, float]:
-    """The figures of rounds with all nodes, but for the first."""
-    n_rounds = request.n_rounds + 2  # in the last it draws its report
+    """The figures of rounds with all nodes, without the first round."""
+    n_rounds = request.n_rounds + 2  # the report is written in the last one
     results = folder / "results" / RUN
     with running_app(n_nodes, n_rounds, Path.cwd(), hosts, folder) as run:
 
@@ -121,6 +127,7 @@ def rounds(
 
 
 def wait_for_nodes(hosts: Loopback, n_nodes: int) -> None:
+    """Wait until this many nodes are connected; raises `InputError` where they do not come."""
     deadline = time.monotonic() + CONNECT_TIMEOUT_S
     log = hosts.logs / "superlink.log"
     while (n := log.read_text(encoding="utf-8", errors="replace").count(ACTIVATED)) < n_nodes:
@@ -130,6 +137,7 @@ def wait_for_nodes(hosts: Loopback, n_nodes: int) -> None:
 
 
 def read(hosts: Loopback) -> Reading:
+    """What the server has taken until now."""
     cpu_s: dict[str, float] = {}
     for member in family(hosts.server):
         with suppress(psutil.NoSuchProcess):
@@ -144,7 +152,7 @@ def nodes_cpu_s(hosts: Loopback) -> float:
 
 
 def memory_mb(process: "subprocess.Popen[bytes]") -> float:
-    """Proportional set size of a process and all that it has started."""
+    """The proportional set size, in MB, of a process and everything that it has started."""
     found = 0.0
     for member in family(process):
         with suppress(psutil.NoSuchProcess):  # a ClientApp ended while we looked
@@ -153,13 +161,14 @@ def memory_mb(process: "subprocess.Popen[bytes]") -> float:
 
 
 def render(found: Sequence[Mapping[str, float]]) -> str:
-    """A table in markdown, with a line on each of its columns."""
+    """The figures as a table in Markdown, with a line on each of its columns."""
     rows = [(f"{case['nodes']:.0f}", *(f"{case[key]:.1f}" for key in FIGURES)) for case in found]
     said = "\n".join(f"{key}: {meaning}" for key, meaning in FIGURES.items())
     return f"{table(('nodes', *FIGURES), rows)}\n\n{said}\n"
 
 
 def main() -> int:
+    """Measure; returns the exit code."""
     request = SuperlinkBench(**json.loads(sys.argv[1]))
     return measure_cases("superlink", request, measure(request), len(request.n_nodes), render)
 

@@ -1,6 +1,6 @@
-"""What one dishonest node of many can do, with the defaults and without what they defend by.
+"""What one dishonest node among many can do, with the defaults and without their defences.
 
-On AID, where its images are at hand, and on generated scenes.
+The experiment is made on AID, if its images are at hand, and on generated scenes.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ from sims.experiments.cases import configure
 from sims.experiments.compare import ANCHORED, FEWEST, PARTITIONS, ROTATING, USUAL
 
 SEEDS, GROUPS = 2, 8
-TIMES = 1_000_000  # the count that a liar states, over its own
+TIMES = 1_000_000  # how many times its own count a liar states
 IST: dict[str, Value] = {"strategy": "ist", "groups": GROUPS}
 METHODS: dict[str, dict[str, Value]] = {
     "IST": IST,
@@ -28,7 +28,7 @@ METHODS: dict[str, dict[str, Value]] = {
     "Fed3R": {"strategy": "fed3r"},
     "FedNCM": {"strategy": "fedncm"},
 }
-MANY = ("IST", "anchored", "fewest bytes")  # also with more nodes
+MANY = ("IST", "anchored", "fewest bytes")  # run with more nodes too
 UNDEFENDED: dict[str, Value] = {"clip-norm": 0.0, "max-weight": 0.0, "dissenters": "keep"}
 ATTACKS = {
     "none": NO_ATTACK,
@@ -42,7 +42,7 @@ COLUMNS = (  # (defended, attack)
     *((True, name) for name in ATTACKS),
 )
 MILD = ("opposite", "labels")
-FEW = ((False, "none"), (True, "none"), (True, "opposite, liar"))  # with more nodes
+FEW = ((False, "none"), (True, "none"), (True, "opposite, liar"))  # run with more nodes
 HEADERS = (
     *("undefended", "opposite, undefended", "labels and liar, undefended"),
     *("defaults", "opposite", "opposite and liar", "labels", "labels and liar"),
@@ -52,13 +52,15 @@ AID_NODES = (8, 16, 64)
 
 
 def method_of(method: str, defended: bool, attack: str) -> str:
-    """How a run is called among the results."""
+    """The name of a run's method among the results."""
     return f"{method} | {'defaults' if defended else 'undefended'} | {attack}"
 
 
 def list_cases(base: Mapping[str, Value], dataset: str, n_nodes: int) -> list[Case]:
-    """Every method under every attack; with more than 8 nodes those of `MANY` under what costs
-    most, with 64 of them with one seed.
+    """Every method under every attack.
+
+    With more than 8 nodes they are the methods of `MANY` under the attacks that cost most, and with
+    64 nodes of one seed.
     """
     return [
         Case(
@@ -71,23 +73,23 @@ def list_cases(base: Mapping[str, Value], dataset: str, n_nodes: int) -> list[Ca
         for partition, spread in PARTITIONS.items()
         for method in (METHODS if n_nodes == 8 else MANY)
         for defended, attack in (COLUMNS if n_nodes == 8 else FEW)
-        # On real images the liar stands for the attacker who does not lie.
+        # On real images, attackers that lie are taken for those that do not.
         if not (dataset == "aid" and defended and attack in MILD)
-        # In a closed form there is nothing learnt of which to send the opposite.
+        # In a closed form nothing is learnt, so there is no opposite of it to send.
         if not (ATTACKS[attack].flips and METHODS[method]["strategy"] in CLOSED_FORMS)
     ]
 
 
 def settings_of(method: str, defended: bool) -> dict[str, Value]:
-    """What a run has beside the defaults."""
+    """The settings of a run that differ from the defaults."""
     changes = METHODS[method] | ({} if defended else UNDEFENDED)
     if changes["strategy"] in CLOSED_FORMS:
-        changes.pop("clip-norm", None)  # which is of no use there
+        changes.pop("clip-norm", None)  # has no effect there
     return changes
 
 
 def list_stages(folder: Path | None) -> list[variants.Stage]:
-    """Scenes first, which take minutes; then AID, if there is a folder of it."""
+    """Scenes first, which take minutes; then AID, if there is a folder with its images."""
     cases = partial(list_cases, dataset="scenes", n_nodes=8)
     stages = [variants.Stage("scenes", {**USUAL, **FEW_ROUNDS, "dataset": "scenes"}, cases)]
     for n_nodes in AID_NODES if folder else ():

@@ -1,4 +1,4 @@
-"""Nodes that mean harm, for experiments: they keep to the protocol, so that nothing is refused."""
+"""Dishonest nodes for experiments: they keep to the protocol, so that nothing is refused."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -22,18 +22,18 @@ from fed_ist.traffic import protocol
 from fed_ist.traffic.codecs import Shapes, encode
 from fed_ist.training.local import Examples
 
-FACTOR = 10  # by which what was learnt is multiplied before its opposite is sent
-MOST_STATED = 2**29 - 1  # images that a node may state
-LARGEST_FP16 = 65504  # number, and so the largest count, where statistics travel in fp16
+FACTOR = 10  # what was learnt is multiplied by this before its opposite is sent
+MOST_STATED = 2**29 - 1  # the most images that a node may state
+LARGEST_FP16 = 65504  # the largest number, and count, in statistics in fp16
 
 
 @dataclass(frozen=True)
 class Attack:
     """What the first nodes of a federation do.
 
-    n_nodes: how many they are. flips: they send the opposite of what they learnt, `FACTOR` times.
-    mislabels: they call each class by another's name, in what they train on and in statistics.
-    times: how many times their images they say that they have, or as often as messages can say.
+    n_nodes: how many nodes do it. flips: they send the opposite of what they learnt, `FACTOR`
+    times. mislabels: they give each class another's name, in what they train on and in statistics.
+    times: how many times their number of images they state, or as many as messages can say.
     """
 
     n_nodes: int = 0
@@ -46,7 +46,7 @@ NO_ATTACK = Attack()
 
 
 def create_attacked(data: NodeData, attack: Attack) -> ClientAppCallable:
-    """The ClientApp of `create_app`, whose first nodes do as `attack` says."""
+    """The ClientApp of `create_app`, whose first nodes do what `attack` says."""
     if not attack.n_nodes:
         return create_app(data)
 
@@ -77,7 +77,7 @@ def create_attacked(data: NodeData, attack: Attack) -> ClientAppCallable:
 
 
 class _Mislabelled:
-    """The examples of `data`, those of the first nodes under labels of other classes."""
+    """The `NodeData` of `data`, in which the first nodes' examples have labels of other classes."""
 
     def __init__(self, data: NodeData, n_nodes: int) -> None:
         self._data, self._n_nodes, self._n_classes = data, n_nodes, 0
@@ -92,7 +92,7 @@ class _Mislabelled:
         honest = self._data.passes(context, node, config)
         if node.number >= self._n_nodes:
             return honest
-        # A cycle through all classes in a random order: none keeps its name.
+        # Each class gets the name of the next in a random order, so none keeps its own.
         order = generator(config.seed, "mislabels").permutation(self._n_classes)
         wrong = order.copy()
         wrong[order] = [*order[1:], order[0]]
@@ -107,9 +107,9 @@ class _Mislabelled:
 def _exaggerate(
     reply: Message, task: dict[str, object], shapes: Shapes, config: RunConfig, times: int
 ) -> None:
-    """Make a node's reply be of `times` the images that it has, statistics and all.
+    """Change a node's reply, statistics included, to one of `times` as many images as it has.
 
-    shapes: of the sums that it may hold.
+    shapes: of the sums that the reply may hold.
     """
     content = reply.content
     for stating in (
@@ -139,7 +139,7 @@ def _exaggerate(
 
 
 def _shapes(task: dict[str, object], embed_dim: int, config: RunConfig) -> Shapes:
-    """Of the sums that a node sends when it is asked for statistics; empty for another task."""
+    """The shapes of the sums that a node sends for statistics; empty for another task."""
     n_classes = len(texts(task[protocol.CLASS_NAMES])) if protocol.CLASS_NAMES in task else 0
     kind = task.get(protocol.STATISTICS)
     is_random = kind == protocol.RANDOM_GRAM

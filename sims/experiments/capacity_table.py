@@ -1,7 +1,7 @@
-"""What sizing slices by each node's capacity gives: AID, half of the nodes slow, half fast.
+"""What slices by each node's capacity give: AID, half of the nodes slow, half of them fast.
 
-The seconds of a round are those of its slowest node by the formula of `fed_ist.training.workload`,
-of boards whose figures are rough; the accuracies are measured.
+The seconds of a round are computed: those of its slowest node, by the formula of
+`fed_ist.training.workload`, on boards whose figures are rough. The accuracies are measured.
 """
 
 import math
@@ -26,7 +26,7 @@ NODES, ROUNDS, SEEDS = 8, 20, 3
 DEADLINE_S = 1.5
 BUDGET_S = ROUNDS * DEADLINE_S
 COMMON: dict[str, Value] = {"hidden-dim": 1024, "hidden-layers": 1, "num-rounds": ROUNDS}
-BOARDS = ("pi-zero", "jetson-nano")  # taken in turn
+BOARDS = ("pi-zero", "jetson-nano")  # nodes take these in turn
 SETTINGS: Mapping[str, dict[str, Value]] = {
     "each node its own": {"round-deadline-s": DEADLINE_S, "devices": ",".join(BOARDS)},
     "all as the slowest": {"round-deadline-s": DEADLINE_S, "devices": BOARDS[0]},
@@ -35,7 +35,7 @@ SETTINGS: Mapping[str, dict[str, Value]] = {
 
 
 def dealt_neurons(config: RunConfig, shared: Shared) -> list[int]:
-    """Neurons that each node gets in a round, by node."""
+    """How many neurons each node gets in a round, in the order of nodes."""
     capacities = []
     for i in range(NODES):
         capacity = 1.0
@@ -49,13 +49,13 @@ def dealt_neurons(config: RunConfig, shared: Shared) -> list[int]:
 
 
 def slowest_s(config: RunConfig, shared: Shared, neurons: list[int]) -> float:
-    """Seconds of a round, until the last node has answered."""
+    """The seconds of a round until the last node has answered. neurons: of each node."""
     work = plan_workload(config, shared.embed_dim, len(shared.class_names), _most(shared))
     return max(slice_round_s(PROFILES[BOARDS[i % 2]], work, n) for i, n in enumerate(neurons))
 
 
 def _most(shared: Shared) -> int:
-    """Images of the node that has the most."""
+    """The number of images of the node that has the most."""
     return math.ceil(len(shared.train[0].labels) / NODES)
 
 
@@ -69,7 +69,7 @@ def list_cases(base: Mapping[str, Value]) -> list[Case]:
 
 
 def workload(row: tables.Row) -> tuple[list[int], float]:
-    """(neurons of each node, seconds of a round) in a row's setting."""
+    """(the neurons of each node, the seconds of a round) in a row's setting."""
     assert row.images is not None
     config = configure(
         read_defaults(variants.ROOT / "pyproject.toml"), COMMON, SETTINGS[row.labels[0]]
@@ -79,7 +79,7 @@ def workload(row: tables.Row) -> tuple[list[int], float]:
 
 
 def in_time(row: tables.Row) -> str:
-    """Accuracy once as many seconds have gone as `ROUNDS` rounds within the deadline take."""
+    """The accuracy after the time that `ROUNDS` rounds within the deadline take."""
     n_rounds = min(ROUNDS, math.floor(BUDGET_S / workload(row)[1]))
     reached = np.array([curve.accuracy[n_rounds - 1] for curve in row.runs[0]])
     return f"{show_accuracy(reached)} ({n_rounds} rounds)"

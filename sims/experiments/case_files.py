@@ -1,4 +1,4 @@
-"""What a run's file is called: all that its result depends on, so that none serves for another."""
+"""The file of a run among many, whose name depends on all that its result depends on."""
 
 import re
 import sys
@@ -12,9 +12,9 @@ from fed_ist.files.cache import digest
 from fed_ist.images.source import ImageSource
 from sims.experiments.attackers import NO_ATTACK, Attack
 
-RESULTS = 2  # counts the ways of running that there have been: results of an older are not served
+RESULTS = 2  # raised when runs are made in another way, so that older results are not used
 DIGEST_CHARS = 12
-# Keys that say where something lies. Of images and weights it is their content that counts.
+# Keys that say where something is: of images and weights, the content counts instead.
 PLACES = {
     "name", "resume", "results-dir", "cache-dir", "dataset", "test-dataset", "encoder-weights",
 }  # fmt: skip
@@ -22,9 +22,10 @@ PLACES = {
 
 @dataclass(frozen=True)
 class Case:
-    """One run. method: how reports call it. config, attack: all that it depends on but images.
+    """One run of an experiment.
 
-    attack: what some of the clients do.
+    method: its name in reports. config: its settings. attack: what some of the clients do. The
+    result depends on these two and on the images.
     """
 
     dataset: str
@@ -36,13 +37,15 @@ class Case:
 
     @property
     def label(self) -> str:
-        """Which run it is, for people; without a '-' but between its parts."""
-        parts = (self.dataset, self.partition, str(self.clients), self.method)
-        words = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", part) for part in parts)
+        """The name of the run for people; it has no '-' but those between its fields."""
+        names = (self.dataset, self.partition, str(self.clients), self.method)
+        words = "-".join(re.sub(r"[^A-Za-z0-9.]+", "_", name) for name in names)
         return f"{words}-{self.config.seed}"
 
     def file_name(self, data: str) -> str:
-        """Another one whenever the result may be another. data: see `data_digest`."""
+        """The file of the run's result; its name differs where the result may. data: see
+        `data_digest`.
+        """
         keys = self.config.to_mapping().items()
         settings = {key: value for key, value in keys if key not in PLACES}
         own = digest(
@@ -53,12 +56,12 @@ class Case:
 
 
 def data_digest(train: ImageSource, test: ImageSource, encoder: AnyEncoder) -> str:
-    """Changes whenever the images of an experiment or their encoder do."""
+    """A digest that changes whenever the images of an experiment or their encoder do."""
     return digest(train.signature, test.signature, encoder.digest)
 
 
 def tell_of_others(runs: Path, cases: Sequence[Case], data: str) -> None:
-    """Say how many results there are of these runs by name that other settings gave."""
+    """Say how many results with these labels are there that other settings gave."""
     asked, labels = {case.file_name(data) for case in cases}, {case.label for case in cases}
     others = [
         path.name

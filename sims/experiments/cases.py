@@ -1,7 +1,7 @@
-"""Many runs over the same embeddings: in parallel, one file each, and only those not done yet.
+"""Many runs over the same embeddings: in parallel, with a file each, and only those not done yet.
 
-A folder holds `settings.json`, what all runs have in common, and `runs/<case>.json`, for whose name
-see `case_files`.
+A folder holds `settings.json`, what all runs share, and `runs/<case>.json`, whose names are those
+of `case_files`.
 """
 
 import multiprocessing
@@ -32,7 +32,7 @@ from sims.experiments.shared_embeddings import SharedFiles, load_shared
 
 
 def require_same(folder: Path, settings: Mapping[str, object]) -> None:
-    """Create `folder` for runs with these settings; raises `InputError` where it has others."""
+    """Make a folder for runs with these settings; raises `InputError` where it has others."""
     require_writable(folder, "--out")
     path = folder / "settings.json"
     if path.exists():
@@ -53,17 +53,17 @@ def run_cases(
     folder: Path,
     n_workers: int,
 ) -> tuple[list[tuple[Case, Curve]], list[str]]:
-    """(each case and its curve, what was wrong with those that have none).
+    """(each case and its curve, sentences on what was wrong with cases that have none).
 
-    data: of all cases, see `data_digest`.
-    embed: gets the embeddings of a case ready; not called for cases that were run before.
+    data: the digest of all cases' images, see `data_digest`. embed: gets the embeddings of a case
+    ready; it is not called for cases that were run before. n_workers: how many run at a time.
     """
     runs = folder / "runs"
     runs.mkdir(exist_ok=True)
     tell_of_others(runs, cases, data)
     found = [(case, runs / case.file_name(data)) for case in cases]
     left = [(case, path) for case, path in found if not _is_done(case, path)]
-    # The slowest first, so that no worker is left with one at the end.
+    # The slowest cases go first, so that no worker is alone with one at the end.
     left.sort(key=lambda one: (one[0].config.strategy == "ist", -one[0].clients))
     context = multiprocessing.get_context("spawn")
     with (
@@ -92,7 +92,7 @@ def run_cases(
 
 
 def _is_done(case: Case, path: Path) -> bool:
-    """Whether the run of a case is there; one that is damaged, or another's, is removed."""
+    """Whether the result of a case is there; a damaged one, or that of another case, is removed."""
     if not os.path.lexists(path):
         return False
     try:
@@ -108,20 +108,22 @@ def _is_done(case: Case, path: Path) -> bool:
 
 
 def _start_worker(parent: int) -> None:
-    """One thread, as there are as many workers as cores; it ends with the command, or before."""
+    """Set a worker up: it has one thread, as there is a worker for each core, and ends with its
+    parent.
+    """
     threadpool_limits(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what becomes of a run
 
     def end_with_parent() -> None:
         while os.getppid() == parent:
             time.sleep(1)
-        os._exit(1)  # else a killed command would leave its workers behind
+        os._exit(1)  # otherwise a killed command would leave its workers behind
 
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _work(case: Case, files: SharedFiles, path: Path) -> str:
-    """Run a case and write its file; returns what is wrong with its settings, if anything is."""
+    """Run a case and write its file; returns what is wrong with its settings, or ""."""
     try:
         outcome = run_case(case.config, load_shared(files), case.clients, case.attack)
     except InputError as reason:
@@ -142,7 +144,7 @@ def _work(case: Case, files: SharedFiles, path: Path) -> str:
 
 
 def configure(base: Mapping[str, Value], *changes: Mapping[str, Value]) -> RunConfig:
-    """A run's configuration: defaults, then changes one after the other."""
+    """The configuration of a run: defaults, changed one after the other."""
     values = dict(base)
     for change in changes:
         values |= change
@@ -150,9 +152,10 @@ def configure(base: Mapping[str, Value], *changes: Mapping[str, Value]) -> RunCo
 
 
 def answer(work: Callable[[], list[str]], report: Path) -> int:
-    """The exit code of a command: print what could not be run, and the report that `work` wrote.
+    """The exit code of a command that prints what could not be run, and the report.
 
-    report: without the suffix; there is a .md and a .html.
+    work: writes the report, and returns sentences on what could not be run. report: the path
+    without its suffix; there is a .md and a .html.
     """
 
     def told() -> int:

@@ -12,7 +12,7 @@ from sims.experiments.cases import configure
 from sims.experiments.compare import ANCHORED, PARTITIONS, REMEDY, ROTATING, USUAL, coded
 
 CLIENTS, SEEDS = 8, 3
-SHARE = 0.95  # of FedAvg's final accuracy in fp32
+SHARE = 0.95  # the goal, as a share of FedAvg's final accuracy in fp32
 FEDAVG, IST, ANCHOR = "FedAvg", "IST", "IST with an anchor"
 METHODS: dict[str, dict[str, Value]] = {
     FEDAVG: {"strategy": "fedavg"},
@@ -55,15 +55,17 @@ def list_cases(base: Mapping[str, Value]) -> list[Case]:
 
 
 def fewer_times(row: tables.Row) -> str:
-    """The bytes of the first row over those of this one."""
+    """How many times fewer bytes a row took than the first one."""
     return f"{tables.mean_bytes(row.first[0]) / tables.mean_bytes(row.runs[0]):.1f}"
 
 
 def goal(row: tables.Row) -> float:
+    """The accuracy for which the bytes to reach it are shown."""
     return SHARE * float(tables.finals(row.first[0]).mean())
 
 
 def bytes_to_goal(row: tables.Row) -> str:
+    """The bytes after which a row's mean accuracy reaches the goal."""
     reached = bytes_to_reach(row.runs[0], goal(row))
     return "never" if reached is None else readable_bytes(reached)
 

@@ -1,6 +1,6 @@
 """`fed-ist compare`: IST and its peers, on the same embeddings, classifier, partitions and seeds.
 
-Called by the `fed-ist` command with its options as one JSON object.
+The `fed-ist` command calls this module with its options as one JSON object.
 """
 
 import json
@@ -21,9 +21,9 @@ from sims.experiments.case_files import Case, data_digest
 from sims.experiments.cases import answer, configure, require_same, run_cases
 from sims.experiments.shared_embeddings import embed_shared, open_shared
 
-# One hidden layer: of a second one, whose weights lie between two dealt layers, a round of IST
-# trains but one part in `groups`. FedAvg may have the second one too, or be as small as a slice.
-# Rates of the peers are the best of a few on held-out training images of AID.
+# One hidden layer: the weights of a second one lie between two layers that are cut, so that a round
+# of IST trains only 1 / `groups` of them. Variants of FedAvg have two layers, or the size of a
+# slice. The peers' learning rates are the best of a few on held-out training images of AID.
 USUAL: dict[str, Value] = {
     "hidden-dim": 1024,
     "hidden-layers": 1,
@@ -31,15 +31,15 @@ USUAL: dict[str, Value] = {
     "local-epochs": 3,
 }
 MIXED: dict[str, Value] = {"capacities": "1,0.5,0.25,0.125"}
-# What keeps nodes with unlike classes together; it costs nothing where they are alike.
+# The remedies for nodes with different classes; they cost nothing where nodes are alike.
 REMEDY: dict[str, Value] = {"label-skew": "calibrate", "proximal": 0.1}
-# Groups that stay together have one hidden layer.
+# Groups can only stay together with one hidden layer.
 ROTATING: dict[str, Value] = {"dealing": "rotating", "hidden-layers": 1}
 ANCHORED: dict[str, Value] = {"anchor": "ridge", **REMEDY}
 
 
 def coded(codec: str, **more: Value) -> dict[str, Value]:
-    """Slices in a codec both ways, updates back."""
+    """The settings for slices in a codec both ways, with updates back."""
     return {"down-codec": codec, "up-codec": codec, "reply": "update", **more}
 
 
@@ -80,19 +80,23 @@ VARIANTS = [
     for name, changes in METHODS.items()
     if changes["strategy"] == "ist" or changes.get("anchor", "none") != "none"
 ]
-NARROW = ("fedavg, narrow", "fedavg, narrow + anchor")  # with as many neurons as IST's slice has
+NARROW = (
+    "fedavg, narrow",
+    "fedavg, narrow + anchor",
+)  # as many neurons as a slice of IST
 PARTITIONS: dict[str, dict[str, Value]] = {
     "iid": {"partitioner": "iid"},
     "dirichlet(0.3)": {"partitioner": "dirichlet", "partition-alpha": 0.3},
 }
-GROUPS = 8  # or the number of clients, where these are fewer
+GROUPS = 8  # at most; fewer where there are fewer clients
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `fed-ist compare` asks for. overrides: run-config keys for all runs.
+    """What `fed-ist compare` is asked for.
 
-    limit: images of each split, 0 for all. methods: their names, empty for all.
+    overrides: run-config keys of all runs. methods: their names; empty for all. limit: images of
+    each split; 0 for all. out: the folder for runs and report.
     """
 
     overrides: dict[str, Value]
@@ -125,7 +129,7 @@ def list_cases(request: Comparison, base: Mapping[str, Value], dataset: str) -> 
 
 
 def compare(request: Comparison, app: Path) -> list[str]:
-    """Run what is missing and write the report; returns what could not be run, and why."""
+    """Run what is missing and write the report; returns sentences on what could not be run."""
     for method in request.methods:
         if method not in METHODS:
             raise InputError(
@@ -160,6 +164,7 @@ def compare(request: Comparison, app: Path) -> list[str]:
 
 
 def main() -> int:
+    """Make the comparison; returns the exit code."""
     request = Comparison(**json.loads(sys.argv[1]))
     return answer(lambda: compare(request, Path.cwd()), Path(request.out, "compare"))
 

@@ -14,8 +14,8 @@ SEEDS = 2
 FALLING: dict[str, Value] = {"learning-rate-schedule": "cosine"}
 PLAIN = "plain IST"
 FULL = "anchored IST"
-# The first of each part is what the others of it are held against.
-PARTS: dict[str, dict[str, dict[str, Value]]] = {
+# The changes of each table; all rows of a table are compared with its first.
+TABLES: dict[str, dict[str, dict[str, Value]]] = {
     "No statistics sent": {
         PLAIN: {},
         "two hidden layers, as in the paper": {"hidden-layers": 2},
@@ -61,17 +61,17 @@ PARTS: dict[str, dict[str, dict[str, Value]]] = {
 
 
 def list_cases(base: Mapping[str, Value]) -> list[Case]:
-    """Every variant with every seed."""
+    """Every change with every seed."""
     return [
-        Case("aid", part, CLIENTS, name, configure(base, changes, {"seed": seed}))
-        for part, changed in PARTS.items()
+        Case("aid", title, CLIENTS, name, configure(base, changes, {"seed": seed}))
+        for title, changed in TABLES.items()
         for name, changes in changed.items()
         for seed in range(SEEDS)
     ]
 
 
 def against_first(row: tables.Row) -> str:
-    """Points of accuracy above the first row."""
+    """The points of accuracy by which a row is above the first one."""
     here, first = (tables.finals(runs).mean() for runs in (row.runs[0], row.first[0]))
     return f"{100 * (here - first):+.1f}"
 
@@ -87,7 +87,7 @@ EXPERIMENT = variants.Experiment(
     stages=variants.on_aid(COMMON, list_cases),
     tables=[
         tables.Table(
-            title=part,
+            title=title,
             labels=("change",),
             is_shown=tables.has_first,
             columns={
@@ -96,9 +96,9 @@ EXPERIMENT = variants.Experiment(
                 "best accuracy": tables.best,
                 "bytes per client": tables.sent,
             },
-            rows={(name,): (tables.Key("aid", part, CLIENTS, name),) for name in changed},
+            rows={(name,): (tables.Key("aid", title, CLIENTS, name),) for name in changed},
         )
-        for part, changed in PARTS.items()
+        for title, changed in TABLES.items()
     ],
     same=USUAL,
 )

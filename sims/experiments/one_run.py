@@ -1,4 +1,4 @@
-"""One run over shared embeddings, in process: the real strategy, ClientApp, messages and ledger."""
+"""One run over shared embeddings, in process, with the real strategy, ClientApp and ledger."""
 
 import logging
 import tempfile
@@ -22,12 +22,12 @@ from strategies import create_strategy
 
 @dataclass(frozen=True)
 class Outcome:
-    """A run's course: one entry after each round, and one before the first if there is an anchor
-    or a solution to evaluate.
+    """What a run measured: one entry after each round.
 
-    client_bytes: message bytes to and from a node so far, the mean over nodes.
-    compute_s: seconds that a node trained in all, the mean over nodes.
-    multiply_adds: of a node's training in all, the mean over nodes.
+    There is also one before the first round if an anchor or a solution can be evaluated then.
+    client_bytes: message bytes to and from a node so far, the mean over nodes. compute_s: seconds
+    that a node trained in all, the mean over nodes. multiply_adds: of a node's training in all, the
+    mean over nodes.
     """
 
     client_bytes: tuple[int, ...]
@@ -50,7 +50,7 @@ def _quiet_flower() -> Iterator[None]:
 def run_case(
     config: RunConfig, shared: Shared, n_nodes: int, attack: Attack = NO_ATTACK
 ) -> Outcome:
-    """Run a configuration on `n_nodes` simulated nodes; raises `InputError` as a run does.
+    """Make a run on `n_nodes` simulated nodes; raises `InputError` where a run would.
 
     attack: what some of the nodes do.
     """
@@ -68,7 +68,7 @@ def run_case(
             test = shared.test
             nonlocal compute_s, multiply_adds
             if server_round == 0 and strategy.num_rounds and WEIGHT not in params:
-                return  # nothing has been learnt, so it is no result of the method
+                return  # nothing is learnt yet, so this is no result of the method
             accuracy, _ = evaluate(params, test.values, test.labels)
             accuracies.append(round(accuracy, 6))
             client_bytes.append(round(sum(ledger.message_bytes.values()) / n_nodes))

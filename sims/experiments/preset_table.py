@@ -1,5 +1,6 @@
-"""Whether a preset ever ends below plain IST: few images and many, 2 to 8 clients, three data sets:
-AID, EuroSAT and CIFAR-10.
+"""Whether a preset ever ends below plain IST, on three data sets: AID, EuroSAT and CIFAR-10.
+
+There are few images or many, and 2 to 8 clients.
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,14 +19,23 @@ from sims.experiments.compare import PARTITIONS
 
 PLAIN, PRESETS = "plain IST", ("anchored", "fewest-bytes")
 METHODS = (PLAIN, *PRESETS)
-SAME = ("hidden-dim", "hidden-layers", "num-rounds", "local-epochs")  # of plain IST and presets
+SAME = (
+    "hidden-dim",
+    "hidden-layers",
+    "num-rounds",
+    "local-epochs",
+)  # of plain IST and presets
 CLIENTS, SEEDS = (2, 4, 8), 2
-POINT = 0.01  # by which chance alone may put a preset below
+POINT = 0.01  # a preset may end this much below by chance
 
 
 @dataclass(frozen=True)
 class Images:
-    """n: training images of a data set, chosen with each seed from the `most` that are encoded."""
+    """Training images of one data set.
+
+    n: how many a run has, chosen with its seed. most: how many are encoded, of which they are
+    chosen.
+    """
 
     dataset: str
     n: int
@@ -37,12 +47,12 @@ class Images:
 
 AID = [Images("aid", n, 8498) for n in (300, 600, 1200, 2400, 8498)]
 OTHERS = [Images(name, n, 7000) for n in (1000, 7000) for name in ("cifar10", "eurosat")]
-# In the order in which they are run: the short ones first.
+# The order in which they are run: short runs first.
 IMAGES = [*AID[:-1], *OTHERS[:2], AID[-1], *OTHERS[2:]]
 
 
 def list_methods() -> dict[str, dict[str, Value]]:
-    """What the presets' files say, and plain IST with as many neurons, rounds and epochs."""
+    """The settings in the presets' files, and plain IST with their neurons, rounds and epochs."""
     presets = {name: read_preset(variants.ROOT / f"sims/configs/{name}.toml") for name in PRESETS}
     plain = [{key: preset[key] for key in SAME} for preset in presets.values()]
     assert all(each == plain[0] for each in plain), plain
@@ -64,29 +74,30 @@ def list_cases(base: Mapping[str, Value], images: Images) -> list[Case]:
 
 
 def is_whole(row: tables.Row) -> bool:
-    """Whether all runs of a setting are there."""
+    """Whether all runs of a row are there."""
     return all(len(runs) == SEEDS for runs in row.runs)
 
 
 def lower_preset(row: tables.Row) -> float:
-    """The accuracy of the lower preset less that of plain IST."""
+    """The accuracy of the lower preset minus that of plain IST."""
     plain, *presets = (float(tables.finals(runs).mean()) for runs in row.runs)
     return min(presets) - plain
 
 
 def standard_error(row: tables.Row) -> float:
-    """Of plain IST's accuracy, binomial in the test images."""
+    """The standard error of plain IST's accuracy, binomial in the test images."""
     assert row.images is not None
     plain = float(tables.finals(row.runs[0]).mean())
     return float(np.sqrt(plain * (1 - plain) / len(row.images.test.labels)))
 
 
 def is_behind(row: tables.Row) -> bool:
+    """Whether a preset is further below plain IST than chance explains."""
     return lower_preset(row) < -max(POINT, standard_error(row))
 
 
 def findings(rows: Sequence[tables.Row]) -> str:
-    """In how many settings a preset is behind, and what each method sends."""
+    """A sentence on how many settings have a preset behind, and on what each method sends."""
     n_behind = sum(map(is_behind, rows))
     used = []
     for i, name in enumerate(METHODS):
@@ -100,6 +111,7 @@ def findings(rows: Sequence[tables.Row]) -> str:
 
 
 def stage_of(images: Images, settings: Mapping[str, Value]) -> variants.Stage:
+    """The stage of an experiment on these images."""
     cases = partial(list_cases, images=images)
     return variants.Stage(str(images), settings, cases, images.n, images.most)
 

@@ -1,4 +1,4 @@
-"""What local differential privacy costs: AID, 8 clients, by the epsilon of a round."""
+"""What local differential privacy costs, by the epsilon of a round: AID, 8 clients."""
 
 from collections.abc import Mapping
 
@@ -35,7 +35,7 @@ def list_cases(base: Mapping[str, Value]) -> list[Case]:
 
 
 def labels_of(epsilon: float | None) -> tuple[str, ...]:
-    """The epsilon of a round, that of all rounds, and the deviation of the noise."""
+    """The names of a row: the epsilon of a round, that of all rounds, the noise's deviation."""
     if epsilon is None:
         return "no privacy", "", "0"
     total, sigma = epsilon_after(ROUNDS, epsilon, DELTA), noise_deviation(CLIP_NORM, epsilon, DELTA)

@@ -1,4 +1,4 @@
-"""Embeddings that all simulated nodes of an experiment share: computed once, dealt by index."""
+"""Embeddings that all simulated nodes of an experiment share: computed once, divided by index."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -29,9 +29,10 @@ from fed_ist.training.local import Examples
 
 @dataclass(frozen=True)
 class Shared:
-    """The embeddings of a whole data set under one mask, and its classes' names.
+    """The embeddings of a whole data set under one mask, and the names of its classes.
 
-    train: the training images under each draw of the mask, one draw unless it is drawn per pass.
+    train: the training images under each draw of the mask: one draw, or several for a mask that is
+    drawn anew at each pass. embed_dim: the width of an embedding.
     """
 
     train: tuple[Embeddings, ...]
@@ -40,12 +41,13 @@ class Shared:
 
     @property
     def embed_dim(self) -> int:
+        """The width of an embedding."""
         return int(self.test.values.shape[1])
 
 
 @dataclass(frozen=True)
 class SharedFiles:
-    """Where the parts of a `Shared` lie in the cache: what is handed to another process."""
+    """Where the embeddings of a `Shared` are in the cache, for use in another process."""
 
     train: tuple[Path, ...]
     test: Path
@@ -67,7 +69,7 @@ def _load(folder: Path) -> Embeddings:
 
 @dataclass(frozen=True)
 class SharedImages:
-    """The training and the test images of an experiment, and the first lines of what they are."""
+    """The training and the test images of an experiment. lines: sentences on what they are."""
 
     train: ImageSource
     test: ImageSource
@@ -77,8 +79,8 @@ class SharedImages:
 def open_shared(config: RunConfig, limit: int, whole_test: bool = False) -> SharedImages:
     """The images of an experiment.
 
-    limit: a stratified choice of as many training images, and of test images unless these are to
-    be whole; 0 for all. Raises `InputError` where there is nothing to learn from.
+    limit: how many training images to choose, stratified, and how many test images unless
+    `whole_test`; 0 for all. Raises `InputError` where there is nothing to learn from.
     """
     data = open_run_data(config)
     train, test = (
@@ -89,11 +91,11 @@ def open_shared(config: RunConfig, limit: int, whole_test: bool = False) -> Shar
 
 
 def embed_shared(config: RunConfig, encoder: AnyEncoder, images: SharedImages) -> SharedFiles:
-    """Embed the training and the test images of an experiment, unless they are in its cache.
+    """Embed the training and the test images of an experiment, unless they are in the cache.
 
-    A mask that is drawn at each pass is drawn N_PASSES times for the training images: to encode
-    them anew in each of a hundred passes would take longer than all the rest. Test images, and
-    those of other masks, keep one draw for the whole experiment.
+    A mask that is drawn anew at each pass is drawn N_PASSES times for the training images: to
+    encode them in each of a hundred passes would take longer than everything else. Other masks, and
+    those of test images, are drawn once for the whole experiment.
     """
 
     def place(source: ImageSource, coordinates: tuple[int, ...]) -> Path:
@@ -103,12 +105,12 @@ def embed_shared(config: RunConfig, encoder: AnyEncoder, images: SharedImages) -
             encoder,
             cache_dir(config.cache_dir),
             lambda reason: log(WARNING, reason),
-            keep_packed=False,  # read once, and those of all masks would fill the disk
+            keep_packed=False,  # they are read once, and all masks' would fill the disk
         )
         return folder
 
     train, test = images.train, images.test
-    count_features(config, len(train.class_names))  # too few anchor-bytes show before the encoding
+    count_features(config, len(train.class_names))  # raises for too few anchor-bytes
     draws: list[tuple[int, ...]] = [()]
     if MASKS[config.mask].per_pass:
         draws = [(i,) for i in range(N_PASSES)]
@@ -118,14 +120,14 @@ def embed_shared(config: RunConfig, encoder: AnyEncoder, images: SharedImages) -
 
 
 class SharedData:
-    """The `NodeData` of nodes that take their part of shared embeddings.
+    """The `NodeData` of nodes that divide shared embeddings among them.
 
-    train: of all training images, each draw of the mask; pass i sees draw i modulo their number.
+    train: all training images under each draw of the mask; pass i has draw i modulo their number.
     """
 
     def __init__(self, train: Sequence[Embeddings], config: RunConfig, n_nodes: int) -> None:
         self._train = train
-        self._parts = split_indices(
+        self._rows_by_node = split_indices(
             train[0].labels,
             config.partitioner,
             n_nodes,
@@ -138,7 +140,7 @@ class SharedData:
     def prepare(
         self, context: Context, node: Node, config: RunConfig, class_names: tuple[str, ...]
     ) -> dict[str, int]:
-        """Its count of images, and as many bytes as an equal part of all images has."""
+        """The number of the node's images, and their share of the bytes of all images."""
         rows, counts = self._rows(node), self._train[0].counts
         share = len(rows) / counts.n_images
         return {
@@ -151,6 +153,7 @@ class SharedData:
         }
 
     def passes(self, context: Context, node: Node, config: RunConfig) -> Callable[[int], Examples]:
+        """The function from a pass to the examples, float32 (n, embed_dim) and int64 (n,)."""
         rows = self._rows(node)
 
         @lru_cache(maxsize=1)
@@ -161,4 +164,4 @@ class SharedData:
         return lambda number_of_pass: under(number_of_pass % len(self._train))
 
     def _rows(self, node: Node) -> NDArray[np.int64]:
-        return self._parts[node.number]
+        return self._rows_by_node[node.number]

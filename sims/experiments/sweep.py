@@ -1,7 +1,7 @@
 """`fed-ist sweep paper`: the experiments of Kariotakis et al. (CPAL 2024), in one report.
 
-Mask ratio by mask by number of clients (the paper's workers), with IST. Called by the `fed-ist`
-command with its options as one JSON object.
+They are mask ratio by mask by number of clients (the paper's workers), with IST. The `fed-ist`
+command calls this module with its options as one JSON object.
 """
 
 import json
@@ -31,7 +31,7 @@ from sims.experiments.case_files import Case, data_digest
 from sims.experiments.cases import answer, configure, require_same, run_cases
 from sims.experiments.shared_embeddings import SharedFiles, embed_shared, open_shared
 
-# What the paper trains with; --set may change it.
+# The paper's settings; --set may change them.
 PAPER: dict[str, Value] = {
     "hidden-dim": 1024,
     "hidden-layers": 2,
@@ -42,7 +42,7 @@ PAPER: dict[str, Value] = {
     "partitioner": "iid",
     "min-nodes": 1,
 }
-# What the sweep itself sets, and the option that says how.
+# The keys that the sweep itself sets, and the options that say how.
 SWEPT = {
     "mask": "--masks",
     "mask-ratio": "--mask-ratio",
@@ -55,9 +55,10 @@ SWEPT = {
 
 @dataclass(frozen=True)
 class PaperSweep:
-    """What `fed-ist sweep paper` asks for. overrides: run-config keys for all runs.
+    """What `fed-ist sweep paper` is asked for.
 
-    limit: images of each split, 0 for all. epochs: for each client of a run.
+    overrides: run-config keys of all runs. epochs: passes over the images, times the number of
+    clients. limit: images of each split; 0 for all. out: the folder for runs and report.
     """
 
     overrides: dict[str, Value]
@@ -72,7 +73,7 @@ class PaperSweep:
 
 
 def count_rounds(config: RunConfig, epochs: int, n_images: int, clients: int) -> int:
-    """Rounds in which a client sees its part of the images `epochs` * `clients` times."""
+    """The rounds in which a client sees its share of the images `epochs` * `clients` times."""
     n_examples = math.ceil(n_images / clients)
     n_steps = epochs * clients * math.ceil(n_examples / config.batch_size)
     return math.ceil(n_steps / local_training(config).count_steps(n_examples))
@@ -102,7 +103,7 @@ def list_cases(
 
 
 def sweep(request: PaperSweep, app: Path) -> list[str]:
-    """Run what is missing and write the report; returns what could not be run, and why."""
+    """Run what is missing and write the report; returns sentences on what could not be run."""
     for key, option in SWEPT.items():
         if key in request.overrides:
             instead = f"give {option} instead" if option else "leave it out"
@@ -129,7 +130,7 @@ def sweep(request: PaperSweep, app: Path) -> list[str]:
         "test-signature": test.signature,
         "encoder-digest": encoder.digest,
     }
-    for key in ("name", "results-dir", "cache-dir", *SWEPT):  # what changes no result, or varies
+    for key in ("name", "results-dir", "cache-dir", *SWEPT):  # these change no result, or vary
         del settings[key]
     out = Path(request.out)
     require_same(out, settings)
@@ -156,7 +157,7 @@ def _row(
     case: Case, curve: Curve, encoder: AnyEncoder, train: ImageSource, test: ImageSource
 ) -> SweepRun:
     config, n_between = case.config, len(curve.bytes) - 1
-    # Before the first evaluation other messages went too; a single round has nothing better.
+    # Other messages were sent before the first evaluation, so they are subtracted if possible.
     sent = curve.bytes[-1] - (curve.bytes[0] if n_between else 0)
     late = curve.accuracy[-N_LATE:]
     return SweepRun(
@@ -186,6 +187,7 @@ def _row(
 
 
 def main() -> int:
+    """Make the sweep; returns the exit code."""
     request = PaperSweep(**json.loads(sys.argv[1]))
     return answer(lambda: sweep(request, Path.cwd()), Path(request.out, "sweep"))
 

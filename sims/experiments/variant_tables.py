@@ -14,7 +14,7 @@ from sims.experiments.shared_embeddings import Shared
 
 
 class Key(NamedTuple):
-    """What the runs of one cell have in common: all but their seeds."""
+    """What the runs of one cell share: all but their seeds."""
 
     dataset: str
     partition: str
@@ -26,8 +26,8 @@ class Key(NamedTuple):
 class Row:
     """A row of a table before it is text.
 
-    runs: of each of its keys. first: those of the table's first row. images: what its runs were
-    trained and tested on, None where they are not at hand.
+    runs: of each of the row's keys. first: those of the table's first row. images: on which the
+    runs were trained and tested; None where they are not at hand.
     """
 
     labels: tuple[str, ...]
@@ -41,11 +41,11 @@ Show = Callable[[Row], str]
 
 @dataclass(frozen=True)
 class Table:
-    """What a table holds, whatever its runs give.
+    """What a table is to show, whatever runs there are.
 
-    labels: the headers of what names a row. columns: header and what it shows of a row. rows: the
-    names of each and the keys of its runs; those without any run are left out, and those that are
-    not `is_shown`. note: a sentence below, from the first row.
+    labels: headers of the columns that name a row. columns: by header, what each shows of a row.
+    rows: by their names, the keys of their runs; rows without runs are left out, and so are those
+    that are not `is_shown`. note: a sentence below the table, made of its first row.
     """
 
     labels: tuple[str, ...]
@@ -57,31 +57,32 @@ class Table:
 
 
 def final(i: int = 0) -> Show:
-    """Accuracy after the last round, of a row's i-th key; nothing where it has no runs."""
+    """A column of the accuracy after the last round, of a row's i-th key; "" without runs."""
     return lambda row: show_accuracy(finals(row.runs[i])) if row.runs[i] else ""
 
 
 def best(row: Row) -> str:
-    """Accuracy after the best round."""
+    """The accuracy after the best round."""
     return show_accuracy(np.array([max(curve.accuracy) for curve in row.runs[0]]))
 
 
 def sent(row: Row) -> str:
-    """Bytes of a client in the whole run."""
+    """The bytes of a client in the whole run."""
     return readable_bytes(mean_bytes(row.runs[0]))
 
 
 def has_first(row: Row) -> bool:
-    """Whether there is what the rows of a table are held against."""
+    """Whether the row with which all others are compared has runs."""
     return any(row.first)
 
 
 def finals(runs: Sequence[Curve]) -> Floats:
-    """Accuracy of each run after its last round: float64 (s,)."""
+    """The accuracy of each run after its last round: float64 (s,)."""
     return np.array([curve.accuracy[-1] for curve in runs])
 
 
 def mean_bytes(runs: Sequence[Curve]) -> float:
+    """The mean number of bytes of a client in these runs."""
     return float(np.mean([curve.bytes[-1] for curve in runs]))
 
 

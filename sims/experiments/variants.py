@@ -1,9 +1,9 @@
-"""Experiments that are tables: their runs, each once, and one Markdown page of them.
+"""Experiments whose reports are tables: makes their runs, each once, and one Markdown page.
 
 `python -m sims.experiments.variants NAME [FOLDER [JOBS]]`: FOLDER holds the parquet files of real
-images, JOBS is the number of runs at a time. Runs that are done are not repeated; the page goes to
-results/NAME/NAME.md and is written again after each stage. What an experiment is stands as data in
-the module that `EXPERIMENTS` names.
+images, JOBS is the number of runs at a time. Runs that are done are not repeated; the page is
+results/NAME/NAME.md, which is written again after each stage. Each experiment is data in the module
+that `EXPERIMENTS` names.
 """
 
 import sys
@@ -51,9 +51,9 @@ JOBS = 2  # runs at a time
 class Stage:
     """Runs on the same images.
 
-    dataset: as the keys of its runs have it. settings: run-config keys that all have beside the
-    defaults, the images' among them. n_train: training images of each run, a stratified choice with
-    its seed of the first `most`; 0 for all.
+    dataset: its name in the keys of the runs. settings: run-config keys that differ from the
+    defaults in all runs, those of the images among them. cases: the runs, by the defaults. n_train:
+    training images of each run, chosen with its seed, stratified, of the first `most`; 0 for all.
     """
 
     dataset: str
@@ -67,8 +67,8 @@ class Stage:
 class Experiment:
     """An experiment whose report is a page of tables.
 
-    stages: by the folder of real images, None where there is none. same: what a folder's runs have
-    in common. findings: sentences from all rows of all tables, above these.
+    stages: by the folder of real images; None where there is none. same: what a folder's runs
+    share. findings: sentences above the tables, made of all their rows.
     """
 
     title: str
@@ -81,7 +81,9 @@ class Experiment:
 
 @dataclass
 class Found:
-    """What there is so far. images: by data set."""
+    """What has been found so far. images: by data set. failures: sentences on what could not be
+    run.
+    """
 
     curves: list[Curve] = field(default_factory=list)
     images: dict[str, Shared] = field(default_factory=dict)
@@ -89,11 +91,14 @@ class Found:
 
 
 def real_images(folder: Path | None, dataset: str) -> dict[str, Value]:
-    """The run-config keys of a data set in a folder of parquet files."""
+    """The run-config keys of a data set in a folder of parquet files.
+
+    Raises `InputError` where no folder is given.
+    """
     if folder is None:
         raise InputError("Give the folder of the parquet files: make ... DATA=FOLDER.")
-    parts = {"dataset": "train", "test-dataset": "test"}
-    return {key: str(folder / f"{dataset}-{part}.parquet") for key, part in parts.items()}
+    splits = {"dataset": "train", "test-dataset": "test"}
+    return {key: str(folder / f"{dataset}-{split}.parquet") for key, split in splits.items()}
 
 
 def on_aid(
@@ -104,7 +109,7 @@ def on_aid(
 
 
 def run_stage(stage: Stage, out: Path, n_workers: int, found: Found) -> None:
-    """Add the curves of all cases, of which those are run that `out` has not got yet.
+    """Add the curves of all cases of a stage; those that `out` lacks are run.
 
     Raises `InputError` for images that cannot be read.
     """
@@ -127,7 +132,7 @@ def run_stage(stage: Stage, out: Path, n_workers: int, found: Found) -> None:
 
 
 def choose(files: SharedFiles, n: int, seed: int, cache: Path) -> SharedFiles:
-    """The same with a stratified choice of n training images, which is kept in the cache."""
+    """The same embeddings with a stratified choice of n training images, kept in the cache."""
     (train,) = files.train
     place = cache / f"{train.name}-{n}-{seed}"
     if load_cached(place) is None:
@@ -140,13 +145,13 @@ def choose(files: SharedFiles, n: int, seed: int, cache: Path) -> SharedFiles:
 
 
 def _share(counts: Counts, n: int) -> Counts:
-    """Of n of the images: bytes as if all were alike."""
+    """The counts of n of the images, with bytes as if all images were alike."""
     sizes = (counts.original_bytes, counts.raw_bytes, counts.packed_bytes)
     return Counts(n, 0, *(round(size * n / counts.n_images) for size in sizes))
 
 
 def render(experiment: Experiment, found: Found) -> str:
-    """Markdown: all tables, and what is said of them."""
+    """The page in Markdown: all tables, and the sentences on them."""
     rows = [rows_of(table, found.curves, found.images) for table in experiment.tables]
     sections = tuple(map(section_of, experiment.tables, rows))
     every = [row for some in rows for row in some]
@@ -155,7 +160,10 @@ def render(experiment: Experiment, found: Found) -> str:
 
 
 def run_experiment(name: str, folder: Path | None, n_workers: int) -> int:
-    """Run what is missing in results/NAME and write NAME.md there; returns an exit code."""
+    """Run what is missing in results/NAME and write NAME.md there; returns an exit code.
+
+    folder: of real images; None for none.
+    """
     require_choice("experiment", name, EXPERIMENTS)
     experiment: Experiment = import_module(EXPERIMENTS[name]).EXPERIMENT
     out, found = ROOT / "results" / name, Found()
@@ -171,6 +179,7 @@ def run_experiment(name: str, folder: Path | None, n_workers: int) -> int:
 
 
 def main() -> int:
+    """Make the experiment that the command line names; returns the exit code."""
     name, *more = sys.argv[1:] or [""]
     folder = Path(more[0]).resolve() if more else None
     n_workers = int(more[1]) if more[1:] else JOBS

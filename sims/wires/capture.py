@@ -1,4 +1,4 @@
-"""A packet capture on the nodes' wires, by tshark: a second witness beside the counters."""
+"""Captures the packets on the nodes' wires with tshark, as a check of the counters."""
 
 import shutil
 import subprocess
@@ -10,22 +10,23 @@ from pathlib import Path
 
 from sims.wires.namespaces import Wires, within
 
-HEADERS_BYTES = 96  # of each packet are kept: enough for Ethernet, IP and TCP
+HEADERS_BYTES = 96  # kept of each packet: enough for Ethernet, IP and TCP
 START_S = 1.5
 
 
 @dataclass(frozen=True)
 class Capture:
-    """One file for each node, `FILE.0`, `FILE.1` ...; none where tshark is not installed."""
+    """A capture with a file for each node, `FILE.0`, `FILE.1` ...; none where tshark is missing."""
 
     wires: Wires
     file: Path
 
     def path(self, node: int) -> Path:
+        """The file of a node."""
         return self.file.with_name(f"{self.file.name}.{node}")
 
     def describe(self) -> str:
-        """IP bytes, packets and connections that the capture holds, in a line for each node."""
+        """A line for each node: the IP bytes, packets and connections in its capture."""
         if shutil.which("tshark") is None:
             return "tshark is not installed: nothing but the counters was measured"
         return "\n".join(self._describe(node) for node in range(len(self.wires.nodes)))
@@ -58,7 +59,7 @@ class Capture:
 
 @contextmanager
 def capturing(capture: Capture) -> Iterator[None]:
-    """Capture until the end, where tshark is installed."""
+    """Capture packets during the block, if tshark is installed."""
     processes = []
     if shutil.which("tshark"):
         for node, namespace in enumerate(capture.wires.nodes):

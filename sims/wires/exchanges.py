@@ -1,4 +1,4 @@
-"""What crossed the wires, cut into messages and replies, beside what the ledger says of them."""
+"""What crossed the wires, divided into messages and replies, with what the ledger says of them."""
 
 import threading
 import time
@@ -22,16 +22,17 @@ from sims.wires.namespaces import Counters, Wires, read_counters
 from sims.wires.supernode import SuperNode
 
 SAMPLE_S = 0.05
-SETTLE_S = 0.1  # after "sent": the last acknowledgements
+SETTLE_S = 0.1  # the last acknowledgements come after "sent"
 
 
 @dataclass(frozen=True)
 class Exchange:
-    """A message to a node and its reply: bytes as the ledger has them, and as they were counted.
+    """A message to a node and its reply, with bytes from the ledger and bytes that were counted.
 
-    link: the ledger's estimate, or what it would be without TLS. counted: without what polls are
-    estimated to have taken; in the first exchange of a run with what its start takes. waited_s:
-    before it, polling. compute_s: between receiving and replying. n_round_trips: of both messages.
+    payload, message: from the ledger. link: the ledger's estimate, or what it would be without TLS.
+    counted: without what polls are estimated to take; a run's first exchange includes its start.
+    waited_s: how long the node polled before it. compute_s: between receiving and replying.
+    n_round_trips: of both messages.
     """
 
     round: int
@@ -47,7 +48,10 @@ class Exchange:
 
 @dataclass
 class Watch:
-    """The counters of all wires, over time."""
+    """The counters of all wires, sampled again and again.
+
+    pid: a process in the server's namespace. samples: (`time.monotonic`, counters of each node).
+    """
 
     pid: int
     wires: Wires
@@ -55,17 +59,19 @@ class Watch:
     ended: threading.Event = field(default_factory=threading.Event)
 
     def go_on(self) -> None:
+        """Take samples until `ended` is set."""
         while not self.ended.wait(SAMPLE_S):
             self.samples.append((time.monotonic(), read_counters(self.pid, self.wires)))
 
     def at(self, moment_s: float, node: int) -> Counters:
-        """What had crossed a node's wire at a moment."""
+        """What had crossed a node's wire at a moment, by the last sample before it."""
         (_, counters) = next(s for s in reversed(self.samples) if s[0] <= moment_s)
         return counters[node]
 
 
 @contextmanager
 def watching(pid: int, wires: Wires) -> Iterator[Watch]:
+    """A watch on all wires that samples during the block."""
     watch = Watch(pid, wires)
     watch.samples.append((time.monotonic(), read_counters(pid, wires)))
     thread = threading.Thread(target=watch.go_on, daemon=True)
@@ -80,7 +86,7 @@ def watching(pid: int, wires: Wires) -> Iterator[Watch]:
 def read_exchanges(
     run: Path, nodes: Sequence[SuperNode], watch: Watch, begun_s: float, *, tls: bool
 ) -> list[Exchange]:
-    """The exchanges of a run, by node and round: ledger and counters side by side."""
+    """The exchanges of a run by round and node, with figures of the ledger and of the counters."""
     lines = open_run(run).ledger
     found = []
     for node, supernode in enumerate(nodes):
@@ -129,7 +135,10 @@ def _both(down: Row, up: Row, column: str) -> LinkBytes:
 
 
 def exchanges_since(node: SuperNode, begun_s: float) -> list[tuple[float, float, float, float]]:
-    """When each message came with a poll, was received, was replied to, and its reply was sent."""
+    """Four times for each message: polled, received, reply ready, reply sent (`time.monotonic`).
+
+    Raises `InputError` where the node's log shows that a message was not received or sent.
+    """
     events = [event for event in node.events if event.at_s >= begun_s]
     wanted = ["poll", "received", "reply", "sent"] * (len(events) // 4)
     if [event.what for event in events] != wanted:

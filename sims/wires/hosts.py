@@ -1,4 +1,4 @@
-"""A SuperLink and SuperNodes in namespaces of their own, and runs there."""
+"""Starts a SuperLink and SuperNodes, each in a network namespace of its own, and runs there."""
 
 import json
 import subprocess
@@ -24,8 +24,9 @@ PORT = 8000
 
 @dataclass(frozen=True)
 class Hosts:
-    """What runs: `server` in the server's namespace, and the environment of a user there, whose
-    Flower config calls the SuperLink `wire`.
+    """The SuperLink's process, the nodes, and the environment of a user on the server.
+
+    That user's Flower config calls the SuperLink `wire`.
     """
 
     server: "subprocess.Popen[bytes]"
@@ -43,10 +44,10 @@ def running(
     authenticated: bool = False,
     connect_timeout_s: float = START_TIMEOUT_S,
 ) -> Iterator[Hosts]:
-    """Start a SuperLink and a SuperNode for each node config; all are ended afterwards.
+    """Start a SuperLink, and a SuperNode for each node config; all are ended afterwards.
 
-    folder: for certificates, settings, caches, state and logs. authenticated: the server knows the
-    nodes by their keys, which needs `tls`.
+    folder: for certificates, settings, caches, state and logs. authenticated: whether the server
+    knows the nodes by their keys, which needs `tls`. Raises `InputError` where one does not start.
     """
     addresses = ["127.0.0.1", *(wires.address(node) for node in range(len(wires.nodes)))]
     secrets = folder / "keys"
@@ -91,7 +92,7 @@ def running(
 def start_run(
     wires: Wires, hosts: Hosts, app: Path, name: str, settings: Mapping[str, object]
 ) -> "subprocess.Popen[str]":
-    """`fed-ist run` in the server's namespace; errors go where the output goes."""
+    """Start `fed-ist run` in the server's namespace, with errors in its output."""
     command = [sys.executable, "-c", "from fed_ist.cli.main import main; main()"]
     command += ["run", "--on", "wire", "--name", name, "--app", str(app)]
     for key, value in settings.items():
@@ -143,7 +144,7 @@ def _client_options(certificates: Certificates | None) -> list[str]:
 
 
 def _register(wires: Wires, keys: Sequence[Path], environment: Mapping[str, str]) -> None:
-    """Tell the SuperLink the public keys; raises `InputError` with what Flower says if it fails."""
+    """Register the keys with the SuperLink; raises `InputError` with Flower's words if it fails."""
 
     def register(key: Path) -> None:
         command = ["flwr", "supernode", "register", str(key.with_suffix(".pub")), "wire"]

@@ -1,4 +1,4 @@
-"""A server and its nodes as hosts of their own: Linux network namespaces, a wire to each node."""
+"""A server and its nodes as separate hosts: Linux network namespaces with a wire to each node."""
 
 import os
 import shutil
@@ -13,15 +13,15 @@ from fed_ist.errors import InputError
 from fed_ist.launch.processes import exit_at_sigterm
 
 MTU_BYTES = 1500
-ETHERNET_BYTES = 14  # a veth counts the header of each frame, which no modem's quota does
+ETHERNET_BYTES = 14  # a veth counts the header of each frame; a modem's quota does not
 
 
 @dataclass(frozen=True)
 class Wires:
-    """The namespaces' names. Node i reaches the server at `address(i)`; its wire is `interface(i)`
-    on the server's side.
+    """The names of the namespaces, and the wires between them.
 
-    header_bytes: what the interfaces count of each packet beside the IP packet.
+    Node i reaches the server at `address(i)`, and its wire is `interface(i)` on the server's side.
+    header_bytes: what interfaces count of each packet in addition to the IP packet.
     """
 
     server: str
@@ -30,16 +30,18 @@ class Wires:
 
     @staticmethod
     def address(node: int, side: int = 1) -> str:
+        """The address of one end of a node's wire. side: 1 is the server's, 2 the node's."""
         return f"10.77.{node}.{side}"
 
     @staticmethod
     def interface(node: int) -> str:
+        """The name of a node's wire, on both sides."""
         return f"wire{node}"
 
 
 @dataclass(frozen=True)
 class Counters:
-    """What has crossed a wire: bytes of IP packets, and packets, towards the node and from it."""
+    """What has crossed a wire: bytes of IP packets, and packets, to the node and from it."""
 
     bytes_down: int
     packets_down: int
@@ -47,6 +49,7 @@ class Counters:
     packets_up: int
 
     def since(self, before: "Counters") -> "Counters":
+        """What has crossed the wire since `before`."""
         return Counters(
             self.bytes_down - before.bytes_down,
             self.packets_down - before.packets_down,
@@ -56,7 +59,7 @@ class Counters:
 
 
 def read_counters(pid: int, wires: Wires) -> list[Counters]:
-    """The counters of all wires, as a process in the server's namespace sees them."""
+    """The counters of all wires now. pid: a process in the server's namespace, which sees them."""
     fields: dict[str, list[int]] = {}
     for line in Path(f"/proc/{pid}/net/dev").read_text(encoding="utf-8").splitlines()[2:]:
         name, _, numbers = line.partition(":")
@@ -78,7 +81,7 @@ def read_counters(pid: int, wires: Wires) -> list[Counters]:
 
 
 def require_namespaces() -> None:
-    """Raises `InputError` where namespaces cannot be made."""
+    """Raise `InputError` where network namespaces cannot be made."""
     if sys.platform != "linux" or os.geteuid() != 0:
         raise InputError("Measuring the wire needs Linux and root: it makes network namespaces.")
     for command, package in (("ip", "iproute2"), ("ethtool", "ethtool")):
@@ -96,11 +99,12 @@ def require_namespaces() -> None:
 
 @contextmanager
 def wired(n_nodes: int, *, tun: bool) -> Iterator[Wires]:
-    """Namespaces of a server and its nodes, each node with an Ethernet wire, or ready for a TUN
-    device (see `sims.wires.slow_wire`) where `tun` is true; all are gone afterwards, also when
-    interrupted. Raises `InputError` where that is not possible.
+    """Namespaces of a server and its nodes, with a wire to each node; all are removed afterwards.
 
-    Segmentation offload is off, so that packets are no larger than those of a real link.
+    They are removed after an interruption too. tun: whether the wires are left out, to be TUN
+    devices (see `sims.wires.slow_wire`); otherwise they are Ethernet. Segmentation offload is off,
+    so that packets are no larger than on a real link. Raises `InputError` where this is not
+    possible.
     """
     require_namespaces()
     prefix = f"fed-ist-{os.getpid()}"
@@ -113,7 +117,7 @@ def wired(n_nodes: int, *, tun: bool) -> Iterator[Wires]:
         try:
             for name in (wires.server, *wires.nodes):
                 _do("ip", "netns", "add", name)
-                for setting in ("all", "default"):  # a link without it has no such packets
+                for setting in ("all", "default"):  # otherwise IPv6 sends packets of its own
                     inside(name, "sysctl", "-qw", f"net.ipv6.conf.{setting}.disable_ipv6=1")
                 _do("ip", "-n", name, "link", "set", "lo", "up")
             if not tun:
@@ -143,7 +147,7 @@ def bring_up(wires: Wires, node: int) -> None:
 
 
 def inside(namespace: str, *command: str) -> None:
-    """Run a command in a namespace; raises `InputError` with what it said if it fails."""
+    """Run a command in a namespace; raises `InputError` with its last words if it fails."""
     _do(*within(namespace, command))
 
 

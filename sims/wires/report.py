@@ -1,4 +1,4 @@
-"""`fed-ist bench wire` in words and tables: estimates beside what was counted and timed."""
+"""The report of `fed-ist bench wire`: estimates, and what was counted and timed."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -19,7 +19,10 @@ HEADER = (
 
 
 def render_idle(found: Sequence[Counters], seconds: float, *, tls: bool) -> str:
-    """Bytes of an hour in which a node only waits, measured and estimated."""
+    """The bytes of a node that only waits, in an hour: measured and estimated.
+
+    found: what crossed each node's wire in `seconds`.
+    """
     estimate = bytes_of_waiting(3600, tls=tls)
     return "\n".join(
         f"waiting, node {node}: {counters.bytes_down * 3600 / seconds:,.0f} B an hour down and "
@@ -30,7 +33,10 @@ def render_idle(found: Sequence[Counters], seconds: float, *, tls: bool) -> str:
 
 
 def render_run(n_bytes: int, found: Sequence[Exchange], start: LinkBytes) -> str:
-    """The table of a run, and how far the ledger's estimate is from the counters."""
+    """The table of a run, and how far the ledger's estimate is from the counters.
+
+    n_bytes: of a slice, about. start: what a node is estimated to fetch once.
+    """
     trained = [exchange for exchange in found if exchange.round > 0]
     link, counted = total(trained, "link"), total(trained, "counted")
     return "\n".join(
@@ -46,7 +52,7 @@ def render_run(n_bytes: int, found: Sequence[Exchange], start: LinkBytes) -> str
 
 
 def render_start(first: Exchange, start: LinkBytes) -> str:
-    """What a node fetched once, by what was counted until its first reply."""
+    """What a node fetched once, by what was counted until its first reply, and its estimate."""
     down, up = first.counted.down - first.link.down, first.counted.up - first.link.up
     return (
         f"start of the run, node {first.node}: {down:,} B down and {up:,} up counted, without its "
@@ -55,19 +61,21 @@ def render_start(first: Exchange, start: LinkBytes) -> str:
 
 
 def total(exchanges: Sequence[Exchange], what: str) -> LinkBytes:
-    """The sum of one of the fields of all exchanges."""
+    """The sum of a field over all exchanges."""
     return sum((getattr(exchange, what) for exchange in exchanges), NOTHING)
 
 
 def difference(found: Sequence[Exchange]) -> float:
-    """By how much the ledger's estimate is above the counters, in all rounds and both ways."""
+    """How far the ledger's estimate is above the counters, as a share, over all rounds and both
+    ways.
+    """
     trained = [exchange for exchange in found if exchange.round > 0]
     link, counted = total(trained, "link"), total(trained, "counted")
     return (link.down + link.up) / (counted.down + counted.up) - 1
 
 
 def render_line(exchange: Exchange) -> str:
-    """A line of the table."""
+    """A line of the table, under `HEADER`."""
     payload, counted = exchange.payload, exchange.counted
     overhead = (counted.down + counted.up) / (payload.down + payload.up)
     return (
@@ -79,7 +87,7 @@ def render_line(exchange: Exchange) -> str:
 
 
 def render_times(link: Link, run: Path, found: Sequence[Exchange]) -> str:
-    """Seconds of each round, measured and predicted, and how far apart they are on average."""
+    """Seconds of each round, measured and predicted, and how much the two differ on average."""
     measured = {row["round"]: float(str(row["seconds"])) for row in open_run(run).rounds}
     predicted = predict_rounds(link, found)
     lines = [
@@ -98,7 +106,7 @@ def render_times(link: Link, run: Path, found: Sequence[Exchange]) -> str:
 
 
 def predict_rounds(link: Link, found: Sequence[Exchange]) -> dict[int, float]:
-    """Seconds of each round of training, by its slowest node."""
+    """The predicted seconds of each round of training, those of its slowest node."""
     predicted: dict[int, float] = {}
     for exchange in found:
         if exchange.round > 0:
@@ -108,7 +116,7 @@ def predict_rounds(link: Link, found: Sequence[Exchange]) -> dict[int, float]:
 
 
 def write_table(path: Path, measured: Sequence[tuple[int, Exchange]]) -> None:
-    """A CSV file with a line for each exchange."""
+    """Write a CSV file with a line for each exchange. measured: (bytes of a slice, exchange)."""
     rows = []
     for n_bytes, exchange in measured:
         row: dict[str, object] = {"slice_bytes": n_bytes}

@@ -1,7 +1,8 @@
 """Slow wires between namespaces: packets are held back, delayed and lost as on a given link.
 
-The kernel's netem would do it, but not every kernel has it. So each end of a wire is a TUN device,
-and a process hands IP packets from one to the other: TCP sees rate, latency and loss as on a link.
+The kernel's netem would do this, but not every kernel has it. So each end of a wire is a TUN
+device, and a process passes IP packets from one to the other: TCP sees rate, latency and loss as on
+a link.
 """
 
 import ctypes
@@ -25,7 +26,7 @@ from fed_ist.errors import InputError
 from fed_ist.traffic.links import Link
 from sims.wires.namespaces import MTU_BYTES, Wires, bring_up
 
-# What waits at each end, as in a modem: some seconds on a slow link.
+# The most bytes that wait at each end, as in a modem: some seconds on a slow link.
 QUEUE_BYTES = 128_000
 WAYS = ("down", "up")
 # include/uapi/linux/if_tun.h and sched.h
@@ -34,7 +35,7 @@ TUNSETIFF, IFF_TUN, IFF_NO_PI, CLONE_NEWNET = 0x400454CA, 0x0001, 0x1000, 0x4000
 
 @dataclass
 class Lane:
-    """One direction of a link. `free_at_s`: when the last packet that was taken has left."""
+    """One direction of a link. free_at_s: when the last packet that was taken has left."""
 
     bits_per_s: float
     latency_s: float
@@ -55,9 +56,10 @@ class Lane:
 
 @contextmanager
 def slow(wires: Wires, link: Link, spoiled: Sequence[str] = WAYS) -> Iterator[None]:
-    """Join the namespaces of `wires` by wires like `link`, until the end.
+    """Join the namespaces of `wires` by wires like `link`, during the block.
 
-    spoiled: the ways, of "down" and "up", on which there are latency and loss.
+    spoiled: on which of "down" and "up" there are latency and loss. Raises `InputError` where TUN
+    devices cannot be made.
     """
     if not Path("/dev/net/tun").exists():
         raise InputError("Shaping a link needs /dev/net/tun: load the kernel's module 'tun'.")
@@ -84,7 +86,7 @@ def slow(wires: Wires, link: Link, spoiled: Sequence[str] = WAYS) -> Iterator[No
 
 
 def _open_tun(namespace: str, name: str) -> int:
-    """A TUN device in a namespace, in which this process then stays; returns its file."""
+    """The file of a new TUN device in a namespace, in which this process stays from then on."""
     with Path("/run/netns", namespace).open(encoding="utf-8") as place:
         if ctypes.CDLL(None, use_errno=True).setns(place.fileno(), CLONE_NEWNET) != 0:
             raise OSError(ctypes.get_errno(), f"no entry into {namespace}")
@@ -94,7 +96,7 @@ def _open_tun(namespace: str, name: str) -> int:
 
 
 def main() -> None:
-    """Hand packets over until killed."""
+    """Pass packets on until killed."""
     request = json.loads(sys.argv[1])
     watch = selectors.DefaultSelector()
     latency_s, loss = request["latency_s"], request["loss"]

@@ -1,4 +1,4 @@
-"""A SuperNode as a process: what it says, what it has started, and how it ends and returns."""
+"""A SuperNode as a process: its log, its children, how it ends and how it returns."""
 
 import re
 import subprocess
@@ -23,10 +23,11 @@ WORDS = {"Receiving": "poll", "Received": "received", "Sending": "reply", "Sent"
 
 @dataclass(frozen=True)
 class Event:
-    """What a SuperNode's log says, and when (`time.monotonic`): "poll" brought a message, it was
-    "received", the "reply" is ready, it was "sent".
+    """Something that a SuperNode logged.
 
-    round, kind: of the message; its kind is Flower's message type, such as "train".
+    at_s: when, by `time.monotonic`. what: "poll" (it brought a message), "received", "reply" (it is
+    ready) or "sent". round, kind: of the message; its kind is Flower's message type, such as
+    "train".
     """
 
     at_s: float
@@ -37,7 +38,10 @@ class Event:
 
 @dataclass
 class SuperNode:
-    """A SuperNode that may be started again; `node_id` is Flower's, "" until it is connected."""
+    """A SuperNode that can be started again.
+
+    node_id: Flower's number of the node; "" until it is connected. said: the lines of its log.
+    """
 
     command: Sequence[str]
     environment: Mapping[str, str]
@@ -75,7 +79,7 @@ class SuperNode:
                 self.events.append(Event(now, WORDS[found[1] or found[3]], server_round, kind))
 
     def family(self) -> list[psutil.Process]:
-        """It and all that it has started, as far as they run."""
+        """Its processes that run: itself and everything that it has started."""
         if self.process is None or self.process.poll() is not None:
             return []
         parent = psutil.Process(self.process.pid)
@@ -89,7 +93,7 @@ class SuperNode:
         )
 
     def client_app(self) -> psutil.Process | None:
-        """The process that works on a message, if there is one."""
+        """The process that works on a message; None where there is none."""
         for process in self.family():
             with suppress(psutil.NoSuchProcess):
                 if any(Path(part).name == CLIENT_APP for part in process.cmdline()[:2]):
@@ -97,7 +101,7 @@ class SuperNode:
         return None
 
     def cut_power(self) -> None:
-        """End it and all that it has started, at once and without a word to the server."""
+        """Kill it and everything that it has started, so that the server is not told."""
         for process in self.family():
             with suppress(psutil.NoSuchProcess):
                 process.kill()
@@ -105,15 +109,15 @@ class SuperNode:
             self.process.wait()
 
     def end(self) -> None:
-        """Have it take its leave, and end it."""
+        """End it in an orderly way, in which it tells the server."""
         if self.process is not None:
             end_family(self.process)
 
     def restart(self, timeout_s: float = START_TIMEOUT_S) -> None:
         """Start it again and again until the SuperLink takes it, as systemd does.
 
-        For up to a minute after a cut Flower takes it to be connected still, and refuses it; and on
-        a bad link it gives up after some tries. Raises `InputError` after `timeout_s`.
+        For up to a minute after a cut, Flower takes the node for connected and refuses it; and on a
+        bad link the node gives up after some tries. Raises `InputError` after `timeout_s`.
         """
         deadline = time.monotonic() + timeout_s
         while True:
@@ -126,7 +130,7 @@ class SuperNode:
             time.sleep(1)
 
     def wait_until_connected(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Raises `InputError` where it does not connect in that time."""
+        """Wait until it is connected; raises `InputError` where it is not after `timeout_s`."""
         deadline = time.monotonic() + timeout_s
         while not self.node_id:
             ended = self.process is None or self.process.poll() is not None

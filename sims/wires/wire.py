@@ -1,8 +1,8 @@
 """`fed-ist bench wire`: what really crosses the network in a run, against the ledger's estimate.
 
-A SuperLink and SuperNodes run in network namespaces; a real run trains on a few drawn images; the
-interfaces' counters are read 20 times a second and cut where a node has sent its reply. Called by
-the `fed-ist` command with its options as one JSON object.
+A SuperLink and SuperNodes run in network namespaces, and a real run trains on a few drawn images.
+The interfaces' counters are read 20 times a second, and divided where a node has sent its reply.
+The `fed-ist` command calls this module with its options as one JSON object.
 """
 
 import json
@@ -35,19 +35,19 @@ from sims.wires.slow_wire import slow
 
 EMBED_DIM = 192
 RUN_TIMEOUT_S = 3600
-# Of a round's training: longer than the 5 s for which a node keeps its connections, as starting a
-# ClientApp takes on a device.
+# What training takes in a round: longer than the 5 s for which a node keeps its connections. On a
+# device, starting a ClientApp alone takes longer than that.
 TRAINING_S = 8.0
 TIMED_STEPS = 50
 
 
 @dataclass(frozen=True)
 class WireBench:
-    """What `fed-ist bench wire` asks for. slice_bytes: of a classifier that is sent whole, about.
+    """What `fed-ist bench wire` is asked for.
 
-    link: a profile's name, "" for wires that hold nothing back; links: a TOML file of profiles, ""
-    for those that come along. idle_s: for which the nodes are watched before the first run. out: a
-    CSV file, "" for none.
+    slice_bytes: of a classifier that is sent whole, about; a run for each. link: the name of a
+    profile; "" for wires that hold nothing back. links: a TOML file of profiles; "" for the
+    built-in ones. idle_s: how long nodes wait before the first run. out: a CSV file; "" for none.
     """
 
     n_nodes: int
@@ -61,7 +61,7 @@ class WireBench:
 
 
 def measure(request: WireBench, app: Path) -> list[tuple[int, Exchange]]:
-    """Run each size of slice, and print what crossed the wires beside what the ledger says.
+    """Make a run for each size of slice, and print what crossed the wires and what the ledger says.
 
     Returns the exchanges, each with the size that was asked for.
     """
@@ -104,7 +104,7 @@ def measure(request: WireBench, app: Path) -> list[tuple[int, Exchange]]:
 
 
 def describe(request: WireBench, link: Link | None) -> str:
-    """What is measured, in one line."""
+    """A line on what is measured."""
     on = "wires that hold nothing back"
     if link:
         on = (
@@ -116,7 +116,7 @@ def describe(request: WireBench, link: Link | None) -> str:
 
 
 def watch_idle(request: WireBench, watch: Watch) -> str:
-    """Watch the nodes wait for a message."""
+    """Let the nodes wait for `idle_s`; returns lines on the bytes that this takes."""
     begun_s = time.monotonic()
     time.sleep(request.idle_s)
     ended_s = time.monotonic()
@@ -129,7 +129,10 @@ def watch_idle(request: WireBench, watch: Watch) -> str:
 def run_app(
     request: WireBench, app: Path, hosts: Hosts, wires: Wires, folder: Path, n_bytes: int
 ) -> Path:
-    """A run of the real app in the server's namespace; returns its folder."""
+    """Run the real app in the server's namespace; returns the folder of the run.
+
+    Raises `InputError` where it fails.
+    """
     hidden_dim = max(1, round((n_bytes / 4 - N_CLASSES) / (EMBED_DIM + 1 + N_CLASSES)))
     settings = {
         "dataset": folder / "node0",
@@ -152,7 +155,7 @@ def run_app(
 
 
 def steps_that_take(seconds: float, hidden_dim: int) -> int:
-    """How many steps of a node's training take so long on this machine, about."""
+    """About how many steps of a node's training take `seconds` on this machine."""
     rng, n_images = np.random.default_rng(0), N_IMAGES * N_CLASSES
     params = init_params(EMBED_DIM, hidden_dim, N_CLASSES, rng, hidden_layers=1)
     examples = (
@@ -167,6 +170,7 @@ def steps_that_take(seconds: float, hidden_dim: int) -> int:
 
 
 def main() -> int:
+    """Measure; returns the exit code."""
     request = WireBench(**json.loads(sys.argv[1]))
 
     def work() -> int:

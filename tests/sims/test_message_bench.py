@@ -1,4 +1,4 @@
-"""`fed-ist bench message`: that a message is its parts, and that a process is held back."""
+"""`fed-ist bench message`: that a message is its steps, and that a process is held back."""
 
 import json
 import os
@@ -16,7 +16,7 @@ from fed_ist.cli.main import cli
 from fed_ist.errors import InputError
 from sims.benchmarks.cpu_limit import GROUPS, cpu_limit, limits
 from sims.benchmarks.message_bench import (
-    PARTS,
+    STEPS,
     LogLine,
     MessageBench,
     figures,
@@ -44,9 +44,9 @@ STAMP = {
 
 def test_a_message_is_its_parts():
     found = figures(STAMP, LogLine("", 100.5, 7.0), LogLine("", 107.0, 7.125))
-    parts = [found["seconds"][part] for part in PARTS]
-    assert parts == [0.5, 2.0, 0.5, 0.25, 1.75, 0.5, 1.0]
-    assert sum(parts) == found["seconds"]["whole"]
+    steps = [found["seconds"][step] for step in STEPS]
+    assert steps == [0.5, 2.0, 0.5, 0.25, 1.75, 0.5, 1.0]
+    assert sum(steps) == found["seconds"]["whole"]
     assert list(found["cpu"].values()) == [1.5, 0.25, 1.5, 4.25, 0.125]
 
 
@@ -122,7 +122,7 @@ def test_a_round_on_cached_embeddings_loads_nothing_heavy_and_its_parts_are_all_
     monkeypatch.chdir(ROOT)
     (found,) = measure(MessageBench([1.0], 2, 16, 32, str(tmp_path)))
     assert found["loaded"] == []
-    assert all(seconds > 0 for part, seconds in found["seconds"].items())
+    assert all(seconds > 0 for step, seconds in found["seconds"].items())
     outside = found["cpu"]["process"] + found["cpu"]["node"] - found["cpu"]["training"]
     assert 0 < outside < found["seconds"]["whole"]
     assert json.loads(json.dumps(found))["cores"] == 1.0

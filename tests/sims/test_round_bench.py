@@ -11,13 +11,13 @@ from clients.app import create_app
 from fed_ist.cli.main import cli
 from fed_ist.launch.bundle import slim_app
 from sims.benchmarks.round_bench import COMPONENTS, ratios, render
-from sims.benchmarks.round_data import DrawnData, part_of, write_examples
-from sims.benchmarks.round_parts import FLOWER, PARTS, plain_round, timed_rounds
+from sims.benchmarks.round_data import DrawnData, share_of, write_examples
+from sims.benchmarks.round_steps import FLOWER, STEPS, plain_round, timed_rounds
 from sims.benchmarks.stopwatch import Stopwatch
 from sims.local_grid import LocalGrid
 
 SECONDS = {
-    "flower": dict.fromkeys(PARTS, 0.01) | {"round": 0.3},
+    "flower": dict.fromkeys(STEPS, 0.01) | {"round": 0.3},
     "empty": {"round": 0.05},
     "fedavg": {"round": 0.6},
     "inline": {"round": 0.22},
@@ -41,9 +41,9 @@ def test_a_part_within_another_counts_for_itself_alone():
 
 def test_nodes_have_equal_parts_of_what_was_drawn_and_none_twice(tmp_path):
     write_examples(tmp_path, 24)
-    parts = [part_of(number, 3, tmp_path) for number in range(3)]
-    assert [len(labels) for _, labels in parts] == [8, 8, 8]
-    assert len({row.tobytes() for values, _ in parts for row in values}) == 24
+    shares = [share_of(number, 3, tmp_path) for number in range(3)]
+    assert [len(labels) for _, labels in shares] == [8, 8, 8]
+    assert len({row.tobytes() for values, _ in shares for row in values}) == 24
 
 
 @pytest.fixture
@@ -55,9 +55,9 @@ def drawn(make_config, tmp_path):
 def test_a_round_is_its_parts(drawn, tmp_path):
     grid = LocalGrid(create_app(DrawnData()), drawn, range(1, 9))
     found = timed_rounds(grid, drawn, tmp_path, 1)
-    assert all(found[part] > 0 for part in PARTS if part != FLOWER)
+    assert all(found[step] > 0 for step in STEPS if step != FLOWER)
     # Of two rounds the median is the mean, so that nothing is lost or counted twice.
-    assert sum(found[part] for part in PARTS) == pytest.approx(found["round"], rel=1e-9)
+    assert sum(found[step] for step in STEPS) == pytest.approx(found["round"], rel=1e-9)
     assert plain_round(drawn, 8)["round"] > 0
 
 
@@ -67,7 +67,7 @@ def test_ratios_of_a_worked_example():
 
 
 def test_where_fedavg_takes_too_long_the_report_has_a_dash():
-    seconds = {way: parts for way, parts in SECONDS.items() if way != "fedavg"}
+    seconds = {way: steps for way, steps in SECONDS.items() if way != "fedavg"}
     case = {"nodes": 1024, "cores": 2, "seconds": seconds, "ratios": ratios(seconds)}
     assert "| 1024 | 300 | - | 50 | 220 | 200 | 1.20 | - | 1.10 |" in render([case])
 

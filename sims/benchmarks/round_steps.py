@@ -1,4 +1,4 @@
-"""Where the seconds of a round go: on Flower, and in one plain process that only does the sums."""
+"""Where the seconds of a round go: with Flower, and in one plain process that only computes."""
 
 import time
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from fed_ist.rng import generator
 from fed_ist.traffic import protocol
 from fed_ist.traffic.ledger import Ledger
 from fed_ist.training.local import evaluate
-from sims.benchmarks.round_data import CLASS_NAMES, EMBED_DIM, N_CLASSES, part_of, read_examples
+from sims.benchmarks.round_data import CLASS_NAMES, EMBED_DIM, N_CLASSES, read_examples, share_of
 from sims.benchmarks.stopwatch import Seconds, Stopwatch
 from strategies.core.errands import Errands
 from strategies.core.method import Method
@@ -27,12 +27,12 @@ from strategies.ist import Ist
 
 SLICING, SERIALISING, TRAINING = "slicing", "serialising", "training"
 MERGING, EVALUATION, FLOWER = "merging", "evaluation", "flower"
-PARTS = (SLICING, SERIALISING, TRAINING, MERGING, EVALUATION, FLOWER)
+STEPS = (SLICING, SERIALISING, TRAINING, MERGING, EVALUATION, FLOWER)
 
 
 @dataclass
 class TimedStrategy(FederatedStrategy):
-    """A strategy whose server says what it spends its time on."""
+    """A strategy whose server measures what it spends its time on."""
 
     watch: Stopwatch = field(default_factory=Stopwatch)
 
@@ -55,24 +55,24 @@ class TimedStrategy(FederatedStrategy):
         self._time(SERIALISING, errands, "message", "read")
         return errands
 
-    def _time(self, part: str, owner: object, *names: str) -> None:
-        """Have the watch run on a part of the round while these methods of an object do."""
+    def _time(self, step: str, owner: object, *names: str) -> None:
+        """Have the watch run on a step of the round during these methods of an object."""
         for name in names:
-            vars(owner)[name] = self._timed(part, getattr(owner, name))
+            vars(owner)[name] = self._timed(step, getattr(owner, name))
 
-    def _timed(self, part: str, method: Callable[..., Any]) -> Callable[..., Any]:
+    def _timed(self, step: str, method: Callable[..., Any]) -> Callable[..., Any]:
         def timed(*arguments: Any) -> Any:
-            with self.watch.on(part):
+            with self.watch.on(step):
                 return method(*arguments)
 
         return timed
 
 
 def timed_rounds(grid: Grid, config: RunConfig, folder: Path, n_cores: int) -> Seconds:
-    """Seconds of a round of IST over a grid, by part and as `round`: medians over the rounds.
+    """The median seconds of a round of IST over a grid, by step and as `round`.
 
-    n_cores: on which clients train at the same time, so that training is their seconds by that.
-    folder: for the ledger.
+    n_cores: how many clients train at the same time; the seconds of training are their sum over
+    that. folder: for the ledger.
     """
     ledger = Ledger(folder / "ledger.csv")
     strategy = TimedStrategy(config, CLASS_NAMES, EMBED_DIM, ledger, Ist(config))
@@ -85,7 +85,7 @@ def timed_rounds(grid: Grid, config: RunConfig, folder: Path, n_cores: int) -> S
         with strategy.watch.on(EVALUATION):
             evaluate(params, *read_examples(Path(config.dataset), "test"))
         now, seconds = time.perf_counter(), strategy.watch.take()
-        if server_round > 1:  # the first finds cold caches
+        if server_round > 1:  # the first round finds cold caches
             seconds[TRAINING] = strategy.post.counts.compute_s / n_cores
             seconds["round"] = now - last
             rounds.append(seconds)
@@ -93,13 +93,13 @@ def timed_rounds(grid: Grid, config: RunConfig, folder: Path, n_cores: int) -> S
 
     strategy.run(grid, record)
     ledger.close()
-    found = {key: median(each.get(key, 0.0) for each in rounds) for key in (*PARTS, "round")}
-    found[FLOWER] = max(0.0, found["round"] - sum(found[part] for part in PARTS if part != FLOWER))
+    found = {key: median(each.get(key, 0.0) for each in rounds) for key in (*STEPS, "round")}
+    found[FLOWER] = max(0.0, found["round"] - sum(found[step] for step in STEPS if step != FLOWER))
     return found
 
 
 def plain_round(config: RunConfig, n_nodes: int) -> Seconds:
-    """The same sums in this process, one client after the other, without messages: the limit."""
+    """The median seconds of the same sums in this process, client after client: the limit."""
     folder, rng = Path(config.dataset), generator(config.seed, "round", 0)
     params = draw_classifier(config, EMBED_DIM, N_CLASSES)
     rounds: list[Seconds] = []
@@ -112,7 +112,7 @@ def plain_round(config: RunConfig, n_nodes: int) -> Seconds:
         merger = Merger(params, subnets)
         for number, (subnet, slice_) in enumerate(zip(subnets, slices, strict=True)):
             with watch.on(TRAINING):
-                examples = part_of(number, n_nodes, folder)
+                examples = share_of(number, n_nodes, folder)
                 task = {protocol.ROUND: server_round, protocol.SCALE: 1 / subnet.share(widths)}
                 trained, _ = train_slice(slice_, {}, _always(examples), task, number, config)
             with watch.on(MERGING):
