@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test test-slow lint check docs-settings audit attack gate privacy aid ist-variants codecs masks capacity presets clean
+.PHONY: run test quick test-slow lint check docs-settings audit attack gate privacy aid ist-variants codecs masks capacity presets clean
 
 run: $(VENV)/.ready
 	$(BIN)/fed-ist run
@@ -11,6 +11,11 @@ run: $(VENV)/.ready
 # Two files at a time, as there are two cores at least, each on one core.
 test: $(VENV)/.ready
 	OMP_NUM_THREADS=1 $(BIN)/pytest -n 2 --dist loadfile
+
+# Arithmetic, settings, methods and the plan of the house: what most changes break first.
+QUICK := tests/classifier tests/statistics tests/traffic tests/config tests/strategies/test_methods.py
+quick: $(VENV)/.ready
+	OMP_NUM_THREADS=1 $(BIN)/pytest -q -n 2 --dist loadfile $(QUICK) $(wildcard tests/test_*.py)
 
 # Federations of processes, with keys and disturbed: minutes, as root where namespaces are needed.
 test-slow: $(VENV)/.ready
