@@ -86,7 +86,7 @@ def encoder_spec(config: RunConfig) -> EncoderSpec:
     )
 
 
-def try_encoder(config: RunConfig) -> str:
+def require_encoder(config: RunConfig) -> str:
     """Load a run's encoder, so that what is wrong with it is said before the run starts.
 
     The bundled encoder with its own settings is not loaded, as it is known to work. Returns a

@@ -175,7 +175,7 @@ def end_families(pids: Iterable[int]) -> None:
             member.kill()
 
 
-def run_experiment(app: Path, module: str, request: Mapping[str, object]) -> int:
+def run_module(app: Path, module: str, request: Mapping[str, object]) -> int:
     """Run `python -m MODULE` of the app in this environment, and return its exit code.
 
     request: what the module reads from its argument, as JSON. Signals that would end this process

@@ -19,7 +19,7 @@ from fed_ist.runs.folder import Model
 from fed_ist.training.local import log_softmax, predict
 
 
-def open_encoder(model: Model) -> Encoder:
+def encoder_of(model: Model) -> Encoder:
     """The encoder that a model was trained on; raises `InputError` where its weights changed."""
     encoder = create_encoder(model.encoder_spec)
     if encoder.digest != model.encoder_digest:
@@ -57,7 +57,7 @@ def classify(
     """
     if model.reading.bands is not None:
         require_rasterio()
-    encoder = open_encoder(model)
+    encoder = encoder_of(model)
     require_fit(model, encoder.embed_dim)
     spec = MaskSpec(
         mask=model.mask,
