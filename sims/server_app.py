@@ -122,8 +122,7 @@ def conduct(
 
 
 def require_same_images(began: Mapping[str, Any], inspection: Inspection) -> None:
-    """Raise `InputError` where a resumed run has other classes; log a warning where its images
-    differ.
+    """Raise `InputError` where a resumed run has other classes; warn where its images differ.
 
     The classifier's outputs belong to the classes with which the run began. began: what images.json
     said then; empty if there was none.
@@ -236,9 +235,7 @@ def open_ledger(folder: RunFolder, resumed: Resumable | None) -> Ledger:
 
 
 def describe_privacy(config: RunConfig) -> str:
-    """A sentence on the epsilon of each round, and of all rounds for a node that is in each of
-    them.
-    """
+    """A sentence on the epsilon of each round, and of all rounds together."""
     total = epsilon_after(config.num_rounds, config.dp_epsilon, config.dp_delta)
     return (
         f"Each round is ({config.dp_epsilon:g}, {config.dp_delta:g}) private for a node's images, "

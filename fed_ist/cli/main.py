@@ -151,8 +151,9 @@ def run(
 
 @contextmanager
 def _looked_at(config: "RunConfig") -> "Iterator[None]":
-    """Say what the run's images are; within the block, the run's other processes find it in the
-    cache.
+    """Say what the run's images are.
+
+    Within the block, the run's other processes find this in the cache.
     """
     from fed_ist.config.derive import open_run_data, reading
     from fed_ist.datasets.inspection import inspect
@@ -250,9 +251,7 @@ def _settings_of(
 def _overrides(
     app: Path, preset: str, chosen: "dict[str, Value]", name: str, *, simulated: bool
 ) -> "dict[str, Value]":
-    """The settings that differ from the app's defaults: the preset's, then --set, with absolute
-    paths.
-    """
+    """The settings that differ from the app's defaults: the preset's, then those of --set."""
     from fed_ist.config.toml import absolute_paths, read_preset
     from fed_ist.files.paths import cache_dir, results_dir
 

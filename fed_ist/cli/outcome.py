@@ -36,8 +36,7 @@ def tells(run: Path) -> bool:
 
 
 def print_outcome(run: Path, ended: Ended, *, is_new: bool) -> None:
-    """Print accuracy, bytes and folder of a run that is done; otherwise say why it is not, and
-    exit.
+    """Print accuracy, bytes and folder of a run that is done; else say why it is not, and exit.
 
     is_new: whether the folder is new; if the run was refused then, its folder is removed. Raises
     `InputError` where the run was refused, and `typer.Exit` where it ended in another way before

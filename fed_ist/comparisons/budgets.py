@@ -178,8 +178,9 @@ def lead(averages: Mapping[str, Average], peer: str, method: str, budgets: Float
 
 
 def ranges_where(holds: NDArray[np.bool_], budgets: Floats) -> Ranges:
-    """The first and the last budget of each sequence of True: `[F, T, T, F, T]` -> ((b1, b2), (b4,
-    b4)).
+    """The first and the last budget of each sequence of True.
+
+    `[F, T, T, F, T]` gives `((b1, b2), (b4, b4))`.
 
     holds: bool (b,). budgets: float64 (b,).
     """

@@ -26,9 +26,7 @@ LINES = {
 
 @dataclass(frozen=True)
 class Probe:
-    """One of the two probes: the functions that take its accuracy, and the variance over seeds,
-    from a row.
-    """
+    """One of the two probes. accuracy, seed_variance: take these from a row."""
 
     name: str
     accuracy: Callable[[ProbeRow], float]

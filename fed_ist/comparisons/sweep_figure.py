@@ -14,8 +14,9 @@ if TYPE_CHECKING:
 
 
 def draw_sweep(cells: GridCells) -> bytes:
-    """The paper's plots of final accuracies, with bars of one standard deviation, as a PNG file's
-    bytes.
+    """The paper's plots of final accuracies, as the bytes of a PNG file.
+
+    Bars are one standard deviation.
     """
     from matplotlib.figure import Figure
 

@@ -150,9 +150,7 @@ def _difference(a: Measured, b: Measured, words: str) -> Difference:
 
 
 def _span(found: Sequence[Difference]) -> str:
-    """Several differences in one clause: their mean, the smallest and largest, how many are no
-    noise.
-    """
+    """Several differences in one clause: mean, smallest, largest, and how many are no noise."""
     low, high = (pick(found, key=lambda one: one.points) for pick in (min, max))
     if len(found) == 1:
         return (

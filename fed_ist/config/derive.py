@@ -1,6 +1,4 @@
-"""What a run's settings mean to the rooms below, which take plain arguments and know no
-`RunConfig`.
-"""
+"""What a run's settings mean to the rooms below, which take plain arguments instead."""
 
 from fed_ist.config.choices import read_capacities, read_devices
 from fed_ist.config.run_config import RunConfig

@@ -201,9 +201,7 @@ def price(way: Way, link: Link, device: Device, power_w: float, images_per_s: fl
 def _whole_vit(
     runs: Sequence[PlannedRun], accuracy: float, question: Question, vit: Vit | None
 ) -> tuple[list[Way], tuple[str, ...]]:
-    """FedAvg of the whole ViT where its rounds are known; otherwise a sentence on why it is left
-    out.
-    """
+    """FedAvg of the whole ViT where its rounds are known; otherwise why it is left out."""
     if vit is None:
         return [], ("FedAvg of the whole encoder is left out: it is no plain vision transformer.",)
     trained = [run for run in runs if run.strategy not in CLOSED_FORMS]

@@ -117,8 +117,7 @@ def collect_run(run: RunFiles, name: str) -> Data:
 
 
 def on_links(run: RunFiles) -> list[Row]:
-    """What a node took on each known link in the whole run, the mean of all nodes; a row for each
-    link.
+    """What a node took in the whole run, the mean of all nodes: a row for each known link.
 
     It is empty for runs of earlier versions, whose ledgers do not tell.
     """

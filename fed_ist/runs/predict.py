@@ -31,8 +31,7 @@ def encoder_of(model: Model) -> Encoder:
 
 
 def require_fit(model: Model, embed_dim: int) -> None:
-    """Raise `InputError` where the classifier takes other embeddings, or has other classes than
-    named.
+    """Raise `InputError` where the classifier does not fit the embeddings or the class names.
 
     A model of an earlier version has no checksum by which damage would be found.
     """

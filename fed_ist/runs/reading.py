@@ -109,8 +109,9 @@ class RunFiles:
 
     @property
     def required_summary(self) -> Row:
-        """The same as `summary`, of a run that must have one; raises `InputError` where there is no
-        file.
+        """The same as `summary`, of a run that must have one.
+
+        Raises `InputError` where there is no file.
         """
         if not self.summary and not (self.path / SUMMARY).is_file():
             raise InputError(f"'{self.path}' has no readable summary.json: there is no such file.")
@@ -144,9 +145,7 @@ class RunFiles:
 
     @cached_property
     def images(self) -> Mapping[str, Any]:
-        """The content of images.json: what was found in the data set
-        (`fed_ist.datasets.inspection`).
-        """
+        """The content of images.json (see `fed_ist.datasets.inspection`)."""
         found = read_object(self.path, IMAGES, self.seals)
         if found and not _tells_of_images(found):
             raise damaged(self.path, IMAGES, self.seals, "it does not tell of images")
