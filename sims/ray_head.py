@@ -1,5 +1,6 @@
-"""A Ray for one simulation, which starts before Flower asks for it and ends with its standard
-input.
+"""A Ray for one simulation, which starts before Flower asks for it.
+
+It ends with its standard input.
 
 Flower by itself starts Ray only after a run's processes have loaded, one after the other, so that
 the user waits for all of them in turn.

@@ -97,7 +97,7 @@ def conduct(
         encoder = open_encoder(encoder_spec(config), cache_dir(config.cache_dir))
         if encoder.note:
             log(WARNING, "%s", encoder.note)
-        folder, resumed = open_folder(config)
+        folder, resumed = open_run_folder(config)
         if resumed is not None:
             require_same_images(resumed.images, inspection)
         folder.write_images(inspection.to_json())
@@ -116,14 +116,13 @@ def conduct(
                 f"The server cannot go on: {file_trouble(error)}. Free some space, or mend what it "
                 "is; then go on after the last whole round with fed-ist run --resume.",
             )
-        tell(folder, why_ended(error))
-        keep(folder, TRACEBACK, traceback.format_exc())
+        tell(folder, reason_of(error))
+        write_ending(folder, TRACEBACK, traceback.format_exc())
         raise
 
 
 def require_same_images(began: Mapping[str, Any], inspection: Inspection) -> None:
-    """Raise `InputError` where a resumed run has other classes; log a warning where its images
-    differ.
+    """Raise `InputError` where a resumed run has other classes; warn where its images differ.
 
     The classifier's outputs belong to the classes with which the run began. began: what images.json
     said then; empty if there was none.
@@ -147,7 +146,7 @@ def fail(folder: RunFolder | None, reason: str, code: int = REFUSED) -> NoReturn
     raise SystemExit(code) from None
 
 
-def why_ended(error: BaseException) -> str:
+def reason_of(error: BaseException) -> str:
     """The reason of a run that was not ended by its input or its files."""
     what = f"{type(error).__name__}: {error}".rstrip(": ")
     match error:
@@ -166,17 +165,17 @@ def why_ended(error: BaseException) -> str:
 def tell(folder: RunFolder | None, reason: str) -> None:
     """Log why the run ends, and write it to the run's folder."""
     log(ERROR, "%s", reason)
-    keep(folder, REASON, f"{reason}\n")
+    write_ending(folder, REASON, f"{reason}\n")
 
 
-def keep(folder: RunFolder | None, name: str, text: str) -> None:
+def write_ending(folder: RunFolder | None, name: str, text: str) -> None:
     """Write a file of the run's folder, if there is one; on a full disk, the log has to suffice."""
     if folder is not None:
         with suppress(OSError):
             write_told(folder.path, name, text)
 
 
-def open_folder(config: RunConfig) -> tuple[RunFolder, Resumable | None]:
+def open_run_folder(config: RunConfig) -> tuple[RunFolder, Resumable | None]:
     """A new folder for the run, or the folder of the run that is resumed with what it had."""
     parent = server_results_dir(config.results_dir)
     if not config.resume:
@@ -236,9 +235,7 @@ def open_ledger(folder: RunFolder, resumed: Resumable | None) -> Ledger:
 
 
 def describe_privacy(config: RunConfig) -> str:
-    """A sentence on the epsilon of each round, and of all rounds for a node that is in each of
-    them.
-    """
+    """A sentence on the epsilon of each round, and of all rounds together."""
     total = epsilon_after(config.num_rounds, config.dp_epsilon, config.dp_delta)
     return (
         f"Each round is ({config.dp_epsilon:g}, {config.dp_delta:g}) private for a node's images, "

@@ -158,11 +158,11 @@ def doctor(
       fed-ist doctor --superlink HOST:8000 --root-certificates ca.crt --key north --data-path images
     """
     from fed_ist.deploy.diagnosis import FAILURE
-    from fed_ist.deploy.doctor import Question, examine
+    from fed_ist.deploy.doctor import Checkup, examine
 
     wanted = tuple(name.strip() for name in classes.split(",") if name.strip())
     failed = False
-    for found in examine(Question(data_path, superlink, root_certificates, key, wanted)):
+    for found in examine(Checkup(data_path, superlink, root_certificates, key, wanted)):
         typer.echo(f"{found.level:8} {found.check:12} {indented(found.text)}")
         failed |= found.level == FAILURE
     raise typer.Exit(int(failed))

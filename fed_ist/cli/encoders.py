@@ -188,11 +188,11 @@ def probe(
     from fed_ist.comparisons.probe import require_scikit_learn
     from fed_ist.comparisons.probe_table import (
         Subject,
-        describe,
         limited,
         list_cells,
         parse_masks,
         parse_ratios,
+        probe_settings,
     )
     from fed_ist.datasets.data_set import open_data
     from fed_ist.datasets.inspection import inspect
@@ -218,7 +218,7 @@ def probe(
     if model.note:
         typer.echo(model.note, err=True)
     subject = Subject(train, test, model, cache_dir(""), seeds, seed)
-    settings = describe(
+    settings = probe_settings(
         subject,
         {
             "dataset": dataset,
@@ -247,14 +247,14 @@ def _probe_cells(
     from fed_ist.comparisons.probe_table import (
         HEADER,
         baseline,
-        measure,
-        open_folder,
-        render_line,
-        write_rows,
+        measure_row,
+        open_probe_folder,
+        render_probe_row,
+        write_probe_rows,
     )
     from fed_ist.files.atomic import write_atomic
 
-    rows = open_folder(out, settings) if out else []
+    rows = open_probe_folder(out, settings) if out else []
     skipped: set[str] = set()
     typer.echo(HEADER)
     with tqdm(cells, unit="row") as bar:
@@ -265,12 +265,12 @@ def _probe_cells(
                 def show(step: str, name: str = f"{mask} {mask_ratio:.2f}") -> None:
                     bar.set_description(f"{name}: {step}")
 
-                row = measure(subject, mask, mask_ratio, show, skipped.add)
+                row = measure_row(subject, mask, mask_ratio, show, skipped.add)
                 rows.append(row)
                 if out:
-                    write_rows(out, rows)
+                    write_probe_rows(out, rows)
             with tqdm.external_write_mode():
-                typer.echo(render_line(row, baseline(rows)))
+                typer.echo(render_probe_row(row, baseline(rows)))
     for reason in sorted(skipped):
         typer.echo(f"skipped: {printable(reason)}", err=True)
     if out:

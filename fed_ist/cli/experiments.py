@@ -13,11 +13,11 @@ Dataset = Annotated[
     str, typer.Argument(help="An image folder, a parquet file, a Hub name, scenes.")
 ]
 TestDataset = Annotated[str, typer.Option(help="Where the test images are, if elsewhere.")]
-Setting = Annotated[
+SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any run-config key; repeat for more."),
 ]
-Limit = Annotated[int, typer.Option(min=0, help="Images of each split; 0: all.")]
+ImageLimit = Annotated[int, typer.Option(min=0, help="Images of each split; 0: all.")]
 Out = Annotated[Path, typer.Option(help="Folder of the runs and the report.")]
 Workers = Annotated[int, typer.Option(min=0, help="Runs at a time; 0: one for each core.")]
 App = Annotated[
@@ -39,8 +39,8 @@ def compare(
         str, typer.Option(help="Names, separated by ';', of what is compared; all if empty.")
     ] = "",
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each, with other seeds.")] = 3,
-    setting: Setting = None,
-    limit: Limit = 0,
+    setting: SetOption = None,
+    limit: ImageLimit = 0,
     workers: Workers = 0,
     app: App = None,
 ) -> None:
@@ -52,7 +52,7 @@ def compare(
 
       fed-ist compare images --clients 8 --partition iid --seeds 1 --out comparison
     """
-    from fed_ist.launch.processes import find_app, run_experiment
+    from fed_ist.launch.processes import find_app, run_module
 
     request = {
         "overrides": _overrides(dataset, test_dataset, setting or []),
@@ -64,7 +64,7 @@ def compare(
         "out": str(out.absolute()),
         "n_workers": workers,
     }
-    raise typer.Exit(run_experiment(find_app(app), "sims.experiments.compare", request))
+    raise typer.Exit(run_module(find_app(app), "sims.experiments.compare", request))
 
 
 sweep = typer.Typer(no_args_is_help=True, help="Run a published set of experiments.")
@@ -89,8 +89,8 @@ def paper(
         int, typer.Option(min=1, help="Passes over the images, times the number of clients.")
     ] = 30,
     seeds: Annotated[int, typer.Option(min=1, help="Runs of each, with other seeds.")] = 1,
-    setting: Setting = None,
-    limit: Limit = 0,
+    setting: SetOption = None,
+    limit: ImageLimit = 0,
     workers: Workers = 0,
     app: App = None,
 ) -> None:
@@ -105,7 +105,7 @@ def paper(
       fed-ist sweep paper images --mask-ratio 0,0.5,0.9 --out sweep
     """
     from fed_ist.comparisons.probe_table import parse_masks, parse_ratios
-    from fed_ist.launch.processes import find_app, run_experiment
+    from fed_ist.launch.processes import find_app, run_module
 
     request = {
         "overrides": _overrides(dataset, test_dataset, setting or []),
@@ -118,7 +118,7 @@ def paper(
         "out": str(out.absolute()),
         "n_workers": workers,
     }
-    raise typer.Exit(run_experiment(find_app(app), "sims.experiments.sweep", request))
+    raise typer.Exit(run_module(find_app(app), "sims.experiments.sweep", request))
 
 
 def _overrides(dataset: str, test_dataset: str, settings: list[str]) -> dict[str, object]:

@@ -112,7 +112,7 @@ def run(
       fed-ist run --resume results/mine
     """
     from fed_ist.cli.outcome import forget_reason, print_outcome
-    from fed_ist.config.derive import try_encoder
+    from fed_ist.config.derive import require_encoder
     from fed_ist.config.parsing import parse_config, require_used
     from fed_ist.config.toml import parse_setting, read_defaults
     from fed_ist.files.paths import require_cache, require_writable, results_dir
@@ -134,7 +134,7 @@ def run(
         _deploy(folder, overrides, config, on)
     else:
         target = results_dir(config.results_dir) / config.name
-        note = try_encoder(config)
+        note = require_encoder(config)
         if note:
             typer.echo(note, err=True)
         _check_nodes(nodes, config)
@@ -151,8 +151,9 @@ def run(
 
 @contextmanager
 def _looked_at(config: "RunConfig") -> "Iterator[None]":
-    """Say what the run's images are; within the block, the run's other processes find it in the
-    cache.
+    """Say what the run's images are.
+
+    Within the block, the run's other processes find this in the cache.
     """
     from fed_ist.config.derive import open_run_data, reading
     from fed_ist.datasets.inspection import inspect
@@ -177,13 +178,13 @@ def _simulate(
     from fed_ist.files.installed import installed_app
     from fed_ist.launch.bundle import slim_app
     from fed_ist.launch.flower_run import Ended
-    from fed_ist.launch.processes import run_experiment
+    from fed_ist.launch.processes import run_module
     from fed_ist.launch.simulation import simulate
     from fed_ist.runs.folder import NAME_TAKEN_CODE
 
     if engine is Engine.INLINE:
         request = {"overrides": overrides, "n_nodes": n_nodes}
-        code = run_experiment(app, "sims.inline", request)
+        code = run_module(app, "sims.inline", request)
         return Ended(code, is_name_taken=code == NAME_TAKEN_CODE)
     try:
         with ExitStack() as stack:
@@ -250,9 +251,7 @@ def _settings_of(
 def _overrides(
     app: Path, preset: str, chosen: "dict[str, Value]", name: str, *, simulated: bool
 ) -> "dict[str, Value]":
-    """The settings that differ from the app's defaults: the preset's, then --set, with absolute
-    paths.
-    """
+    """The settings that differ from the app's defaults: the preset's, then those of --set."""
     from fed_ist.config.toml import absolute_paths, read_preset
     from fed_ist.files.paths import cache_dir, results_dir
 

@@ -20,7 +20,7 @@ def whole_numbers(option: str, text: str, least: int = 1, most: int | None = Non
     return found
 
 
-def parts_of_one(option: str, text: str, least: float) -> list[float]:
+def fractions(option: str, text: str, least: float) -> list[float]:
     """The numbers of a text such as "1,0.5"; raises `InputError` where one is not in [least, 1]."""
     try:
         found = [float(word) for word in text.split(",")]

@@ -9,7 +9,7 @@ import typer
 from fed_ist.errors import InputError
 from fed_ist.launch.flower_run import Ended
 from fed_ist.printable import indented, printable
-from fed_ist.runs.checkpoint import FILE as CHECKPOINT
+from fed_ist.runs.checkpoint import CHECKPOINT_FILE
 from fed_ist.runs.folder import REASON, TRACEBACK
 from fed_ist.runs.reading import open_run
 from fed_ist.runs.seals import SUMMARY, forget_told, write_told
@@ -20,24 +20,23 @@ INTERRUPTED, TERMINATED = 130, 143  # exit codes, as shells have them
 EARLY_FILES = (REASON, "images.json", "rounds.csv", "times.csv", "ledger.csv", "config.toml")
 
 
-def is_whole(run: Path) -> bool:
+def is_complete(run: Path) -> bool:
     """Whether a run has come to its end and has written its last files.
 
     The last thing that a run does is to remove its checkpoint.
     """
     with suppress(InputError):
-        return open_run(run).is_finished and not (run / CHECKPOINT).exists()
+        return open_run(run).is_finished and not (run / CHECKPOINT_FILE).exists()
     return False
 
 
 def tells(run: Path) -> bool:
     """Whether a run's folder says how the run ended."""
-    return is_whole(run) or (run / REASON).exists()
+    return is_complete(run) or (run / REASON).exists()
 
 
 def print_outcome(run: Path, ended: Ended, *, is_new: bool) -> None:
-    """Print accuracy, bytes and folder of a run that is done; otherwise say why it is not, and
-    exit.
+    """Print accuracy, bytes and folder of a run that is done; else say why it is not, and exit.
 
     is_new: whether the folder is new; if the run was refused then, its folder is removed. Raises
     `InputError` where the run was refused, and `typer.Exit` where it ended in another way before
@@ -48,7 +47,7 @@ def print_outcome(run: Path, ended: Ended, *, is_new: bool) -> None:
             f"Another run was given the name '{run.name}' before this one began, which did "
             "nothing. Choose another --name."
         )
-    if is_whole(run):
+    if is_complete(run):
         _print_summary(run)
         return
     code = ended.code
@@ -107,6 +106,6 @@ def _remove_early(run: Path) -> None:
 
 
 def _say_how_to_resume(run: Path) -> None:
-    if (run / CHECKPOINT).exists():
+    if (run / CHECKPOINT_FILE).exists():
         how = f"fed-ist run --resume {shlex.quote(str(run))}"
         typer.echo(f"It goes on after its last whole round with: {printable(how)}", err=True)

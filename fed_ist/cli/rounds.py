@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from fed_ist.cli.experiments import App
-from fed_ist.cli.numbers import parts_of_one, whole_numbers
+from fed_ist.cli.numbers import fractions, whole_numbers
 from fed_ist.errors import InputError
 from fed_ist.printable import printable
 
@@ -145,7 +145,7 @@ def message(
       sudo fed-ist bench message --cores 1,0.2
     """
     request = {
-        "cores": parts_of_one("--cores", cores, LEAST_SHARE),
+        "cores": fractions("--cores", cores, LEAST_SHARE),
         "n_rounds": rounds,
         "images": images,
         "hidden_dim": hidden_dim,
@@ -213,8 +213,8 @@ def soak(
 def _measure(module: str, request: Mapping[str, object], out: Path, app: Path | None) -> NoReturn:
     """Run a benchmark of the app, which writes its figures to `out`, and end with its exit code."""
     from fed_ist.files.paths import require_writable
-    from fed_ist.launch.processes import find_app, run_experiment
+    from fed_ist.launch.processes import find_app, run_module
 
     out = out.absolute()
     require_writable(out, "--out")
-    raise typer.Exit(run_experiment(find_app(app), module, {**request, "out": str(out)}))
+    raise typer.Exit(run_module(find_app(app), module, {**request, "out": str(out)}))

@@ -42,10 +42,10 @@ def links(
     from fed_ist.reports.link_costs import (
         cost_rows,
         mean_node_round,
-        render_rows,
+        render_costs,
         sum_node_rounds,
         total_rows,
-        write_rows,
+        write_costs,
     )
     from fed_ist.runs.lookup import find_run
     from fed_ist.runs.reading import open_run
@@ -56,7 +56,7 @@ def links(
     chosen = [find_link(link, link_file)] if link else list(read_links(link_file).values())
     if link:
         rows = cost_rows(chosen[0], node_rounds, compute_s)
-        for line in render_rows([*rows, *total_rows(rows)], "node"):
+        for line in render_costs([*rows, *total_rows(rows)], "node"):
             typer.echo(line)
         for figure, source in chosen[0].sources.items():
             typer.echo(printable(f"{figure}: {source}"))
@@ -65,7 +65,7 @@ def links(
         rows = [
             row | {"round": "mean"} for one in chosen for row in cost_rows(one, mean, compute_s)
         ]
-        for line in render_rows(rows, "link"):
+        for line in render_costs(rows, "link"):
             typer.echo(line)
     for one in chosen:
         if one.note:
@@ -80,7 +80,7 @@ def links(
         )
     )
     if out:
-        write_rows(out, [row for one in chosen for row in cost_rows(one, node_rounds, compute_s)])
+        write_costs(out, [row for one in chosen for row in cost_rows(one, node_rounds, compute_s)])
 
 
 @bench.command()
@@ -111,7 +111,7 @@ def wire(
       fed-ist bench wire --slice-bytes 100000 --link lte-m
     """
     from fed_ist.files.paths import require_writable
-    from fed_ist.launch.processes import find_app, run_experiment
+    from fed_ist.launch.processes import find_app, run_module
     from fed_ist.traffic.links import find_link
 
     if link:
@@ -128,4 +128,4 @@ def wire(
         "idle_s": idle_s,
         "out": str(out.absolute()) if out else "",
     }
-    raise typer.Exit(run_experiment(find_app(app), "sims.wires.wire", request))
+    raise typer.Exit(run_module(find_app(app), "sims.wires.wire", request))

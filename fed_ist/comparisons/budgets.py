@@ -100,7 +100,7 @@ def show_accuracy(values: Floats) -> str:
     return f"{100 * mean:.1f}%{spread}"
 
 
-def start(runs: Sequence[Curve]) -> int:
+def first_bytes(runs: Sequence[Curve]) -> int:
     """The number of bytes from which on each run of a method has an evaluation."""
     return max(run.bytes[0] for run in runs)
 
@@ -114,7 +114,7 @@ def budget_grid(methods: Mapping[str, Sequence[Curve]]) -> Floats:
     """
     points = [n for runs in methods.values() for run in runs for n in run.bytes if n > 0] or [1]
     spaced = np.geomspace(min(points), max(points), N_BUDGETS)
-    starts = [n for runs in methods.values() if (n := start(runs)) > 0]
+    starts = [n for runs in methods.values() if (n := first_bytes(runs)) > 0]
     return np.union1d(spaced, np.array(starts, float))
 
 
@@ -178,8 +178,9 @@ def lead(averages: Mapping[str, Average], peer: str, method: str, budgets: Float
 
 
 def ranges_where(holds: NDArray[np.bool_], budgets: Floats) -> Ranges:
-    """The first and the last budget of each sequence of True: `[F, T, T, F, T]` -> ((b1, b2), (b4,
-    b4)).
+    """The first and the last budget of each sequence of True.
+
+    `[F, T, T, F, T]` gives `((b1, b2), (b4, b4))`.
 
     holds: bool (b,). budgets: float64 (b,).
     """

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from fed_ist.comparisons.budgets import average, best_of, start
+from fed_ist.comparisons.budgets import average, best_of, first_bytes
 from fed_ist.comparisons.curves import Curve, Setting, by_setting
 from fed_ist.reports.accuracy_figure import png
 
@@ -99,7 +99,9 @@ def _draw_method(
     axes: "Axes", runs: Sequence[Curve], least_bytes: int, style: Style, width: float
 ) -> None:
     """A step line with its band and a marker at its end; only a marker where there is one point."""
-    points = np.unique([n for run in runs for n in run.bytes if n >= start(runs)]).astype(float)
+    points = np.unique([n for run in runs for n in run.bytes if n >= first_bytes(runs)]).astype(
+        float
+    )
     found = average(runs, points)
     mean, deviation = 100 * found.mean, 100 * found.deviation
     x = points.clip(min=least_bytes)  # a log axis has no 0

@@ -9,7 +9,7 @@ import numpy as np
 
 from fed_ist.comparisons.budgets import N_BUDGETS, best_of, bytes_to_reach, show_accuracy
 from fed_ist.comparisons.curve_figure import draw_curves, method_styles
-from fed_ist.comparisons.curve_words import describe, round_length
+from fed_ist.comparisons.curve_words import describe_curves, round_length
 from fed_ist.comparisons.curves import Curve, Setting, by_setting
 from fed_ist.errors import InputError
 from fed_ist.files.atomic import write_atomic
@@ -131,7 +131,7 @@ def make_section(
         lead=f"The best mean accuracy here is {100 * top:.1f}%, of {ranked[0]}.{uneven}",
         header=HEADER,
         rows=tuple(_row(method, methods[method], top) for method in ranked),
-        points=(*describe(peers, chosen), *aside),
+        points=(*describe_curves(peers, chosen), *aside),
     )
 
 

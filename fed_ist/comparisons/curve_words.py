@@ -33,7 +33,7 @@ def round_length(settings: Mapping[str, object]) -> str:
     return many(steps, "step") if steps else many(settings["local-epochs"], "local epoch")
 
 
-def describe(methods: Mapping[str, Sequence[Curve]], chosen: str) -> list[str]:
+def describe_curves(methods: Mapping[str, Sequence[Curve]], chosen: str) -> list[str]:
     """Sentences on the runs of one setting, and on how `chosen` compares with the other methods."""
     budgets = budget_grid(methods)
     averages = {method: average(runs, budgets) for method, runs in methods.items()}

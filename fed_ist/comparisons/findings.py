@@ -54,8 +54,9 @@ def fixed_against_random(fixed: Measured, random: Measured) -> str:
 
 
 def half_against_whole(half: Measured, whole: Measured) -> str:
-    """Two sentences on how much of the accuracy half of the image keeps; that of `whole` is above
-    0.
+    """Two sentences on how much of the accuracy half of the image keeps.
+
+    The accuracy of `whole` is above 0.
     """
     kept = half.accuracy / whole.accuracy
     # The error of a quotient, to first order.

@@ -76,8 +76,7 @@ def choose_c(passes: Sequence[Floats], labels: Labels, seed: int) -> float:
 
 
 def _hold_out(labels: Labels, rng: np.random.Generator) -> dict[str, Labels]:
-    """Random indices of images, of which each class gives the same share, and at least one, to
-    "test".
+    """Random indices, with the same share of each class, and at least one, in "test".
 
     A class always keeps an image to train on.
     """

@@ -26,9 +26,7 @@ LINES = {
 
 @dataclass(frozen=True)
 class Probe:
-    """One of the two probes: the functions that take its accuracy, and the variance over seeds,
-    from a row.
-    """
+    """One of the two probes. accuracy, seed_variance: take these from a row."""
 
     name: str
     accuracy: Callable[[ProbeRow], float]
@@ -66,7 +64,7 @@ def make_table(probe: Probe, rows: Sequence[ProbeRow]) -> Section:
     return Section("", header=header, rows=tuple(lines))
 
 
-def fixed_against_random(rows: Sequence[ProbeRow]) -> list[str]:
+def fixed_in_probes(rows: Sequence[ProbeRow]) -> list[str]:
     """Sentences on whether `fixed` is no worse, for each probe and each ratio with both masks."""
     found = {(row.mask, row.mask_ratio): row for row in rows}
     sentences = []
@@ -83,7 +81,7 @@ def fixed_against_random(rows: Sequence[ProbeRow]) -> list[str]:
     ]
 
 
-def half_against_whole(rows: Sequence[ProbeRow]) -> list[str]:
+def half_in_probes(rows: Sequence[ProbeRow]) -> list[str]:
     """Sentences on whether half the image is enough, for each probe and each mask at ratio 0.5."""
     whole = baseline(rows)
     halves = [row for row in rows if row.mask_ratio == 0.5]
@@ -115,11 +113,11 @@ def render_probe(settings: Mapping[str, object], rows: Sequence[ProbeRow], figur
             Section("", picture=Picture(figure, FIGURE, ALT)),
             Section(
                 "Is a fixed mask no worse than random ones?",
-                points=tuple(fixed_against_random(rows)),
+                points=tuple(fixed_in_probes(rows)),
             ),
             Section(
                 "Is half the image enough?",
-                points=tuple(half_against_whole(rows)),
+                points=tuple(half_in_probes(rows)),
                 notes=(
                     f"Noise is {N_ERRORS} standard errors: the binomial one of both accuracies on "
                     f"{n_test} test images and, for the MLP, that of the mean over seeds. Both "

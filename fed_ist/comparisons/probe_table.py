@@ -148,7 +148,7 @@ def choose_stratified(
     return np.sort(order[share.argsort(kind="stable")[:n]])
 
 
-def measure(
+def measure_row(
     subject: Subject,
     mask: str,
     mask_ratio: float,
@@ -228,7 +228,7 @@ def _embed(
     return found
 
 
-def describe(subject: Subject, options: Mapping[str, object]) -> Settings:
+def probe_settings(subject: Subject, options: Mapping[str, object]) -> Settings:
     """Everything that a row's numbers depend on, except mask and ratio, as JSON can hold it."""
     return {
         **options,
@@ -243,7 +243,7 @@ def describe(subject: Subject, options: Mapping[str, object]) -> Settings:
     }
 
 
-def open_folder(folder: Path, settings: Settings) -> list[ProbeRow]:
+def open_probe_folder(folder: Path, settings: Settings) -> list[ProbeRow]:
     """The rows that a folder has already; the folder and its probe.json are made if need be.
 
     Raises `InputError` where it was written with other settings, or is no folder of a probe.
@@ -266,14 +266,14 @@ def open_folder(folder: Path, settings: Settings) -> list[ProbeRow]:
             f"'{folder}' was written with {key} = {json.dumps(before.get(key))}; now it is "
             f"{json.dumps(settings[key])}. Choose another --out, or give the same settings."
         )
-    return read_rows(folder)
+    return read_probe_rows(folder)
 
 
 CHECKSUMS = "checksums.json"
 KINDS: dict[Any, Callable[[str], Any]] = {str: str, float: float, int: int}
 
 
-def read_rows(folder: Path) -> list[ProbeRow]:
+def read_probe_rows(folder: Path) -> list[ProbeRow]:
     """The rows of a folder's probe.csv; none where there is no such file.
 
     Raises `InputError` where it is damaged.
@@ -298,7 +298,7 @@ def read_rows(folder: Path) -> list[ProbeRow]:
         ) from None
 
 
-def write_rows(folder: Path, rows: Sequence[ProbeRow]) -> None:
+def write_probe_rows(folder: Path, rows: Sequence[ProbeRow]) -> None:
     """Replace a folder's probe.csv."""
     text = csv_text((f.name for f in fields(ProbeRow)), map(asdict, rows))
     path, data = folder / "probe.csv", text.encode()
@@ -319,7 +319,7 @@ def baseline(rows: Sequence[ProbeRow]) -> ProbeRow | None:
 HEADER = f"{'mask':<10}{'mask_ratio':>10}{'linear':>9}{'mlp':>9}{'deviation':>11}{'mlp/mask 0':>12}"
 
 
-def render_line(row: ProbeRow, unmasked: ProbeRow | None) -> str:
+def render_probe_row(row: ProbeRow, unmasked: ProbeRow | None) -> str:
     """A row under `HEADER`; the last column is the MLP's accuracy over that of the unmasked row."""
     share = f"{row.mlp / unmasked.mlp:.3f}" if unmasked and unmasked.mlp else "-"
     deviation = f"{100 * row.mlp_deviation:.1f}%" if row.n_seeds > 1 else "-"

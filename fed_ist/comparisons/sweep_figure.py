@@ -6,16 +6,17 @@ import numpy as np
 
 from fed_ist.comparisons.curve_figure import method_styles
 from fed_ist.comparisons.probe_table import NO_MASK
-from fed_ist.comparisons.sweep_runs import Cells, clients_of, line_of, masks_of
+from fed_ist.comparisons.sweep_runs import GridCells, clients_of, line_of, masks_of
 from fed_ist.reports.accuracy_figure import png
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
-def draw_sweep(cells: Cells) -> bytes:
-    """The paper's plots of final accuracies, with bars of one standard deviation, as a PNG file's
-    bytes.
+def draw_sweep(cells: GridCells) -> bytes:
+    """The paper's plots of final accuracies, as the bytes of a PNG file.
+
+    Bars are one standard deviation.
     """
     from matplotlib.figure import Figure
 
@@ -31,7 +32,7 @@ def draw_sweep(cells: Cells) -> bytes:
     return png(figure, 110)
 
 
-def _draw_mask(axes: "Axes", cells: Cells, mask: str) -> None:
+def _draw_mask(axes: "Axes", cells: GridCells, mask: str) -> None:
     styles = method_styles([str(clients) for clients in clients_of(cells)])
     for clients in clients_of(cells):
         line, style = line_of(cells, mask, clients), styles[str(clients)]
@@ -47,7 +48,7 @@ def _draw_mask(axes: "Axes", cells: Cells, mask: str) -> None:
     axes.grid(alpha=0.3)
 
 
-def _draw_bytes(axes: "Axes", cells: Cells) -> None:
+def _draw_bytes(axes: "Axes", cells: GridCells) -> None:
     from matplotlib.ticker import EngFormatter
 
     counts = clients_of(cells)

@@ -17,20 +17,19 @@ from fed_ist.comparisons.probe_table import N_PASSES, NO_MASK
 from fed_ist.comparisons.sweep_figure import draw_sweep
 from fed_ist.comparisons.sweep_runs import (
     N_LATE,
-    Cell,
-    Cells,
+    GridCell,
+    GridCells,
     SweepRun,
     by_cell,
     clients_of,
-    final,
+    mean_final_accuracy,
     render_runs,
 )
 from fed_ist.errors import InputError
 from fed_ist.files.atomic import write_atomic
 from fed_ist.files.paths import require_writable
 from fed_ist.images.masks import MASKS
-from fed_ist.reports.page import Cell as PageCell
-from fed_ist.reports.page import Page, Picture, Section, render_html, render_markdown
+from fed_ist.reports.page import Cell, Page, Picture, Section, render_html, render_markdown
 from fed_ist.words import many, percent, readable_bytes
 
 FIGURE = "sweep.png"
@@ -53,13 +52,13 @@ class Difference:
 # --- what the numbers say ------------------------------------------------------------------------
 
 
-def fixed_against_random(cells: Cells) -> list[str]:
+def fixed_in_sweep(cells: GridCells) -> list[str]:
     """Sentences on whether `fixed` is no worse than `random`: in all, by clients, exceptions."""
     pairs = {
-        cell: (final(cells, cell), final(cells, other))
+        cell: (mean_final_accuracy(cells, cell), mean_final_accuracy(cells, other))
         for cell in cells
         if cell.mask == "fixed"
-        and (other := Cell("random", cell.mask_ratio, cell.clients)) in cells
+        and (other := GridCell("random", cell.mask_ratio, cell.clients)) in cells
     }
     if not pairs:
         return ["Not measured: sweep fixed and random at a ratio above 0."]
@@ -84,12 +83,12 @@ def fixed_against_random(cells: Cells) -> list[str]:
     return sentences
 
 
-def half_against_whole(cells: Cells) -> list[str]:
+def half_in_sweep(cells: GridCells) -> list[str]:
     """Sentences on how much accuracy half of the image keeps: in all, then by mask and clients."""
     pairs = {
-        half: (final(cells, half), final(cells, whole))
+        half: (mean_final_accuracy(cells, half), mean_final_accuracy(cells, whole))
         for half in cells
-        if half.mask_ratio == 0.5 and (whole := Cell(NO_MASK, 0.0, half.clients)) in cells
+        if half.mask_ratio == 0.5 and (whole := GridCell(NO_MASK, 0.0, half.clients)) in cells
     }
     pairs = {cell: pair for cell, pair in pairs.items() if pair[1].accuracy > 0}
     if not pairs:
@@ -105,7 +104,7 @@ def half_against_whole(cells: Cells) -> list[str]:
     ]
 
 
-def cost_of_clients(cells: Cells) -> list[str]:
+def cost_of_clients(cells: GridCells) -> list[str]:
     """Sentences on what each number of clients loses and saves against the smallest number."""
     fewest, *more = clients_of(cells)
     return [
@@ -113,16 +112,17 @@ def cost_of_clients(cells: Cells) -> list[str]:
     ] or ["Not measured: sweep two numbers of clients."]
 
 
-def _cost_of_clients(cells: Cells, fewest: int, clients: int) -> Iterator[str]:
+def _cost_of_clients(cells: GridCells, fewest: int, clients: int) -> Iterator[str]:
     pairs = {
         cell: other
         for cell in cells
-        if cell.clients == clients and (other := Cell(cell.mask, cell.mask_ratio, fewest)) in cells
+        if cell.clients == clients
+        and (other := GridCell(cell.mask, cell.mask_ratio, fewest)) in cells
     }
     if not pairs:
         return
     found = [
-        _difference(final(cells, cell), final(cells, other), cell.words)
+        _difference(mean_final_accuracy(cells, cell), mean_final_accuracy(cells, other), cell.words)
         for cell, other in pairs.items()
     ]
     label = f"{many(clients, 'client')} instead of {fewest}"
@@ -150,9 +150,7 @@ def _difference(a: Measured, b: Measured, words: str) -> Difference:
 
 
 def _span(found: Sequence[Difference]) -> str:
-    """Several differences in one clause: their mean, the smallest and largest, how many are no
-    noise.
-    """
+    """Several differences in one clause: mean, smallest, largest, and how many are no noise."""
     low, high = (pick(found, key=lambda one: one.points) for pick in (min, max))
     if len(found) == 1:
         return (
@@ -177,8 +175,8 @@ def make_page(settings: Mapping[str, object], runs: Sequence[SweepRun], figure: 
     cells = by_cell(runs)
     dataset = Path(str(settings["dataset"])).name
     questions = {
-        "Is a fixed mask no worse than random ones?": fixed_against_random(cells),
-        "Is half the image enough?": half_against_whole(cells),
+        "Is a fixed mask no worse than random ones?": fixed_in_sweep(cells),
+        "Is half the image enough?": half_in_sweep(cells),
         "What do more clients cost?": cost_of_clients(cells),
     }
     alt = "Test accuracy against the share of patches dropped, and bytes against clients"
@@ -194,13 +192,13 @@ def make_page(settings: Mapping[str, object], runs: Sequence[SweepRun], figure: 
     )
 
 
-def _rows(cells: Cells) -> tuple[tuple[PageCell, ...], ...]:
+def _rows(cells: GridCells) -> tuple[tuple[Cell, ...], ...]:
     settings = dict.fromkeys((cell.mask_ratio, cell.mask) for cell in cells)
     rows = []
     for ratio, mask in settings:
-        found = [cells.get(Cell(mask, ratio, clients), []) for clients in clients_of(cells)]
+        found = [cells.get(GridCell(mask, ratio, clients), []) for clients in clients_of(cells)]
         texts = (percent(ratio), "any" if mask == NO_MASK else mask, *map(_accuracies, found))
-        rows.append(tuple(map(PageCell, texts)))
+        rows.append(tuple(map(Cell, texts)))
     return tuple(rows)
 
 

@@ -43,7 +43,7 @@ class SweepRun:
 
 
 @dataclass(frozen=True)
-class Cell:
+class GridCell:
     """A mask, a ratio and a number of clients."""
 
     mask: str
@@ -59,35 +59,35 @@ class Cell:
 
 
 # The runs of a cell differ in their seeds.
-Cells = Mapping[Cell, Sequence[SweepRun]]
+GridCells = Mapping[GridCell, Sequence[SweepRun]]
 
 
-def by_cell(runs: Sequence[SweepRun]) -> dict[Cell, list[SweepRun]]:
+def by_cell(runs: Sequence[SweepRun]) -> dict[GridCell, list[SweepRun]]:
     """The runs of each cell: by ascending ratio, then in the order of masks, then by clients."""
     masks = list(dict.fromkeys(run.mask for run in runs))
     order = sorted(runs, key=lambda run: (run.mask_ratio, masks.index(run.mask), run.clients))
-    found: dict[Cell, list[SweepRun]] = {}
+    found: dict[GridCell, list[SweepRun]] = {}
     for run in order:
-        found.setdefault(Cell(run.mask, run.mask_ratio, run.clients), []).append(run)
+        found.setdefault(GridCell(run.mask, run.mask_ratio, run.clients), []).append(run)
     return found
 
 
-def masks_of(cells: Cells) -> list[str]:
+def masks_of(cells: GridCells) -> list[str]:
     """The masks that were swept; `NO_MASK` where nothing was ever dropped."""
     return list(dict.fromkeys(c.mask for c in cells if c.mask != NO_MASK)) or [NO_MASK]
 
 
-def clients_of(cells: Iterable[Cell]) -> list[int]:
+def clients_of(cells: Iterable[GridCell]) -> list[int]:
     """The numbers of clients, ascending."""
     return sorted({cell.clients for cell in cells})
 
 
-def line_of(cells: Cells, mask: str, clients: int) -> list[Cell]:
+def line_of(cells: GridCells, mask: str, clients: int) -> list[GridCell]:
     """The cells of a mask, and the one where nothing is dropped, by ascending ratio."""
     return [c for c in cells if c.mask in (mask, NO_MASK) and c.clients == clients]
 
 
-def final(cells: Cells, cell: Cell) -> Measured:
+def mean_final_accuracy(cells: GridCells, cell: GridCell) -> Measured:
     """The final accuracy of a cell: the mean over its runs."""
     runs = cells[cell]
     values = np.array([run.final_accuracy for run in runs])

@@ -1,6 +1,4 @@
-"""What a run's settings mean to the rooms below, which take plain arguments and know no
-`RunConfig`.
-"""
+"""What a run's settings mean to the rooms below, which take plain arguments instead."""
 
 from fed_ist.config.choices import read_capacities, read_devices
 from fed_ist.config.run_config import RunConfig
@@ -86,7 +84,7 @@ def encoder_spec(config: RunConfig) -> EncoderSpec:
     )
 
 
-def try_encoder(config: RunConfig) -> str:
+def require_encoder(config: RunConfig) -> str:
     """Load a run's encoder, so that what is wrong with it is said before the run starts.
 
     The bundled encoder with its own settings is not loaded, as it is known to work. Returns a

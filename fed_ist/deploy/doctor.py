@@ -35,7 +35,7 @@ CGROUPS = Path("/sys/fs/cgroup/cgroup.controllers")
 
 
 @dataclass(frozen=True)
-class Question:
+class Checkup:
     """What to check on a device; what is None or empty is not checked.
 
     superlink: HOST:PORT. authority, key: files. classes: the names that the server knows.
@@ -48,23 +48,23 @@ class Question:
     classes: tuple[str, ...] = ()
 
 
-def examine(question: Question) -> Iterator[Diagnosis]:
+def examine(checkup: Checkup) -> Iterator[Diagnosis]:
     """Make all checks, one by one; reading the images shows a progress bar in a terminal."""
     yield check_python()
     yield from check_encoder()
     yield from check_limits()
     n_images = 0
-    if question.data_path:
+    if checkup.data_path:
         with tqdm(desc="reading images", disable=None, leave=False) as bar:
-            found, n_images = check_images(question.data_path, question.classes, bar.update)
+            found, n_images = check_images(checkup.data_path, checkup.classes, bar.update)
         yield from found
     yield check_disk(n_images)
-    if question.key:
-        yield check_key(question.key)
-    if question.authority:
-        yield check_authority(question.authority)
-    if question.superlink:
-        yield from check_server(question.superlink, question.authority, question.key)
+    if checkup.key:
+        yield check_key(checkup.key)
+    if checkup.authority:
+        yield check_authority(checkup.authority)
+    if checkup.superlink:
+        yield from check_server(checkup.superlink, checkup.authority, checkup.key)
 
 
 def check_python() -> Diagnosis:

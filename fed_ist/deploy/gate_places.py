@@ -66,9 +66,7 @@ class Ports:
 
 
 def word(path: Path | str) -> str:
-    """A path as a word of nginx's configuration; raises `InputError` for one that nginx cannot
-    read.
-    """
+    """A path as a word of nginx's configuration; raises `InputError` if nginx cannot read it."""
     text = str(path)
     if "$" in text or not text.isprintable():
         raise InputError(f"nginx cannot read {text!r}: move it to a path without '$' or the like.")

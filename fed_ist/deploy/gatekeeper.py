@@ -69,9 +69,7 @@ def require_free(port: int) -> None:
 
 
 def find_nginx() -> tuple[str, tuple[Path, ...]]:
-    """(nginx's path, the modules that it must load); raises `InputError` where something is
-    missing.
-    """
+    """(nginx's path, modules that it must load); raises `InputError` where one is missing."""
     folders = f"{os.environ.get('PATH', os.defpath)}:/usr/sbin:/usr/local/sbin"
     nginx = shutil.which("nginx", path=folders)
     if not nginx:

@@ -13,8 +13,9 @@ NODE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 
 
 def write_node_key(folder: Path, name: str) -> Path:
-    """Make a node's private key `folder/name` and its public key `folder/name.pub`; returns the
-    first.
+    """Make a node's private key `folder/name`, and its public key with `.pub` added.
+
+    Returns the path of the private key.
 
     The key is on P-256 and in OpenSSH's format, as Flower's SuperNodes need it. Keys that are there
     stay. Raises `InputError` for a name that is not possible, and for a folder that others may

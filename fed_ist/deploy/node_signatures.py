@@ -91,9 +91,7 @@ class Doorkeeper:
         return MAY_PASS
 
     def _has_passed(self, mark: int) -> bool:
-        """Whether a signature has passed before; it is remembered for at least as long as it is
-        accepted.
-        """
+        """Whether a signature has passed before; remembers it while its time is accepted."""
         if self.steady() - self._turned > AHEAD_S + BEHIND_S:
             self._passed, self._passed_before = set(), self._passed
             self._turned = self.steady()

@@ -216,9 +216,7 @@ def _judge_answer(status: int, host: str, port: int, key: Path) -> Diagnosis:
 def _ask(
     host: str, port: int, context: ssl.SSLContext, path: str, headers: Mapping[str, str]
 ) -> tuple[int, HTTPMessage, float | None]:
-    """(status, headers, how many seconds this clock is ahead of the server's, if that says its
-    time).
-    """
+    """(status, headers, seconds by which this clock is ahead of the server's, if known)."""
     connection = HTTPSConnection(host, port, timeout=TIMEOUT_S, context=context)
     with contextlib.closing(connection):
         connection.request("GET", path, headers=dict(headers))

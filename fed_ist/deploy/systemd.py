@@ -107,8 +107,7 @@ def gate_unit(keys: Path, port: int, superlink_port: int) -> str:
 
 
 def supernode_unit(superlink: str, authority: Path, key: Path, data_path: Path, link: str) -> str:
-    """The unit of a device: it knows the server by its authority, and the server knows it by its
-    key.
+    """The unit of a device, which knows the server by its authority and is known by its key.
 
     superlink: HOST:PORT. key: a file that has the node's name. link: one of `fed-ist links`, or "".
     Raises `InputError` for settings that cannot work, and for a key that others may read.

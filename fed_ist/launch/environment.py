@@ -67,8 +67,9 @@ def _library_folders(configured_cache: str) -> dict[str, str]:
 
 
 def ray_folder(environment: Mapping[str, str]) -> dict[str, str]:
-    """RAY_TMPDIR, where Ray's usual folder would make the paths of its sockets too long; else
-    nothing.
+    """RAY_TMPDIR, where Ray's usual folder makes the paths of its sockets too long.
+
+    It is empty where that folder is short enough.
 
     Raises `InputError` where the user chose that folder, and where no short folder can be written
     to.

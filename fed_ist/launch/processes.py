@@ -31,8 +31,7 @@ SERVER_PORTS = range(20000, 32768)
 
 
 def find_app(given: Path | None) -> Path:
-    """The folder with the app's pyproject.toml: the given one, the current one, or the installed
-    app.
+    """The folder with the app's pyproject.toml: the given, the current, or the installed one.
 
     Raises `InputError` where the given folder is not the app.
     """
@@ -118,8 +117,9 @@ def wait_until(
     log: Path,
     timeout_s: float = START_TIMEOUT_S,
 ) -> None:
-    """Wait until `is_ready`; raises `InputError` with the end of the log if the process ends first,
-    or if `timeout_s` pass.
+    """Wait until `is_ready`.
+
+    Raises `InputError` with the end of the log if the process ends first, or if `timeout_s` pass.
     """
     deadline = time.monotonic() + timeout_s
     while time.monotonic() < deadline and process.poll() is None:
@@ -142,8 +142,9 @@ def end_of(log: Path) -> str:
 
 @contextmanager
 def exit_at_sigterm() -> Iterator[None]:
-    """Have SIGTERM raise `SystemExit` within the block, so that the command can end what it
-    started.
+    """Have SIGTERM raise `SystemExit` within the block.
+
+    So a command that is terminated can end what it started.
     """
     previous = signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     try:
@@ -175,7 +176,7 @@ def end_families(pids: Iterable[int]) -> None:
             member.kill()
 
 
-def run_experiment(app: Path, module: str, request: Mapping[str, object]) -> int:
+def run_module(app: Path, module: str, request: Mapping[str, object]) -> int:
     """Run `python -m MODULE` of the app in this environment, and return its exit code.
 
     request: what the module reads from its argument, as JSON. Signals that would end this process
@@ -202,8 +203,7 @@ def run_experiment(app: Path, module: str, request: Mapping[str, object]) -> int
 def flwr_arguments(
     app: Path, overrides: Mapping[str, Value], superlink: str, n_nodes: int | None = None
 ) -> Iterator[list[str]]:
-    """The arguments of `flwr run` for the app with these settings, which are kept in a file
-    meanwhile.
+    """The arguments of `flwr run` for the app; a file holds the settings during the block.
 
     n_nodes: how many nodes to simulate; None to run on the nodes of a deployment.
     """

@@ -65,9 +65,7 @@ def simulate(
 def _run(
     arguments: list[str], home: Path, usual: Mapping[str, str], is_told: Callable[[], bool]
 ) -> Ended:
-    """Start Ray and the SuperLink at the same time, then `flwr` once both answer; end them after
-    it.
-    """
+    """Start Ray and the SuperLink at the same time, then `flwr`; end them all after it."""
     port, ray_port = free_port(), free_port()
     (home / "config.toml").write_text(
         '[superlink]\ndefault = "local"\n'

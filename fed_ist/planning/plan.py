@@ -125,7 +125,7 @@ def make_plans(runs: Sequence[PlannedRun], links: Sequence[Link], question: Ques
         raise InputError("None of these runs got above 0%: give --accuracy, or runs that trained.")
     device, power_w = PROFILES[question.device], POWER_W[question.device]
     vit = read_vit(runs[0].settings)
-    images_per_s = question.images_per_s or encoding_speed(runs[0], device, vit)
+    images_per_s = question.images_per_s or estimate_encoding_speed(runs[0], device, vit)
     link_bytes = all(run.has_link_bytes for run in runs)
     whole_vit, left_out = _whole_vit(runs, accuracy, question, vit)
     if not runs[0].number("image_bytes_original"):
@@ -156,7 +156,7 @@ def default_accuracy(runs: Sequence[PlannedRun]) -> float:
     return SHARE_OF_FEDAVG * max(final or [run.final_accuracy for run in runs])
 
 
-def encoding_speed(run: PlannedRun, device: Device, vit: Vit | None) -> float:
+def estimate_encoding_speed(run: PlannedRun, device: Device, vit: Vit | None) -> float:
     """A rough estimate of how many images a device encodes a second, in float32.
 
     It assumes that the device encodes with as many multiply-adds a second as it trains with. On the
@@ -201,9 +201,7 @@ def price(way: Way, link: Link, device: Device, power_w: float, images_per_s: fl
 def _whole_vit(
     runs: Sequence[PlannedRun], accuracy: float, question: Question, vit: Vit | None
 ) -> tuple[list[Way], tuple[str, ...]]:
-    """FedAvg of the whole ViT where its rounds are known; otherwise a sentence on why it is left
-    out.
-    """
+    """FedAvg of the whole ViT where its rounds are known; otherwise why it is left out."""
     if vit is None:
         return [], ("FedAvg of the whole encoder is left out: it is no plain vision transformer.",)
     trained = [run for run in runs if run.strategy not in CLOSED_FORMS]

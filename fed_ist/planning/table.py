@@ -9,10 +9,10 @@ from fed_ist.files.atomic import write_atomic
 from fed_ist.planning.plan import Cost, Plan
 from fed_ist.planning.ways import UPLOAD_ROUND_TRIPS, Way
 from fed_ist.printable import printable
+from fed_ist.runs.tables import CellValue
 from fed_ist.training.boards import POWER_W
 from fed_ist.words import bullets, csv_text, readable_bytes, table
 
-Value = str | float | bool | None
 HEADER = (
     *("way", "from", "to the node", "from the node"),
     *("encoding (h)", "training (h)", "link (h)", "in all (h)"),
@@ -64,7 +64,7 @@ def plan_data(plans: Sequence[Plan]) -> dict[str, Any]:
     }
 
 
-def _record(way: Way, cost: Cost | None) -> dict[str, Value]:
+def _record(way: Way, cost: Cost | None) -> dict[str, CellValue]:
     """One way as files hold it. reached: None where that is assumed, as for computed ways."""
     return {
         "way": way.name,

@@ -124,8 +124,7 @@ def upload_ways(run: PlannedRun) -> list[Way]:
 
 
 def whole_vit_way(run: PlannedRun, vit: Vit, n_rounds: int, why: str, n_round_trips: float) -> Way:
-    """FedAvg that trains and sends the encoder too, in rounds with as many passes as those of a
-    run.
+    """FedAvg that trains and sends the encoder too, in rounds with as many passes as the run's.
 
     why: in brackets, where the number of rounds is from. Training takes three times the
     multiply-adds of a forward pass, as `layout.multiply_adds` says.

@@ -115,7 +115,7 @@ def mean_node_round(node_rounds: Sequence[NodeRound]) -> NodeRound:
     return NodeRound(0, "mean", sent, round(trips / n))
 
 
-def render_rows(rows: Sequence[Mapping[str, Any]], first: str) -> list[str]:
+def render_costs(rows: Sequence[Mapping[str, Any]], first: str) -> list[str]:
     """Costs as lines of a table. first: the column that tells rows apart, `link` or `node`."""
     width = max(len(first), *(len(str(row[first])) for row in rows))
     lines = [
@@ -135,6 +135,6 @@ def _shown(value: object, how: str) -> str:
     return f"{'-':>{how.partition('.')[0]}}" if value is None else f"{value:{how}}"
 
 
-def write_rows(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
+def write_costs(path: Path, rows: Sequence[Mapping[str, object]]) -> None:
     """Write costs to a CSV file."""
     write_atomic(path, csv_text(COLUMNS, rows).encode())

@@ -123,9 +123,7 @@ class Cell:
 
 @dataclass(frozen=True)
 class Picture:
-    """A PNG file. name: of the file, in the folder of a Markdown page. alt: what it shows, in
-    words.
-    """
+    """A PNG file. name: of the file in the folder of a Markdown page. alt: what it shows."""
 
     png: bytes
     name: str

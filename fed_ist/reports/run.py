@@ -17,7 +17,7 @@ from fed_ist.reports.link_costs import cost_rows, sum_node_rounds, total_rows
 from fed_ist.reports.page import Data, Page, render_html
 from fed_ist.reports.run_sections import build_sections
 from fed_ist.runs.reading import RunFiles, read_run
-from fed_ist.runs.tables import LEDGER_COLUMNS, Row
+from fed_ist.runs.tables import REQUIRED_LEDGER_COLUMNS, Row
 from fed_ist.traffic.ledger import DIRECTIONS
 from fed_ist.traffic.links import Link, read_links
 from fed_ist.traffic.packets import bytes_of_waiting
@@ -50,7 +50,7 @@ def write_run_report(
     folder = out.resolve() if out else runs[0].path
     data = collect(runs)
     if question:
-        data["plan"] = plan(runs, question, links)
+        data["plan"] = plan_runs(runs, question, links)
     if folder != runs[0].path or len(runs) > 1:
         table = folder / "rounds.csv"
         if table.exists() and not table.read_bytes().startswith(b"run,"):
@@ -117,8 +117,7 @@ def collect_run(run: RunFiles, name: str) -> Data:
 
 
 def on_links(run: RunFiles) -> list[Row]:
-    """What a node took on each known link in the whole run, the mean of all nodes; a row for each
-    link.
+    """What a node took in the whole run, the mean of all nodes: a row for each known link.
 
     It is empty for runs of earlier versions, whose ledgers do not tell.
     """
@@ -138,7 +137,7 @@ def on_links(run: RunFiles) -> list[Row]:
     return rows
 
 
-def plan(runs: Sequence[RunFiles], question: "Question", links: Sequence[Link]) -> Data:
+def plan_runs(runs: Sequence[RunFiles], question: "Question", links: Sequence[Link]) -> Data:
     """The content of plan.json for these runs, or a note on why there is no plan."""
     from fed_ist.planning.plan import make_plans
     from fed_ist.planning.runs import planned_run
@@ -250,7 +249,9 @@ def bytes_by_node(ledger: Sequence[Row]) -> list[Row]:
 def _sum_bytes(rows: Sequence[Row]) -> Row:
     """The sums of all columns of bytes, and the ratio of messages to payload."""
     known = set(MESSAGE_BYTES)
-    names = dict.fromkeys(name for row in rows for name in row if name not in LEDGER_COLUMNS)
+    names = dict.fromkeys(
+        name for row in rows for name in row if name not in REQUIRED_LEDGER_COLUMNS
+    )
     more = [name for name in names if "bytes" in name]
     sums: Row = {name: sum(_numbers(rows, name)) for name in (*sorted(known)[::-1], *more)}
     payload, message = sums["payload_bytes"], sums["message_bytes"]

@@ -10,7 +10,7 @@ from typing import Any
 
 from fed_ist.reports.page import Cell, Data, Section, pointer
 from fed_ist.reports.svg_charts import Axis, Series, bar_chart, line_chart
-from fed_ist.runs.tables import Value
+from fed_ist.runs.tables import CellValue
 from fed_ist.words import readable_bytes
 
 # What columns are called on the page; other columns are called by their own names.
@@ -28,7 +28,7 @@ LABELS = {
     "air_s": "air time (s)",
     "quota_share": "share of quota",
 }
-NOTHING = "-"
+UNKNOWN = "-"
 NO_BREAK = "\u00a0"  # between a number and what it counts
 # Bytes of several runs are on a log axis where the most are more than this many times the fewest.
 LOG_FROM = 10.0
@@ -53,10 +53,10 @@ def build_sections(data: Data) -> list[Section]:
     return [s for s in sections if s.rows or s.plots or s.figures or s.notes]
 
 
-def show(name: str, value: Value) -> str:
+def show(name: str, value: CellValue) -> str:
     """A value as a table shows it; `name` is that of its column."""
     if value is None:
-        return NOTHING
+        return UNKNOWN
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, str):
@@ -175,7 +175,7 @@ def _kinds_plot(data: Data) -> str:
             pieces = [
                 as_bytes(cell(data, "runs", i, "bytes_by_kind", at[name], "message_bytes"))
                 if name in at
-                else Cell(NOTHING)
+                else Cell(UNKNOWN)
                 for name in names
             ]
             rows.append((f"{run['name']}, {direction}", pieces))
@@ -228,7 +228,7 @@ def links_table(data: Data) -> Section:
     lead = (
         "What a node took in the whole run on its link, the mean of all: IP packets as estimated "
         "for a deployed node with TLS, seconds that they fill the link, joules of the radio, and "
-        f"share of a month's quota. {NOTHING}: nobody published it, or nothing limits it."
+        f"share of a month's quota. {UNKNOWN}: nobody published it, or nothing limits it."
     )
     found = _long_table(data, "On links", lead, "links")
     if not found.rows:
@@ -272,7 +272,7 @@ def plan_table(data: Data) -> Section:
     return Section(
         title,
         lead=f"To reach {100 * plan['accuracy']:.1f}% with {plan['nodes']} nodes like "
-        f"{plan['device']}: what each way takes of one of them. {NOTHING}: not of a run, not "
+        f"{plan['device']}: what each way takes of one of them. {UNKNOWN}: not of a run, not "
         "reached, or not published.",
         header=(
             *("link", "way", "run", "round"),

@@ -20,7 +20,7 @@ from fed_ist.files.sealed_tensors import load_sealed, save_sealed
 from fed_ist.files.seals import Seal
 from fed_ist.runs.seals import RunSeals
 
-FILE = "checkpoint.safetensors"
+CHECKPOINT_FILE = "checkpoint.safetensors"
 FORMAT = "fed-ist checkpoint 4"
 PARAMS = "params/"
 
@@ -65,12 +65,12 @@ def write_checkpoint(run: Path, checkpoint: Checkpoint) -> None:
         "own": checkpoint.seals.own,
     }
     arrays = checkpoint.state.arrays | prefixed(PARAMS, checkpoint.params)
-    write_atomic(run / FILE, save_sealed(arrays, head))
+    write_atomic(run / CHECKPOINT_FILE, save_sealed(arrays, head))
 
 
 def remove_checkpoint(run: Path) -> None:
     """Remove the checkpoint of a run that has come to its end."""
-    (run / FILE).unlink()
+    (run / CHECKPOINT_FILE).unlink()
 
 
 def prefixed(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
@@ -83,7 +83,7 @@ def prefixed(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArr
 
 def read_checkpoint(run: Path) -> Checkpoint:
     """The checkpoint of a run; raises `InputError` where there is none, or where it is damaged."""
-    path = run / FILE
+    path = run / CHECKPOINT_FILE
     if not path.is_file():
         raise InputError(
             f"'{run}' cannot be resumed: there is no '{path}'. It has come to its end, or it was "

@@ -179,8 +179,7 @@ class RunFolder:
         return folder
 
     def seal(self, ledger: Seal) -> RunSeals:
-        """Write checksums.json, and return what it says; everything in it must be on the disk
-        already.
+        """Write checksums.json, once everything in it is on the disk; returns what it says.
 
         ledger: the seal of ledger.csv.
         """

@@ -19,7 +19,7 @@ from fed_ist.runs.folder import Model
 from fed_ist.training.local import log_softmax, predict
 
 
-def open_encoder(model: Model) -> Encoder:
+def encoder_of(model: Model) -> Encoder:
     """The encoder that a model was trained on; raises `InputError` where its weights changed."""
     encoder = create_encoder(model.encoder_spec)
     if encoder.digest != model.encoder_digest:
@@ -31,8 +31,7 @@ def open_encoder(model: Model) -> Encoder:
 
 
 def require_fit(model: Model, embed_dim: int) -> None:
-    """Raise `InputError` where the classifier takes other embeddings, or has other classes than
-    named.
+    """Raise `InputError` where the classifier does not fit the embeddings or the class names.
 
     A model of an earlier version has no checksum by which damage would be found.
     """
@@ -57,7 +56,7 @@ def classify(
     """
     if model.reading.bands is not None:
         require_rasterio()
-    encoder = open_encoder(model)
+    encoder = encoder_of(model)
     require_fit(model, encoder.embed_dim)
     spec = MaskSpec(
         mask=model.mask,

@@ -35,11 +35,11 @@ from fed_ist.runs.seals import (
 )
 from fed_ist.runs.summary import ENDED_EARLY, FINISHED, RUNNING
 from fed_ist.runs.tables import (
-    LEDGER_COLUMNS,
-    ROUND_COLUMNS,
-    TIME_COLUMNS,
+    REQUIRED_LEDGER_COLUMNS,
+    REQUIRED_ROUND_COLUMNS,
+    REQUIRED_TIME_COLUMNS,
+    CellValue,
     Row,
-    Value,
     finite,
     read_table,
 )
@@ -71,13 +71,13 @@ class RunFiles:
 
     @cached_property
     def _rounds(self) -> tuple[tuple[Row, ...], str]:
-        rounds, note = read_table(self.path, ROUNDS, ROUND_COLUMNS, self.seals) or ((), "")
+        rounds, note = read_table(self.path, ROUNDS, REQUIRED_ROUND_COLUMNS, self.seals) or ((), "")
         for before, after in pairwise(row["round"] for row in rounds):
             if not cast(int, before) < cast(int, after):
                 raise damaged(
                     self.path, ROUNDS, self.seals, f"round {after} follows round {before}"
                 )
-        times = read_table(self.path, TIMES, TIME_COLUMNS, self.seals)
+        times = read_table(self.path, TIMES, REQUIRED_TIME_COLUMNS, self.seals)
         if times is None:
             return tuple({"seconds": None, **row} for row in rounds), note
         seconds = {row["round"]: row["seconds"] for row in times[0]}
@@ -95,20 +95,23 @@ class RunFiles:
 
     @cached_property
     def _ledger(self) -> tuple[tuple[Row, ...], str] | None:
-        return read_table(self.path, LEDGER, LEDGER_COLUMNS, self.seals)
+        return read_table(self.path, LEDGER, REQUIRED_LEDGER_COLUMNS, self.seals)
 
     @cached_property
     def summary(self) -> Row:
         """The content of summary.json, with nested values as text."""
         return {
-            key: finite(value) if value is None or isinstance(value, Value) else json.dumps(value)
+            key: finite(value)
+            if value is None or isinstance(value, CellValue)
+            else json.dumps(value)
             for key, value in read_object(self.path, SUMMARY, self.seals).items()
         }
 
     @property
     def required_summary(self) -> Row:
-        """The same as `summary`, of a run that must have one; raises `InputError` where there is no
-        file.
+        """The same as `summary`, of a run that must have one.
+
+        Raises `InputError` where there is no file.
         """
         if not self.summary and not (self.path / SUMMARY).is_file():
             raise InputError(f"'{self.path}' has no readable summary.json: there is no such file.")
@@ -135,16 +138,14 @@ class RunFiles:
             raise damaged(self.path, CONFIG, self.seals, str(error)) from None
         _, mark, command = text.partition("\n")[0].partition(REPEAT)
         settings = {
-            key: finite(value) if isinstance(value, Value) else str(value)
+            key: finite(value) if isinstance(value, CellValue) else str(value)
             for key, value in found.items()
         }
         return settings, command if mark else ""
 
     @cached_property
     def images(self) -> Mapping[str, Any]:
-        """The content of images.json: what was found in the data set
-        (`fed_ist.datasets.inspection`).
-        """
+        """The content of images.json (see `fed_ist.datasets.inspection`)."""
         found = read_object(self.path, IMAGES, self.seals)
         if found and not _tells_of_images(found):
             raise damaged(self.path, IMAGES, self.seals, "it does not tell of images")

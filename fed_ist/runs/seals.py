@@ -25,7 +25,7 @@ from fed_ist.files.seals import (
     sealed_json,
 )
 
-FILE = "checksums.json"
+CHECKSUMS_FILE = "checksums.json"
 CONFIG, IMAGES, SUMMARY, MODEL = "config.toml", "images.json", "summary.json", "model.safetensors"
 ROUNDS, TIMES, LEDGER = "rounds.csv", "times.csv", "ledger.csv"
 TABLES = (ROUNDS, TIMES, LEDGER)
@@ -51,7 +51,7 @@ def write_seals(run: Path, seals: RunSeals) -> None:
     """Replace checksums.json."""
     files = {name: astuple(seal) for name, seal in seals.files.items()}
     values = {"files": files, "own": list(seals.own), "is_done": seals.is_done}
-    write_atomic(run / FILE, sealed_json(values, indent=2))
+    write_atomic(run / CHECKSUMS_FILE, sealed_json(values, indent=2))
 
 
 def read_seals(run: Path) -> RunSeals:
@@ -59,7 +59,7 @@ def read_seals(run: Path) -> RunSeals:
 
     Raises `InputError` where it is damaged.
     """
-    path = run / FILE
+    path = run / CHECKSUMS_FILE
     if not os.path.lexists(path):
         return RunSeals()
     found = read_sealed_json(
@@ -115,7 +115,9 @@ def what_is_left(run: Path, name: str, seals: RunSeals) -> str:
     whole = [other for other in names if other != name and _is_whole(run, other, seals)]
     told = f"Whole are {', '.join(whole)}" if whole else "No other file is whole"
     use = ", so that `fed-ist predict` works" if MODEL in whole else ""
-    as_it_is = f" To have it read as it is now, delete '{run / FILE}'." if name in TABLES else ""
+    as_it_is = (
+        f" To have it read as it is now, delete '{run / CHECKSUMS_FILE}'." if name in TABLES else ""
+    )
     return f"Restore it from a copy. {told}{use}.{as_it_is}"
 
 

@@ -16,13 +16,13 @@ from typing import cast
 from fed_ist.runs.seals import LEDGER, RunSeals, damaged, read_sealed
 from fed_ist.traffic.ledger import DIRECTIONS, may_follow
 
-Value = str | int | float | bool | None
-Row = dict[str, Value]
+CellValue = str | int | float | bool | None
+Row = dict[str, CellValue]
 
 # The columns that every version writes: a file without them is no table of a run.
-ROUND_COLUMNS = ("round", "accuracy", "loss", "bytes_down", "bytes_up")
-TIME_COLUMNS = ("round", "seconds")
-LEDGER_COLUMNS = ("round", "node", "direction", "kind", "payload_bytes", "message_bytes")
+REQUIRED_ROUND_COLUMNS = ("round", "accuracy", "loss", "bytes_down", "bytes_up")
+REQUIRED_TIME_COLUMNS = ("round", "seconds")
+REQUIRED_LEDGER_COLUMNS = ("round", "node", "direction", "kind", "payload_bytes", "message_bytes")
 TEXT_COLUMNS = ("node", "direction", "kind")
 WHOLE_COLUMNS = (
     *("round", "bytes_down", "bytes_up", "payload_bytes", "message_bytes", "n_objects"),
@@ -81,7 +81,7 @@ def read_table(
     return tuple(rows), note
 
 
-def _parse_cell(column: str, text: str) -> Value | object:
+def _parse_cell(column: str, text: str) -> CellValue | object:
     """The value of a cell; BAD where it is not possible in its column."""
     if column in TEXT_COLUMNS:
         return text if column != "direction" or text in DIRECTIONS else BAD
@@ -94,14 +94,14 @@ def _parse_cell(column: str, text: str) -> Value | object:
     return value
 
 
-def _is_beyond(column: str, value: Value) -> bool:
+def _is_beyond(column: str, value: CellValue) -> bool:
     if value is None:
         return column == "seconds"
     assert not isinstance(value, str)
     return value < 0 or (column == "accuracy" and value > 1)
 
 
-def parse_value(text: str) -> Value:
+def parse_value(text: str) -> CellValue:
     """A number if the text is one; None for "" and for numbers that JSON lacks; else the text."""
     if not NUMBER.fullmatch(text):
         return None if text in ("", *NO_NUMBERS) else text
@@ -110,7 +110,7 @@ def parse_value(text: str) -> Value:
     return finite(float(text))
 
 
-def finite(value: Value) -> Value:
+def finite(value: CellValue) -> CellValue:
     """The value itself; None for nan and the infinities, which JSON lacks."""
     is_odd = isinstance(value, float) and not abs(value) < float("inf")
     return None if is_odd else value

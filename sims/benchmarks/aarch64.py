@@ -79,9 +79,7 @@ def lay_debian(root: Path) -> None:
 
 
 def install(root: Path, checkout: Path) -> None:
-    """Install the wheel of a checkout in an environment of its own, and copy the files of its
-    tests.
-    """
+    """Install the wheel of a checkout in its own environment, and copy the files of its tests."""
     with tempfile.TemporaryDirectory(prefix="fed-ist-wheel-") as name:
         pip = [sys.executable, "-m", "pip", "--quiet", "wheel", "--no-deps"]
         _run([*pip, "--wheel-dir", name, str(checkout)])

@@ -10,15 +10,15 @@ from tqdm import tqdm
 from fed_ist.benchmarks.history import keep_figures
 from sims.endings import exit_code
 
-Case = Mapping[str, Any]
+Figures = Mapping[str, Any]
 
 
 def measure_cases(
     name: str,
     request: Any,
-    cases: Iterable[Case],
+    cases: Iterable[Figures],
     n_cases: int,
-    render: Callable[[Sequence[Case]], str],
+    render: Callable[[Sequence[Figures]], str],
 ) -> int:
     """The exit code of a benchmark's command, once all cases are measured, or one has failed.
 
@@ -29,7 +29,7 @@ def measure_cases(
     assert is_dataclass(request) and not isinstance(request, type)
     settings = asdict(request)
     out = Path(settings.pop("out"))
-    found: list[Case] = []
+    found: list[Figures] = []
 
     def work() -> int:
         try:

@@ -35,7 +35,7 @@ STANDING_S = 15.0  # how long strangers are there before the run begins
 
 
 @dataclass(frozen=True)
-class Case:
+class Scenario:
     """What strangers do during a run.
 
     half_open: connections that they hold. flooders: connections that send bodies. sources:
@@ -48,16 +48,16 @@ class Case:
     sources: Sequence[str]
 
 
-ALONE = Case("none", 0, 0, [])
-ATTACKED = Case("10 other addresses", 1000, 30, OTHERS)
+ALONE = Scenario("none", 0, 0, [])
+ATTACKED = Scenario("10 other addresses", 1000, 30, OTHERS)
 # Each attack stands between two runs without strangers, as the machine's own load may change.
 CASES = (
     ALONE,
     ATTACKED,
     ALONE,
-    Case("the devices' own address", 1000, 30, ["127.0.0.1"]),
+    Scenario("the devices' own address", 1000, 30, ["127.0.0.1"]),
     ALONE,
-    Case("40 other addresses", 4500, 30, MANY),
+    Scenario("40 other addresses", 4500, 30, MANY),
     ALONE,
 )
 
@@ -71,7 +71,7 @@ class Found:
     they did.
     """
 
-    case: Case
+    case: Scenario
     seconds: float
     superlink_bytes: int
     gate_bytes: int
@@ -108,7 +108,7 @@ def time_run(hosts: Gated, name: str) -> Iterator[float]:
     yield time.monotonic() - begun
 
 
-def measure(case: Case, hosts: Gated, superlink: Process, gate: Process, name: str) -> Found:
+def measure(case: Scenario, hosts: Gated, superlink: Process, gate: Process, name: str) -> Found:
     """Measure a run in this case."""
     before, gate_before = resident_bytes([superlink]), resident_bytes(family(gate))
     most = gate_most = seconds = 0.0
@@ -128,7 +128,7 @@ def measure(case: Case, hosts: Gated, superlink: Process, gate: Process, name: s
 
 
 @contextmanager
-def at_the_gate(case: Case, port: int) -> Iterator[dict[str, object]]:
+def at_the_gate(case: Scenario, port: int) -> Iterator[dict[str, object]]:
     """Run strangers as a process of their own; the dict has their deeds once they are gone."""
     deeds: dict[str, object] = {}
     if not case.half_open + case.flooders:

@@ -93,9 +93,7 @@ class Gated:
         self.order("supernode", "register", public, SUPERLINK, "--name", name)
 
     def order(self, *words: str) -> str:
-        """Run `flwr` as the server's owner; returns its output, and raises `InputError` if it
-        fails.
-        """
+        """Run `flwr` as the server's owner; returns its output. Raises `InputError` if it fails."""
         done = subprocess.run(
             ["flwr", *words], env=self.environment, capture_output=True, text=True, check=False
         )
@@ -156,9 +154,7 @@ class Gated:
 
 
 def quiet_port() -> int:
-    """A free port, outside the range that the system gives to the strangers' thousands of
-    connections.
-    """
+    """A free port, outside the range that the strangers' thousands of connections use."""
     while True:
         port = random.SystemRandom().randrange(10000, 30000)
         with suppress(OSError), socket.socket() as probe:

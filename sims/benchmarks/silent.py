@@ -34,9 +34,7 @@ NEVER = -2  # the round after which the node falls silent; -1: before the run
 
 @dataclass(frozen=True)
 class SilentBench:
-    """What is to be measured. n_nodes: one of them falls silent. silent_after: rounds, a run for
-    each.
-    """
+    """What is to be measured. n_nodes: one falls silent. silent_after: rounds, a run for each."""
 
     n_nodes: int = 8
     n_rounds: int = 12

@@ -79,9 +79,7 @@ class Criterion:
 
 
 def judge(windows: Windows) -> list[Criterion]:
-    """Whether processes last, none is left over, memory and handles stay flat, and the disk
-    suffices.
-    """
+    """Whether processes last, none is left over, and memory, handles and disk stay in bounds."""
     memory = {role: windows.change(_of(role, "resident_bytes")) for role in _roles(windows)}
     handles = {role: windows.change(_of(role, "handles")) for role in _roles(windows)}
     zombies = windows.change(lambda s: s.zombies)

@@ -23,9 +23,7 @@ def answer(message: Message, context: Context) -> Message:
 
 @app.main()
 def main(grid: Grid, context: Context) -> None:
-    """Wait until all nodes have answered, and make the folder `name` in `results-dir`, which says
-    so.
-    """
+    """Wait until all nodes have answered, then make the folder `name` in `results-dir`."""
     nodes: list[int] = []
     while len(nodes) < N_NODES:
         time.sleep(0.05)

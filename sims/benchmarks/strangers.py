@@ -66,7 +66,7 @@ class Deeds:
         }
 
 
-Attack = Callable[[Request, Deeds, str], Awaitable[None]]
+Behaviour = Callable[[Request, Deeds, str], Awaitable[None]]
 
 
 async def tcp_only(request: Request, deeds: Deeds, source: str) -> None:
@@ -107,8 +107,8 @@ async def body_without_length(request: Request, deeds: Deeds, source: str) -> No
     await _send(request, deeds, source, {"Transfer-Encoding": "chunked"})
 
 
-HOLDING: Sequence[Attack] = (tcp_only, half_a_header, a_drip)
-FLOODING: Sequence[Attack] = (unsigned_body, forged_body, body_without_length)
+HOLDING: Sequence[Behaviour] = (tcp_only, half_a_header, a_drip)
+FLOODING: Sequence[Behaviour] = (unsigned_body, forged_body, body_without_length)
 
 
 async def _hold(
@@ -165,7 +165,7 @@ async def _secure(
 async def attack(request: Request, deeds: Deeds) -> None:
     """Make all connections at once, each again and again, until cancelled."""
 
-    async def again(one: Attack, source: str) -> None:
+    async def again(one: Behaviour, source: str) -> None:
         while True:
             deeds.opened += 1
             with suppress(OSError, TimeoutError, asyncio.IncompleteReadError):

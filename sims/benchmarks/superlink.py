@@ -57,7 +57,7 @@ class SuperlinkBench:
 
 
 @dataclass(frozen=True)
-class Reading:
+class ServerUsage:
     """What the server has taken until now.
 
     at: by `time.monotonic`. cpu_s: CPU seconds by process. log_bytes: of the SuperLink's log.
@@ -67,7 +67,7 @@ class Reading:
     cpu_s: dict[str, float]
     log_bytes: int
 
-    def since(self, before: "Reading", roles: Sequence[str]) -> tuple[float, float, int]:
+    def since(self, before: "ServerUsage", roles: Sequence[str]) -> tuple[float, float, int]:
         """(seconds, CPU seconds of these processes, log bytes) between two readings."""
         cpu_s = sum(self.cpu_s.get(role, 0.0) - before.cpu_s.get(role, 0.0) for role in roles)
         return self.at - before.at, cpu_s, self.log_bytes - before.log_bytes
@@ -86,9 +86,9 @@ def measure(request: SuperlinkBench) -> Iterator[dict[str, float]]:
                 wait_for_nodes(hosts, n_nodes)
                 time.sleep(SETTLE_S)
                 found: dict[str, float] = {"nodes": n_nodes}
-                begun, started_s = read(hosts), nodes_cpu_s(hosts)
+                begun, started_s = read_usage(hosts), nodes_cpu_s(hosts)
                 time.sleep(request.idle_s)
-                seconds, cpu_s, _ = read(hosts).since(begun, ["SuperLink"])
+                seconds, cpu_s, _ = read_usage(hosts).since(begun, ["SuperLink"])
                 waited_s = nodes_cpu_s(hosts) - started_s
                 found["node start CPU s"] = started_s / n_nodes
                 found["node idle CPU ms"] = 1000 * waited_s / n_nodes / (seconds / 60)
@@ -105,12 +105,12 @@ def rounds(
     results = folder / "results" / RUN
     with running_app(n_nodes, n_rounds, Path.cwd(), hosts, folder) as run:
 
-        def until(n_rounds: int) -> Reading:
+        def until(n_rounds: int) -> ServerUsage:
             while last_round(results) < n_rounds:
                 if run.poll() is not None:
                     raise failure("The run failed", folder / "run.log")
                 time.sleep(0.1)
-            return read(hosts)
+            return read_usage(hosts)
 
         begun = until(1)
         ended = until(1 + request.n_rounds)
@@ -136,14 +136,14 @@ def wait_for_nodes(hosts: Loopback, n_nodes: int) -> None:
         time.sleep(0.5)
 
 
-def read(hosts: Loopback) -> Reading:
+def read_usage(hosts: Loopback) -> ServerUsage:
     """What the server has taken until now."""
     cpu_s: dict[str, float] = {}
     for member in family(hosts.server):
         with suppress(psutil.NoSuchProcess):
             cpu_s[role_of(member)] = sum(member.cpu_times()[:2])
     log = hosts.logs / "superlink.log"
-    return Reading(time.monotonic(), cpu_s, log.stat().st_size)
+    return ServerUsage(time.monotonic(), cpu_s, log.stat().st_size)
 
 
 def nodes_cpu_s(hosts: Loopback) -> float:

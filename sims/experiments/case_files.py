@@ -43,8 +43,9 @@ class Case:
         return f"{words}-{self.config.seed}"
 
     def file_name(self, data: str) -> str:
-        """The file of the run's result; its name differs where the result may. data: see
-        `data_digest`.
+        """The file of the run's result; its name differs where the result may.
+
+        data: see `data_digest`.
         """
         keys = self.config.to_mapping().items()
         settings = {key: value for key, value in keys if key not in PLACES}

@@ -108,8 +108,9 @@ def _is_done(case: Case, path: Path) -> bool:
 
 
 def _start_worker(parent: int) -> None:
-    """Set a worker up: it has one thread, as there is a worker for each core, and ends with its
-    parent.
+    """Set a worker up.
+
+    It has one thread, as there is a worker for each core, and ends with its parent.
     """
     threadpool_limits(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides what becomes of a run

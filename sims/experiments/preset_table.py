@@ -73,7 +73,7 @@ def list_cases(base: Mapping[str, Value], images: Images) -> list[Case]:
     ]
 
 
-def is_whole(row: tables.Row) -> bool:
+def has_all_runs(row: tables.Row) -> bool:
     """Whether all runs of a row are there."""
     return all(len(runs) == SEEDS for runs in row.runs)
 
@@ -143,7 +143,7 @@ EXPERIMENT = variants.Experiment(
                 for clients in CLIENTS
                 for partition in PARTITIONS
             },
-            is_shown=is_whole,
+            is_shown=has_all_runs,
         )
     ],
     same={"methods": list_methods()},

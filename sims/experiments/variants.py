@@ -81,9 +81,7 @@ class Experiment:
 
 @dataclass
 class Found:
-    """What has been found so far. images: by data set. failures: sentences on what could not be
-    run.
-    """
+    """What has been found so far. images: by data set. failures: sentences on runs that failed."""
 
     curves: list[Curve] = field(default_factory=list)
     images: dict[str, Shared] = field(default_factory=dict)

@@ -66,9 +66,7 @@ def total(exchanges: Sequence[Exchange], what: str) -> LinkBytes:
 
 
 def difference(found: Sequence[Exchange]) -> float:
-    """How far the ledger's estimate is above the counters, as a share, over all rounds and both
-    ways.
-    """
+    """How far the ledger's estimate is above the counters, as a share, over all rounds."""
     trained = [exchange for exchange in found if exchange.round > 0]
     link, counted = total(trained, "link"), total(trained, "counted")
     return (link.down + link.up) / (counted.down + counted.up) - 1

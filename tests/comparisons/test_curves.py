@@ -25,7 +25,7 @@ from fed_ist.comparisons.budgets import (
 )
 from fed_ist.comparisons.curve_figure import draw_curves, method_styles
 from fed_ist.comparisons.curve_report import HEADER, figure_name, make_section, write_comparison
-from fed_ist.comparisons.curve_words import describe
+from fed_ist.comparisons.curve_words import describe_curves
 from fed_ist.comparisons.curves import Curve, Setting, by_setting, read_curve
 from fed_ist.errors import InputError
 
@@ -183,7 +183,7 @@ def test_where_no_peer_is_above_the_report_says_so_plainly():
         *with_seeds("ist", [1000, 2000], [0.6, 0.8], 0.004),
         *with_seeds("fedavg", [1000, 9000], [0.5, 0.795], 0.004),
     )
-    assert describe(methods, "ist") == [
+    assert describe_curves(methods, "ist") == [
         "The best method is ist at every budget.",
         "No peer is above ist at any budget.",
         "Within its 2.00 kB ist reaches 80.0%, 30.00 points above what the best of all others "
@@ -199,7 +199,7 @@ def test_a_peer_that_is_above_is_named_with_its_budgets_and_the_noise():
         *with_seeds("fed3r", [10_000], [0.7], 0.001),
         *with_seeds("fedavg", [1_000_000], [0.805], 0.01),
     )
-    best, above, narrow, end, worst = describe(methods, "ist")
+    best, above, narrow, end, worst = describe_curves(methods, "ist")
     # A range begins and ends at the first and last budget of the grid that are in it.
     assert re.fullmatch(
         r"The best method is ist between 1\.00 kB and 9\.\d\d kB and between 100\.\d\d kB and "
@@ -229,7 +229,7 @@ def test_what_a_cheaper_peer_has_before_the_method_begins_is_said():
     methods = grouped(
         run("fed3r", [100], [0.6]), run("ist", [1000, 2000], [0.7, 0.8]), run("x", [3000], [0.75])
     )
-    assert describe(methods, "ist")[1:] == [
+    assert describe_curves(methods, "ist")[1:] == [
         "Below 1.00 kB ist has no result yet; the best there is fed3r with 60.0%.",
         "No peer is above ist at any budget from there on.",
         "Within its 2.00 kB ist reaches 80.0%, 20.00 points above what the best of all others "
@@ -245,13 +245,13 @@ def test_many_crossings_are_counted_and_not_listed():
         run("ist", [int(n) for n in steps], [0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8]),
         run("peer", [int(3 * n) for n in steps], [0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.8]),
     )
-    _, above, _, _ = describe(methods, "ist")
+    _, above, _, _ = describe_curves(methods, "ist")
     assert above.startswith("peer is above ist in 7 ranges between 30 B and 9")
 
 
 def test_a_method_whose_bytes_no_other_can_do_with_has_nobody_beside_it_at_its_end():
     methods = grouped(run("ist", [1000], [0.6]), run("fedavg", [5000], [0.5]))
-    assert not any("Within" in sentence for sentence in describe(methods, "ist"))
+    assert not any("Within" in sentence for sentence in describe_curves(methods, "ist"))
 
 
 def test_a_variant_is_in_the_table_but_is_no_peer():
@@ -267,8 +267,8 @@ def test_a_variant_is_in_the_table_but_is_no_peer():
 def test_a_method_that_is_alone_or_absent_is_said_to_be_so():
     methods = grouped(run("ist", [100], [0.6]))
     best = "The best method is ist at every budget."
-    assert describe(methods, "ist") == [best, "No peer of ist was run here."]
-    assert describe(methods, "fed3r") == [best, "fed3r was not run here."]
+    assert describe_curves(methods, "ist") == [best, "No peer of ist was run here."]
+    assert describe_curves(methods, "fed3r") == [best, "fed3r was not run here."]
 
 
 def test_settings_are_told_apart_iid_first_and_a_run_is_not_counted_twice():

@@ -22,8 +22,8 @@ from fed_ist.comparisons.probe_report import (
     PROBES,
     accuracy_of,
     draw_probe,
-    fixed_against_random,
-    half_against_whole,
+    fixed_in_probes,
+    half_in_probes,
     make_table,
     render_probe,
 )
@@ -33,11 +33,11 @@ from fed_ist.comparisons.probe_table import (
     ProbeRow,
     choose_stratified,
     list_cells,
-    open_folder,
+    open_probe_folder,
     parse_masks,
     parse_ratios,
-    read_rows,
-    write_rows,
+    read_probe_rows,
+    write_probe_rows,
 )
 from fed_ist.datasets.data_set import open_dataset
 from fed_ist.errors import InputError
@@ -194,7 +194,7 @@ def test_the_report_says_where_a_fixed_mask_is_no_worse_and_where_it_is():
         row("fixed", 0.5, 0.50, 0.60), row("random", 0.5, 0.51, 0.70),
         row("fixed", 0.75, 0.50, 0.50), row("random", 0.75, 0.40, 0.50),
     ]  # fmt: skip
-    near, better, worse, equal = fixed_against_random(rows)
+    near, better, worse, equal = fixed_in_probes(rows)
     assert near == (
         "linear, 50% dropped: fixed 50.0%, random 51.0%. The difference is -1.0 points, the noise "
         "4.5; it is within the noise: fixed is no worse, and the finding holds as far as this "
@@ -205,12 +205,12 @@ def test_the_report_says_where_a_fixed_mask_is_no_worse_and_where_it_is():
     assert "MLP, 50% dropped" in worse
     assert worse.endswith("fixed is worse, and the finding does not hold.")
     assert "no worse" in equal
-    assert fixed_against_random(rows[:1])[0].startswith("Not measured: probe fixed and random")
+    assert fixed_in_probes(rows[:1])[0].startswith("Not measured: probe fixed and random")
 
 
 def test_the_report_says_where_half_the_image_is_enough_and_where_it_is_not():
     rows = [row(NO_MASK, 0, 0.60, 0.80), row("fixed", 0.5, 0.59, 0.40), row("grid", 0.75, 0.5, 0.5)]
-    enough, not_enough = half_against_whole(rows)
+    enough, not_enough = half_in_probes(rows)
     assert enough == (
         "linear, fixed: 59.0% with half of the image, 60.0% with the whole. That keeps 98.3% of "
         "the accuracy (noise 7.3), at least 97%, but by less than the noise: whether half the "
@@ -218,9 +218,9 @@ def test_the_report_says_where_half_the_image_is_enough_and_where_it_is_not():
     )
     assert not_enough.startswith("MLP, fixed: 40.0% with half of the image, 80.0% with the whole.")
     assert not_enough.endswith("less than 97%, beyond the noise: half the image does not suffice.")
-    better, _ = half_against_whole([row(NO_MASK, 0, 0.50, 0.5), row("fixed", 0.5, 0.70, 0.5)])
+    better, _ = half_in_probes([row(NO_MASK, 0, 0.50, 0.5), row("fixed", 0.5, 0.70, 0.5)])
     assert better.endswith("at least 97%, beyond the noise: half the image suffices.")
-    assert half_against_whole(rows[1:])[0].startswith("Not measured: probe the ratios 0 and 0.5")
+    assert half_in_probes(rows[1:])[0].startswith("Not measured: probe the ratios 0 and 0.5")
 
 
 def test_the_figure_is_a_png_whatever_was_probed():
@@ -231,24 +231,24 @@ def test_the_figure_is_a_png_whatever_was_probed():
 
 def test_rows_are_read_back_as_they_were_written(tmp_path):
     rows = [row("fixed", 0.1, 1 / 3, 0.7), row("grid", 0.9, 0.5, 0.6)]
-    write_rows(tmp_path, rows)
-    assert read_rows(tmp_path) == rows
+    write_probe_rows(tmp_path, rows)
+    assert read_probe_rows(tmp_path) == rows
 
 
 def test_a_folder_of_other_settings_or_a_damaged_one_is_refused(tmp_path):
-    assert open_folder(tmp_path, {"limit": 100, "seed": 0}) == []
-    assert open_folder(tmp_path, {"limit": 100, "seed": 0}) == []
+    assert open_probe_folder(tmp_path, {"limit": 100, "seed": 0}) == []
+    assert open_probe_folder(tmp_path, {"limit": 100, "seed": 0}) == []
     with pytest.raises(InputError, match=r"written with limit = 100; now it is 200\. Choose"):
-        open_folder(tmp_path, {"limit": 200, "seed": 0})
+        open_probe_folder(tmp_path, {"limit": 200, "seed": 0})
     (tmp_path / "probe.csv").write_text("mask,mask_ratio\nfixed,half\n")
     with pytest.raises(InputError, match=r"probe\.csv' cannot be read"):
-        open_folder(tmp_path, {"limit": 100, "seed": 0})
+        open_probe_folder(tmp_path, {"limit": 100, "seed": 0})
     (tmp_path / "probe.json").write_text("[")
     with pytest.raises(InputError, match=r"probe\.json' is damaged"):
-        open_folder(tmp_path, {"limit": 100, "seed": 0})
+        open_probe_folder(tmp_path, {"limit": 100, "seed": 0})
     (tmp_path / "probe.json").unlink()
     with pytest.raises(InputError, match=r"has a probe\.csv but not the probe\.json"):
-        open_folder(tmp_path, {"limit": 100, "seed": 0})
+        open_probe_folder(tmp_path, {"limit": 100, "seed": 0})
 
 
 @pytest.fixture
@@ -283,7 +283,7 @@ def test_a_probe_prints_its_rows_and_leaves_a_report(command, few_epochs, image_
     ]  # fmt: skip
     assert lines[1][-1] == "1.000"
     assert "3/3" in progress
-    rows = read_rows(out)
+    rows = read_probe_rows(out)
     n_test = len(open_dataset(str(image_folder), "", "test"))
     assert [(r.n_train, r.n_test, r.n_seeds) for r in rows] == [(24, n_test, 2)] * 3
     report = (out / "probe.md").read_text()
@@ -302,13 +302,13 @@ def test_what_is_there_is_not_computed_again(
     assert code == 0
     before = (tmp_path / "out" / "probe.csv").read_bytes()
     measured = []
-    measure = probe_table.measure
+    measure_row = probe_table.measure_row
 
     def note(subject, mask, ratio, *rest):
         measured.append((mask, ratio))
-        return measure(subject, mask, ratio, *rest)
+        return measure_row(subject, mask, ratio, *rest)
 
-    monkeypatch.setattr(probe_table, "measure", note)
+    monkeypatch.setattr(probe_table, "measure_row", note)
     code, again, _ = command(*words, "--mask-ratio", "0.5")
     assert (code, again, measured) == (0, first, [])
     assert (tmp_path / "out" / "probe.csv").read_bytes() == before
@@ -339,7 +339,7 @@ def test_an_unreadable_image_is_named_and_left_out(command, few_epochs, image_fo
     code, _, error = command(*words, "--out", tmp_path / "out")
     assert code == 0
     assert error.count("bad.jpg") == 1
-    (found,) = read_rows(tmp_path / "out")
+    (found,) = read_probe_rows(tmp_path / "out")
     assert found.n_train + found.n_test == 24
 
 

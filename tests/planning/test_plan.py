@@ -17,7 +17,7 @@ from fed_ist.planning.plan import (
     Plan,
     Question,
     default_accuracy,
-    encoding_speed,
+    estimate_encoding_speed,
     make_plans,
     price,
 )
@@ -276,7 +276,9 @@ def test_every_device_has_a_speed_and_a_power(write_run):
     assert set(POWER_W) == set(PROFILES)
     for device in PROFILES.values():
         # Two of four patches: embedding 2*3*2, three tokens through 48 weights, attention 2*9*2.
-        assert encoding_speed(run, device, vit) == device.multiply_adds_per_s / (12 + 144 + 36)
+        assert estimate_encoding_speed(run, device, vit) == device.multiply_adds_per_s / (
+            12 + 144 + 36
+        )
 
 
 def test_files_hold_what_the_table_shows(write_run, tmp_path):

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from fed_ist.cli.main import cli
 from fed_ist.comparisons.curves import Curve, read_curve
-from fed_ist.comparisons.probe_table import ProbeRow, open_folder, write_rows
+from fed_ist.comparisons.probe_table import ProbeRow, open_probe_folder, write_probe_rows
 from fed_ist.config.parsing import parse_config
 from fed_ist.config.toml import write_toml
 from fed_ist.datasets.kept_column import BYTES, NOTHING, PATH, KeptColumn, Piece
@@ -335,14 +335,14 @@ def read_settings(folder: Path) -> str:
 
 
 def make_probe(folder: Path, seed: int) -> None:
-    open_folder(folder, {"seed": seed})
+    open_probe_folder(folder, {"seed": seed})
     row = ProbeRow("grid", 0.5, 0.25 + seed, 1.0, 0.75, 0.01, 2, 100, 20)
-    write_rows(folder, [row])
-    write_rows(folder, [row, row])
+    write_probe_rows(folder, [row])
+    write_probe_rows(folder, [row, row])
 
 
 def read_probe(folder: Path) -> object:
-    return open_folder(folder, {"seed": 0})
+    return open_probe_folder(folder, {"seed": 0})
 
 
 def make_pretrained(folder: Path, seed: int) -> None:

@@ -23,7 +23,7 @@ from fed_ist.config.parsing import parse_config
 from fed_ist.config.toml import read_defaults
 from fed_ist.encoder.frozen import create_encoder
 from sims.local_grid import LocalGrid
-from sims.server_app import open_folder, run
+from sims.server_app import open_run_folder, run
 from sims.wires.hosts import running
 from sims.wires.namespaces import wired
 
@@ -96,7 +96,7 @@ def simulated(field):
     changes["cache-dir"] = str(field.folder / "simulated-cache")
     config = parse_config(read_defaults(ROOT / "pyproject.toml") | changes)
     grid = LocalGrid(client_app, config, [900, 100, 500, 300])
-    folder, _ = open_folder(config)
+    folder, _ = open_run_folder(config)
     encoder = create_encoder(encoder_spec(config))
     run(grid, config, encoder, open_run_data(config), folder, None)
     return Run(folder.path, load_file(folder.path / "model.safetensors"))

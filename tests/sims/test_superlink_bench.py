@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from fed_ist.cli.main import cli
 from fed_ist.errors import InputError
 from sims.benchmarks.cases import measure_cases
-from sims.benchmarks.superlink import FIGURES, Reading, SuperlinkBench, measure, render
+from sims.benchmarks.superlink import FIGURES, ServerUsage, SuperlinkBench, measure, render
 
 CASE = {"nodes": 4, **dict.fromkeys(FIGURES, 1.5)}
 
@@ -40,8 +40,8 @@ def test_what_was_measured_before_a_failure_is_kept(error, code, told, tmp_path,
 
 
 def test_only_the_named_processes_count_between_two_readings():
-    before = Reading(10.0, {"SuperLink": 1.0, "SuperExec": 5.0}, 100)
-    after = Reading(70.0, {"SuperLink": 1.5, "SuperExec": 9.0, "ServerApp": 2.0}, 160)
+    before = ServerUsage(10.0, {"SuperLink": 1.0, "SuperExec": 5.0}, 100)
+    after = ServerUsage(70.0, {"SuperLink": 1.5, "SuperExec": 9.0, "ServerApp": 2.0}, 160)
     assert after.since(before, ["SuperLink", "ServerApp"]) == (60.0, 2.5, 60)
 
 
@@ -61,10 +61,8 @@ def test_an_experiment_is_told_to_end_and_its_command_ends_with_it(how, code, tm
         "try:\n    time.sleep(600)\n"
         "except KeyboardInterrupt:\n    sys.exit(130)\n"
     )
-    call = f"run_experiment(Path({str(tmp_path)!r}), 'endless', {{}})"
-    words = (
-        "import sys\nfrom pathlib import Path\nfrom fed_ist.launch.processes import run_experiment"
-    )
+    call = f"run_module(Path({str(tmp_path)!r}), 'endless', {{}})"
+    words = "import sys\nfrom pathlib import Path\nfrom fed_ist.launch.processes import run_module"
     command = [sys.executable, "-c", f"{words}\nsys.exit({call})"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None

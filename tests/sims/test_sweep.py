@@ -21,8 +21,8 @@ from fed_ist.comparisons.probe_table import NO_MASK
 from fed_ist.comparisons.sweep_figure import draw_sweep
 from fed_ist.comparisons.sweep_report import (
     cost_of_clients,
-    fixed_against_random,
-    half_against_whole,
+    fixed_in_sweep,
+    half_in_sweep,
     make_page,
     write_sweep,
 )
@@ -305,7 +305,7 @@ SETTINGS = {
 
 def test_fixed_is_held_against_random_by_clients_and_where_it_is_worse_in_full():
     # Two errors: 2 sqrt(0.77 0.23 / 1e4 + 0.78 0.22 / 1e4) is 1.18 points.
-    assert fixed_against_random(by_cell(RUNS)) == [
+    assert fixed_in_sweep(by_cell(RUNS)) == [
         "Fixed is no worse than random, as far as this tells, in 2 of 3 comparisons, of each ratio "
         "with each number of clients.",
         "1 client: fixed minus random is -0.5 points on average of 2, from -1.0 (50% dropped) to "
@@ -314,11 +314,11 @@ def test_fixed_is_held_against_random_by_clients_and_where_it_is_worse_in_full()
         "4 clients, 50% dropped: fixed 66.0%, random 72.0%. The difference is -6.0 points, the "
         "noise 1.3; it is beyond the noise: fixed is worse, and the finding does not hold.",
     ]
-    assert fixed_against_random(by_cell(RUNS[:3]))[0].startswith("Not measured: sweep fixed and")
+    assert fixed_in_sweep(by_cell(RUNS[:3]))[0].startswith("Not measured: sweep fixed and")
 
 
 def test_half_is_held_against_the_whole():
-    found = half_against_whole(by_cell(RUNS))
+    found = half_in_sweep(by_cell(RUNS))
     # 78/80, 72/75, 77/80, 66/75
     assert found[0] == "Half of the image keeps 88.0% to 97.5% of the accuracy, 94.4% on average."
     assert found[1].startswith("random, 1 client: 78.0% with half of the image, 80.0% with the")
@@ -327,7 +327,7 @@ def test_half_is_held_against_the_whole():
         "random, 1 client", "random, 4 clients", "fixed, 1 client", "fixed, 4 clients",
     ]  # fmt: skip
     assert found[4].endswith("beyond the noise: half the image does not suffice.")
-    assert half_against_whole(by_cell(RUNS[:6])) == ["Not measured: sweep the ratios 0 and 0.5."]
+    assert half_in_sweep(by_cell(RUNS[:6])) == ["Not measured: sweep the ratios 0 and 0.5."]
 
 
 def test_more_clients_are_held_against_the_fewest():

@@ -28,7 +28,7 @@ from fed_ist.files.atomic import STALE_S, sweep, temporary_path, write_atomic
 from fed_ist.files.growing_csv import GrowingTable
 from fed_ist.images.packing import PackedImages, PackLayout, write_packed
 from fed_ist.runs.checkpoint import (
-    FILE,
+    CHECKPOINT_FILE,
     Checkpoint,
     State,
     read_checkpoint,
@@ -37,7 +37,7 @@ from fed_ist.runs.checkpoint import (
 from fed_ist.runs.folder import Round, RunFolder
 from fed_ist.runs.reading import read_resumable, read_run
 from fed_ist.traffic.ledger import Ledger, Transfer
-from sims.server_app import open_folder, run
+from sims.server_app import open_run_folder, run
 
 MODEL = "model.safetensors"
 
@@ -84,7 +84,7 @@ def serve(make_config, image_folder, embedded):
         config = make_config(**(settings | changes | {"name": name, "resume": resume}))
         grid = grid_class(config, NODES)
         grid.cut_in, grid.cut_late = cut_in, cut_late
-        folder, resumed = open_folder(config)
+        folder, resumed = open_run_folder(config)
         encoder = create_encoder(encoder_spec(config))
         run(grid, config, encoder, open_run_data(config), folder, resumed)
         return folder.path
@@ -144,7 +144,7 @@ def test_a_run_that_is_cut_after_its_last_round_gets_its_report(serve, monkeypat
         serve("cut")
     path = serve("cut", resume=True)
     assert (path / "report.html").exists()
-    assert not (path / FILE).exists()
+    assert not (path / CHECKPOINT_FILE).exists()
     assert len(rows(path / "rounds.csv")) == 5
 
 
@@ -183,7 +183,7 @@ def test_what_cannot_be_resumed_is_one_sentence(serve, tmp_path):
         serve("cut", resume=True, batch_size=16)
     with pytest.raises(InputError, match="what its nodes have not sent yet is lost"):
         serve("cut", resume=True, strategy="topk")
-    checkpoint = tmp_path / "results" / "cut" / FILE
+    checkpoint = tmp_path / "results" / "cut" / CHECKPOINT_FILE
     whole = checkpoint.read_bytes()
     checkpoint.write_bytes(whole[:-100])
     with pytest.raises(InputError, match="is cut short or no checkpoint"):
@@ -309,7 +309,7 @@ def keep_writing(folder: Path, first: int, config: RunConfig) -> Iterator[None]:
         write_atomic(folder / "summary.json", json.dumps([number] * 1000 * n).encode())
         yield
         run = folder / "run"
-        (run / FILE).unlink(missing_ok=True)  # or the rest would be what it tells of
+        (run / CHECKPOINT_FILE).unlink(missing_ok=True)  # or the rest would be what it tells of
         shutil.rmtree(run, ignore_errors=True)
         made = RunFolder(folder, "run")
         ledger = Ledger(run / "ledger.csv")
@@ -336,14 +336,14 @@ def require_whole(folder: Path) -> None:
         (batch,) = packed.batches()
         assert (batch.patches == batch.labels[0] % 256).all()
         assert packed.n_images == packed.layout.n_source
-    if (folder / FILE).exists():
+    if (folder / CHECKPOINT_FILE).exists():
         checkpoint = read_checkpoint(folder)
         assert checkpoint.state.values["number"] == checkpoint.round
         assert (checkpoint.params["w"] == checkpoint.round).all()
     if (folder / "summary.json").exists():
         assert len(set(json.loads((folder / "summary.json").read_text()))) == 1
     run = folder / "run"
-    if (run / FILE).exists():
+    if (run / CHECKPOINT_FILE).exists():
         read_run(run)
         resumed = read_resumable(run)
         checkpoint, tables = resumed.checkpoint, resumed.tables
@@ -376,4 +376,4 @@ def test_nothing_half_written_is_ever_read_after_a_kill_at_any_point(tmp_path, m
         assert os.WIFSIGNALED(status)  # it was writing to the end
         require_whole(tmp_path)
     assert any(load_cached(path) for path in tmp_path.glob("entry*"))
-    assert (tmp_path / FILE).exists()
+    assert (tmp_path / CHECKPOINT_FILE).exists()

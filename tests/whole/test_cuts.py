@@ -9,7 +9,7 @@ from faulty_grid import FaultyGrid
 
 from fed_ist.config.derive import encoder_spec, open_run_data
 from fed_ist.encoder.frozen import create_encoder
-from sims.server_app import open_folder, run
+from sims.server_app import open_run_folder, run
 
 pytestmark = [pytest.mark.flower, pytest.mark.slow]
 CHANGES = {
@@ -37,7 +37,7 @@ def uncut_model(place, make_config) -> bytes:
     grid = FaultyGrid(config, [1, 2])
     for name, context in zip(NODES, grid.contexts.values(), strict=True):
         context.node_config = {"data-path": str(place / name), "name": name}
-    folder, _ = open_folder(config)
+    folder, _ = open_run_folder(config)
     encoder = create_encoder(encoder_spec(config))
     run(grid, config, encoder, open_run_data(config), folder, None)
     return (folder.path / "model.safetensors").read_bytes()
