@@ -29,8 +29,8 @@ lint: $(VENV)/.ready
 check: lint test
 
 # docs/settings.md: every key of a run, from its row and its default.
-docs-settings: $(VENV)/.ready
-	$(BIN)/python -m fed_ist.config.table > docs/settings.md
+docs-settings:
+	$(BIN)/python -m fed_ist.config.table docs/settings.md
 
 # Whether anything is known against the pinned dependencies; needs a network.
 audit: $(VENV)/.ready

@@ -6,22 +6,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fed_ist.comparisons import findings
+from fed_ist.comparisons.curve_figure import method_styles
 from fed_ist.comparisons.findings import N_ERRORS, Measured
 from fed_ist.comparisons.probe_table import NO_MASK, ProbeRow, baseline
+from fed_ist.images.masks import MASKS
 from fed_ist.reports.accuracy_figure import png
 from fed_ist.reports.page import Cell, Page, Picture, Section, render_markdown
 from fed_ist.words import percent
 
 FIGURE, ALT = "probe.png", "Test accuracy against the share of patches dropped"
-# Masks differ in dashes and markers too, for those who see no colours.
-LINES = {
-    "random": ("o", "-", "#000000"),
-    "fixed": ("s", "-", "#c84c09"),
-    "shared": ("^", "--", "#0b6e4f"),
-    "grid": ("D", "--", "#3066be"),
-    "block": ("v", ":", "#8f2d56"),
-    "saliency": ("X", "-.", "#7a6c00"),
-}
 
 
 @dataclass(frozen=True)
@@ -166,20 +159,19 @@ def draw_probe(rows: Sequence[ProbeRow], title: str) -> bytes:
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9, 4.8), layout="constrained")
-    whole = baseline(rows)
+    whole, styles = baseline(rows), method_styles([*MASKS, NO_MASK])
     for probe, axes in zip(PROBES, figure.subplots(1, len(PROBES), sharey=True), strict=True):
         for mask in _masks(rows) or [NO_MASK]:
             line = sorted(
                 [row for row in rows if row.mask == mask or row == whole],
                 key=lambda row: row.mask_ratio,
             )
-            marker, dashes, colour = LINES.get(mask, ("o", "-", "#000000"))
             axes.plot(
                 [100 * row.mask_ratio for row in line],
                 [100 * probe.accuracy(row) for row in line],
-                marker=marker,
-                linestyle=dashes,
-                color=colour,
+                marker=styles[mask].marker,
+                linestyle=styles[mask].dashes,
+                color=styles[mask].colour,
                 label=mask,
                 markersize=5,
             )

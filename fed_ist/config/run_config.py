@@ -75,10 +75,8 @@ class RunConfig:
         "The column of a table that holds the images, if several could.")
     label_column: str = key(IMAGES, None,
         "The column of a table that holds the classes, if several could.")
-    mask: str = key(PATCHES, one_of(MASKS), "Which patches are kept: `fixed` (random, from the "
-        "image's content), `random` (anew at each pass over the images), `shared` (the same in all "
-        "images), `grid` (evenly spread), `block` (rectangles are hidden), or `saliency` (those "
-        "that vary most).")
+    mask: str = key(PATCHES, one_of(MASKS), "Which patches are kept: "
+        + ", ".join(f"`{name}` ({mask.words})" for name, mask in MASKS.items()) + ".")
     mask_ratio: float = key(PATCHES, within("[0, 1)"), "The share of the patches that is dropped.")
     codec: str = key(PATCHES, one_of(PATCH_CODECS), "How the patches that are kept are stored.")
     encoder: str = key(ENCODER, None, "The bundled encoder, or any timm model by its name.")

@@ -1,13 +1,16 @@
 """The table of all keys for the documentation: `make docs-settings` writes docs/settings.md."""
 
 import json
+import sys
 from collections.abc import Mapping
+from pathlib import Path
 
 from fed_ist.config.methods import METHODS
 from fed_ist.config.rows import Row
 from fed_ist.config.run_config import ROWS, TYPES
 from fed_ist.config.toml import Value, read_defaults
 from fed_ist.errors import InputError
+from fed_ist.files.atomic import write_atomic
 from fed_ist.files.installed import installed_app
 
 INTRODUCTION = """\
@@ -83,5 +86,16 @@ def _meaning(row: Row) -> str:
     return " ".join(said)
 
 
+def main() -> int:
+    """Write the page to the file that the command names, whole or not at all."""
+    try:
+        page = settings_page(read_defaults(installed_app() / "pyproject.toml"))
+    except InputError as error:
+        print(error, file=sys.stderr)
+        return 2
+    write_atomic(Path(sys.argv[1]), page.encode())
+    return 0
+
+
 if __name__ == "__main__":
-    print(settings_page(read_defaults(installed_app() / "pyproject.toml")), end="")
+    sys.exit(main())

@@ -6,7 +6,7 @@ patches are numbered row by row from the top left, and the indices ascend:
     images: uint8 (N, H, W, C), grid: (rows, cols), n_visible: K, rng -> int64 (N, K)
 
 or int64 (K,) where all images have the same mask, so that no index is stored with an image. To add
-a mask, write one such function and one line in `MASKS`.
+a mask, write one such function and one row in `MASKS`: settings, reports and tests follow from it.
 """
 
 from collections.abc import Callable
@@ -100,24 +100,26 @@ def saliency(images: Images, grid: Grid, n_visible: int, rng: np.random.Generato
 
 @dataclass(frozen=True)
 class Mask:
-    """A mask function and when it is drawn.
+    """A mask function, and what is to be known of it.
 
-    per_pass: whether it is drawn anew at each pass over the images, rather than once for a run.
+    words: which patches stay, for the page of settings. per_pass: whether it is drawn anew at each
+    pass over the images, rather than once for a run.
     is_common: whether all images keep the same patches, whatever they show.
     """
 
     choose: MaskFn
+    words: str
     per_pass: bool = False
     is_common: bool = False
 
 
 MASKS: dict[str, Mask] = {
-    "random": Mask(uniform, per_pass=True),
-    "fixed": Mask(uniform),
-    "shared": Mask(shared, is_common=True),
-    "grid": Mask(evenly, is_common=True),
-    "block": Mask(block),
-    "saliency": Mask(saliency),
+    "random": Mask(uniform, "drawn anew at each pass over the images", per_pass=True),
+    "fixed": Mask(uniform, "drawn from the image's content"),
+    "shared": Mask(shared, "drawn once, the same in all images", is_common=True),
+    "grid": Mask(evenly, "evenly spread, the same in all images", is_common=True),
+    "block": Mask(block, "those outside of random rectangles"),
+    "saliency": Mask(saliency, "those that vary most"),
 }
 
 
@@ -127,7 +129,15 @@ def visible_patches(
     """The indices of the patches that stay: int64 (N, K), or (K,) where they are the same for all.
 
     name: of a mask in `MASKS`. images: uint8 (N, H, W, C). grid: (rows, cols) of patches.
-    Raises `InputError` for an unknown mask or a ratio outside [0, 1).
+    Raises `InputError` for an unknown mask or a ratio outside [0, 1), and `ValueError` for a mask
+    whose row in `MASKS` is wrong.
     """
     require_choice("mask", name, MASKS)
-    return MASKS[name].choose(images, grid, count_visible(grid[0] * grid[1], mask_ratio), rng)
+    mask, n_visible = MASKS[name], count_visible(grid[0] * grid[1], mask_ratio)
+    kept = mask.choose(images, grid, n_visible, rng)
+    if kept.shape != ((n_visible,) if mask.is_common else (len(images), n_visible)):
+        raise ValueError(
+            f"Mask '{name}' gives indices of shape {kept.shape}, and its row in MASKS says "
+            f"is_common={mask.is_common}: mend one of them."
+        )
+    return kept

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from fed_ist.comparisons.curve_report import write_comparison
 from fed_ist.config.derive import encoder_spec
-from fed_ist.config.methods import GROUPED
+from fed_ist.config.methods import GROUPED, STRATEGIES
 from fed_ist.config.toml import Value, read_defaults
 from fed_ist.encoder.known import open_encoder
 from fed_ist.errors import InputError, require_choice
@@ -74,6 +74,11 @@ METHODS: dict[str, dict[str, Value]] = {
     "fed3r, 2 MB": {"strategy": "fed3r", "anchor-bytes": 2_000_000},
     "fed3r, 8 MB": {"strategy": "fed3r", "anchor-bytes": 8_000_000},
     "fedpft": {"strategy": "fedpft"},
+}
+METHODS |= {
+    strategy: {"strategy": strategy}
+    for strategy in STRATEGIES
+    if strategy not in {changes["strategy"] for changes in METHODS.values()}
 }
 VARIANTS = [
     name

@@ -1,6 +1,7 @@
 """What each method decides, on arrays small enough to work out by hand, and without Flower."""
 
 import ast
+from importlib import import_module
 from itertools import chain
 from pathlib import Path
 
@@ -14,9 +15,11 @@ from fed_ist.statistics.gaussians import Gaussians
 from fed_ist.statistics.ridge import gram_statistics
 from fed_ist.traffic import protocol
 from strategies import METHOD_CLASSES
-from strategies.core.method import ClosedForm, Dealing
+from strategies.core.method import ClosedForm, Dealing, Method
 
 WIDTHS = {"h1": 4}
+PACKAGE = Path(__file__).resolve().parents[2] / "strategies"
+MODULES = [path for path in PACKAGE.glob("*.py") if path.stem not in ("__init__", "federated")]
 
 
 def dealt(method, *capacities: float, server_round: int = 1) -> list[list[int]]:
@@ -166,27 +169,45 @@ def test_fedpft_learns_from_what_it_draws_of_the_nodes_gaussians(solved):
 # --- what the table of methods says of them -------------------------------------------------------
 
 
-def test_every_name_has_a_method_and_every_method_a_name():
-    assert set(METHOD_CLASSES) == set(NAMES)
+ROWS, NAMED = "METHODS of fed_ist/config/methods.py", "METHOD_CLASSES of strategies/__init__.py"
+
+
+def test_every_method_has_a_class_a_row_and_a_name():
+    for name in set(METHOD_CLASSES) - set(NAMES):
+        pytest.fail(f"'{name}' stands in {NAMED} and has no row in {ROWS}: write one")
+    for name in set(NAMES) - set(METHOD_CLASSES):
+        pytest.fail(f"'{name}' has a row in {ROWS} and no class in {NAMED}: write it there")
+    modules = [import_module(f"strategies.{path.stem}") for path in MODULES]
+    classes = {kind for module in modules for kind in vars(module).values() if is_method(kind)}
+    for kind in classes - set(METHOD_CLASSES.values()):
+        pytest.fail(f"{kind.__name__} has no name: write it into {NAMED}")
+
+
+def is_method(found: object) -> bool:
+    return (
+        isinstance(found, type)
+        and issubclass(found, Method | ClosedForm)
+        and found not in (Method, ClosedForm)
+    )
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_method_is_what_its_row_says(name, trained):
-    assert issubclass(METHOD_CLASSES[name], ClosedForm) == (name in CLOSED_FORMS)
-    if name in CLOSED_FORMS:
+    row = f"the row of '{name}' in {ROWS}"
+    is_closed = issubclass(METHOD_CLASSES[name], ClosedForm)
+    assert is_closed == (name in CLOSED_FORMS), f"in_rounds={not is_closed} is missing in {row}"
+    if is_closed:
         return
-    weak = dealt(trained(name), *[0.5] * 4)
-    assert (max(len(rows) for rows in weak) < 4) == (name in SLICED)
+    is_sliced = max(len(rows) for rows in dealt(trained(name), *[0.5] * 4)) < 4
+    assert is_sliced == (name in SLICED), f"is_sliced={is_sliced} is missing in {row}"
     if name in GROUPED:
-        by_groups = [dealt(trained(name, groups=n), *[1.0] * 4) for n in (1, 2, 4)]
-        assert [len(slices[0]) for slices in by_groups] == [4, 2, 1]
+        sizes = [len(dealt(trained(name, groups=n), *[1.0] * 4)[0]) for n in (1, 2, 4)]
+        assert sizes == [4, 2, 1], f"with 1, 2 and 4 groups of 4 neurons: {row} says is_grouped"
 
 
 def test_methods_are_free_of_flower():
-    root = Path(__file__).resolve().parents[2] / "strategies"
-    modules = [path for path in root.glob("*.py") if path.stem not in ("__init__", "federated")]
-    assert len(modules) >= 5
-    for path in [*modules, root / "core" / "method.py"]:
+    assert len(MODULES) >= 5
+    for path in [*MODULES, PACKAGE / "core" / "method.py"]:
         tree = ast.walk(ast.parse(path.read_text()))
         named = [n.module or "" for n in tree if isinstance(n, ast.ImportFrom)]
         assert not [name for name in named if name.split(".")[0] == "flwr"], path

@@ -33,7 +33,8 @@ def test_every_figure_of_our_profiles_has_a_source():
     assert len(links) >= 8
     for link in links.values():
         given = {figure for figure in FIGURES if getattr(link, figure) is not None}
-        assert given <= set(link.sources), link.name
+        for figure in given - set(link.sources):
+            pytest.fail(f"say in links.toml, [{link.name}.sources], where '{figure}' is from")
 
 
 def test_lorawan_says_that_tcp_cannot_run_on_it():
