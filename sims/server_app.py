@@ -169,7 +169,7 @@ def tell(folder: RunFolder | None, reason: str) -> None:
 
 
 def write_ending(folder: RunFolder | None, name: str, text: str) -> None:
-    """Write a file of the run's folder, if there is one; on a full disk, the log has to suffice."""
+    """Write a file on how the run ended, if it has a folder; on a full disk, the log must do."""
     if folder is not None:
         with suppress(OSError):
             write_told(folder.path, name, text)
