@@ -14,7 +14,7 @@ from fed_ist.errors import InputError
 from fed_ist.traffic import protocol
 from fed_ist.traffic.codecs import Shapes, decode
 
-# The slice and the task -> the trained slice and what goes with it, as of `work.train_slice`.
+# The slice and the task -> the trained slice and what goes with it: what `work.train_slice` gives.
 Train = Callable[[Params, dict[str, Any]], tuple[Params, dict[str, Any]]]
 MEMORY = "memory"  # record of context.state: what top-k has not sent yet
 

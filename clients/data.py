@@ -43,7 +43,7 @@ class NodeData(Protocol):
         """
 
 
-class OwnImages:
+class OwnImages(NodeData):
     """Images in the node's folder, or its partition of the data set in a simulation."""
 
     def prepare(

@@ -95,7 +95,7 @@ def training_speed(config: RunConfig, embed_dim: int, num_classes: int) -> tuple
 
 
 def _step_s(config: RunConfig, embed_dim: int, num_classes: int, width: int) -> tuple[float, int]:
-    """(seconds, multiply-adds) of a step on a slice with so many neurons of each hidden layer."""
+    """(seconds, multiply-adds) of a step on a slice with `width` neurons in each hidden layer."""
     rng = np.random.default_rng(0)
     params = init_params(embed_dim, width, num_classes, rng, config.hidden_layers, config.norm)
     n_examples = config.batch_size * TIMED_STEPS

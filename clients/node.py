@@ -111,7 +111,10 @@ def _training_images(config: RunConfig) -> ImageSource:
 
 @lru_cache(maxsize=1)
 def _open_once(config: RunConfig, known_ns: int) -> ImageSource:
-    """known_ns: when the data set was looked at, or changed, lest it be read as it was before."""
+    """The training images; known_ns: when the data set was looked at, or changed.
+
+    With another time it is opened anew.
+    """
     return open_run_data(config).images("train")
 
 

@@ -31,7 +31,7 @@ METHOD_CLASSES: dict[str, type[Method] | type[ClosedForm]] = {
 def create_strategy(
     config: RunConfig, class_names: tuple[str, ...], embed_dim: int, ledger: Ledger
 ) -> FederatedStrategy:
-    """The strategy of a run. Arguments as of `FederatedStrategy`."""
+    """The strategy of a run with the method that its config names; see `FederatedStrategy`."""
     kind = METHOD_CLASSES[config.strategy]
     if issubclass(kind, ClosedForm):
         method: Method | ClosedForm = kind(config, embed_dim, len(class_names))

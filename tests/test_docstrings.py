@@ -1,7 +1,6 @@
 """Docstrings: each public name has one, arrays have shapes, and no riddles stand in them.
 
-The rules are read from the source, so that no module need be imported. `ROOMS` lists the rooms that
-keep them.
+The rules are read from the source, so that no module need be imported.
 """
 
 import ast
@@ -9,25 +8,14 @@ import io
 import re
 import tokenize
 from collections.abc import Iterator
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
 import pytest
 from rooms import ORDER, modules, room_of
 
-ROOMS = (
-    "fed_ist",
-    "fed_ist.files",
-    "fed_ist.classifier",
-    "fed_ist.statistics",
-    "fed_ist.images",
-    "fed_ist.traffic",
-    "fed_ist.datasets",
-    "fed_ist.encoder",
-    "fed_ist.training",
-    "fed_ist.pretraining",
-    "fed_ist.benchmarks",
-)
+ROOMS = tuple(room for line in ORDER for room in line)
 RIDDLES = re.compile(r"\b(lest|as of|so many|so much|calls so)\b")
 # A dtype, a shape such as (n,), (H, W, C) or (num_classes, d+1), or one of the words themselves.
 NUMBER = r"\w+(?: ?[*+/-] ?\w+)*"
@@ -49,8 +37,9 @@ def is_array(annotation: ast.expr | None, names: frozenset[str]) -> bool:
         return False
     for node in ast.walk(annotation):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
-            if is_array(ast.parse(node.value, mode="eval").body, names):
-                return True
+            with suppress(SyntaxError):  # a text that is no type
+                if is_array(ast.parse(node.value, mode="eval").body, names):
+                    return True
         elif isinstance(node, ast.Attribute | ast.Name):
             name = node.attr if isinstance(node, ast.Attribute) else node.id
             if name in names:
@@ -136,14 +125,10 @@ def riddles(source: str) -> Iterator[str]:
             yield from (f"'{w}' in line {token.start[0]}" for w in RIDDLES.findall(token.string))
 
 
-def test_the_rooms_that_keep_these_rules_exist():
-    assert set(ROOMS) <= {room for line in ORDER for room in line}
-
-
 @pytest.mark.parametrize("room", ROOMS)
 def test_docstrings_say_what_a_name_is_and_which_shapes_arrays_have(room):
     found = [module for module in MODULES if room_of(module) == room]
-    assert len(found) > 4
+    assert found
     for module in found:
         path = MODULES[module]
         assert not list(problems(parse(path), array_names(module))), path

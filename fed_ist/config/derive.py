@@ -154,7 +154,7 @@ def count_features(config: RunConfig, num_classes: int) -> int:
 def fixed_codec(config: RunConfig) -> str:
     """The codec in which the anchor is sent to nodes.
 
-    It never has 4 bits: these are too few for inputs whose variances differ so much.
+    It never has 4 bits: these are too few for inputs of very unlike variances.
     """
     return "int8" if config.down_codec == "int4" else config.down_codec
 

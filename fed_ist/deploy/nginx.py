@@ -13,7 +13,7 @@ from fed_ist.deploy.gate_places import NETWORK, Places, Ports, word
 from fed_ist.deploy.gate_requests import requests
 
 # Connections at once: of one client (an IPv4 address or an IPv6 network), and of all together. A
-# SuperNode has one or two, and up to eight while it sends an object, so many can share an address.
+# SuperNode has one or two, and up to eight while it sends an object: dozens can share an address.
 CONNECTIONS_EACH, CONNECTIONS = 128, 2048
 # Connections above these numbers are not closed: with Flower 1.42 a SuperNode whose handshake is
 # cut short drops its answer, and ends. They go to a crowd of this size, with shorter timeouts.

@@ -46,7 +46,8 @@ class Checkpoint:
     """A run after one of its rounds.
 
     round: the last one that was completed; 0 before the first. params, state: the classifier and
-    the strategy's state after that round. seals: of the run's other files after it.
+    the strategy's state after that round, arrays of any shape and dtype. seals: of the run's other
+    files after it.
     """
 
     round: int

@@ -64,6 +64,7 @@ class Round:
 class Model:
     """A trained classifier and everything that is needed to use it.
 
+    params: float32 arrays, named as in `fed_ist.classifier.layout`, and those that statistics gave.
     The fields with defaults are run-config keys that models of earlier versions lack. Raises
     `ValueError` where a field has another type than its own.
     """

@@ -28,9 +28,9 @@ from strategies.core.replies import (
 class Errand:
     """What one node is asked to train.
 
-    subnet: the neurons of its slice. sent: the slice, as it is before it is encoded. capacity: the
-    share of the neurons that the node can train. n_examples: images that it was prepared with.
-    weight: how many of them it counts for.
+    subnet: the neurons of its slice. sent: the slice before it is encoded, float32 arrays named as
+    in `fed_ist.classifier.layout`. capacity: the share of the neurons that the node can train.
+    n_examples: images that it was prepared with. weight: how many of them it counts for.
     """
 
     subnet: Subnet
@@ -42,7 +42,7 @@ class Errand:
 
 @dataclass(frozen=True)
 class Trained:
-    """What a node has made of its slice: the parameters, their loss, and the seconds it took."""
+    """What a node has made of its slice (float32 arrays), its loss, and the seconds it took."""
 
     slice: Params
     loss: float
@@ -53,8 +53,8 @@ class Trained:
 class Errands:
     """The errands of one round, by node id, between arrays and messages.
 
-    server_round: 0 before the first. params: the classifier that is trained in slices, without what
-    statistics gave it. widths: neurons on each of its axes.
+    server_round: 0 before the first. params: the classifier that is trained in slices, float32,
+    without what statistics gave it. widths: neurons on each of its axes.
     """
 
     config: RunConfig

@@ -23,8 +23,8 @@ from flwr.superlink.grid import http_grid
 from fed_ist.printable import printable
 
 LEAST_POLL_S, MOST_POLL_S = 0.02, 3.0  # the latter is Flower's own
-POLLS = 20  # the pause between two is one part in so many of the time so far
-AT_ONCE = 32  # messages that are pushed or pulled in one go, lest all be in memory together
+POLLS = 20  # in the time so far, as the pause between two grows with it
+AT_ONCE = 32  # messages that are pushed or pulled in one go: all together could fill the memory
 PATIENCE_S = 60.0
 LAST_POLL_S = 0.1  # before messages expire; a simulation's SuperLink fails when asked for such
 UNAVAILABLE = (ErrorCode.MESSAGE_UNAVAILABLE, ErrorCode.REPLY_MESSAGE_UNAVAILABLE)

@@ -40,7 +40,8 @@ class Foundation:
     These are the inputs (what turns embeddings into inputs of the classifier) and the anchor (a
     linear head whose logits are added to the slice's).
 
-    fixed: their parameters, as nodes get them. fixed_data: the same encoded, by their part of the
+    fixed: their parameters as nodes get them, float32 arrays named as in
+    `fed_ist.statistics.anchors`. fixed_data: the same encoded, by their part of the
     protocol.
     """
 

@@ -44,8 +44,8 @@ Stats = TypeVar("Stats")
 class Kind(Generic[Stats]):
     """One kind of statistics that nodes can be asked for.
 
-    n_bytes: of a reply, at most. read: gets them out of a reply of a node with so many images, or
-    raises `RejectedError` or `ValueError`. share: the same statistics of a share of the images, in
+    n_bytes: of a reply, at most. read: gets them out of a reply, given the number of the node's
+    images, or raises `RejectedError` or `ValueError`. share: the same statistics of a share of the images, in
     (0, 1]. sums: each class's sum and count (num_classes, d + 1), by which nodes are held against
     each other. noise: the variance of what was added to each number of the sums. variance: of an
     embedding about its class's mean, by the statistics of some nodes and the total of all sums.
@@ -152,7 +152,7 @@ class Gathering:
     # --- kinds of statistics -----------------------------------------------------------------
 
     def _class_sums(self) -> Kind[Floats]:
-        """Each class's sum of embeddings and count, as of `ridge.class_sums`."""
+        """Each class's sum of embeddings and count, as `ridge.class_sums` makes them."""
         codec = self.config.statistics_codec
         shapes = {protocol.CLASS_SUMS: (self._n_classes, self.roster.embed_dim + 1)}
 

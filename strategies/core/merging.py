@@ -77,7 +77,7 @@ class Merging:
         return [node_ids[i] for i in places]
 
     def require(self, n_nodes: int) -> None:
-        """Raise `InputError` where there would be nothing to trim in any round of so many nodes."""
+        """Raise `InputError` where rounds of this number of nodes would have nothing to trim."""
         if not self._is_trimmed:
             return
         n_sampled = self.count_sampled(n_nodes)
@@ -91,7 +91,7 @@ class Merging:
             )
 
     def count_sampled(self, n_nodes: int) -> int:
-        """How many of so many nodes a round asks."""
+        """How many nodes a round asks, where this number is there."""
         return max(self.config.min_nodes, int(self.config.fraction_nodes * n_nodes))
 
     @property

@@ -57,7 +57,7 @@ class Waiting:
     def until_s(self, kind: str, server_round: int, progress: Progress, n_lacking: int) -> float:
         """Seconds after a question was asked at which no more answers to it are waited for.
 
-        kind: Flower's message type. n_lacking: as of `count_lacking`.
+        kind: Flower's message type. n_lacking: what `count_lacking` gives.
         """
         if n_lacking > 0:
             return math.inf
