@@ -45,10 +45,11 @@ class Kind(Generic[Stats]):
     """One kind of statistics that nodes can be asked for.
 
     n_bytes: of a reply, at most. read: gets them out of a reply, given the number of the node's
-    images, or raises `RejectedError` or `ValueError`. share: the same statistics of a share of the images, in
-    (0, 1]. sums: each class's sum and count (num_classes, d + 1), by which nodes are held against
-    each other. noise: the variance of what was added to each number of the sums. variance: of an
-    embedding about its class's mean, by the statistics of some nodes and the total of all sums.
+    images, or raises `RejectedError` or `ValueError`. share: the same statistics of a share of the
+    images, in (0, 1]. sums: each class's sum and count (num_classes, d + 1), by which nodes are
+    held against each other. noise: the variance of what was added to each number of the sums.
+    variance: of an embedding about its class's mean, by the statistics of some nodes and the total
+    of all sums.
     """
 
     n_bytes: int
