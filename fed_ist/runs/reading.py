@@ -285,7 +285,17 @@ def _tells_of_images(found: Mapping[str, Any]) -> bool:
         and _is_object_of(found.get("examples", {}), str)
         and _is_object_of(found.get("counts"), dict)
         and all(_is_object_of(row, int) for row in found["counts"].values())
+        and _is_finite(found)
     )
+
+
+def _is_finite(found: object) -> bool:
+    """Whether all numbers of an object that JSON gave are finite; it reads 1e999 as infinite."""
+    try:
+        json.dumps(found, allow_nan=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _is_object_of(value: object, kind: type) -> bool:
