@@ -56,9 +56,10 @@ class FederatedStrategy(Strategy):
     ledger: gets a line for each message.
     method: what the algorithm decides.
 
-    It is composed of the `post`, which sends and hears; the `roster` of nodes; the `foundation`
-    that nodes' statistics give the classifier; the `purse`, which knows what nodes may still spend;
-    and `merging`, which makes the next classifier of the slices that come back.
+    It is composed of the `post`, which sends and hears; the `roster` of nodes; `gathering`, which
+    asks nodes for statistics, and the `foundation` that these give the classifier; the `purse`,
+    which knows what nodes may still spend; the `errands` of a round; and `merging`, which makes the
+    next classifier of the slices that come back.
     """
 
     config: RunConfig
