@@ -222,7 +222,7 @@ class FederatedStrategy(Strategy):
         """
         if isinstance(self.method, ClosedForm):
             return None, None
-        errands, counts = self.errands, self.post.counts
+        errands, counts, how = self.errands, self.post.counts, local_training(self.config)
         merger = self.merging.merger(errands.params, [e.subnet for e in errands.of_node.values()])
         losses: dict[int, float] = {}
         for reply in replies:
@@ -243,8 +243,7 @@ class FederatedStrategy(Strategy):
                 continue
             losses[node_id] = trained.loss
             counts.compute_s += trained.seconds
-            n_seen = local_training(self.config).count_seen(errand.n_examples)
-            counts.multiply_adds += n_seen * multiply_adds(errand.sent)
+            counts.multiply_adds += how.count_seen(errand.n_examples) * multiply_adds(errand.sent)
         for node_id in self.merging.leave_out_dissenters(merger, list(losses)):
             counts.rejected += 1
             del losses[node_id]

@@ -51,9 +51,10 @@ class Purse:
 
     def pays_for(self, server_round: int, node_id: int, shapes: Shapes) -> bool:
         """Whether a node may get the slice that it was dealt."""
-        name = self._name(node_id)
-        self._last_bytes[name] = self._slice_bytes(shapes)
-        return self.cost(node_id, shapes) <= self._allowance.left(server_round, name)
+        name, n_bytes = self._name(node_id), self._slice_bytes(shapes)
+        self._last_bytes[name] = n_bytes
+        needed = n_bytes + self.foundation.bytes_for(node_id)
+        return needed <= self._allowance.left(server_round, name)
 
     def can_pay(self, server_round: int, node_id: int) -> bool:
         """Whether a node may get a slice, and the run leaves it another one like its last."""
