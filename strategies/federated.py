@@ -74,7 +74,7 @@ class FederatedStrategy(Strategy):
     foundation: Foundation = field(init=False)
     merging: Merging = field(init=False)
     purse: Purse = field(init=False, repr=False)  # of a method with rounds, as the next
-    errands: Errands = field(init=False, repr=False)
+    errands: Errands = field(init=False, repr=False)  # of the present round
 
     def __post_init__(self) -> None:
         config = self.config
@@ -85,7 +85,6 @@ class FederatedStrategy(Strategy):
         self.merging = Merging(config, self.post.names)
         if isinstance(self.method, Method):
             self.purse = Purse(config, self.roster, self.foundation, self.method)
-            self.errands = Errands(config, self.method)
 
     # --- the course of a run -----------------------------------------------------------------
 

@@ -53,15 +53,15 @@ class Trained:
 class Errands:
     """The errands of one round, by node id, between arrays and messages.
 
-    server_round: 0 before the first. params: the classifier that is trained in slices, float32,
-    without what statistics gave it. widths: neurons on each of its axes.
+    params: the classifier that is trained in slices, float32, without what statistics gave it.
+    widths: neurons on each of its axes.
     """
 
     config: RunConfig
     method: Method
-    server_round: int = 0
-    params: Params = field(default_factory=dict)
-    widths: Mapping[str, int] = field(default_factory=dict)
+    server_round: int
+    params: Params
+    widths: Mapping[str, int]
     of_node: dict[int, Errand] = field(default_factory=dict)
     _slice_ids: dict[int, str] = field(default_factory=dict)
     _encoded: dict[Subnet, tuple[bytes, str]] = field(default_factory=dict)
