@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from fed_ist.cli.numbers import whole_numbers
+from fed_ist.cli.numbers import one_for_each, whole_numbers
 from fed_ist.encoder.spec import BUNDLED_ENCODER, BUNDLED_ENCODERS, require_whole_patches
 from fed_ist.errors import InputError
 from fed_ist.printable import printable
@@ -55,8 +55,17 @@ def reading_of(
 
 @encoders.command()
 def pretrain(
-    images: Annotated[str, typer.Argument(help="A folder of images, or a parquet file.")],
+    images: Annotated[
+        list[str], typer.Argument(help="Folders of images, or parquet files; one or several.")
+    ],
     out: Annotated[Path, typer.Option(help="Folder for checkpoint, weights and history.")],
+    shares: Annotated[
+        str,
+        typer.Option(help="Of each of several IMAGES in an epoch, such as 2,1,1."),
+    ] = "",
+    limit: Annotated[
+        str, typer.Option(help="Images of IMAGES at most, one number or one for each; 0: all.")
+    ] = "0",
     epochs: Annotated[
         int, typer.Option(min=0, help="Passes over the images in masked autoencoding.")
     ] = 120,
@@ -78,6 +87,23 @@ def pretrain(
         int, typer.Option(min=2, help="Images in a step of contrast.")
     ] = 256,
     tune_learning_rate: Annotated[float, typer.Option(help="Its peak, in contrast.")] = 1e-3,
+    teacher: Annotated[
+        str, typer.Option(help="A timm model to learn from, in a third stage: distillation.")
+    ] = "",
+    teacher_weights: Annotated[
+        str, typer.Option(help="pretrained (timm's, fetched), or a file.")
+    ] = "pretrained",
+    teacher_px: Annotated[
+        int, typer.Option(min=0, help="Side of the teacher's images; 0: its own.")
+    ] = 0,
+    views: Annotated[
+        int, typer.Option(min=1, help="Of each image: all of it, and crops, shown to the teacher.")
+    ] = 2,
+    distil_epochs: Annotated[int, typer.Option(min=1, help="Passes in distillation.")] = 30,
+    distil_batch_size: Annotated[
+        int, typer.Option(min=2, help="Images in a step of distillation.")
+    ] = 256,
+    distil_learning_rate: Annotated[float, typer.Option(help="Its peak, in distillation.")] = 1e-3,
     bands: Bands = "",
     band_range: BandRange = "",
     value_range: ValueRange = "",
@@ -87,27 +113,39 @@ def pretrain(
 ) -> None:
     """Pre-train a small encoder on unlabelled images; run it again to resume.
 
-    Masked autoencoding first, then contrast of masked views. To adapt the bundled encoder to your
-    own images: fed-ist pretrain IMAGES --out FOLDER --init pretrained --epochs 0
+    Masked autoencoding first, then contrast of masked views, then, with --teacher, distillation:
+    what a large network makes of the whole image, learnt from its visible patches. To adapt the
+    bundled encoder to your own images: fed-ist pretrain IMAGES --out FOLDER --init pretrained
+    --epochs 0
     """
     from fed_ist.datasets.data_set import open_all
     from fed_ist.encoder.backbone import VitShape
     from fed_ist.files.paths import require_writable
     from fed_ist.images.masks import count_visible
+    from fed_ist.pretraining.lessons import sampled
     from fed_ist.pretraining.pretrain import check_device
     from fed_ist.pretraining.pretrain import pretrain as pretrain_encoder
     from fed_ist.pretraining.stages import PretrainConfig, StageConfig
+    from fed_ist.pretraining.teacher import TeacherSpec, check_teacher
 
+    mix = one_for_each("--shares", whole_numbers("--shares", shares), len(images)) if shares else []
     require_whole_patches(f"--img-px {img_px}", img_px, patch_px, f"--patch-px {patch_px}")
     if embed_dim % num_heads:
         raise InputError(f"--embed-dim {embed_dim} is no multiple of --num-heads {num_heads}.")
-    if epochs + tune_epochs == 0:
+    if epochs + tune_epochs == 0 and not teacher:
         raise InputError("--epochs 0 and --tune-epochs 0 leave nothing to train: raise one.")
     count_visible(1, mask_ratio)
     check_device(device)
     reading = reading_of(bands, band_range, value_range, image_column)
-    source = open_all(images, reading, lambda text: typer.echo(text, err=True))
-    shape = VitShape(img_px, patch_px, embed_dim, depth, num_heads, source.channels)
+    spec = TeacherSpec(teacher, teacher_weights, teacher_px) if teacher else None
+    if spec:
+        check_teacher(spec, reading.n_channels)
+    limits = one_for_each("--limit", whole_numbers("--limit", limit, least=0), len(images))
+    sources = [
+        sampled(open_all(path, reading, lambda text: typer.echo(text, err=True)), most, seed)
+        for path, most in zip(images, limits, strict=True)
+    ]
+    shape = VitShape(img_px, patch_px, embed_dim, depth, num_heads, reading.n_channels)
     init = _init_weights(init, shape)
     require_writable(out, "--out")
     config = PretrainConfig(
@@ -115,13 +153,17 @@ def pretrain(
         init=init,
         mae=StageConfig(epochs, batch_size, learning_rate, min_area=0.35),
         contrast=StageConfig(tune_epochs, tune_batch_size, tune_learning_rate, min_area=0.2),
+        distil=StageConfig(distil_epochs, distil_batch_size, distil_learning_rate, min_area=0.35),
+        teacher=spec,
+        n_views=views,
+        shares=tuple(mix),
         mask_ratio=mask_ratio,
         seed=seed,
     )
     try:
-        weights = pretrain_encoder(source, out, config, device)
+        weights = pretrain_encoder(sources, out, config, device)
     except KeyboardInterrupt:
-        typer.echo("Interrupted; the same command goes on after the last whole epoch.", err=True)
+        typer.echo("Interrupted; the same command goes on from what is kept.", err=True)
         raise typer.Exit(130) from None
     typer.echo(f"weights  {printable(weights.resolve())}")
 

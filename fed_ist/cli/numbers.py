@@ -31,3 +31,12 @@ def fractions(option: str, text: str, least: float) -> list[float]:
             f"{option} '{text}' is not possible: give numbers from {least} to 1, such as 1,0.5."
         )
     return found
+
+
+def one_for_each(option: str, numbers: list[int], n: int) -> list[int]:
+    """`numbers`, or n times the only one; raises `InputError` where they are neither one nor n."""
+    if len(numbers) not in (1, n):
+        raise InputError(
+            f"{option} has {len(numbers)} numbers for {n} data sets: give one, or one for each."
+        )
+    return numbers * n if len(numbers) == 1 else numbers

@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from fed_ist.encoder.build import build, check_sides, model_options
+from fed_ist.encoder.build import RGB, build, check_sides, model_options
 from fed_ist.encoder.spec import BUNDLED_ENCODERS, checkpoint_path
 from fed_ist.encoder.timm_weights import fetch_model, load_model
 from fed_ist.encoder.weight_files import find_weights
@@ -22,7 +22,6 @@ from fed_ist.files.sealed_tensors import require_unharmed
 
 VIT_MEAN = (0.485, 0.456, 0.406)
 VIT_STD = (0.229, 0.224, 0.225)
-RGB = 3
 
 # Names, in fed-ist's own checkpoints, of the mean and deviation of each embedding feature over the
 # pre-training images: float32 (2, dim), first of the `cls`, then of the `avg` embedding.

@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from fed_ist.encoder.build import Options, build, sketch
+from fed_ist.encoder.build import RGB, Options, build, sketch
 from fed_ist.encoder.spec import BUNDLED_ENCODER
 from fed_ist.encoder.weight_files import EncoderWeights, find_weights
+from fed_ist.encoder.weight_order import in_order
 from fed_ist.errors import InputError
 from fed_ist.files.hub import FetchError, asking
 
@@ -17,10 +18,33 @@ from fed_ist.files.hub import FetchError, asking
 def load_model(name: str, path: Path, options: Options) -> tuple[Any, str]:
     """A timm model with the weights of a checkpoint, and a sentence for the user or an empty one.
 
-    Raises `InputError` where the file does not fit.
+    Weights under another project's names are matched by their order, see `weight_order`. Raises
+    `InputError` where the file does not fit.
     """
     encoder = _found_for(name, path, options)
-    return _filled(name, path, encoder.weights, options), encoder.note
+    try:
+        return _filled(name, path, encoder.weights, options), encoder.note
+    except InputError:
+        ordered = _ordered_for(name, encoder.weights, options)
+        if ordered is None:
+            raise
+    note = (
+        f"The weights in '{path}' have other names than those of '{name}'. They were matched by "
+        "their order: all layers agree in kind and shape."
+    )
+    return _filled(name, path, ordered, options), f"{encoder.note} {note}".strip()
+
+
+def _ordered_for(
+    name: str, weights: dict[str, Tensor], options: Options
+) -> dict[str, Tensor] | None:
+    """The weights under a timm model's own names by their order; None where a layer differs.
+
+    They may be for RGB where the model has other channels, as timm's loader adapts them.
+    """
+    tried = [options, options | {"in_chans": RGB}]
+    matched = (in_order(weights, sketch(name, each).state_dict()) for each in tried)
+    return next((found for found in matched if found is not None), None)
 
 
 def _found_for(name: str, path: Path, options: Options) -> EncoderWeights:

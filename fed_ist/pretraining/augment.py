@@ -33,6 +33,19 @@ def crops(images: Tensor, img_px: int, min_area: float, rng: torch.Generator) ->
     return torch.stack(out)
 
 
+def turned(images: Tensor, rng: torch.Generator) -> Tensor:
+    """The images, each in one of the eight ways to turn and flip a square: as `images`.
+
+    images: (N, C, S, S), of any dtype.
+    """
+    way = torch.randint(8, (len(images),), generator=rng)
+    out = torch.empty_like(images)
+    for i in range(8):
+        some = torch.rot90(images[way == i], i % 4, (2, 3))
+        out[way == i] = some.flip(3) if i >= 4 else some
+    return out
+
+
 def recolour(images: Tensor, strength: float, rng: torch.Generator) -> Tensor:
     """The images with random brightness, contrast, saturation and tint; one in ten becomes grey.
 

@@ -16,22 +16,30 @@ from fed_ist.errors import InputError
 from fed_ist.files.atomic import write_atomic
 from fed_ist.files.sealed_tensors import PLACE, with_checksum
 from fed_ist.files.seals import KEY, NOT_AS_WRITTEN, TRAILER, with_trailer, without_trailer
+from fed_ist.pretraining.average import MovingAverage
 from fed_ist.pretraining.stages import PretrainConfig
 
 History = dict[str, list[float]]  # stage -> mean loss of each of its epochs
 
 
 def settings(config: PretrainConfig) -> str:
-    """The configuration in JSON, with a digest of the weights to start from instead of a path."""
+    """The configuration in JSON, with a digest of each file of weights instead of its path."""
     values = asdict(config)
     if config.init:
-        values["init"] = hashlib.sha256(Path(config.init).read_bytes()).hexdigest()[:16]
+        values["init"] = _digest(config.init)
+    if config.teacher and config.teacher.weights != "pretrained":
+        values["teacher"]["weights"] = _digest(config.teacher.weights)
     return json.dumps(values, sort_keys=True)
+
+
+def _digest(path: str) -> str:
+    return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
 
 
 def save_checkpoint(
     checkpoint: Path,
     vit: Any,
+    average: MovingAverage,
     model: nn.Module,
     optimizer: torch.optim.Optimizer,
     history: History,
@@ -40,6 +48,7 @@ def save_checkpoint(
     """Write everything that resuming needs; if it is cut, the previous checkpoint stays whole."""
     state = {
         "encoder": vit.state_dict(),
+        "average": average.weights,
         "model": model.state_dict(),
         "optimizer": optimizer.state_dict(),
         "history": history,
@@ -101,6 +110,8 @@ def save_encoder(
     # One entry: safetensors writes several in random order, and equal runs must give equal files.
     epochs = {name: len(losses) for name, losses in history.items()}
     values = {KEY: PLACE.decode(), "shape": asdict(config.shape), "epochs": epochs}
+    if config.teacher:
+        values["teacher"] = config.teacher.name
     data = save(half | features, metadata={ORIGIN: json.dumps(values)})
     write_atomic(weights, with_checksum(data))
     text = json.dumps({"config": asdict(config), "loss": history}, indent=1)

@@ -259,3 +259,42 @@ def test_a_file_without_weights_is_told(tmp_path):
     assert "holds no weights" in refusal(tmp_path / "w.pth")
     save_file({}, tmp_path / "w.safetensors")
     assert "holds no weights" in refusal(tmp_path / "w.safetensors")
+
+
+def under_other_names(own: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The weights as a port of the same network names them: other layers, the same kinds."""
+    layers = list(dict.fromkeys(key.rpartition(".")[0] for key in own))
+    return {
+        f"_layers.{layers.index(key.rpartition('.')[0])}.{key.rpartition('.')[2]}": value
+        for key, value in own.items()
+    }
+
+
+@pytest.mark.parametrize("num_classes", [0, 1000])
+def test_the_weights_of_a_port_are_matched_by_their_order(num_classes, tmp_path):
+    model = timms_own("test_efficientnet", num_classes)
+    torch.save(under_other_names(model.state_dict()), tmp_path / "w.pth")
+    loaded = create_backbone("test_efficientnet", str(tmp_path / "w.pth"), 3, 0)
+    assert "matched by their order" in loaded.note
+    images = torch.randn(1, 3, loaded.img_px, loaded.img_px)
+    with torch.inference_mode():
+        expected = model.forward_head(model.forward_features(images), pre_logits=True)
+        assert torch.equal(loaded.model.eval()(images), expected)
+
+
+@pytest.mark.parametrize("change", ["a shape", "a kind", "the order", "one more", "one less"])
+def test_a_port_that_differs_in_a_layer_is_refused(change, tmp_path):
+    own = under_other_names(timms_own("test_efficientnet", 0).state_dict())
+    items = list(own.items())
+    if change == "a shape":
+        items[3] = (items[3][0], torch.zeros(3))
+    elif change == "a kind":
+        items[2] = (items[2][0].replace("bias", "scale"), items[2][1])
+    elif change == "the order":
+        items[1], items[2] = items[2], items[1]
+    elif change == "one more":
+        items.insert(7, ("_layers.extra.weight", torch.zeros(2)))
+    else:
+        del items[-1]
+    torch.save(dict(items), tmp_path / "w.pth")
+    assert "is of another architecture" in refusal(tmp_path / "w.pth", "test_efficientnet", "avg")

@@ -5,6 +5,8 @@ from dataclasses import replace
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from fed_ist.datasets.data_set import open_all
@@ -12,10 +14,12 @@ from fed_ist.encoder.backbone import VitShape, build_vit
 from fed_ist.encoder.frozen import create_encoder
 from fed_ist.encoder.spec import EncoderSpec
 from fed_ist.errors import InputError
-from fed_ist.pretraining.augment import crops, recolour
+from fed_ist.pretraining.augment import crops, recolour, turned
+from fed_ist.pretraining.average import MovingAverage
 from fed_ist.pretraining.contrast import MaskedContrast, info_nce
+from fed_ist.pretraining.loop import epoch_order, learning_rate_at
 from fed_ist.pretraining.mae import MaskedAutoencoder
-from fed_ist.pretraining.pretrain import check_device, learning_rate_at, pretrain
+from fed_ist.pretraining.pretrain import check_device, pretrain
 from fed_ist.pretraining.stages import PretrainConfig, StageConfig, normalise
 
 TINY = VitShape(img_px=32, patch_px=8, embed_dim=48, depth=1, num_heads=3)
@@ -30,7 +34,7 @@ def config(epochs: int = 2, tune_epochs: int = 2, **changes) -> PretrainConfig:
 
 def test_both_losses_fall_and_the_weights_are_an_encoder_in_fp16(image_folder, tmp_path):
     easy = config(12, 20, mask_ratio=0.25, tune_ratios=(0.25,))
-    path = pretrain(open_all(str(image_folder)), tmp_path, easy, "cpu")
+    path = pretrain([open_all(str(image_folder))], tmp_path, easy, "cpu")
     loss = json.loads((tmp_path / "history.json").read_text())["loss"]
     assert {name: len(values) for name, values in loss.items()} == {"mae": 12, "contrast": 20}
     assert loss["mae"][-1] < 0.95 * loss["mae"][0]
@@ -45,7 +49,7 @@ def test_both_losses_fall_and_the_weights_are_an_encoder_in_fp16(image_folder, t
 def test_a_run_resumed_in_either_stage_ends_where_an_unbroken_one_does(
     cut_at, image_folder, tmp_path, monkeypatch
 ):
-    source = open_all(str(image_folder))
+    source = [open_all(str(image_folder))]
     unbroken = pretrain(source, tmp_path / "a", config(), "cpu")
 
     class CutError(Exception):
@@ -58,7 +62,7 @@ def test_a_run_resumed_in_either_stage_ends_where_an_unbroken_one_does(
             raise CutError
         return learning_rate_at(*values)
 
-    monkeypatch.setattr("fed_ist.pretraining.pretrain.learning_rate_at", cut)
+    monkeypatch.setattr("fed_ist.pretraining.loop.learning_rate_at", cut)
     with pytest.raises(CutError):
         pretrain(source, tmp_path / "b", config(), "cpu")
     monkeypatch.undo()
@@ -67,13 +71,13 @@ def test_a_run_resumed_in_either_stage_ends_where_an_unbroken_one_does(
 
 
 def test_the_result_is_used_whatever_its_shape(image_folder, tmp_path):
-    path = pretrain(open_all(str(image_folder)), tmp_path, config(1, 1), "cpu")
+    path = pretrain([open_all(str(image_folder))], tmp_path, config(1, 1), "cpu")
     encoder = create_encoder(EncoderSpec(weights=str(path)))
     assert (encoder.img_px, encoder.patch_px, encoder.embed_dim) == (32, 8, 48)
 
 
 def test_training_can_start_from_weights(image_folder, tmp_path):
-    source = open_all(str(image_folder))
+    source = [open_all(str(image_folder))]
     first = pretrain(source, tmp_path / "a", config(1, 0), "cpu")
     tuned = config(0, 1, init=str(first), contrast=StageConfig(1, 16, 1e-9, 0.2))
     second = load_file(pretrain(source, tmp_path / "b", tuned, "cpu"))
@@ -82,7 +86,7 @@ def test_training_can_start_from_weights(image_folder, tmp_path):
 
 
 def test_a_checkpoint_of_other_settings_or_a_broken_one_is_refused(image_folder, tmp_path):
-    source = open_all(str(image_folder))
+    source = [open_all(str(image_folder))]
     pretrain(source, tmp_path, config(1, 0), "cpu")
     with pytest.raises(InputError, match="was written with other settings"):
         pretrain(source, tmp_path, config(2, 0), "cpu")
@@ -165,3 +169,44 @@ def test_the_rate_warms_up_and_falls_to_nothing():
     assert rates.index(max(rates)) == 49
     assert rates[0] < 1e-3 / 20
     assert rates[-1] < 1e-7
+
+
+@given(
+    sizes=st.lists(st.integers(1, 30), min_size=1, max_size=4),
+    parts=st.lists(st.integers(0, 9), min_size=4, max_size=4),
+)
+def test_an_epoch_holds_the_shares_and_no_image_twice_before_all_came(sizes, parts):
+    shares = parts[: len(sizes)]
+    if not any(shares):
+        shares = []
+    order = epoch_order(sizes, shares, torch.Generator().manual_seed(0))
+    assert len(order) == sum(sizes)
+    counts = torch.bincount(order, minlength=sum(sizes)).split(sizes)
+    for i, times in enumerate(counts):
+        assert int(times.max() - times.min()) <= 1
+        if shares:
+            assert abs(int(times.sum()) - sum(sizes) * shares[i] / sum(shares)) <= 1
+        else:
+            assert int(times.min()) == int(times.max()) == 1
+
+
+def test_turned_images_come_in_all_eight_ways():
+    image = torch.arange(16).reshape(1, 1, 4, 4)
+    found = turned(image.repeat(200, 1, 1, 1), torch.Generator().manual_seed(0))
+    ways = {tuple(way.flatten().tolist()) for way in found}
+    wanted = [torch.rot90(image, i, (2, 3)) for i in range(4)]
+    wanted += [way.flip(3) for way in wanted]
+    assert ways == {tuple(way.flatten().tolist()) for way in wanted}
+
+
+def test_the_moving_average_follows_the_weights():
+    model = torch.nn.Linear(1, 1)
+    model.weight.data.fill_(0.0)
+    average = MovingAverage(model, 0.9)
+    model.weight.data.fill_(1.0)
+    average.follow(model, 0)
+    assert float(average.weights["weight"]) == pytest.approx(0.9)  # fast at first
+    for step in range(200, 203):
+        model.weight.data.fill_(0.0)
+        average.follow(model, step)
+    assert float(average.weights["weight"]) == pytest.approx(0.9**4)

@@ -1,0 +1,99 @@
+"""What the stages of pre-training learn from: decoded images, and what a teacher makes of them."""
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from tqdm import tqdm
+
+from fed_ist.errors import InputError
+from fed_ist.images.source import ImageSource, squares
+from fed_ist.pretraining.stages import PretrainConfig
+from fed_ist.pretraining.teacher import Teacher
+from fed_ist.pretraining.views import Views, ViewSettings, taught_views
+from fed_ist.rng import generator
+
+
+def decode_all(source: ImageSource, side_px: int) -> NDArray[np.uint8]:
+    """All readable images of a source: uint8 (n, side_px, side_px, C), with a progress bar.
+
+    Raises `InputError` where there are none.
+    """
+    images: list[NDArray[np.uint8]] = []
+    skipped: list[str] = []
+    for _, pixels, _ in tqdm(
+        squares(source, side_px, skipped.append), total=len(source), desc="decode"
+    ):
+        images.append(pixels)
+    if skipped:
+        tqdm.write(f"skipped {len(skipped)} unreadable images, the first: {skipped[0]}")
+    if not images:
+        raise InputError("None of the images could be decoded, so there is nothing to train on.")
+    return np.stack(images)
+
+
+def sampled(source: ImageSource, most: int, seed: int) -> ImageSource:
+    """The images of a source, or a random choice of `most` of them, in their order; 0: all."""
+    if not 0 < most < len(source):
+        return source
+    chosen = generator(seed, "pretrain-sample").permutation(len(source))[:most]
+    return source.subset(np.sort(chosen).astype(np.int64))
+
+
+class Lessons:
+    """What the stages learn from; each is made when it is first asked for.
+
+    out: the folder of the run, where the teacher's outputs are kept.
+    """
+
+    def __init__(
+        self, sources: Sequence[ImageSource], out: Path, config: PretrainConfig, device: str
+    ) -> None:
+        self._sources = sources
+        self._out = out
+        self._config = config
+        self._device = device
+
+    @cached_property
+    def _decoded(self) -> list[NDArray[np.uint8]]:
+        return [decode_all(source, 2 * self._config.shape.img_px) for source in self._sources]
+
+    @cached_property
+    def _taught(self) -> list[Views]:
+        config, spec = self._config, self._config.teacher
+        assert spec is not None  # or there would be no stage that asks
+        teacher = Teacher(spec, self._device)
+        if teacher.note:
+            tqdm.write(teacher.note)
+        cut = ViewSettings(config.n_views, config.shape.img_px, config.distil.min_area, config.seed)
+        folder = self._out / "teacher"
+        return [taught_views(source, teacher, cut, folder) for source in self._sources]
+
+    @cached_property
+    def images(self) -> Tensor:
+        """The images at twice the side that the encoder takes: uint8 (n, C, S, S)."""
+        return torch.from_numpy(np.concatenate(self._decoded)).permute(0, 3, 1, 2)
+
+    @cached_property
+    def views(self) -> Views:
+        """The views of the images with the teacher's outputs."""
+        return Views(
+            np.concatenate([views.pixels for views in self._taught]),
+            np.concatenate([views.outputs for views in self._taught]),
+        )
+
+    @cached_property
+    def sizes(self) -> list[int]:
+        """The number of readable images of each data set."""
+        return [len(found) for found in (self._taught if self._config.teacher else self._decoded)]
+
+    @property
+    def whole(self) -> Tensor:
+        """The whole images, at least at the side that the encoder takes: uint8 (n, C, S, S)."""
+        if self._config.teacher:
+            return torch.from_numpy(self.views.pixels[:, 0]).permute(0, 3, 1, 2)
+        return self.images

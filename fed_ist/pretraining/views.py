@@ -1,0 +1,164 @@
+"""The views from which a student learns: each image and crops of it, with a teacher's outputs.
+
+The teacher sees the same view at its own, larger side. That takes longest of all, so it is done
+once and kept in a folder, a part of the images at a time: a run that is cut loses one part at most.
+A part is found by what it was made from (pixels, teacher, settings), so it is computed again
+exactly when one of these changes.
+"""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+from tqdm import tqdm
+
+from fed_ist.encoder.build import RGB
+from fed_ist.errors import InputError
+from fed_ist.files.atomic import write_atomic
+from fed_ist.files.sealed_tensors import load_sealed, save_sealed
+from fed_ist.files.seals import DamagedError
+from fed_ist.images.decoding import Picture, UnreadableImageError
+from fed_ist.images.memory import room
+from fed_ist.images.source import ImageSource
+from fed_ist.prefetch import mapped
+from fed_ist.pretraining.teacher import Teacher
+from fed_ist.rng import generator
+
+PART = 256  # images
+Boxes = NDArray[np.float64]  # (n_views, 4): left, top, right, bottom, as shares of the square
+
+
+@dataclass(frozen=True)
+class ViewSettings:
+    """How views are cut.
+
+    n_views: of an image; the first is all of it, the others are crops. img_px: side for the
+    student. min_area: of a crop, as a share of the image's largest square.
+    """
+
+    n_views: int
+    img_px: int
+    min_area: float
+    seed: int
+
+
+@dataclass(frozen=True)
+class Views:
+    """The views of some images, and what the teacher makes of them.
+
+    pixels: uint8 (n, n_views, img_px, img_px, 3). outputs: float16 (n, n_views, output_dim).
+    """
+
+    pixels: NDArray[np.uint8]
+    outputs: NDArray[np.float16]
+
+    def __len__(self) -> int:
+        return len(self.pixels)
+
+
+def taught_views(
+    source: ImageSource, teacher: Teacher, settings: ViewSettings, folder: Path
+) -> Views:
+    """The views of all readable images of a source, with a progress bar.
+
+    folder: for the parts that are kept. Raises `InputError` where no image can be read.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    skipped: list[str] = []
+    parts = []
+    with tqdm(total=len(source), desc="teacher", unit="image") as bar:
+        cut = cut_views(source, teacher.img_px, settings, skipped)
+        while images := list(islice(cut, PART)):
+            small, large = (np.stack(side) for side in zip(*images, strict=True))
+            parts.append((small, _outputs(small, large, teacher, folder)))
+            bar.update(len(images))
+    if skipped:
+        tqdm.write(f"skipped {len(skipped)} unreadable images, the first: {skipped[0]}")
+    if not parts:
+        raise InputError("None of the images could be decoded, so there is nothing to train on.")
+    pixels, outputs = zip(*parts, strict=True)
+    return Views(np.concatenate(pixels), np.concatenate(outputs))
+
+
+def _outputs(
+    small: NDArray[np.uint8], large: NDArray[np.uint8], teacher: Teacher, folder: Path
+) -> NDArray[np.float16]:
+    """The teacher's outputs of a part of the images, kept or computed: (n, n_views, output_dim).
+
+    small, large: the views for the student and for the teacher.
+    """
+    made_of = hashlib.sha256(teacher.digest.encode())
+    for pixels in (small, large):
+        made_of.update(str(pixels.shape).encode() + pixels.tobytes())
+    path = folder / f"{made_of.hexdigest()[:32]}.safetensors"
+    if path.exists():
+        try:
+            kept: NDArray[np.float16] = load_sealed(path, "no outputs of a teacher")[0]["outputs"]
+            return kept
+        except (DamagedError, KeyError):
+            pass  # they are computed anew
+    n, n_views = large.shape[:2]
+    outputs = teacher.outputs(large.reshape(n * n_views, *large.shape[2:])).reshape(n, n_views, -1)
+    write_atomic(path, save_sealed({"outputs": outputs}, {}))
+    return outputs
+
+
+def cut_views(
+    source: ImageSource, teacher_px: int, settings: ViewSettings, skipped: list[str]
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
+    """The views of each readable image, for the student and for the teacher.
+
+    Each is uint8 (n_views, side, side, 3), with sides of `settings.img_px` and `teacher_px`.
+    skipped: gets the reason for each image that cannot be read.
+    """
+    least_px = math.ceil(max(teacher_px, settings.img_px) / math.sqrt(settings.min_area))
+
+    def cut(i: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | UnreadableImageError:
+        boxes = draw_boxes(settings, i)
+        try:
+            with room():
+                picture, _ = source.load(i, least_px)
+                return crops_of(picture, boxes, settings.img_px), crops_of(
+                    picture, boxes, teacher_px
+                )
+        except UnreadableImageError as reason:
+            return reason
+
+    for found in mapped(cut, range(len(source))):
+        if isinstance(found, UnreadableImageError):
+            skipped.append(str(found))
+        else:
+            yield found
+
+
+def draw_boxes(settings: ViewSettings, i: int) -> Boxes:
+    """The views of image `i`, float64 (n_views, 4): the whole square, then random boxes of it."""
+    rng = generator(settings.seed, "teacher-views", i)
+    boxes = [(0.0, 0.0, 1.0, 1.0)]
+    for _ in range(settings.n_views - 1):
+        area = rng.uniform(settings.min_area, 1)
+        aspect = math.exp(rng.uniform(-1, 1) * math.log(4 / 3))
+        width, height = min(1.0, math.sqrt(area * aspect)), min(1.0, math.sqrt(area / aspect))
+        left, top = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
+        boxes.append((left, top, left + width, top + height))
+    return np.array(boxes)
+
+
+def crops_of(picture: Picture, boxes: Boxes, side_px: int) -> NDArray[np.uint8]:
+    """Boxes of the largest centred square of a picture, scaled: uint8 (n, side_px, side_px, 3)."""
+    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
+    side = min(image.size)
+    corner = np.array([(image.width - side) / 2, (image.height - side) / 2] * 2)
+    cut = [
+        image.resize((side_px, side_px), Image.Resampling.BICUBIC, box=tuple(corner + box * side))
+        for box in boxes
+    ]
+    return np.stack([np.asarray(crop, dtype=np.uint8) for crop in cut]).reshape(
+        len(boxes), side_px, side_px, RGB
+    )

@@ -1,0 +1,200 @@
+"""A student learns from a teacher; what the teacher was asked is kept, not asked twice."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import timm
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from fed_ist.datasets.data_set import open_all
+from fed_ist.encoder.backbone import VitShape, build_vit
+from fed_ist.errors import InputError
+from fed_ist.images.source import square
+from fed_ist.pretraining import views as views_module
+from fed_ist.pretraining.distil import MaskedStudent, principal, ridge
+from fed_ist.pretraining.loop import learning_rate_at
+from fed_ist.pretraining.pretrain import pretrain
+from fed_ist.pretraining.stages import PretrainConfig, StageConfig
+from fed_ist.pretraining.teacher import Teacher, TeacherSpec, check_teacher
+from fed_ist.pretraining.views import ViewSettings, crops_of, draw_boxes, taught_views
+
+TINY = VitShape(img_px=32, patch_px=8, embed_dim=48, depth=1, num_heads=3)
+TEACHER = "test_efficientnet"  # timm's smallest
+
+
+@pytest.fixture(scope="module")
+def spec(tmp_path_factory) -> TeacherSpec:
+    torch.manual_seed(0)
+    path = tmp_path_factory.mktemp("teacher") / "weights.pth"
+    torch.save(timm.create_model(TEACHER).state_dict(), path)
+    return TeacherSpec(TEACHER, str(path), 32)
+
+
+def config(spec: TeacherSpec, epochs: int = 2, **changes) -> PretrainConfig:
+    none = StageConfig(0, 16, 1e-3, 0.35)
+    distil = StageConfig(epochs, 16, 1e-3, 0.35)
+    return replace(
+        PretrainConfig(shape=TINY, mae=none, contrast=none, distil=distil, teacher=spec), **changes
+    )
+
+
+def sources(image_folder):
+    return [open_all(str(image_folder))]
+
+
+def test_the_loss_falls_and_the_weights_are_an_encoder(spec, image_folder, tmp_path):
+    path = pretrain(sources(image_folder), tmp_path, config(spec, 25), "cpu")
+    loss = json.loads((tmp_path / "history.json").read_text())["loss"]
+    assert [len(loss[name]) for name in ("mae", "contrast", "distil")] == [0, 0, 25]
+    assert sum(loss["distil"][-5:]) < 0.9 * sum(loss["distil"][:5])
+    assert set(build_vit(TINY).state_dict()) < set(load_file(path))
+
+
+@pytest.mark.parametrize("cut_at", [1, 4])  # steps, of three in each of two epochs
+def test_a_run_resumed_in_distillation_ends_where_an_unbroken_one_does(
+    cut_at, spec, image_folder, tmp_path, monkeypatch
+):
+    unbroken = pretrain(sources(image_folder), tmp_path / "a", config(spec), "cpu")
+
+    class CutError(Exception):
+        pass
+
+    calls = iter(range(1000))
+
+    def cut(*values):
+        if next(calls) == cut_at:
+            raise CutError
+        return learning_rate_at(*values)
+
+    monkeypatch.setattr("fed_ist.pretraining.loop.learning_rate_at", cut)
+    with pytest.raises(CutError):
+        pretrain(sources(image_folder), tmp_path / "b", config(spec), "cpu")
+    monkeypatch.undo()
+    resumed = pretrain(sources(image_folder), tmp_path / "b", config(spec), "cpu")
+    assert resumed.read_bytes() == unbroken.read_bytes()
+
+
+def counted(monkeypatch) -> list[int]:
+    """The numbers of views on which a teacher is asked from here on."""
+    asked: list[int] = []
+    outputs = Teacher.outputs
+
+    def count(self, images):
+        asked.append(len(images))
+        return outputs(self, images)
+
+    monkeypatch.setattr(Teacher, "outputs", count)
+    return asked
+
+
+def test_a_cut_while_the_teacher_is_asked_loses_one_part_at_most(
+    spec, image_folder, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(views_module, "PART", 8)
+    unbroken = pretrain(sources(image_folder), tmp_path / "a", config(spec, 1), "cpu")
+    parts = sorted((tmp_path / "a" / "teacher").iterdir())
+    assert len(parts) > 2
+    outputs, calls = Teacher.outputs, iter(range(1000))
+
+    def cut(self, images):
+        if next(calls) == 2:
+            raise KeyboardInterrupt
+        return outputs(self, images)
+
+    monkeypatch.setattr(Teacher, "outputs", cut)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(sources(image_folder), tmp_path / "b", config(spec, 1), "cpu")
+    monkeypatch.setattr(Teacher, "outputs", outputs)
+    asked = counted(monkeypatch)
+    resumed = pretrain(sources(image_folder), tmp_path / "b", config(spec, 1), "cpu")
+    assert len(asked) == len(parts) - 2
+    assert resumed.read_bytes() == unbroken.read_bytes()
+
+
+def test_a_damaged_part_is_asked_again_and_other_settings_ask_anew(
+    spec, image_folder, tmp_path, monkeypatch
+):
+    source, teacher = open_all(str(image_folder)), Teacher(spec, "cpu")
+    settings = ViewSettings(2, 32, 0.35, 0)
+    first = taught_views(source, teacher, settings, tmp_path)
+    (part,) = tmp_path.iterdir()
+    asked = counted(monkeypatch)
+    assert np.array_equal(taught_views(source, teacher, settings, tmp_path).outputs, first.outputs)
+    assert asked == []
+    part.write_bytes(part.read_bytes()[:-7] + b"harmed!")
+    assert np.array_equal(taught_views(source, teacher, settings, tmp_path).outputs, first.outputs)
+    assert asked == [2 * len(source)]
+    other = taught_views(source, teacher, replace(settings, seed=1), tmp_path)
+    assert asked == [2 * len(source)] * 2
+    assert np.array_equal(other.pixels[:, 0], first.pixels[:, 0])  # the whole image stays
+    assert not np.array_equal(other.pixels[:, 1], first.pixels[:, 1])
+
+
+def test_the_first_view_is_the_image_as_it_is_packed_and_both_see_the_same_place():
+    rng = np.random.default_rng(0)
+    picture = Image.fromarray(rng.integers(0, 256, (90, 130, 3), dtype=np.uint8))
+    boxes = draw_boxes(ViewSettings(5, 32, 0.35, 0), 3)
+    assert np.array_equal(crops_of(picture, boxes, 32)[0], square(picture, 32))
+    assert (boxes[:, :2] >= 0).all()
+    assert (boxes[:, 2:] <= 1).all()
+    areas = (boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])
+    assert ((areas > 0.25) & (areas <= 1)).all()
+    slope = np.linspace(0, 255, 256).astype(np.uint8)
+    slope = Image.fromarray(np.stack([np.tile(slope, (256, 1))] * 3, axis=2))
+    small, large = (crops_of(slope, boxes, side).mean(axis=(1, 2, 3)) for side in (16, 64))
+    assert np.abs(small - large).max() < 1
+
+
+def test_the_student_sees_the_visible_patches_alone():
+    torch.manual_seed(0)
+    model = MaskedStudent(build_vit(TINY), 5).eval()
+    view, target = torch.randn(4, 3, 32, 32), torch.randn(4, 5)
+    order = torch.rand(4, 16).argsort(dim=1)
+    hidden = torch.zeros(4, 16).scatter(1, order[:, 4:], 1.0).view(4, 1, 4, 4)
+    hidden = hidden.repeat_interleave(8, 2).repeat_interleave(8, 3)
+    loss = float(model(view, order, 4, target))
+    assert loss == float(model(view + hidden, order, 4, target))
+    assert loss != float(model(view + 1 - hidden, order, 4, target))
+
+
+def test_principal_numbers_come_in_the_order_of_their_variance():
+    rng = np.random.default_rng(0)
+    outputs = (rng.normal(size=(300, 6)) * [1, 5, 2, 9, 0.5, 3] + 4).astype(np.float16)
+    found = principal(outputs, 4)
+    assert torch.allclose(found.directions.T @ found.directions, torch.eye(4), atol=1e-5)
+    assert found.directions.abs().argmax(dim=0).tolist() == [3, 1, 5, 2]
+    deviations = found.of(outputs).std(dim=0)
+    assert deviations.tolist() == sorted(deviations.tolist(), reverse=True)
+    assert principal(outputs[:3], 10).of(outputs).shape == (300, 3)
+
+
+def test_ridge_finds_a_linear_map():
+    generator = torch.Generator().manual_seed(0)
+    x, true = torch.randn(500, 4, generator=generator), torch.randn(3, 4, generator=generator)
+    weight, bias = ridge(x, x @ true.T + 2, strength=1e-6)
+    assert torch.allclose(weight, true, atol=1e-4)
+    assert torch.allclose(bias, torch.full((3,), 2.0), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("changes", "channels", "words"),
+    [
+        ({"name": "efficientnet_lite9"}, 3, "Unknown encoder 'efficientnet_lite9'"),
+        ({"name": "vit_mae_patch8_64.aid"}, 3, "the bundled encoder, from which"),
+        ({"weights": "absent.pth"}, 3, "is not a file"),
+        ({"weights": "random"}, 3, "teaches nothing"),
+        ({}, 4, "takes images with 3 channels, and these have 4"),
+    ],
+)
+def test_a_teacher_that_cannot_teach_is_refused(changes, channels, words, spec):
+    with pytest.raises(InputError, match=words):
+        check_teacher(replace(spec, **changes), channels)
+
+
+def test_weights_of_another_architecture_are_no_teacher(spec):
+    with pytest.raises(InputError, match="of another architecture than encoder 'resnet18'"):
+        Teacher(replace(spec, name="resnet18"), "cpu")
