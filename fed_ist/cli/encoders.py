@@ -91,7 +91,7 @@ def pretrain(
         str, typer.Option(help="A timm model to learn from, in a third stage: distillation.")
     ] = "",
     teacher_weights: Annotated[
-        str, typer.Option(help="pretrained (timm's, fetched), or a file.")
+        str, typer.Option(help="pretrained (of a package, or fetched), or a file.")
     ] = "pretrained",
     teacher_px: Annotated[
         int, typer.Option(min=0, help="Side of the teacher's images; 0: its own.")
@@ -120,6 +120,7 @@ def pretrain(
     """
     from fed_ist.datasets.data_set import open_all
     from fed_ist.encoder.backbone import VitShape
+    from fed_ist.encoder.weight_packages import packaged_weights
     from fed_ist.files.paths import require_writable
     from fed_ist.images.masks import count_visible
     from fed_ist.pretraining.lessons import sampled
@@ -137,8 +138,11 @@ def pretrain(
     count_visible(1, mask_ratio)
     check_device(device)
     reading = reading_of(bands, band_range, value_range, image_column)
-    spec = TeacherSpec(teacher, teacher_weights, teacher_px) if teacher else None
-    if spec:
+    spec = None
+    if teacher:
+        if teacher_weights == "pretrained":
+            teacher_weights = str(packaged_weights(teacher) or teacher_weights)
+        spec = TeacherSpec(teacher, teacher_weights, teacher_px)
         check_teacher(spec, reading.n_channels)
     limits = one_for_each("--limit", whole_numbers("--limit", limit, least=0), len(images))
     sources = [

@@ -42,7 +42,10 @@ def run_stage(
     model = stage.model.to(device)
     model.train()
     optimizer = torch.optim.AdamW(
-        decay_groups(model, config.weight_decay), lr=schedule.learning_rate, betas=(0.9, 0.95)
+        decay_groups(model, config.weight_decay),
+        lr=schedule.learning_rate,
+        betas=(0.9, 0.95),
+        fused=True,
     )
     if resumed:
         model.load_state_dict(resumed["model"])

