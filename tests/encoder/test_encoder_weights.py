@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from fed_ist.encoder.backbone import VitShape, build_vit, create_backbone
 from fed_ist.encoder.frozen import create_encoder
 from fed_ist.encoder.spec import BUNDLED_ENCODER, BUNDLED_ENCODERS, EncoderSpec
+from fed_ist.encoder.weight_packages import PACKAGES, packaged_weights
 from fed_ist.errors import InputError
 
 # One of each way in which timm's families name and shape what comes last.
@@ -298,3 +299,17 @@ def test_a_port_that_differs_in_a_layer_is_refused(change, tmp_path):
         del items[-1]
     torch.save(dict(items), tmp_path / "w.pth")
     assert "is of another architecture" in refusal(tmp_path / "w.pth", "test_efficientnet", "avg")
+
+
+def test_weights_of_a_package_are_found_where_it_is_installed(tmp_path, monkeypatch):
+    name, package = next(iter(PACKAGES.items()))
+    monkeypatch.setitem(PACKAGES, name, "fed_ist_test_weights")
+    assert packaged_weights(name) is None
+    assert packaged_weights("resnet18") is None
+    models = tmp_path / "fed_ist_test_weights" / "models"
+    models.mkdir(parents=True)
+    (models.parent / "__init__.py").touch()
+    (models / "some-weights.pth").touch()
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert packaged_weights(name) == models / "some-weights.pth"
+    assert package.startswith("efficientnet_lite0")
