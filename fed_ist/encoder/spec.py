@@ -7,7 +7,8 @@ from fed_ist.errors import InputError, require_choice
 
 BUNDLED_ENCODER = "vit_mae_patch8_64.aid"
 BUNDLED_ENCODERS = {
-    BUNDLED_ENCODER: "fed_ist/encoder/weights/vit_mae_patch8_64.aid.safetensors",
+    name: f"fed_ist/encoder/weights/{name}.safetensors"
+    for name in (BUNDLED_ENCODER, "vit_distil_patch8_64.aid_eurosat_cifar")
 }
 POOLINGS = ("cls", "avg", "map", "both")
 PRECISIONS = ("fp32", "bf16", "int8")

@@ -313,3 +313,18 @@ def test_weights_of_a_package_are_found_where_it_is_installed(tmp_path, monkeypa
     monkeypatch.syspath_prepend(str(tmp_path))
     assert packaged_weights(name) == models / "some-weights.pth"
     assert package.startswith("efficientnet_lite0")
+
+
+@pytest.mark.parametrize("name", BUNDLED_ENCODERS)
+def test_a_bundled_encoder_is_small_and_known_by_its_name(name):
+    path = Path(__file__).parent.parent.parent / BUNDLED_ENCODERS[name]
+    assert path.stat().st_size < 8_000_000
+    assert path.with_suffix(".md").read_text().startswith(f"# {name}\n")
+    encoder = create_encoder(EncoderSpec(name))
+    assert (encoder.img_px, encoder.patch_px, encoder.embed_dim) == (64, 8, 192)
+    assert sum(p.numel() for p in encoder.module.vit.parameters()) <= 4_000_000
+
+
+def test_each_bundled_encoder_has_its_own_digest():
+    digests = {create_encoder(EncoderSpec(name)).digest for name in BUNDLED_ENCODERS}
+    assert len(digests) == len(BUNDLED_ENCODERS)

@@ -10,6 +10,7 @@ from installed import build_wheel, fed_ist, install
 from rooms import modules
 
 from fed_ist.config.toml import read_defaults
+from fed_ist.encoder.spec import BUNDLED_ENCODERS
 
 SMALL = ("hidden-dim=32", "num-rounds=1", "batch-size=8", "local-epochs=1")
 
@@ -25,8 +26,8 @@ def test_a_wheel_brings_all_modules_encoder_links_and_presets(wheel):
     """A device has no checkout."""
     with zipfile.ZipFile(wheel) as archive:
         names = set(archive.namelist())
-        weights = "fed_ist/encoder/weights/vit_mae_patch8_64.aid.safetensors"
-        assert archive.read(weights) == (ROOT / weights).read_bytes()
+        for weights in BUNDLED_ENCODERS.values():
+            assert archive.read(weights) == (ROOT / weights).read_bytes()
     presets = [f"sims/configs/{path.name}" for path in (ROOT / "sims/configs").glob("*.toml")]
     assert not {"fed_ist/traffic/links.toml", *presets} - names
     sources = {path.relative_to(ROOT).as_posix() for path in modules().values()}
