@@ -28,6 +28,7 @@ from fed_ist.images.packing import PackedImages, PackLayout, write_packed
 from fed_ist.planning.plan import Question, make_plans
 from fed_ist.planning.runs import planned_run
 from fed_ist.planning.table import render_plans
+from fed_ist.pretraining.average import MovingAverage
 from fed_ist.pretraining.checkpoints import load_checkpoint, save_checkpoint, save_encoder
 from fed_ist.pretraining.stages import PretrainConfig
 from fed_ist.reports.link_costs import sum_node_rounds
@@ -353,7 +354,8 @@ def make_pretrained(folder: Path, seed: int) -> None:
     config = PretrainConfig(seed=seed)
     optimizer = torch.optim.AdamW(model.parameters())
     history = {"mae": [0.5 + seed]}
-    save_checkpoint(folder / "checkpoint.pt", model, model, optimizer, history, config)
+    average = MovingAverage(model, 0.9)
+    save_checkpoint(folder / "checkpoint.pt", model, average, model, optimizer, history, config)
     save_encoder(folder / "encoder.safetensors", model, {}, history, config)
 
 
