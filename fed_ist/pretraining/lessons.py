@@ -10,11 +10,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from tqdm import tqdm
 
-from fed_ist.errors import InputError
 from fed_ist.images.source import ImageSource, squares
 from fed_ist.pretraining.stages import PretrainConfig
 from fed_ist.pretraining.teacher import Teacher
-from fed_ist.pretraining.views import Views, ViewSettings, taught_views
+from fed_ist.pretraining.views import Views, ViewSettings, taught_views, tell_skipped
 from fed_ist.rng import generator
 
 
@@ -29,10 +28,7 @@ def decode_all(source: ImageSource, side_px: int) -> NDArray[np.uint8]:
         squares(source, side_px, skipped.append), total=len(source), desc="decode"
     ):
         images.append(pixels)
-    if skipped:
-        tqdm.write(f"skipped {len(skipped)} unreadable images, the first: {skipped[0]}")
-    if not images:
-        raise InputError("None of the images could be decoded, so there is nothing to train on.")
+    tell_skipped(skipped, len(images))
     return np.stack(images)
 
 
@@ -59,11 +55,12 @@ class Lessons:
         self._device = device
 
     @cached_property
-    def _decoded(self) -> list[NDArray[np.uint8]]:
-        return [decode_all(source, 2 * self._config.shape.img_px) for source in self._sources]
+    def _decoded(self) -> tuple[NDArray[np.uint8], list[int]]:
+        found = [decode_all(source, 2 * self._config.shape.img_px) for source in self._sources]
+        return np.concatenate(found), [len(images) for images in found]
 
     @cached_property
-    def _taught(self) -> list[Views]:
+    def _taught(self) -> tuple[Views, list[int]]:
         config, spec = self._config, self._config.teacher
         assert spec is not None  # or there would be no stage that asks
         teacher = Teacher(spec, self._device)
@@ -71,25 +68,25 @@ class Lessons:
             tqdm.write(teacher.note)
         cut = ViewSettings(config.n_views, config.shape.img_px, config.distil.min_area, config.seed)
         folder = self._out / "teacher"
-        return [taught_views(source, teacher, cut, folder) for source in self._sources]
+        found = [taught_views(source, teacher, cut, folder) for source in self._sources]
+        pixels = np.concatenate([views.pixels for views in found])
+        outputs = np.concatenate([views.outputs for views in found])
+        return Views(pixels, outputs), [len(views) for views in found]
 
-    @cached_property
+    @property
     def images(self) -> Tensor:
         """The images at twice the side that the encoder takes: uint8 (n, C, S, S)."""
-        return torch.from_numpy(np.concatenate(self._decoded)).permute(0, 3, 1, 2)
+        return torch.from_numpy(self._decoded[0]).permute(0, 3, 1, 2)
 
-    @cached_property
+    @property
     def views(self) -> Views:
         """The views of the images with the teacher's outputs."""
-        return Views(
-            np.concatenate([views.pixels for views in self._taught]),
-            np.concatenate([views.outputs for views in self._taught]),
-        )
+        return self._taught[0]
 
-    @cached_property
+    @property
     def sizes(self) -> list[int]:
         """The number of readable images of each data set."""
-        return [len(found) for found in (self._taught if self._config.teacher else self._decoded)]
+        return (self._taught if self._config.teacher else self._decoded)[1]
 
     @property
     def whole(self) -> Tensor:

@@ -78,12 +78,20 @@ def taught_views(
             small, large = (np.stack(side) for side in zip(*images, strict=True))
             parts.append((small, _outputs(small, large, teacher, folder)))
             bar.update(len(images))
-    if skipped:
-        tqdm.write(f"skipped {len(skipped)} unreadable images, the first: {skipped[0]}")
-    if not parts:
-        raise InputError("None of the images could be decoded, so there is nothing to train on.")
+    tell_skipped(skipped, len(parts))
     pixels, outputs = zip(*parts, strict=True)
     return Views(np.concatenate(pixels), np.concatenate(outputs))
+
+
+def tell_skipped(skipped: list[str], n_read: int) -> None:
+    """Say how many images could not be read; raise `InputError` where none could.
+
+    skipped: the reason for each. n_read: how many were read, or parts of them.
+    """
+    if skipped:
+        tqdm.write(f"skipped {len(skipped)} unreadable images, the first: {skipped[0]}")
+    if not n_read:
+        raise InputError("None of the images could be decoded, so there is nothing to train on.")
 
 
 def _outputs(

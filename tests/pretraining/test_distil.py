@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+from cut_training import cut_in_training
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -16,7 +17,6 @@ from fed_ist.errors import InputError
 from fed_ist.images.source import square
 from fed_ist.pretraining import views as views_module
 from fed_ist.pretraining.distil import MaskedStudent, principal, ridge
-from fed_ist.pretraining.loop import learning_rate_at
 from fed_ist.pretraining.pretrain import pretrain
 from fed_ist.pretraining.stages import PretrainConfig, StageConfig
 from fed_ist.pretraining.teacher import Teacher, TeacherSpec, check_teacher
@@ -56,24 +56,12 @@ def test_the_loss_falls_and_the_weights_are_an_encoder(spec, image_folder, tmp_p
 
 @pytest.mark.parametrize("cut_at", [1, 4])  # steps, of three in each of two epochs
 def test_a_run_resumed_in_distillation_ends_where_an_unbroken_one_does(
-    cut_at, spec, image_folder, tmp_path, monkeypatch
+    cut_at, spec, image_folder, tmp_path
 ):
     unbroken = pretrain(sources(image_folder), tmp_path / "a", config(spec), "cpu")
 
-    class CutError(Exception):
-        pass
-
-    calls = iter(range(1000))
-
-    def cut(*values):
-        if next(calls) == cut_at:
-            raise CutError
-        return learning_rate_at(*values)
-
-    monkeypatch.setattr("fed_ist.pretraining.loop.learning_rate_at", cut)
-    with pytest.raises(CutError):
+    with cut_in_training(cut_at):
         pretrain(sources(image_folder), tmp_path / "b", config(spec), "cpu")
-    monkeypatch.undo()
     resumed = pretrain(sources(image_folder), tmp_path / "b", config(spec), "cpu")
     assert resumed.read_bytes() == unbroken.read_bytes()
 

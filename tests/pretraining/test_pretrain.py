@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from cut_training import cut_in_training
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.torch import load_file
@@ -47,25 +48,13 @@ def test_both_losses_fall_and_the_weights_are_an_encoder_in_fp16(image_folder, t
 
 @pytest.mark.parametrize("cut_at", [1, 4, 7, 10])  # steps; each stage has two epochs of three
 def test_a_run_resumed_in_either_stage_ends_where_an_unbroken_one_does(
-    cut_at, image_folder, tmp_path, monkeypatch
+    cut_at, image_folder, tmp_path
 ):
     source = [open_all(str(image_folder))]
     unbroken = pretrain(source, tmp_path / "a", config(), "cpu")
 
-    class CutError(Exception):
-        pass
-
-    calls = iter(range(1000))
-
-    def cut(*values):
-        if next(calls) == cut_at:
-            raise CutError
-        return learning_rate_at(*values)
-
-    monkeypatch.setattr("fed_ist.pretraining.loop.learning_rate_at", cut)
-    with pytest.raises(CutError):
+    with cut_in_training(cut_at):
         pretrain(source, tmp_path / "b", config(), "cpu")
-    monkeypatch.undo()
     resumed = pretrain(source, tmp_path / "b", config(), "cpu")
     assert resumed.read_bytes() == unbroken.read_bytes()
 
