@@ -97,8 +97,12 @@ def pretrain(
         int, typer.Option(min=0, help="Side of the teacher's images; 0: its own.")
     ] = 0,
     views: Annotated[
-        int, typer.Option(min=1, help="Of each image: all of it, and crops, shown to the teacher.")
-    ] = 2,
+        str,
+        typer.Option(
+            help="Of each image, all of it and crops, shown to the teacher; one number, or one for "
+            "each of several IMAGES."
+        ),
+    ] = "2",
     distil_epochs: Annotated[int, typer.Option(min=1, help="Passes in distillation.")] = 30,
     distil_batch_size: Annotated[
         int, typer.Option(min=2, help="Images in a step of distillation.")
@@ -130,6 +134,7 @@ def pretrain(
     from fed_ist.pretraining.teacher import TeacherSpec, check_teacher
 
     mix = one_for_each("--shares", whole_numbers("--shares", shares), len(images)) if shares else []
+    n_views = one_for_each("--views", whole_numbers("--views", views), len(images))
     require_whole_patches(f"--img-px {img_px}", img_px, patch_px, f"--patch-px {patch_px}")
     if embed_dim % num_heads:
         raise InputError(f"--embed-dim {embed_dim} is no multiple of --num-heads {num_heads}.")
@@ -159,7 +164,7 @@ def pretrain(
         contrast=StageConfig(tune_epochs, tune_batch_size, tune_learning_rate, min_area=0.2),
         distil=StageConfig(distil_epochs, distil_batch_size, distil_learning_rate, min_area=0.35),
         teacher=spec,
-        n_views=views,
+        n_views=tuple(n_views),
         shares=tuple(mix),
         mask_ratio=mask_ratio,
         seed=seed,

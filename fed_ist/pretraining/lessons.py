@@ -13,7 +13,7 @@ from tqdm import tqdm
 from fed_ist.images.source import ImageSource, squares
 from fed_ist.pretraining.stages import PretrainConfig
 from fed_ist.pretraining.teacher import Teacher
-from fed_ist.pretraining.views import Views, ViewSettings, taught_views, tell_skipped
+from fed_ist.pretraining.views import Views, ViewSettings, join_views, taught_views, tell_skipped
 from fed_ist.rng import generator
 
 
@@ -66,12 +66,11 @@ class Lessons:
         teacher = Teacher(spec, self._device)
         if teacher.note:
             tqdm.write(teacher.note)
-        cut = ViewSettings(config.n_views, config.shape.img_px, config.distil.min_area, config.seed)
-        folder = self._out / "teacher"
-        found = [taught_views(source, teacher, cut, folder) for source in self._sources]
-        pixels = np.concatenate([views.pixels for views in found])
-        outputs = np.concatenate([views.outputs for views in found])
-        return Views(pixels, outputs), [len(views) for views in found]
+        found = []
+        for source, n_views in zip(self._sources, config.n_views, strict=True):
+            cut = ViewSettings(n_views, config.shape.img_px, config.distil.min_area, config.seed)
+            found.append(taught_views(source, teacher, cut, self._out / "teacher"))
+        return join_views(found), [len(views) for views in found]
 
     @property
     def images(self) -> Tensor:
@@ -92,5 +91,6 @@ class Lessons:
     def whole(self) -> Tensor:
         """The whole images, at least at the side that the encoder takes: uint8 (n, C, S, S)."""
         if self._config.teacher:
-            return torch.from_numpy(self.views.pixels[:, 0]).permute(0, 3, 1, 2)
+            first = self.views.starts[:-1]
+            return torch.from_numpy(self.views.pixels[first]).permute(0, 3, 1, 2)
         return self.images

@@ -36,8 +36,9 @@ class PretrainConfig:
     mask_ratio: of the first stage, and of the first view in the second. tune_ratios: mask ratios
     that the second view takes in turn.
     shares: of each data set in an epoch; empty for all images alike.
-    teacher: None for none, and then there is no third stage. n_views: of each image, on which the
-    teacher is asked. target_dim: the number of its outputs' principal numbers to learn.
+    teacher: None for none, and then there is no third stage. n_views: of each image of each data
+    set, on which the teacher is asked. target_dim: the number of its outputs' principal numbers to
+    learn.
     distil_ratios: mask ratios of the third stage, drawn with the weights of distil_weights.
     distil_masks: names of masks in `fed_ist.images.masks`, drawn alike. ema: by how much, at each
     step, the weights that are kept move towards those that are trained is 1 - ema.
@@ -59,7 +60,7 @@ class PretrainConfig:
     projector_dim: int = 1024
     temperature: float = 0.2
     recolour: float = 0.3
-    n_views: int = 2
+    n_views: tuple[int, ...] = (2,)
     target_dim: int = 256
     distil_ratios: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)
     distil_weights: tuple[float, ...] = (0.12, 0.2, 0.35, 0.33)
@@ -130,11 +131,12 @@ class Distilling:
         self.schedule = config.distil
         self._config = config
         self._pixels = views.pixels
+        self._first, self._counts = views.starts[:-1], np.diff(views.starts)
         self._grid = tuple(vit.patch_embed.grid_size)
-        numbers = principal(views.outputs[:, 0], config.target_dim).of(views.outputs)
+        numbers = principal(views.outputs[self._first], config.target_dim).of(views.outputs)
         # The loss looks at directions alone. One scale keeps the layer's weights of usual size.
         self._targets = numbers / numbers.square().mean().sqrt().clamp(min=1e-12)
-        student = MaskedStudent(vit, numbers.shape[2])
+        student = MaskedStudent(vit, numbers.shape[1])
         weight, bias = self._first_layer(vit)
         student.predictor.weight.data.copy_(weight)
         student.predictor.bias.data.copy_(bias)
@@ -142,7 +144,9 @@ class Distilling:
 
     def _first_layer(self, vit: Any, n_most: int = 4096) -> tuple[Tensor, Tensor]:
         """The layer that predicts the targets best before any step, from half of the patches."""
-        rows = torch.linspace(0, len(self._pixels) - 1, min(n_most, len(self._pixels))).long()
+        n_images = len(self._first)
+        images = torch.linspace(0, n_images - 1, min(n_most, n_images)).long()
+        rows = torch.from_numpy(self._first)[images]
         rng = generator(self._config.seed, "distil-first-layer")
         device = vit.cls_token.device
         was_training = vit.training
@@ -150,13 +154,13 @@ class Distilling:
         tokens = []
         with torch.inference_mode():
             for some in torch.split(rows, 128):
-                pixels = self._pixels[some.numpy(), 0]
+                pixels = self._pixels[some.numpy()]
                 order = torch.from_numpy(visible_patches("fixed", pixels, self._grid, 0.5, rng))
                 view = normalise(torch.from_numpy(pixels).permute(0, 3, 1, 2).float() / 255)
                 kept = keep_tokens(vit, view.to(device), order.to(device), order.shape[1])
                 tokens.append(kept[:, 0].cpu())
         vit.train(was_training)
-        return ridge(torch.cat(tokens), self._targets[rows, 0])
+        return ridge(torch.cat(tokens), self._targets[rows])
 
     def inputs(self, rows: Tensor, step: int, rng: torch.Generator) -> tuple[Any, ...]:
         """(normalised views, float (N, C, img_px, img_px), kept patches, K, targets).
@@ -166,8 +170,9 @@ class Distilling:
         """
         config = self._config
         draw = np.random.default_rng(int(torch.randint(2**62, (1,), generator=rng)))
-        which = draw.integers(self._pixels.shape[1], size=len(rows))
-        pixels = torch.from_numpy(self._pixels[rows.numpy(), which]).permute(0, 3, 1, 2)
+        images = rows.numpy()
+        which = self._first[images] + draw.integers(self._counts[images])
+        pixels = torch.from_numpy(self._pixels[which]).permute(0, 3, 1, 2)
         pixels = turned(pixels, rng)
         ratio = draw.choice(config.distil_ratios, p=config.distil_weights)
         mask = draw.choice(config.distil_masks)
@@ -176,7 +181,7 @@ class Distilling:
         )
         order = torch.from_numpy(np.broadcast_to(kept, (len(rows), kept.shape[-1])).copy())
         view = normalise(recolour(pixels.float() / 255, config.recolour, rng))
-        return view, order, order.shape[1], self._targets[rows, torch.from_numpy(which)]
+        return view, order, order.shape[1], self._targets[torch.from_numpy(which)]
 
 
 Stage = Autoencoding | Contrasting | Distilling

@@ -1,14 +1,14 @@
 """The views from which a student learns: each image and crops of it, with a teacher's outputs.
 
 The teacher sees the same view at its own, larger side. That takes longest of all, so it is done
-once and kept in a folder, a part of the images at a time: a run that is cut loses one part at most.
-A part is found by what it was made from (pixels, teacher, settings), so it is computed again
-exactly when one of these changes.
+once and kept in a folder, one view of a part of the images at a time: a run that is cut loses one
+of these at most. Each is found by what it was made from (the teacher and the pixels that it sees),
+so it is computed again exactly when one of these changes.
 """
 
 import hashlib
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -50,16 +50,29 @@ class ViewSettings:
 
 @dataclass(frozen=True)
 class Views:
-    """The views of some images, and what the teacher makes of them.
+    """The views of some images, those of an image one after another, and the teacher's outputs.
 
-    pixels: uint8 (n, n_views, img_px, img_px, 3). outputs: float16 (n, n_views, output_dim).
+    pixels: uint8 (n_views, img_px, img_px, 3). outputs: float16 (n_views, output_dim).
+    starts: int64 (n_images + 1,); image i has the views from starts[i] up to starts[i + 1].
     """
 
     pixels: NDArray[np.uint8]
     outputs: NDArray[np.float16]
+    starts: NDArray[np.int64]
 
     def __len__(self) -> int:
-        return len(self.pixels)
+        """The number of images."""
+        return len(self.starts) - 1
+
+
+def join_views(parts: Sequence[Views]) -> Views:
+    """The views of all images of several sets, one set after another."""
+    counts = np.concatenate([np.diff(part.starts) for part in parts])
+    return Views(
+        np.concatenate([part.pixels for part in parts]),
+        np.concatenate([part.outputs for part in parts]),
+        np.concatenate([[0], np.cumsum(counts)]),
+    )
 
 
 def taught_views(
@@ -71,16 +84,18 @@ def taught_views(
     """
     folder.mkdir(parents=True, exist_ok=True)
     skipped: list[str] = []
-    parts = []
+    pixels, outputs = [], []
     with tqdm(total=len(source), desc="teacher", unit="image") as bar:
         cut = cut_views(source, teacher.img_px, settings, skipped)
         while images := list(islice(cut, PART)):
             small, large = (np.stack(side) for side in zip(*images, strict=True))
-            parts.append((small, _outputs(small, large, teacher, folder)))
+            each = [_outputs(large[:, view], teacher, folder) for view in range(settings.n_views)]
+            pixels.append(small.reshape(-1, *small.shape[2:]))
+            outputs.append(np.stack(each, axis=1).reshape(len(pixels[-1]), -1))
             bar.update(len(images))
-    tell_skipped(skipped, len(parts))
-    pixels, outputs = zip(*parts, strict=True)
-    return Views(np.concatenate(pixels), np.concatenate(outputs))
+    tell_skipped(skipped, len(pixels))
+    found = np.concatenate(pixels)
+    return Views(found, np.concatenate(outputs), np.arange(0, len(found) + 1, settings.n_views))
 
 
 def tell_skipped(skipped: list[str], n_read: int) -> None:
@@ -94,16 +109,13 @@ def tell_skipped(skipped: list[str], n_read: int) -> None:
         raise InputError("None of the images could be decoded, so there is nothing to train on.")
 
 
-def _outputs(
-    small: NDArray[np.uint8], large: NDArray[np.uint8], teacher: Teacher, folder: Path
-) -> NDArray[np.float16]:
-    """The teacher's outputs of a part of the images, kept or computed: (n, n_views, output_dim).
+def _outputs(large: NDArray[np.uint8], teacher: Teacher, folder: Path) -> NDArray[np.float16]:
+    """The teacher's outputs of one view of each image of a part, kept or computed.
 
-    small, large: the views for the student and for the teacher.
+    large: the views as the teacher sees them. Returns float16 (n, output_dim).
     """
-    made_of = hashlib.sha256(teacher.digest.encode())
-    for pixels in (small, large):
-        made_of.update(str(pixels.shape).encode() + pixels.tobytes())
+    made_of = hashlib.sha256(teacher.digest.encode() + str(large.shape).encode())
+    made_of.update(np.ascontiguousarray(large).data)
     path = folder / f"{made_of.hexdigest()[:32]}.safetensors"
     if path.exists():
         try:
@@ -111,8 +123,7 @@ def _outputs(
             return kept
         except (DamagedError, KeyError):
             pass  # they are computed anew
-    n, n_views = large.shape[:2]
-    outputs = teacher.outputs(large.reshape(n * n_views, *large.shape[2:])).reshape(n, n_views, -1)
+    outputs = teacher.outputs(large)
     write_atomic(path, save_sealed({"outputs": outputs}, {}))
     return outputs
 

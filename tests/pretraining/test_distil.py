@@ -17,10 +17,11 @@ from fed_ist.errors import InputError
 from fed_ist.images.source import square
 from fed_ist.pretraining import views as views_module
 from fed_ist.pretraining.distil import MaskedStudent, principal, ridge
+from fed_ist.pretraining.lessons import Lessons
 from fed_ist.pretraining.pretrain import pretrain
-from fed_ist.pretraining.stages import PretrainConfig, StageConfig
+from fed_ist.pretraining.stages import Distilling, PretrainConfig, StageConfig
 from fed_ist.pretraining.teacher import Teacher, TeacherSpec, check_teacher
-from fed_ist.pretraining.views import ViewSettings, crops_of, draw_boxes, taught_views
+from fed_ist.pretraining.views import Views, ViewSettings, crops_of, draw_boxes, taught_views
 
 TINY = VitShape(img_px=32, patch_px=8, embed_dim=48, depth=1, num_heads=3)
 TEACHER = "test_efficientnet"  # timm's smallest
@@ -103,23 +104,57 @@ def test_a_cut_while_the_teacher_is_asked_loses_one_part_at_most(
     assert resumed.read_bytes() == unbroken.read_bytes()
 
 
-def test_a_damaged_part_is_asked_again_and_other_settings_ask_anew(
+def test_a_damaged_part_is_asked_again_and_a_view_that_is_kept_is_not(
     spec, image_folder, tmp_path, monkeypatch
 ):
     source, teacher = open_all(str(image_folder)), Teacher(spec, "cpu")
-    settings = ViewSettings(2, 32, 0.35, 0)
+    settings, n = ViewSettings(2, 32, 0.35, 0), len(source)
     first = taught_views(source, teacher, settings, tmp_path)
-    (part,) = tmp_path.iterdir()
+    assert len(first) == n
     asked = counted(monkeypatch)
-    assert np.array_equal(taught_views(source, teacher, settings, tmp_path).outputs, first.outputs)
+
+    def again(settings: ViewSettings) -> Views:
+        asked.clear()
+        return taught_views(source, teacher, settings, tmp_path)
+
+    assert np.array_equal(again(settings).outputs, first.outputs)
     assert asked == []
+    part = next(tmp_path.iterdir())
     part.write_bytes(part.read_bytes()[:-7] + b"harmed!")
-    assert np.array_equal(taught_views(source, teacher, settings, tmp_path).outputs, first.outputs)
-    assert asked == [2 * len(source)]
-    other = taught_views(source, teacher, replace(settings, seed=1), tmp_path)
-    assert asked == [2 * len(source)] * 2
-    assert np.array_equal(other.pixels[:, 0], first.pixels[:, 0])  # the whole image stays
-    assert not np.array_equal(other.pixels[:, 1], first.pixels[:, 1])
+    assert np.array_equal(again(settings).outputs, first.outputs)
+    assert asked == [n]
+    # The student's side is not the teacher's affair.
+    assert np.array_equal(again(replace(settings, img_px=16)).outputs, first.outputs)
+    assert asked == []
+    more = again(replace(settings, n_views=3))
+    assert asked == [n]
+    assert np.array_equal(more.outputs.reshape(n, 3, -1)[:, :2].reshape(2 * n, -1), first.outputs)
+    other = again(replace(settings, seed=1))
+    assert asked == [n]
+    whole = first.starts[:-1]
+    assert np.array_equal(other.pixels[whole], first.pixels[whole])
+    assert not np.array_equal(other.pixels[whole + 1], first.pixels[whole + 1])
+
+
+def test_each_data_set_has_its_own_number_of_views(spec, image_folder, tmp_path):
+    settings = config(spec, n_views=(3, 1))
+    lessons = Lessons(sources(image_folder) * 2, tmp_path, settings, "cpu")
+    n = len(open_all(str(image_folder)))
+    assert lessons.sizes == [n, n]
+    assert np.diff(lessons.views.starts).tolist() == [3] * n + [1] * n
+    assert len(lessons.views.pixels) == len(lessons.views.outputs) == 4 * n
+    assert torch.equal(lessons.whole[:n], lessons.whole[n:])
+
+
+def test_an_image_is_taught_by_a_view_of_its_own(spec, image_folder, tmp_path):
+    settings = config(spec, n_views=(3,), recolour=0.0, distil_ratios=(0.0,), distil_weights=(1.0,))
+    lessons = Lessons(sources(image_folder), tmp_path, settings, "cpu")
+    stage = Distilling(build_vit(TINY), lessons.views, settings)
+    rows = torch.tensor([4, 0, 4, 7, 4])
+    _, _, _, targets = stage.inputs(rows, 0, torch.Generator().manual_seed(0))
+    for row, target in zip(rows.tolist(), targets, strict=True):
+        own = stage._targets[3 * row : 3 * row + 3]
+        assert (own == target).all(dim=1).any()
 
 
 def test_the_first_view_is_the_image_as_it_is_packed_and_both_see_the_same_place():
