@@ -103,6 +103,13 @@ def pretrain(
             "each of several IMAGES."
         ),
     ] = "2",
+    blends: Annotated[
+        str,
+        typer.Option(
+            help="Of each image with others, shown to the teacher too, so that few images are not "
+            "learnt by heart; one number, or one for each."
+        ),
+    ] = "0",
     distil_epochs: Annotated[int, typer.Option(min=1, help="Passes in distillation.")] = 30,
     distil_batch_size: Annotated[
         int, typer.Option(min=2, help="Images in a step of distillation.")
@@ -135,6 +142,7 @@ def pretrain(
 
     mix = one_for_each("--shares", whole_numbers("--shares", shares), len(images)) if shares else []
     n_views = one_for_each("--views", whole_numbers("--views", views), len(images))
+    n_blends = one_for_each("--blends", whole_numbers("--blends", blends, least=0), len(images))
     require_whole_patches(f"--img-px {img_px}", img_px, patch_px, f"--patch-px {patch_px}")
     if embed_dim % num_heads:
         raise InputError(f"--embed-dim {embed_dim} is no multiple of --num-heads {num_heads}.")
@@ -165,6 +173,7 @@ def pretrain(
         distil=StageConfig(distil_epochs, distil_batch_size, distil_learning_rate, min_area=0.35),
         teacher=spec,
         n_views=tuple(n_views),
+        n_blends=tuple(n_blends),
         shares=tuple(mix),
         mask_ratio=mask_ratio,
         seed=seed,

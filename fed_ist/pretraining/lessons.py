@@ -1,7 +1,7 @@
 """What the stages of pre-training learn from: decoded images, and what a teacher makes of them."""
 
 from collections.abc import Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 
 import numpy as np
@@ -67,9 +67,14 @@ class Lessons:
         if teacher.note:
             tqdm.write(teacher.note)
         found = []
-        for source, n_views in zip(self._sources, config.n_views, strict=True):
-            cut = ViewSettings(n_views, config.shape.img_px, config.distil.min_area, config.seed)
-            found.append(taught_views(source, teacher, cut, self._out / "teacher"))
+        settings = partial(
+            ViewSettings,
+            img_px=config.shape.img_px,
+            min_area=config.distil.min_area,
+            seed=config.seed,
+        )
+        for source, *counts in zip(self._sources, config.n_views, config.n_blends, strict=True):
+            found.append(taught_views(source, teacher, settings(*counts), self._out / "teacher"))
         return join_views(found), [len(views) for views in found]
 
     @property

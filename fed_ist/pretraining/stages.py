@@ -36,9 +36,9 @@ class PretrainConfig:
     mask_ratio: of the first stage, and of the first view in the second. tune_ratios: mask ratios
     that the second view takes in turn.
     shares: of each data set in an epoch; empty for all images alike.
-    teacher: None for none, and then there is no third stage. n_views: of each image of each data
-    set, on which the teacher is asked. target_dim: the number of its outputs' principal numbers to
-    learn.
+    teacher: None for none, and then there is no third stage. n_views, n_blends: of each image of
+    each data set, on which the teacher is asked, see `views.ViewSettings`. target_dim: the
+    number of its outputs' principal numbers to learn.
     distil_ratios: mask ratios of the third stage, drawn with the weights of distil_weights.
     distil_masks: names of masks in `fed_ist.images.masks`, drawn alike. ema: by how much, at each
     step, the weights that are kept move towards those that are trained is 1 - ema.
@@ -61,6 +61,7 @@ class PretrainConfig:
     temperature: float = 0.2
     recolour: float = 0.3
     n_views: tuple[int, ...] = (2,)
+    n_blends: tuple[int, ...] = (0,)
     target_dim: int = 256
     distil_ratios: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75)
     distil_weights: tuple[float, ...] = (0.12, 0.2, 0.35, 0.33)

@@ -15,34 +15,35 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 from tqdm import tqdm
 
-from fed_ist.encoder.build import RGB
 from fed_ist.errors import InputError
 from fed_ist.files.atomic import write_atomic
 from fed_ist.files.sealed_tensors import load_sealed, save_sealed
 from fed_ist.files.seals import DamagedError
-from fed_ist.images.decoding import Picture, UnreadableImageError
+from fed_ist.images.decoding import UnreadableImageError
 from fed_ist.images.memory import room
 from fed_ist.images.source import ImageSource
 from fed_ist.prefetch import mapped
+from fed_ist.pretraining.blends import Blend, blended, draw_blend
+from fed_ist.pretraining.boxes import WHOLE, Boxes, crops_of, random_box
 from fed_ist.pretraining.teacher import Teacher
 from fed_ist.rng import generator
 
 PART = 256  # images
-Boxes = NDArray[np.float64]  # (n_views, 4): left, top, right, bottom, as shares of the square
 
 
 @dataclass(frozen=True)
 class ViewSettings:
     """How views are cut.
 
-    n_views: of an image; the first is all of it, the others are crops. img_px: side for the
-    student. min_area: of a crop, as a share of the image's largest square.
+    n_views: of an image; the first is all of it, the others are crops. n_blends: of an image, crops
+    of it blended with such of others. img_px: side for the student. min_area: of a crop, as a share
+    of the image's largest square.
     """
 
     n_views: int
+    n_blends: int
     img_px: int
     min_area: float
     seed: int
@@ -89,13 +90,13 @@ def taught_views(
         cut = cut_views(source, teacher.img_px, settings, skipped)
         while images := list(islice(cut, PART)):
             small, large = (np.stack(side) for side in zip(*images, strict=True))
-            each = [_outputs(large[:, view], teacher, folder) for view in range(settings.n_views)]
+            each = [_outputs(large[:, view], teacher, folder) for view in range(large.shape[1])]
             pixels.append(small.reshape(-1, *small.shape[2:]))
             outputs.append(np.stack(each, axis=1).reshape(len(pixels[-1]), -1))
             bar.update(len(images))
     tell_skipped(skipped, len(pixels))
-    found = np.concatenate(pixels)
-    return Views(found, np.concatenate(outputs), np.arange(0, len(found) + 1, settings.n_views))
+    found, n_each = np.concatenate(pixels), settings.n_views + settings.n_blends
+    return Views(found, np.concatenate(outputs), np.arange(0, len(found) + 1, n_each))
 
 
 def tell_skipped(skipped: list[str], n_read: int) -> None:
@@ -131,23 +132,33 @@ def _outputs(large: NDArray[np.uint8], teacher: Teacher, folder: Path) -> NDArra
 def cut_views(
     source: ImageSource, teacher_px: int, settings: ViewSettings, skipped: list[str]
 ) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]:
-    """The views of each readable image, for the student and for the teacher.
+    """The views of each readable image, then its blends, for the student and for the teacher.
 
-    Each is uint8 (n_views, side, side, 3), with sides of `settings.img_px` and `teacher_px`.
-    skipped: gets the reason for each image that cannot be read.
+    Each is uint8 (n_views + n_blends, side, side, 3), with sides of `settings.img_px` and
+    `teacher_px`. skipped: gets the reason for each image that cannot be read.
     """
-    least_px = math.ceil(max(teacher_px, settings.img_px) / math.sqrt(settings.min_area))
+    sides = settings.img_px, teacher_px
+    least_px = math.ceil(max(sides) / math.sqrt(settings.min_area))
 
     def cut(i: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | UnreadableImageError:
-        boxes = draw_boxes(settings, i)
+        blends = draw_blends(settings, i, len(source))
+        boxes = np.concatenate([draw_boxes(settings, i), *([blend.box] for blend in blends)])
         try:
             with room():
                 picture, _ = source.load(i, least_px)
-                return crops_of(picture, boxes, settings.img_px), crops_of(
-                    picture, boxes, teacher_px
-                )
+                small, large = (crops_of(picture, boxes, side) for side in sides)
         except UnreadableImageError as reason:
             return reason
+        for at, blend in enumerate(blends, start=settings.n_views):
+            try:
+                with room():
+                    other, _ = source.load(blend.partner, least_px)
+                    box = np.array([blend.partner_box])
+                    small[at] = blended(small[at], crops_of(other, box, sides[0])[0], blend)
+                    large[at] = blended(large[at], crops_of(other, box, sides[1])[0], blend)
+            except UnreadableImageError:
+                pass  # it is counted in its own turn, and this view stays the crop of one image
+        return small, large
 
     for found in mapped(cut, range(len(source))):
         if isinstance(found, UnreadableImageError):
@@ -159,25 +170,11 @@ def cut_views(
 def draw_boxes(settings: ViewSettings, i: int) -> Boxes:
     """The views of image `i`, float64 (n_views, 4): the whole square, then random boxes of it."""
     rng = generator(settings.seed, "teacher-views", i)
-    boxes = [(0.0, 0.0, 1.0, 1.0)]
-    for _ in range(settings.n_views - 1):
-        area = rng.uniform(settings.min_area, 1)
-        aspect = math.exp(rng.uniform(-1, 1) * math.log(4 / 3))
-        width, height = min(1.0, math.sqrt(area * aspect)), min(1.0, math.sqrt(area / aspect))
-        left, top = rng.uniform(0, 1 - width), rng.uniform(0, 1 - height)
-        boxes.append((left, top, left + width, top + height))
-    return np.array(boxes)
+    crops = [random_box(rng, settings.min_area) for _ in range(settings.n_views - 1)]
+    return np.array([WHOLE, *crops])
 
 
-def crops_of(picture: Picture, boxes: Boxes, side_px: int) -> NDArray[np.uint8]:
-    """Boxes of the largest centred square of a picture, scaled: uint8 (n, side_px, side_px, 3)."""
-    image = picture if isinstance(picture, Image.Image) else Image.fromarray(picture)
-    side = min(image.size)
-    corner = np.array([(image.width - side) / 2, (image.height - side) / 2] * 2)
-    cut = [
-        image.resize((side_px, side_px), Image.Resampling.BICUBIC, box=tuple(corner + box * side))
-        for box in boxes
-    ]
-    return np.stack([np.asarray(crop, dtype=np.uint8) for crop in cut]).reshape(
-        len(boxes), side_px, side_px, RGB
-    )
+def draw_blends(settings: ViewSettings, i: int, n_images: int) -> list[Blend]:
+    """The blends of image `i`, each with one of n_images."""
+    rng = generator(settings.seed, "teacher-blends", i)
+    return [draw_blend(rng, n_images, settings.min_area) for _ in range(settings.n_blends)]

@@ -16,12 +16,13 @@ from fed_ist.encoder.backbone import VitShape, build_vit
 from fed_ist.errors import InputError
 from fed_ist.images.source import square
 from fed_ist.pretraining import views as views_module
+from fed_ist.pretraining.boxes import crops_of
 from fed_ist.pretraining.distil import MaskedStudent, principal, ridge
 from fed_ist.pretraining.lessons import Lessons
 from fed_ist.pretraining.pretrain import pretrain
 from fed_ist.pretraining.stages import Distilling, PretrainConfig, StageConfig
 from fed_ist.pretraining.teacher import Teacher, TeacherSpec, check_teacher
-from fed_ist.pretraining.views import Views, ViewSettings, crops_of, draw_boxes, taught_views
+from fed_ist.pretraining.views import Views, ViewSettings, draw_boxes, taught_views
 
 TINY = VitShape(img_px=32, patch_px=8, embed_dim=48, depth=1, num_heads=3)
 TEACHER = "test_efficientnet"  # timm's smallest
@@ -108,7 +109,7 @@ def test_a_damaged_part_is_asked_again_and_a_view_that_is_kept_is_not(
     spec, image_folder, tmp_path, monkeypatch
 ):
     source, teacher = open_all(str(image_folder)), Teacher(spec, "cpu")
-    settings, n = ViewSettings(2, 32, 0.35, 0), len(source)
+    settings, n = ViewSettings(2, 0, 32, 0.35, 0), len(source)
     first = taught_views(source, teacher, settings, tmp_path)
     assert len(first) == n
     asked = counted(monkeypatch)
@@ -137,12 +138,12 @@ def test_a_damaged_part_is_asked_again_and_a_view_that_is_kept_is_not(
 
 
 def test_each_data_set_has_its_own_number_of_views(spec, image_folder, tmp_path):
-    settings = config(spec, n_views=(3, 1))
+    settings = config(spec, n_views=(3, 1), n_blends=(0, 2))
     lessons = Lessons(sources(image_folder) * 2, tmp_path, settings, "cpu")
     n = len(open_all(str(image_folder)))
     assert lessons.sizes == [n, n]
-    assert np.diff(lessons.views.starts).tolist() == [3] * n + [1] * n
-    assert len(lessons.views.pixels) == len(lessons.views.outputs) == 4 * n
+    assert np.diff(lessons.views.starts).tolist() == [3] * n + [3] * n
+    assert len(lessons.views.pixels) == len(lessons.views.outputs) == 6 * n
     assert torch.equal(lessons.whole[:n], lessons.whole[n:])
 
 
@@ -160,7 +161,7 @@ def test_an_image_is_taught_by_a_view_of_its_own(spec, image_folder, tmp_path):
 def test_the_first_view_is_the_image_as_it_is_packed_and_both_see_the_same_place():
     rng = np.random.default_rng(0)
     picture = Image.fromarray(rng.integers(0, 256, (90, 130, 3), dtype=np.uint8))
-    boxes = draw_boxes(ViewSettings(5, 32, 0.35, 0), 3)
+    boxes = draw_boxes(ViewSettings(5, 0, 32, 0.35, 0), 3)
     assert np.array_equal(crops_of(picture, boxes, 32)[0], square(picture, 32))
     assert (boxes[:, :2] >= 0).all()
     assert (boxes[:, 2:] <= 1).all()
