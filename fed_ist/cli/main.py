@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fed_ist.cli.calibrate import calibrations
 from fed_ist.cli.deploy import deployment
 from fed_ist.cli.encoders import (
     BandRange,
@@ -60,6 +61,7 @@ cli = typer.Typer(
 )
 cli.add_typer(experiments)
 cli.add_typer(encoders)
+cli.add_typer(calibrations)
 cli.add_typer(inspections)
 cli.add_typer(wire_commands)
 bench.add_typer(round_commands)

@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from fed_ist.encoder.build import RGB, build, check_sides, model_options
+from fed_ist.encoder.features import take_features
 from fed_ist.encoder.spec import BUNDLED_ENCODERS, checkpoint_path
 from fed_ist.encoder.timm_weights import fetch_model, load_model
 from fed_ist.encoder.weight_files import find_weights
@@ -22,10 +23,6 @@ from fed_ist.files.sealed_tensors import require_unharmed
 
 VIT_MEAN = (0.485, 0.456, 0.406)
 VIT_STD = (0.229, 0.224, 0.225)
-
-# Names, in fed-ist's own checkpoints, of the mean and deviation of each embedding feature over the
-# pre-training images: float32 (2, dim), first of the `cls`, then of the `avg` embedding.
-FEATURE_MEAN, FEATURE_STD = "fed_ist.feature_mean", "fed_ist.feature_std"
 
 # The key in the metadata of fed-ist's own checkpoints under which their shape stands.
 ORIGIN = "fed-ist"
@@ -51,7 +48,7 @@ class Backbone:
     """A model and the preparation of its images.
 
     mean, std: per channel, of pixels scaled to [0, 1].
-    features: `FEATURE_MEAN` and `FEATURE_STD` where the checkpoint has them; else empty.
+    features: statistics of its embeddings, where the checkpoint has them, see `features`.
     note: a sentence for the user on the weights that were taken; empty where there is no need.
     """
 
@@ -187,7 +184,7 @@ def load_weights(vit: Any, path: Path) -> tuple[dict[str, Tensor], str]:
     wanted = vit.state_dict()
     encoder = find_weights(path, wanted)
     found = encoder.weights
-    features = {key: found.pop(key) for key in (FEATURE_MEAN, FEATURE_STD) if key in found}
+    features = take_features(found)
     stem = "patch_embed.proj.weight"
     if stem in found and found[stem].shape[1] == RGB:
         found[stem] = adapt_input_conv(wanted[stem].shape[1], found[stem])
@@ -217,8 +214,9 @@ def _timm(name: str, path: Path | None, pretrained: bool, in_chans: int, img_px:
 
     options = model_options(in_chans, img_px)
     note = ""
+    features: dict[str, Tensor] = {}
     if path is not None:
-        model, note = load_model(name, path, options)
+        model, features, note = load_model(name, path, options)
     elif pretrained:
         model = fetch_model(name, options)
     else:
@@ -230,7 +228,7 @@ def _timm(name: str, path: Path | None, pretrained: bool, in_chans: int, img_px:
         mean=per_channel(data["mean"], in_chans),
         std=per_channel(data["std"], in_chans),
         interpolation=data["interpolation"],
-        features={},
+        features=features,
         note=note,
     )
 

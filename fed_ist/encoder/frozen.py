@@ -13,14 +13,13 @@ from numpy.typing import NDArray
 from torch import nn
 
 from fed_ist.encoder.backbone import (
-    FEATURE_MEAN,
-    FEATURE_STD,
     Backbone,
     check_encoder_name,
     check_img_px,
     create_backbone,
     may_drop_patches,
 )
+from fed_ist.encoder.features import FEATURE_MEAN, feature_maps
 from fed_ist.encoder.masked_vit import FilledImage, VisibleVit
 from fed_ist.encoder.onnx_export import cached_int8, require_onnx
 from fed_ist.encoder.precision import Runner, check_precision, in_bfloat16, in_onnx, in_torch
@@ -70,7 +69,11 @@ class Encoder:
                 "but no time."
             )
             self.note = f"{backbone.note} {cannot}".strip()
-            module = FilledImage(model, self.grid, self.patch_px, backbone.mean, backbone.std)
+            features = backbone.features
+            maps = (
+                feature_maps(features, features[FEATURE_MEAN].shape[1], [0]) if features else None
+            )
+            module = FilledImage(model, self.grid, self.patch_px, backbone.mean, backbone.std, maps)
         self.module = module.eval()
         check_precision(module, spec.precision, spec.name)
         if spec.precision == "int8":
@@ -205,18 +208,25 @@ def drops_patches(model: Any) -> bool:
     return plain and type(model.patch_embed) is PatchEmbed
 
 
+def ways_of_pooling(model: Any) -> list[str]:
+    """How a model pools: of "cls", "avg" and "map" those it has, in the order of its features."""
+    if not drops_patches(model):
+        return ["avg"]
+    has = {"cls": model.cls_token is not None, "avg": True, "map": model.attn_pool is not None}
+    return [way for way in has if has[way]]
+
+
 def _check_pooling(spec: EncoderSpec, vit: Any) -> None:
-    choices = ["avg"]
-    if vit.cls_token is not None:
-        choices = ["cls", "avg", "both"]
-    if vit.attn_pool is not None:
-        choices.append("map")
-    if spec.pooling not in choices:
-        lacks = "attention pooling" if spec.pooling == "map" else "class token"
-        raise InputError(
-            f"Encoder '{spec.name}' has no {lacks}, so pooling = '{spec.pooling}' is not possible. "
-            f"Choose pooling = {' or '.join(repr(choice) for choice in reversed(choices))}."
-        )
+    ways = ways_of_pooling(vit)
+    if spec.pooling in ways or (spec.pooling == "both" and "cls" in ways):
+        return
+    choices = ["cls", "avg", "both"] if "cls" in ways else ["avg"]
+    choices += ["map"] if "map" in ways else []
+    lacks = "attention pooling" if spec.pooling == "map" else "class token"
+    raise InputError(
+        f"Encoder '{spec.name}' has no {lacks}, so pooling = '{spec.pooling}' is not possible. "
+        f"Choose pooling = {' or '.join(repr(choice) for choice in reversed(choices))}."
+    )
 
 
 def _check_whole(spec: EncoderSpec) -> None:
@@ -235,16 +245,18 @@ def _patch_px(img_px: int) -> int:
 
 
 def _visible_vit(spec: EncoderSpec, backbone: Backbone) -> VisibleVit:
-    vit = backbone.model
-    rows = {"cls": [0], "avg": [1], "both": [0, 1]}.get(spec.pooling)
-    none = torch.zeros(2, int(vit.embed_dim))
-    mean = backbone.features.get(FEATURE_MEAN, none)
-    std = backbone.features.get(FEATURE_STD, none + 1)
-    if rows is None:  # there are no statistics for attention pooling: embeddings stay as they are
-        mean, std, rows = torch.zeros(1, 1), torch.ones(1, 1), [0]
-    return VisibleVit(
-        vit, spec.pooling, backbone.mean, backbone.std, mean[rows].flatten(), std[rows].flatten()
-    )
+    vit, features = backbone.model, backbone.features
+    if features or spec.pooling != "map":
+        ways = ways_of_pooling(vit)
+        rows = [ways.index(way) for way in ("cls", "avg", "map") if way in _pooled(spec.pooling)]
+        maps = feature_maps(features, int(vit.embed_dim), rows)
+    else:
+        maps = feature_maps({}, 1, [0])
+    return VisibleVit(vit, spec.pooling, backbone.mean, backbone.std, maps)
+
+
+def _pooled(pooling: str) -> tuple[str, ...]:
+    return ("cls", "avg") if pooling == "both" else (pooling,)
 
 
 def check_encoder(spec: EncoderSpec) -> None:

@@ -18,6 +18,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from fed_ist.encoder.features import FeatureMaps, apply_features
+
 
 class VisibleVit(nn.Module):
     """A timm `VisionTransformer` or `Eva` that runs on the visible patches and nothing else.
@@ -25,14 +27,14 @@ class VisibleVit(nn.Module):
     pooling: "cls", "avg" (the mean of the visible patch tokens), "map" (the model's own attention
         pooling, as SigLIP has) or "both" ("cls" and "avg", concatenated).
     mean, std: per channel, of pixels scaled to [0, 1].
-    feature_mean, feature_std: float32 (embed_dim,). Embeddings are standardised by them, as by the
-        batch norm in MAE's linear probe: a head then learns several times faster.
+    features: what the pooled outputs are made into, see `features.feature_maps`.
     """
 
     patch_weight: Tensor
     patch_bias: Tensor
     feature_mean: Tensor
     feature_std: Tensor
+    feature_matrix: Tensor | None
     rope: Tensor | None
 
     def __init__(
@@ -41,8 +43,7 @@ class VisibleVit(nn.Module):
         pooling: str,
         mean: tuple[float, ...],
         std: tuple[float, ...],
-        feature_mean: Tensor,
-        feature_std: Tensor,
+        features: FeatureMaps,
     ) -> None:
         super().__init__()
         self.vit = vit
@@ -50,8 +51,10 @@ class VisibleVit(nn.Module):
         weight, bias = embedding_of_bytes(vit.patch_embed.proj, mean, std)
         self.register_buffer("patch_weight", weight)
         self.register_buffer("patch_bias", bias)
+        feature_mean, deviation, matrix = features
         self.register_buffer("feature_mean", feature_mean)
-        self.register_buffer("feature_std", feature_std)
+        self.register_buffer("feature_std", deviation)
+        self.register_buffer("feature_matrix", matrix)
         self.compute_dtype = torch.float32
         self.register_buffer("rope", rotary_positions(vit))
 
@@ -111,8 +114,9 @@ class VisibleVit(nn.Module):
             pooled.append(vit.fc_norm(tokens[:, vit.num_prefix_tokens :].mean(dim=1)))
         if self.pooling == "map":
             pooled.append(vit.fc_norm(vit.pool(tokens)))
-        embeddings = torch.cat(pooled, dim=1).float()
-        return (embeddings - self.feature_mean) / self.feature_std
+        return apply_features(
+            torch.cat(pooled, dim=1), self.feature_mean, self.feature_std, self.feature_matrix
+        )
 
 
 def rotary_positions(vit: Any) -> Tensor | None:
@@ -154,10 +158,15 @@ class FilledImage(nn.Module):
     """Any model, run on the whole image with hidden patches in the mean colour.
 
     The mean colour is 0 after normalisation. The embedding is the output of the model's pooling.
+    mean, std: per channel, of pixels scaled to [0, 1]. features: what that output is made into, see
+    `features.feature_maps`; None to leave it as it is.
     """
 
     mean: Tensor
     std: Tensor
+    feature_mean: Tensor | None
+    feature_std: Tensor | None
+    feature_matrix: Tensor | None
 
     def __init__(
         self,
@@ -166,6 +175,7 @@ class FilledImage(nn.Module):
         patch_px: int,
         mean: tuple[float, ...],
         std: tuple[float, ...],
+        features: FeatureMaps | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -173,6 +183,10 @@ class FilledImage(nn.Module):
         self.patch_px = patch_px
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
+        feature_mean, deviation, matrix = features or (None, None, None)
+        self.register_buffer("feature_mean", feature_mean)
+        self.register_buffer("feature_std", deviation)
+        self.register_buffer("feature_matrix", matrix)
 
     def fill(self, patches: Tensor, visible: Tensor) -> Tensor:
         """The normalised images with hidden patches at 0: float32 (N, channels, H, W)."""
@@ -189,5 +203,7 @@ class FilledImage(nn.Module):
 
     def forward(self, patches: Tensor, visible: Tensor) -> Tensor:
         """The embeddings, float32 (N, embed_dim); for the arguments see the module."""
-        embeddings: Tensor = self.model(self.fill(patches, visible))
-        return embeddings.float()
+        pooled: Tensor = self.model(self.fill(patches, visible)).float()
+        if self.feature_mean is None or self.feature_std is None:
+            return pooled
+        return apply_features(pooled, self.feature_mean, self.feature_std, self.feature_matrix)

@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from fed_ist.encoder.build import RGB, Options, build, sketch
+from fed_ist.encoder.features import take_features
 from fed_ist.encoder.spec import BUNDLED_ENCODER
 from fed_ist.encoder.weight_files import EncoderWeights, find_weights
 from fed_ist.encoder.weight_order import in_order
@@ -15,15 +16,17 @@ from fed_ist.errors import InputError
 from fed_ist.files.hub import FetchError, asking
 
 
-def load_model(name: str, path: Path, options: Options) -> tuple[Any, str]:
-    """A timm model with the weights of a checkpoint, and a sentence for the user or an empty one.
+def load_model(name: str, path: Path, options: Options) -> tuple[Any, dict[str, Tensor], str]:
+    """(a timm model with the weights of a checkpoint, its features, a sentence for the user).
 
+    The features are statistics of its embeddings, see `features`; the sentence may be empty.
     Weights under another project's names are matched by their order, see `weight_order`. Raises
     `InputError` where the file does not fit.
     """
     encoder = _found_for(name, path, options)
+    features = take_features(encoder.weights)
     try:
-        return _filled(name, path, encoder.weights, options), encoder.note
+        return _filled(name, path, encoder.weights, options), features, encoder.note
     except InputError:
         ordered = _ordered_for(name, encoder.weights, options)
         if ordered is None:
@@ -32,7 +35,7 @@ def load_model(name: str, path: Path, options: Options) -> tuple[Any, str]:
         f"The weights in '{path}' have other names than those of '{name}'. They were matched by "
         "their order: all layers agree in kind and shape."
     )
-    return _filled(name, path, ordered, options), f"{encoder.note} {note}".strip()
+    return _filled(name, path, ordered, options), features, f"{encoder.note} {note}".strip()
 
 
 def _ordered_for(

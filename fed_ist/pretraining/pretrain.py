@@ -15,7 +15,8 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from fed_ist.encoder.backbone import FEATURE_MEAN, FEATURE_STD, build_vit, load_weights
+from fed_ist.encoder.backbone import build_vit, load_weights
+from fed_ist.encoder.features import Moments, features_of
 from fed_ist.errors import InputError
 from fed_ist.images.source import ImageSource
 from fed_ist.pretraining.average import MovingAverage
@@ -116,19 +117,17 @@ def epochs_done(history: History) -> str:
 
 @torch.inference_mode()
 def feature_statistics(vit: Any, images: Tensor, img_px: int, device: str) -> dict[str, Tensor]:
-    """The mean and deviation of each feature of the `cls` and `avg` embeddings.
+    """The mean and covariance of the `cls` and `avg` embeddings of whole images.
 
-    images: uint8 (n, C, S, S). Returns `FEATURE_MEAN` and `FEATURE_STD`, each float32 (2, dim).
+    images: uint8 (n, C, S, S). Returns the statistics as a checkpoint holds them.
     """
     from torchvision.transforms.v2 import functional as transforms
 
-    total = torch.zeros(2, 2, vit.embed_dim, dtype=torch.float64)  # (sum | squares, cls | avg, dim)
+    moments = [Moments(), Moments()]  # of cls, of avg
     vit.eval()
     for batch in tqdm(torch.split(images, 256), desc="feature statistics"):
         scaled = transforms.resize(batch, [img_px, img_px], antialias=True).to(device)
         tokens = vit.forward_features(normalise(scaled.float() / 255))
-        pooled = torch.stack([tokens[:, 0], tokens[:, 1:].mean(dim=1)]).double().cpu()
-        total += torch.stack([pooled.sum(dim=1), pooled.square().sum(dim=1)])
-    average, square = total / len(images)
-    deviation = (square - average.square()).clamp(min=1e-6).sqrt()
-    return {FEATURE_MEAN: average.float(), FEATURE_STD: deviation.float()}
+        moments[0].add(tokens[:, 0].cpu())
+        moments[1].add(tokens[:, 1:].mean(dim=1).cpu())
+    return features_of(moments)
