@@ -6,14 +6,15 @@ given to a run as `encoder-weights`.
 
 import json
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from fed_ist.encoder.backbone import ORIGIN, Backbone, create_backbone, read_shape
+from fed_ist.encoder.backbone import ORIGIN, Backbone, create_backbone
 from fed_ist.encoder.embeddings import MaskSpec, embed
 from fed_ist.encoder.features import Moments, features_of
 from fed_ist.encoder.frozen import Encoder, ways_of_pooling
@@ -42,11 +43,7 @@ def calibrate(
     ]
     weights = {name: _smallest(value) for name, value in backbone.model.state_dict().items()}
     # One entry: safetensors writes several in random order, and equal calls must give equal files.
-    about: dict[str, object] = {KEY: PLACE.decode()}
-    if spec.name in BUNDLED_ENCODERS:
-        path = checkpoint_path(spec.weights) or package_file(BUNDLED_ENCODERS[spec.name])
-        shape = read_shape(path)
-        about |= {"shape": asdict(shape)} if shape else {}
+    about = _about(spec) | {KEY: PLACE.decode()}
     return with_checksum(save(weights | features_of(moments), {ORIGIN: json.dumps(about)}))
 
 
@@ -80,6 +77,18 @@ def moments_of(
     for start in range(0, len(found.values), 4096):
         moments.add(torch.from_numpy(found.values[start : start + 4096].copy()))
     return moments
+
+
+def _about(spec: EncoderSpec) -> dict[str, object]:
+    """What one of fed-ist's own checkpoints says of itself; empty for another one."""
+    if spec.name not in BUNDLED_ENCODERS:
+        return {}
+    path = checkpoint_path(spec.weights) or package_file(BUNDLED_ENCODERS[spec.name])
+    if path.suffix != ".safetensors":
+        return {}
+    with safe_open(path, framework="pt") as file:
+        found: dict[str, object] = json.loads((file.metadata() or {}).get(ORIGIN, "{}"))
+    return found
 
 
 def _smallest(value: Tensor) -> Tensor:

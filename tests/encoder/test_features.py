@@ -1,13 +1,16 @@
 """An encoder carries the statistics of its embeddings, and gives decorrelated ones by them."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import timm
 import torch
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner, Result
 
@@ -83,7 +86,7 @@ def test_directions_that_never_vary_stay_small():
     covariance = torch.diag(torch.tensor([4.0, 1.0, 0.0]).double())
     matrix = decorrelating(covariance)
     assert torch.isfinite(matrix).all()
-    assert matrix[2, 2] < 3 * matrix[0, 0]
+    assert matrix[2, 2] < 5 * matrix[0, 0]
     assert torch.isfinite(decorrelating(torch.zeros(3, 3).double())).all()
 
 
@@ -95,6 +98,16 @@ def embeddings(spec: EncoderSpec, folder: Path, cache: Path) -> np.ndarray:
     )  # fmt: skip
     found, _ = embed(open_all(str(folder)), mask, encoder, cache, pytest.fail)
     return np.asarray(found.values)
+
+
+BUNDLED = ROOT / "fed_ist/encoder/weights/vit_mae_patch8_64.aid.safetensors"
+
+
+def about(path: Path) -> dict[str, object]:
+    """What a checkpoint of ours says of itself."""
+    with safe_open(path, framework="pt") as file:
+        found: dict[str, object] = json.loads(file.metadata()["fed-ist"])
+    return found
 
 
 def weights_of(name: str, folder: Path) -> Path:
@@ -135,6 +148,7 @@ def test_a_calibrated_encoder_centres_and_evens_out_its_embeddings(
     assert spread(after) < 0.9 * spread(before)
     if bundled:
         assert path.stat().st_size < 8e6
+        assert about(path).items() >= {"epochs": about(BUNDLED)["epochs"]}.items()
 
 
 def test_features_take_no_part_in_where_weights_are_looked_for(image_folder, tmp_path):
