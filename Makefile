@@ -84,7 +84,7 @@ privacy: DATA ?= ../shared/data
 privacy: $(VENV)/.ready
 	$(BIN)/python -m sims.experiments.variants privacy $(DATA)
 
-# The probe tables of the README: every mask at five ratios. DATA holds the parquet files.
+# The probe tables of docs/results.md: every mask at five ratios. DATA holds the parquet files.
 masks: DATA ?= ../shared/data
 masks: $(VENV)/.ready
 	cd $(DATA) && $(CURDIR)/$(BIN)/fed-ist probe aid-train.parquet --test-dataset aid-test.parquet \

@@ -103,7 +103,7 @@ class RunConfig:
         "The shares of the neurons that simulated nodes can train, taken in turn; a device has "
         "`capacity=0.25` in its `--node-config`.", needs=("strategy", SLICED))
     round_deadline_s: float = key(METHOD, at_least(0), "The seconds that a node's round may take: "
-        "slices become [as small as that needs](../README.md#slow-and-fast-devices); 0: no limit.")
+        "slices become [as small as that needs](slow-devices.md); 0: no limit.")
     devices: str = key(METHOD, read_by(read_devices, BOARDS),
         "What simulated nodes are, taken in turn; this machine if empty.")
     anchor: str = key(STATISTICS, one_of(ANCHORS), "What statistics that nodes send once give the "
@@ -124,27 +124,27 @@ class RunConfig:
         "The share of the entries that a node sends.", needs=("strategy", ("topk",)))
     aggregation: str = key(MERGING, one_of(("mean", "trimmed-mean")), "What becomes of the values "
         "that nodes send for a weight: `trimmed-mean` leaves out the largest and the smallest and "
-        "counts all nodes alike ([SECURITY.md](../SECURITY.md)).", needs=("strategy", TRAINED))
+        "counts all nodes alike ([security](security.md)).", needs=("strategy", TRAINED))
     trim_share: float = key(MERGING, within("[0, 0.5]"),
         "The share that is left out at each end; 0.5 is the median.",
         needs=("aggregation", ("trimmed-mean",)))
     clip_norm: float = key(MERGING, at_least(0), "Each node's change is cut to this many times the "
         "median of the round's changes, and nodes count alike; 0: no limit, and a node counts by "
-        "its images ([SECURITY.md](../SECURITY.md)).", needs=("strategy", TRAINED))
+        "its images ([security](security.md)).", needs=("strategy", TRAINED))
     max_weight: float = key(MERGING, such_that("0 for no bound, or {number} of at least 1",
         lambda n: n == 0 or 1 <= n < math.inf),
         "Where nodes count by their images, in sums of statistics too, a node counts for at most "
         "this many times the median of all nodes' numbers; 0: for what it states.")
     dissenters: str = key(MERGING, one_of(("keep", "leave-out")), "A node whose changes or "
         "statistics go against all the others' is left out, in rounds of four nodes and more; "
-        "`keep` keeps it ([SECURITY.md](../SECURITY.md)).")
+        "`keep` keeps it ([security](security.md)).")
     dp_clip_norm: float = key(PRIVACY, at_least(0), "Local differential privacy: a node cuts what "
         "it has learnt to this length and adds noise; 0: neither "
-        "([privacy](../README.md#privacy)).", needs=("strategy", TRAINED))
+        "([privacy](privacy.md)).", needs=("strategy", TRAINED))
     dp_epsilon: float = key(PRIVACY, above(0), "Epsilon of one round.")
     dp_delta: float = key(PRIVACY, between(0, 1), "Delta of one round, and of all together.")
     down_codec: str = key(TRAFFIC, one_of(CODECS),
-        "How slices travel to the nodes ([fewer bytes](../README.md#fewer-bytes)).",
+        "How slices travel to the nodes ([fewer bytes](fewer-bytes.md)).",
         needs=("strategy", TRAINED))
     up_codec: str = key(TRAFFIC, one_of(CODECS), "How slices come back.",
         needs=("strategy", TRAINED))

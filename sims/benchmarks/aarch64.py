@@ -29,7 +29,7 @@ RELEASE = "bookworm"
 EMULATOR = Path("/proc/sys/fs/binfmt_misc/qemu-aarch64")
 VENV = "/opt/fed-ist"
 COPY = "/opt/checkout"  # the files that tests read in addition to the wheel
-COPIED = ("pyproject.toml", "README.md", "tests", "sims/configs")
+COPIED = ("pyproject.toml", "README.md", "docs", "tests", "sims/configs")
 # The versions with which the tests ran elsewhere, and those packages that ARM needs in others.
 CONSTRAINTS = ("constraints.txt", "constraints-arm.txt")
 INDEX_VARIABLES = ("PIP_CERT", "PIP_DEFAULT_TIMEOUT", "PIP_INDEX_URL", "SSL_CERT_FILE")

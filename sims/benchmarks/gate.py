@@ -1,7 +1,7 @@
 """What strangers at the gate do to a run of two devices: `python -m sims.benchmarks.gate OUT.md`.
 
-SuperLink, gate and devices run on this host as DEPLOY.md sets them up, with keys and TLS. The same
-run is timed alone, and while strangers hold connections and send bodies, from other addresses of
+SuperLink, gate and devices run on this host as docs/deploy.md sets them up, with keys and TLS. The
+same run is timed alone, and while strangers hold connections and send bodies, from other addresses of
 loopback and from the devices' own. All share this machine's processors, the strangers too.
 """
 
@@ -184,8 +184,8 @@ def render(found: Sequence[Found]) -> str:
     answers = {one.case.name: one.deeds["statuses"] for one in found if one.deeds}
     blocks = [
         "# Strangers at the gate",
-        f"A run of {SETTINGS['num-rounds']} rounds with two devices, through the gate of DEPLOY.md "
-        "on loopback. Strangers without a registered key hold connections half open (without a "
+        f"A run of {SETTINGS['num-rounds']} rounds with two devices, through the gate of "
+        "docs/deploy.md on loopback. Strangers without a registered key hold connections half open (without a "
         "word, with half a header, with one that comes letter by letter) and send bodies of "
         f"{strangers.BODY_BYTES / 1e6:.0f} MB, unsigned, signed by a key of their own, and in "
         "chunks; what is closed they open again. They run on the same processors as all else.",

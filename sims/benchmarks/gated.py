@@ -1,4 +1,4 @@
-"""A server as DEPLOY.md sets it up: SuperLink, gate and devices on this host, with keys and TLS."""
+"""A server as docs/deploy.md sets it up: SuperLink, gate and devices on this host, with keys."""
 
 import random
 import socket

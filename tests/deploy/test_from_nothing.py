@@ -1,4 +1,4 @@
-"""DEPLOY.md, command by command: a server, its gate, two devices, a run, and who is refused.
+"""docs/deploy.md, command by command: a server, its gate, two devices, a run, and who is refused.
 
 What installs software, copies files to another host or asks systemd is done otherwise here, as
 `INSTEAD` says; a line of the document that is neither run nor listed there fails.
@@ -31,9 +31,9 @@ START_TIMEOUT_S = 600.0
 
 
 def lines(where: str) -> list[str]:
-    """The commands of DEPLOY.md's blocks for this place."""
+    """The commands of docs/deploy.md's blocks for this place."""
     blocks = re.findall(
-        rf"^```sh {where}\n(.*?)^```", (ROOT / "DEPLOY.md").read_text(), re.M | re.S
+        rf"^```sh {where}\n(.*?)^```", (ROOT / "docs/deploy.md").read_text(), re.M | re.S
     )
     assert blocks
     return [line for block in blocks for line in block.splitlines()]
@@ -202,7 +202,7 @@ def field(tmp_path_factory, image_folder) -> Iterator[Field]:
 
 
 def test_readme_has_no_command_that_the_document_has_not():
-    section = (ROOT / "README.md").read_text().split("## On devices\n")[1].split("\n### ")[0]
+    section = (ROOT / "docs/devices.md").read_text()
     commands = "".join(re.findall(r"^```sh\n(.*?)^```", section, re.M | re.S)).splitlines()
     assert len(commands) > 10
     assert not set(commands) - {line for place in ("server", "device") for line in lines(place)}

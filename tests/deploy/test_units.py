@@ -51,7 +51,7 @@ def read_unit(text: str) -> tuple[list[str], dict[str, str]]:
 
 @pytest.mark.skipif(not shutil.which("systemd-analyze"), reason="needs Debian's systemd")
 def test_systemd_accepts_the_visits_of_the_plan_for_many_devices(device, tmp_path):
-    blocks = re.findall(r"```ini\n(.*?)```", (ROOT / "SCALE.md").read_text(), re.DOTALL)
+    blocks = re.findall(r"```ini\n(.*?)```", (ROOT / "docs/scale.md").read_text(), re.DOTALL)
     timer, visit = (re.sub(r"^#.*\n", "", block) for block in blocks)
     name = "fed-ist-supernode"
     (tmp_path / f"{name}.timer").write_text(timer)

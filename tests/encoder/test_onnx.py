@@ -86,7 +86,9 @@ def test_the_readmes_program_gives_the_encoders_embedding(tmp_path, monkeypatch,
     encoder, path = exported("bundled")
     shutil.copy(path, tmp_path)
     Image.fromarray(images[0]).save(tmp_path / "image.png")
-    program = re.search(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.S).group(1)
+    program = re.search(
+        r"```python\n(.*?)```", (ROOT / "docs/encoders.md").read_text(), re.S
+    ).group(1)
     monkeypatch.chdir(tmp_path)
     names: dict = {}
     exec(program, names)

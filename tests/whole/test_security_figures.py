@@ -1,4 +1,4 @@
-"""The figures of SECURITY.md and the README are those of the committed report."""
+"""The figures of docs/security.md and docs/results.md are those of the committed report."""
 
 import re
 
@@ -18,7 +18,7 @@ def reported() -> dict[tuple[str, ...], list[str]]:
     return {tuple(row[:3]): [*row[3:], *[""] * 8] for row in rows}
 
 
-@pytest.mark.parametrize("document", ["SECURITY.md", "README.md"])
+@pytest.mark.parametrize("document", ["docs/security.md", "docs/results.md"])
 def test_each_figure_of_the_table_is_in_the_report(document):
     found = ROW.findall((ROOT / document).read_text(encoding="utf-8"))
     assert found
@@ -31,6 +31,6 @@ def test_each_figure_of_the_table_is_in_the_report(document):
 def test_what_silence_costs_is_in_the_report():
     text = (ROOT / "results" / "reference" / "silent.md").read_text(encoding="utf-8")
     ratios = re.findall(r"^\| (?:before the run|after round 2) \| \d+ s \| ([\d.]+) \|", text, re.M)
-    told = f"[{' and '.join(ratios)} times](results/reference/silent.md)"
+    told = f"[{' and '.join(ratios)} times](../results/reference/silent.md)"
     assert len(ratios) == 2
-    assert told in (ROOT / "SECURITY.md").read_text(encoding="utf-8")
+    assert told in (ROOT / "docs/security.md").read_text(encoding="utf-8")
