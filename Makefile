@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: run test quick test-slow lint check docs-settings audit attack gate privacy aid eurosat ist-variants codecs masks capacity presets convolution clean
+.PHONY: run test quick test-slow lint check docs docs-settings audit attack gate privacy aid eurosat ist-variants codecs masks capacity presets convolution clean
 
 run: $(VENV)/.ready
 	$(BIN)/fed-ist run
@@ -27,6 +27,10 @@ lint: $(VENV)/.ready
 	$(BIN)/mypy
 
 check: lint test
+
+# The site of the documents, in build/site; fails where a link leads nowhere.
+docs: $(VENV)/.ready
+	$(BIN)/mkdocs build --strict --quiet
 
 # docs/settings.md: every key of a run, from its row and its default.
 docs-settings:

@@ -1,6 +1,9 @@
 """Documents lead where they say, and the first page is short."""
 
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,3 +43,14 @@ def test_the_first_page_is_read_in_a_minute_and_leads_to_all_others():
     assert len(text.splitlines()) <= 150
     linked = set(LINK.findall(text))
     assert {f"docs/{path.name}" for path in (ROOT / "docs").glob("*.md")} <= linked
+
+
+def test_the_site_is_built_and_no_link_in_it_leads_nowhere(tmp_path):
+    pytest.importorskip("material", reason="the site's generator is not installed")
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(tmp_path)]
+    quiet = os.environ | {"NO_MKDOCS_2_WARNING": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=quiet, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    first = (tmp_path / "index.html").read_text(encoding="utf-8")
+    assert "own-images/" in first
+    assert (tmp_path / "results/reference/compare-aid-clients/compare-aid.png").exists()

@@ -1,8 +1,8 @@
 """What strangers at the gate do to a run of two devices: `python -m sims.benchmarks.gate OUT.md`.
 
 SuperLink, gate and devices run on this host as docs/deploy.md sets them up, with keys and TLS. The
-same run is timed alone, and while strangers hold connections and send bodies, from other addresses of
-loopback and from the devices' own. All share this machine's processors, the strangers too.
+same run is timed alone, and while strangers hold connections and send bodies, from other addresses
+of loopback and from the devices' own. All share this machine's processors, the strangers too.
 """
 
 import json
