@@ -185,10 +185,11 @@ def render(found: Sequence[Found]) -> str:
     blocks = [
         "# Strangers at the gate",
         f"A run of {SETTINGS['num-rounds']} rounds with two devices, through the gate of "
-        "docs/deploy.md on loopback. Strangers without a registered key hold connections half open (without a "
-        "word, with half a header, with one that comes letter by letter) and send bodies of "
-        f"{strangers.BODY_BYTES / 1e6:.0f} MB, unsigned, signed by a key of their own, and in "
-        "chunks; what is closed they open again. They run on the same processors as all else.",
+        "docs/deploy.md on loopback. Strangers without a registered key hold connections half open "
+        "(without a word, with half a header, with one that comes letter by letter) and send "
+        f"bodies of {strangers.BODY_BYTES / 1e6:.0f} MB, unsigned, signed by a key of their own, "
+        "and in chunks; what is closed they open again. They run on the same processors as all "
+        "else.",
         table(HEADER, rows),
         'Answers to their bodies, by status ("closed": none):',
         bullets(f"{name}: {statuses}" for name, statuses in answers.items()),
