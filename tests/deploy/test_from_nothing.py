@@ -201,7 +201,7 @@ def field(tmp_path_factory, image_folder) -> Iterator[Field]:
         shutil.rmtree(run)
 
 
-def test_readme_has_no_command_that_the_document_has_not():
+def test_the_short_page_has_no_command_that_the_document_has_not():
     section = (ROOT / "docs/devices.md").read_text()
     commands = "".join(re.findall(r"^```sh\n(.*?)^```", section, re.M | re.S)).splitlines()
     assert len(commands) > 10
