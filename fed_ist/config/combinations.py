@@ -11,6 +11,7 @@ def require_possible(config: RunConfig) -> None:
     """Raise `InputError` where two values do not go together, or one value needs another key."""
     _images(config)
     _linear_head(config)
+    _random_features(config)
     _slices(config)
     _statistics(config)
     _trimming(config)
@@ -43,6 +44,14 @@ def _linear_head(config: RunConfig) -> None:
         raise InputError(
             f"norm = '{config.norm}' does not go with hidden-layers = 0: there is no hidden layer "
             "to normalise. Leave norm at 'none'."
+        )
+
+
+def _random_features(config: RunConfig) -> None:
+    if config.random_features and config.anchor != "none":
+        raise InputError(
+            f"random-features = {config.random_features} does not go with anchor = "
+            f"'{config.anchor}', which is solved on the embeddings. Leave one of them out."
         )
 
 

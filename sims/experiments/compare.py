@@ -63,6 +63,7 @@ METHODS: dict[str, dict[str, Value]] = {
     "fedavg, 2 hidden layers": {"strategy": "fedavg", "hidden-layers": 2},
     "linear head": {**LINEAR},
     "linear head, int4": {**LINEAR, **coded("int4", zstd=True)},
+    "512 random features, int4": {**LINEAR, **coded("int4", zstd=True), "random-features": 512},
     "fedavg, narrow": {"strategy": "fedavg"},
     "fedavg, narrow + anchor": {"strategy": "fedavg", **ANCHORED},
     "fedprox": {"strategy": "fedavg", "proximal": 0.1},
