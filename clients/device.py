@@ -13,7 +13,7 @@ import psutil
 
 from clients.node import Node
 from fed_ist.classifier.layout import init_params, multiply_adds
-from fed_ist.config.derive import local_training, simulated_device
+from fed_ist.config.derive import count_inputs, local_training, simulated_device
 from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError, require_choice
 from fed_ist.traffic.links import find_link
@@ -97,6 +97,7 @@ def training_speed(config: RunConfig, embed_dim: int, num_classes: int) -> tuple
 def _step_s(config: RunConfig, embed_dim: int, num_classes: int, width: int) -> tuple[float, int]:
     """(seconds, multiply-adds) of a step on a slice with `width` neurons in each hidden layer."""
     rng = np.random.default_rng(0)
+    embed_dim = count_inputs(config, embed_dim)
     params = init_params(embed_dim, width, num_classes, rng, config.hidden_layers, config.norm)
     n_examples = config.batch_size * TIMED_STEPS
     values = rng.normal(size=(n_examples, embed_dim)).astype(np.float32)

@@ -12,7 +12,7 @@ from fed_ist.config.derive import count_features, local_training
 from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError
 from fed_ist.rng import generator
-from fed_ist.statistics.anchors import draw_projection, features
+from fed_ist.statistics.anchors import draw_projection, features, random_inputs
 from fed_ist.statistics.factors import factorise
 from fed_ist.statistics.gaussians import class_gaussians
 from fed_ist.statistics.ridge import class_sums, gram_statistics, with_noise
@@ -62,7 +62,9 @@ def train_slice(
     started = time.perf_counter()
     server_round = int(task[protocol.ROUND])
     how = local_training(config, server_round)
-    n_examples = len(passes(0)[1])
+    values, labels = passes(0)
+    n_examples = len(labels)
+    fixed = fixed | random_inputs(values.shape[1], config.random_features, config.seed)
     first_pass = (server_round - 1) * how.count_passes(n_examples)
     trained, loss = train(
         params,

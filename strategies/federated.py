@@ -17,7 +17,7 @@ from flwr.serverapp.strategy import Strategy
 
 from fed_ist.classifier.layout import Params, hidden_widths, init_params, multiply_adds
 from fed_ist.classifier.slices import extract
-from fed_ist.config.derive import local_training
+from fed_ist.config.derive import count_inputs, local_training
 from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError
 from fed_ist.rng import generator
@@ -44,7 +44,8 @@ def draw_classifier(config: RunConfig, embed_dim: int, num_classes: int) -> Para
     `fed_ist.classifier.layout`.
     """
     rng, layers = generator(config.seed, "init"), config.hidden_layers
-    return init_params(embed_dim, config.hidden_dim, num_classes, rng, layers, config.norm)
+    n_inputs = count_inputs(config, embed_dim)
+    return init_params(n_inputs, config.hidden_dim, num_classes, rng, layers, config.norm)
 
 
 @dataclass

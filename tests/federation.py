@@ -11,6 +11,7 @@ from flwr.app import ConfigRecord, Message
 
 from clients.data import EMBEDDINGS, STATE
 from fed_ist.classifier.layout import Params, init_params, param_shapes
+from fed_ist.config.derive import count_inputs
 from fed_ist.config.run_config import RunConfig
 from fed_ist.encoder.embeddings import Embeddings, load_cached
 from fed_ist.traffic import protocol
@@ -45,7 +46,7 @@ class Federation:
         self.grid = FaultyGrid(config, node_ids, node_config)
         self.strategy = create_strategy(config, classes, 192, self.ledger)
         self.params = init_params(
-            192,
+            count_inputs(config, 192),
             config.hidden_dim,
             len(classes),
             np.random.default_rng(0),

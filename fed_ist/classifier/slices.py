@@ -169,8 +169,10 @@ def slice_bytes(
     """The bytes of one slice in float32: 4 (dh/W + (L-1) h²/W² + Lh/W + Ch/W + C).
 
     With d = embed_dim, h = hidden_dim, C = num_classes, W = n_groups, L = hidden_layers. Layer norm
-    adds 8 Lh/W, batch norm 16 Lh/W.
+    adds 8 Lh/W, batch norm 16 Lh/W. A linear head, L = 0, takes 4 (dC + C).
     """
+    if not hidden_layers:
+        return 4 * (embed_dim + 1) * num_classes
     width = hidden_dim / n_groups
     by_neuron = embed_dim + num_classes + (hidden_layers - 1) * width
     by_neuron += hidden_layers * {"none": 1, "layer": 3, "batch": 5}[norm]

@@ -10,6 +10,8 @@ from fed_ist.images.packing import check_codec
 def require_possible(config: RunConfig) -> None:
     """Raise `InputError` where two values do not go together, or one value needs another key."""
     _images(config)
+    _linear_head(config)
+    _random_features(config)
     _slices(config)
     _statistics(config)
     _trimming(config)
@@ -27,6 +29,29 @@ def _images(config: RunConfig) -> None:
         raise InputError(
             f"value-range = '{config.value_range}' is for images without bands. Say with "
             "band-range which values of the bands become 0 and 255."
+        )
+
+
+def _linear_head(config: RunConfig) -> None:
+    if config.hidden_layers:
+        return
+    if config.strategy in SLICED:
+        raise InputError(
+            f"hidden-layers = 0 does not go with strategy = '{config.strategy}': a linear head has "
+            "no hidden neurons to deal. Use hidden-layers = 1 or more, or strategy = 'fedavg'."
+        )
+    if config.norm != "none":
+        raise InputError(
+            f"norm = '{config.norm}' does not go with hidden-layers = 0: there is no hidden layer "
+            "to normalise. Leave norm at 'none'."
+        )
+
+
+def _random_features(config: RunConfig) -> None:
+    if config.random_features and config.anchor != "none":
+        raise InputError(
+            f"random-features = {config.random_features} does not go with anchor = "
+            f"'{config.anchor}', which is solved on the embeddings. Leave one of them out."
         )
 
 

@@ -125,7 +125,7 @@ def plan_workload(config: RunConfig, embed_dim: int, num_classes: int, n_example
     """What a round of training asks of a node that has `n_examples` examples."""
     how = local_training(config)
     return Workload(
-        embed_dim=embed_dim,
+        embed_dim=count_inputs(config, embed_dim),
         hidden_dim=config.hidden_dim,
         num_classes=num_classes,
         hidden_layers=config.hidden_layers,
@@ -138,6 +138,11 @@ def plan_workload(config: RunConfig, embed_dim: int, num_classes: int, n_example
         down_codec=config.down_codec,
         up_codec=config.up_codec,
     )
+
+
+def count_inputs(config: RunConfig, embed_dim: int) -> int:
+    """The inputs of the classifier's first layer: the numbers of an embedding, or features."""
+    return config.random_features or embed_dim
 
 
 def count_features(config: RunConfig, num_classes: int) -> int:

@@ -160,8 +160,12 @@ class RunConfig:
         "The bytes of messages, both ways, that a node may get and send in the run; 0: no limit.")
     max_bytes_per_node_round: int = key(TRAFFIC, at_least(0), "The same in a round.")
     hidden_dim: int = key(CLASSIFIER, at_least(1), "The neurons of each hidden layer.")
-    hidden_layers: int = key(CLASSIFIER, at_least(1), "How many there are; 2 in the paper, which "
-        "costs IST accuracy ([what helps IST](../results/reference/ist-variants.md)).")
+    hidden_layers: int = key(CLASSIFIER, at_least(0), "How many there are; 2 in the paper, which "
+        "costs IST accuracy ([what helps IST](../results/reference/ist-variants.md)). 0 makes the "
+        "classifier a linear head, for strategies that send all of it.")
+    random_features: int = key(CLASSIFIER, at_least(0), "How many random features of the "
+        "embeddings, drawn from `seed`, the classifier gets in their place; 0: the embeddings.",
+        needs=("strategy", TRAINED))
     norm: str = key(CLASSIFIER, one_of(NORMS), "`layer` or `batch` normalises each hidden layer "
         "and adds it to the one before.")
     num_rounds: int = key(ROUNDS, at_least(1), "How many rounds a run has.")

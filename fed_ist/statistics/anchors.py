@@ -1,7 +1,7 @@
-"""Two parts of the classifier that are solved from statistics, which each node sends once.
+"""The parts of the classifier that are not trained.
 
-Both are solved in closed form from sums over all nodes' embeddings (`fed_ist.statistics.ridge`),
-and the rest of the classifier is then trained in slices:
+Two are solved in closed form from statistics, which each node sends once: sums over all nodes'
+embeddings (`fed_ist.statistics.ridge`). The rest of the classifier is then trained beside them:
 
 - the inputs, a linear map after which no direction dominates. Embeddings of a transformer vary
   along a few directions many times as much as along the others; a narrow slice, trained for few
@@ -12,7 +12,13 @@ and the rest of the classifier is then trained in slices:
   adds its logits to the anchor's, so that a run starts from the anchor's accuracy instead of from
   chance, and slices learn only what the anchor lacks.
 
-Among the parameters they are `inputs.weight` (embed_dim, embed_dim) and `inputs.bias` (embed_dim,),
+A third part comes from the run's seed alone:
+
+- random features, which the classifier gets in place of the embeddings. A linear head on some
+  hundreds of them tells classes apart that no line between embeddings does.
+
+Among the parameters they are `inputs.projection` (embed_dim, n) for n random features;
+`inputs.weight` (embed_dim, embed_dim) and `inputs.bias` (embed_dim,),
 `anchor.weight` (num_classes, n_features) and `anchor.bias` (num_classes,), and with random features
 `anchor.projection` (embed_dim, n_features), which every node draws for itself from the run's seed.
 All are float32; none is sliced or trained.
@@ -27,6 +33,7 @@ from fed_ist.statistics.cross_validation import choose_strength, validate, white
 from fed_ist.statistics.ridge import Gram, centre, half_whitening, solve_ridge
 
 INPUTS_WEIGHT, INPUTS_BIAS = "inputs.weight", "inputs.bias"
+INPUTS_PROJECTION = "inputs.projection"
 WEIGHT, BIAS, PROJECTION = "anchor.weight", "anchor.bias", "anchor.projection"
 ANCHORS = ("none", "inputs", "ridge")
 
@@ -48,6 +55,15 @@ def with_projection(fixed: Params, embed_dim: int, n_features: int, seed: int) -
     """
     projection = draw_projection(embed_dim, n_features, seed)
     return fixed if projection is None or WEIGHT not in fixed else fixed | {PROJECTION: projection}
+
+
+def random_inputs(embed_dim: int, n_features: int, seed: int) -> Params:
+    """`inputs.projection`, float32 (embed_dim, n_features), by the run's seed; empty for 0."""
+    if n_features == 0:
+        return {}
+    rng = generator(seed, "random-features")
+    drawn: NDArray[np.float32] = rng.standard_normal((embed_dim, n_features), dtype=np.float32)
+    return {INPUTS_PROJECTION: drawn}
 
 
 def features(
@@ -134,11 +150,15 @@ def start_silent(params: Params) -> Params:
 
 
 def classifier_inputs(fixed: Params, embeddings: NDArray[np.float32]) -> NDArray[np.float32]:
-    """What the first layer of the classifier is given: float32 (n, embed_dim).
+    """What the first layer of the classifier is given: float32 (n, its inputs).
 
-    fixed: parameters; without `inputs.weight` the embeddings come back as they are.
+    fixed: parameters; without any of `inputs` the embeddings come back as they are.
     embeddings: float32 (n, embed_dim).
     """
+    if INPUTS_PROJECTION in fixed:
+        projection = fixed[INPUTS_PROJECTION]
+        # Their mean square becomes 1, as that of embeddings is.
+        return features(embeddings, projection) * np.float32(np.sqrt(projection.shape[1]))
     if INPUTS_WEIGHT not in fixed:
         return embeddings
     inputs: NDArray[np.float32] = features(embeddings, None) @ fixed[INPUTS_WEIGHT].T

@@ -59,6 +59,8 @@ class Workload:
 
     def multiply_adds(self, n_neurons: int) -> float:
         """The multiply-adds of a round's training, see `layout.multiply_adds`."""
+        if not self.hidden_layers:
+            return 3.0 * self.n_seen * self.embed_dim * self.num_classes
         by_neuron = self.embed_dim + (self.hidden_layers - 1) * n_neurons + self.num_classes
         return 3.0 * self.n_seen * by_neuron * n_neurons
 

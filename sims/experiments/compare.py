@@ -44,6 +44,9 @@ def coded(codec: str, **more: Value) -> dict[str, Value]:
 
 
 FEWEST = coded("int4", zstd=True) | {"statistics-codec": "fp16"}
+LINEAR: dict[str, Value] = {
+    "strategy": "fedavg", "hidden-layers": 0, "label-skew": "calibrate", "proximal": 0.01,
+}  # fmt: skip
 CHOSEN = "ist + anchor"
 METHODS: dict[str, dict[str, Value]] = {
     CHOSEN: {"strategy": "ist", **ANCHORED},
@@ -58,6 +61,9 @@ METHODS: dict[str, dict[str, Value]] = {
     "fedavg + remedy for skew": {"strategy": "fedavg", **REMEDY},
     "fedavg + anchor": {"strategy": "fedavg", **ANCHORED},
     "fedavg, 2 hidden layers": {"strategy": "fedavg", "hidden-layers": 2},
+    "linear head": {**LINEAR},
+    "linear head, int4": {**LINEAR, **coded("int4", zstd=True)},
+    "512 random features, int4": {**LINEAR, **coded("int4", zstd=True), "random-features": 512},
     "fedavg, narrow": {"strategy": "fedavg"},
     "fedavg, narrow + anchor": {"strategy": "fedavg", **ANCHORED},
     "fedprox": {"strategy": "fedavg", "proximal": 0.1},

@@ -17,6 +17,7 @@ from fed_ist.statistics.anchors import (
     WEIGHT,
     judge_anchor,
     judge_inputs,
+    random_inputs,
     solve_anchor,
     solve_inputs,
     start_silent,
@@ -72,7 +73,8 @@ class Foundation:
         """The classifier as it is evaluated: its float32 arrays and those that statistics gave."""
         embed_dim = self.roster.embed_dim
         fixed = with_projection(self.fixed, embed_dim, self._n_features, self.config.seed)
-        return params | fixed
+        drawn = random_inputs(embed_dim, self.config.random_features, self.config.seed)
+        return params | fixed | drawn
 
     # --- on the server -----------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from fed_ist.classifier.layout import param_shapes
+from fed_ist.config.derive import count_inputs
 from fed_ist.config.methods import SLICED
 from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError
@@ -89,7 +90,11 @@ class Purse:
 
     def _slice_cost(self, node_id: int, n_neurons: int) -> int:
         config, n_classes = self.config, len(self.roster.post.class_names)
-        widths = (self.roster.embed_dim, *[n_neurons] * config.hidden_layers, n_classes)
+        widths = (
+            count_inputs(config, self.roster.embed_dim),
+            *[n_neurons] * config.hidden_layers,
+            n_classes,
+        )
         return self.cost(node_id, param_shapes(widths, config.norm))
 
     def _least_cost(self, node_id: int) -> int:

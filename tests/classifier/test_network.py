@@ -61,7 +61,8 @@ class Reference(nn.Module):
             norm.train(self.training and len(values) > 1)
             found = torch.relu(norm(found))
             values = found if layer == 1 else values + found
-        return getattr(self, f"fc{self.hidden_layers + 1}")(values * self.scale)
+        given = values * self.scale if self.hidden_layers else values
+        return getattr(self, f"fc{self.hidden_layers + 1}")(given)
 
     def array(self, name):
         layer, _, entry = name.partition(".")
@@ -71,7 +72,7 @@ class Reference(nn.Module):
 
 CASES = {
     "norm": st.sampled_from(NORMS),
-    "hidden_layers": st.integers(1, 4),
+    "hidden_layers": st.integers(0, 4),
     "n": st.integers(1, 20),
     "scale": st.sampled_from([1.0, 4.0]),
     "seed": st.integers(0, 99),
