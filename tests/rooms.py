@@ -76,7 +76,12 @@ def graph() -> Graph:
 
 
 def room_of(module: str) -> str:
-    """The innermost room of `ORDER` that a module lies in."""
+    """The innermost room of `ORDER` that a module lies in.
+
+    Python looks for the command of `python -m fed_ist` in `fed_ist` itself.
+    """
+    if module == "fed_ist.__main__":
+        return "fed_ist.cli"
     while module not in LINE:
         module = module.rpartition(".")[0]
     return module

@@ -51,7 +51,8 @@ class Engine(StrEnum):
 
 cli = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    suggest_commands=False,  # click does
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     help="Train an image classifier across devices with little bandwidth and little compute.\n\n"
@@ -68,6 +69,24 @@ bench.add_typer(round_commands)
 cli.add_typer(plans)
 cli.add_typer(reports)
 cli.add_typer(deployment)
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(f"fed-ist {version('fed-ist')}")
+        raise typer.Exit
+
+
+@cli.callback()
+def common(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Print the version."),
+    ] = False,
+) -> None:
+    """Options of the command itself."""
 
 
 @cli.command()

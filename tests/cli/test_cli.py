@@ -1,9 +1,16 @@
 """The command line: helpful, quick to refuse, and never a traceback."""
 
+import subprocess
+import sys
+from importlib.metadata import version
+
 import pytest
 from conftest import ROOT
 from PIL import Image
 from programs import fed_ist, within
+from typer.testing import CliRunner
+
+from fed_ist.cli.main import cli
 
 BAD_RUNS = {
     "useless": (["--set", "upload-share=0.1"], "upload-share = 0.1 is of no use"),
@@ -113,3 +120,23 @@ def test_compare_refuses_bad_input(words, tmp_path):
     (tmp_path / "images").mkdir()
     done = fed_ist("compare", *words, "--app", ROOT, cwd=tmp_path)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+
+
+def test_the_version_is_that_of_the_package_however_the_command_is_called():
+    told = f"fed-ist {version('fed-ist')}\n"
+    module = [sys.executable, "-m", "fed_ist", "--version"]
+    assert CliRunner().invoke(cli, ["--version"]).output == told
+    assert subprocess.run(module, capture_output=True, text=True, check=True).stdout == told
+
+
+@pytest.mark.parametrize("words", [["-h"], ["run", "-h"], ["bench", "encode", "-h"]])
+def test_help_has_a_short_option_everywhere(words):
+    done = CliRunner().invoke(cli, words)
+    assert done.exit_code == 0
+    assert done.output.startswith("Usage:")
+
+
+def test_a_command_with_a_typo_is_answered_with_one_suggestion():
+    done = CliRunner().invoke(cli, ["runn"])
+    assert done.exit_code == 2
+    assert done.output.count("'run'") == 1
