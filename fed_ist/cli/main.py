@@ -57,8 +57,8 @@ cli = typer.Typer(
     pretty_exceptions_enable=False,
     help="Train an image classifier across devices with little bandwidth and little compute.\n\n"
     "Start with `fed-ist run`: a simulation on the built-in data set, offline, in minutes. "
-    "Then try your own images: `fed-ist run --set dataset=/path/to/images` (a folder of "
-    "<class>/<image>), look at results/<run>/report.html, and classify with `fed-ist predict`.",
+    "Then try your own images: `fed-ist run IMAGES` (a folder of <class>/<image>), look at "
+    "results/<run>/report.html, and classify with `fed-ist predict`.",
 )
 cli.add_typer(experiments)
 cli.add_typer(encoders)
@@ -91,6 +91,9 @@ def common(
 
 @cli.command()
 def run(
+    images: Annotated[
+        str, typer.Argument(help="A folder, table or Hub name, as key dataset; or as settings say.")
+    ] = "",
     nodes: Annotated[
         int | None, typer.Option(min=1, help="Simulated nodes; 4 if nothing else is said.")
     ] = None,
@@ -126,9 +129,9 @@ def run(
 
       fed-ist run
 
-      fed-ist run --nodes 8 --set mask-ratio=0.75 --set strategy=fedavg
+      fed-ist run images --preset anchored --nodes 8
 
-      fed-ist run --preset aid-mask50-w4 --set dataset=/data/aid-train.parquet
+      fed-ist run --set mask-ratio=0.75 --set strategy=fedavg
 
       fed-ist run --resume results/mine
     """
@@ -141,6 +144,10 @@ def run(
 
     folder = find_app(app)
     chosen = dict(parse_setting(text) for text in setting or [])
+    if images and chosen.setdefault("dataset", images) != images:
+        raise InputError(
+            f"The images are '{images}' and, by --set, '{chosen['dataset']}': give one of them."
+        )
     if resume is not None:
         overrides, nodes = _settings_of(resume, preset, chosen, name, nodes)
     else:

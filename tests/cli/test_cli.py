@@ -11,6 +11,7 @@ from programs import fed_ist, within
 from typer.testing import CliRunner
 
 from fed_ist.cli.main import cli
+from fed_ist.errors import InputError
 
 BAD_RUNS = {
     "useless": (["--set", "upload-share=0.1"], "upload-share = 0.1 is of no use"),
@@ -120,6 +121,19 @@ def test_compare_refuses_bad_input(words, tmp_path):
     (tmp_path / "images").mkdir()
     done = fed_ist("compare", *words, "--app", ROOT, cwd=tmp_path)
     assert (done.returncode, "Traceback" in done.stderr) == (2, False), done.stderr
+
+
+@pytest.mark.parametrize("words", [["gone"], ["--set", "dataset=gone"]])
+def test_images_are_an_argument_or_a_setting(words):
+    done = CliRunner().invoke(cli, ["run", *words])
+    assert isinstance(done.exception, InputError)
+    assert "dataset = 'gone' is unknown" in str(done.exception)
+
+
+def test_two_data_sets_are_one_too_many():
+    done = CliRunner().invoke(cli, ["run", "mine", "--set", "dataset=other"])
+    assert isinstance(done.exception, InputError)
+    assert "The images are 'mine' and, by --set, 'other'" in str(done.exception)
 
 
 def test_the_version_is_that_of_the_package_however_the_command_is_called():
