@@ -3,6 +3,7 @@
 Everything heavy is imported where it is used, so that --help is quick.
 """
 
+import json
 import sys
 from contextlib import ExitStack, contextmanager
 from datetime import datetime
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from fed_ist.config.run_config import RunConfig
     from fed_ist.config.toml import Value
     from fed_ist.launch.flower_run import Ended
+    from fed_ist.runs.confusion import Confusion
 
 USUAL_NODES = 4
 
@@ -335,8 +337,14 @@ def _check_free(target: Path) -> None:
 def predict(
     run: Annotated[Path, typer.Argument(help="A finished run, by name or path.")],
     images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    top_k: Annotated[int, typer.Option(min=1, help="The likeliest classes of each image.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="One object of JSON in a line.")] = False,
 ) -> None:
-    """Classify images with the result of a run: prints image, class and probability."""
+    """Classify images with the result of a run: prints image, class and probability.
+
+    Where folders name the classes, it ends with the accuracy and what is taken for what.
+    """
+    from fed_ist.runs.confusion import Confusion
     from fed_ist.runs.lookup import find_run
     from fed_ist.runs.predict import classify
     from fed_ist.runs.reading import open_run
@@ -348,11 +356,36 @@ def predict(
         typer.echo(f"skipped: {printable(reason)}", err=True)
 
     model = open_run(find_run(run)).model
-    for path, class_name, probability in classify(model, images, skip):
-        typer.echo(f"{path}\t{printable(class_name)}\t{probability:.3f}")
+    confusion = Confusion()
+    for found in classify(model, images, skip):
+        order = found.probabilities.argsort()[::-1][:top_k]
+        likeliest = [(model.class_names[i], float(found.probabilities[i])) for i in order]
+        if found.truth:
+            confusion.add(found.truth, likeliest[0][0])
+        if as_json:
+            classes = [{"class": name, "probability": round(p, 6)} for name, p in likeliest]
+            typer.echo(
+                json.dumps({"image": found.name, "classes": classes, "truth": found.truth or None})
+            )
+        else:
+            told = "".join(f"\t{printable(name)}\t{p:.3f}" for name, p in likeliest)
+            typer.echo(f"{found.name}{told}")
+    if confusion.n_images and not as_json:
+        _tell_accuracy(confusion)
     if skipped:
         typer.echo(f"{len(skipped)} could not be classified", err=True)
         raise typer.Exit(2)
+
+
+def _tell_accuracy(confusion: "Confusion") -> None:
+    """Print how often a model was right, on stderr: what is on stdout is one image in a line."""
+    rows = confusion.rows()
+    width = max(len(printable(name)) for name, *_ in rows)
+    for name, n_images, share, wrong in rows:
+        taken = f"  taken for {printable(wrong)}" if wrong else ""
+        typer.echo(f"{printable(name):{width}} {n_images:6} {100 * share:5.1f}%{taken}", err=True)
+    told = f"{100 * confusion.accuracy:.1f}% of {confusion.n_images} images"
+    typer.echo(f"accuracy {told}", err=True)
 
 
 @cli.command()

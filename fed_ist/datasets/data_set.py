@@ -123,13 +123,16 @@ def open_dataset(
 
 
 def open_all(
-    path: str, reading: Reading | None = None, say: Callable[[str], None] = lambda _: None
+    path: str,
+    reading: Reading | None = None,
+    say: Callable[[str], None] = lambda _: None,
+    no_class: int = 0,
 ) -> ImageSource:
     """All images of a table or below a folder, with or without classes.
 
-    The images of a folder all get the same label, and images of a table without a class get label
-    0. say: called with each sentence that the user should read. Raises `InputError` where there is
-    no image.
+    The images of a folder all get the same label, and images of a table without a class get the
+    label `no_class`; -1 leaves them out of what needs classes. say: called with each sentence that
+    the user should read. Raises `InputError` where there is no image.
     """
     reading = reading or Reading()
     root = local_path(path, "images")
@@ -141,7 +144,7 @@ def open_all(
     if found.tables and not found.images:
         opened = open_tables(found, replace(reading, columns=()), are_split=False)
         source, left_out = opened.splits[WHOLE], opened.left_out
-        labels = np.maximum(source.labels, 0)  # images without a class are kept
+        labels = np.where(source.labels < 0, no_class, source.labels)
         source = replace(source, labels=labels)
     else:
         source, left_out = all_images(found, reading), found.left_out

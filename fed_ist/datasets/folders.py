@@ -96,6 +96,9 @@ def learnt_split(opened: Opened, name: str) -> ImageSource:
     )
 
 
+NO_CLASSES = ("image",)  # the one class of images that are taken without any
+
+
 def all_images(found: Walk, reading: Reading) -> ImageSource:
     """All images below a folder, or the one file that was given, all with the same label.
 
@@ -104,7 +107,7 @@ def all_images(found: Walk, reading: Reading) -> ImageSource:
     if not found.images:
         raise InputError(_no_images(found))
     labels = np.zeros(len(found.images), dtype=np.int64)
-    return _source(found, found.images, ("image",), labels, reading)
+    return _source(found, found.images, NO_CLASSES, labels, reading)
 
 
 def _no_images(found: Walk) -> str:

@@ -1,12 +1,15 @@
 """Classify images with the model of a finished run."""
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from fed_ist.datasets.data_set import open_all
+from fed_ist.datasets.folders import NO_CLASSES
 from fed_ist.encoder.embeddings import MaskSpec, choose_patches
 from fed_ist.encoder.frozen import Encoder, create_encoder
 from fed_ist.errors import InputError
@@ -14,7 +17,8 @@ from fed_ist.images.bands import require_rasterio
 from fed_ist.images.decoding import UnreadableImageError
 from fed_ist.images.memory import room
 from fed_ist.images.packing import take_visible
-from fed_ist.images.source import square
+from fed_ist.images.source import ImageSource, square
+from fed_ist.printable import printable
 from fed_ist.runs.folder import Model
 from fed_ist.training.local import log_softmax, predict
 
@@ -46,10 +50,23 @@ def require_fit(model: Model, embed_dim: int) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Classified:
+    """What a model makes of an image.
+
+    name: of the image, printable. probabilities: of the model's classes, float32 (num_classes,).
+    truth: the image's class by its folder or table; empty where it has none that the model knows.
+    """
+
+    name: str
+    probabilities: NDArray[np.float32]
+    truth: str
+
+
 def classify(
     model: Model, paths: Sequence[Path], on_skip: Callable[[str], None]
-) -> Iterator[tuple[str, str, float]]:
-    """The class of each image: (the image's name, its class, the probability of that class).
+) -> Iterator[Classified]:
+    """What the model makes of each image, in the order of the paths.
 
     paths: image files, folders and tables; of the latter two every image is taken. The images are
     masked as in training. What cannot be read is left out, and `on_skip` is told why.
@@ -71,7 +88,7 @@ def classify(
     )
     for path in paths:
         try:
-            source = open_all(str(path), model.reading)
+            source = open_all(str(path), model.reading, no_class=-1)
         except InputError as reason:
             on_skip(str(reason))
             continue
@@ -86,6 +103,15 @@ def classify(
             visible = choose_patches(images, [source.content(i)], spec)
             embedding = encoder.encode(take_visible(images, encoder.patch_px, visible), visible)
             with threadpool_limits(1, user_api="blas"):  # as where the run was evaluated
-                probability = np.exp(log_softmax(predict(model.params, embedding)))[0]
-            best = int(np.argmax(probability))
-            yield source.name(i), model.class_names[best], float(probability[best])
+                probabilities = np.exp(log_softmax(predict(model.params, embedding)))[0]
+            yield Classified(source.name(i), probabilities, _truth(source, i, model.class_names))
+
+
+def _truth(source: ImageSource, i: int, class_names: Sequence[str]) -> str:
+    """The class of an image by its table or its folder; empty where it is none of these."""
+    label = int(source.labels[i])
+    if source.class_names != NO_CLASSES and label >= 0:
+        told = source.class_names[label]
+        return told if told in class_names else ""
+    folder = Path(source.name(i)).parent.name
+    return next((name for name in class_names if printable(name) == folder), "")

@@ -147,8 +147,11 @@ def test_images_are_classified_and_unreadable_ones_named(tmp_path, model, image_
     skipped: list[str] = []
     paths = [image_folder / "beach", tmp_path / "bad.jpg", tmp_path / "absent.jpg"]
     found = list(classify(model, paths, skipped.append))
-    assert [Path(path).name for path, _, _ in found] == [f"{i:02}.jpg" for i in range(12)]
-    assert all(name in model.class_names and 1 / 3 <= p <= 1 for _, name, p in found)
+    assert [Path(each.name).name for each in found] == [f"{i:02}.jpg" for i in range(12)]
+    for each in found:
+        assert each.probabilities.shape == (len(model.class_names),)
+        assert each.probabilities.sum() == pytest.approx(1, abs=1e-5)
+        assert each.truth == ""  # a class that the model does not know
     assert ["bad.jpg" in skipped[0], "absent.jpg" in skipped[1]] == [True, True]
 
 
