@@ -31,6 +31,7 @@ ORDER = (
     ("fed_ist.planning", "fed_ist.deploy", "strategies.core", "clients"),
     ("fed_ist.reports", "strategies"),  # reports of a run; its methods
     ("fed_ist.comparisons",),  # of many runs
+    ("fed_ist.api",),  # what Python users call
     ("fed_ist.cli",),
     ("sims",),
     ("sims.experiments", "sims.benchmarks"),

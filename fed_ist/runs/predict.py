@@ -71,10 +71,32 @@ def classify(
     paths: image files, folders and tables; of the latter two every image is taken. The images are
     masked as in training. What cannot be read is left out, and `on_skip` is told why.
     """
+    encoder = open_fitting(model)
+    for path in paths:
+        try:
+            source = open_all(str(path), model.reading, no_class=-1)
+        except InputError as reason:
+            on_skip(str(reason))
+            continue
+        yield from classify_source(model, encoder, source, on_skip)
+
+
+def open_fitting(model: Model) -> Encoder:
+    """The encoder of a model whose classifier fits it; raises `InputError` where one does not."""
     if model.reading.bands is not None:
         require_rasterio()
     encoder = encoder_of(model)
     require_fit(model, encoder.embed_dim)
+    return encoder
+
+
+def classify_source(
+    model: Model, encoder: Encoder, source: ImageSource, on_skip: Callable[[str], None]
+) -> Iterator[Classified]:
+    """What the model makes of each image of a source; for `on_skip` see `classify`.
+
+    encoder: the model's own.
+    """
     spec = MaskSpec(
         mask=model.mask,
         mask_ratio=model.mask_ratio,
@@ -86,25 +108,19 @@ def classify(
         channels=model.reading.n_channels,
         interpolation=encoder.interpolation,
     )
-    for path in paths:
+    for i in range(len(source)):
         try:
-            source = open_all(str(path), model.reading, no_class=-1)
-        except InputError as reason:
+            with room():
+                picture, _ = source.load(i, encoder.img_px)
+                images = square(picture, encoder.img_px, encoder.interpolation)[None]
+        except UnreadableImageError as reason:
             on_skip(str(reason))
             continue
-        for i in range(len(source)):
-            try:
-                with room():
-                    picture, _ = source.load(i, encoder.img_px)
-                    images = square(picture, encoder.img_px, encoder.interpolation)[None]
-            except UnreadableImageError as reason:
-                on_skip(str(reason))
-                continue
-            visible = choose_patches(images, [source.content(i)], spec)
-            embedding = encoder.encode(take_visible(images, encoder.patch_px, visible), visible)
-            with threadpool_limits(1, user_api="blas"):  # as where the run was evaluated
-                probabilities = np.exp(log_softmax(predict(model.params, embedding)))[0]
-            yield Classified(source.name(i), probabilities, _truth(source, i, model.class_names))
+        visible = choose_patches(images, [source.content(i)], spec)
+        embedding = encoder.encode(take_visible(images, encoder.patch_px, visible), visible)
+        with threadpool_limits(1, user_api="blas"):  # as where the run was evaluated
+            probabilities = np.exp(log_softmax(predict(model.params, embedding)))[0]
+        yield Classified(source.name(i), probabilities, _truth(source, i, model.class_names))
 
 
 def _truth(source: ImageSource, i: int, class_names: Sequence[str]) -> str:
