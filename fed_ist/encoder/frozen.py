@@ -19,7 +19,7 @@ from fed_ist.encoder.backbone import (
     create_backbone,
     may_drop_patches,
 )
-from fed_ist.encoder.features import FEATURE_MEAN, feature_maps
+from fed_ist.encoder.features import FEATURE_COVARIANCE, FEATURE_MEAN, FLOOR, POWER, feature_maps
 from fed_ist.encoder.masked_vit import FilledImage, VisibleVit
 from fed_ist.encoder.onnx_export import cached_int8, require_onnx
 from fed_ist.encoder.precision import Runner, check_precision, in_bfloat16, in_onnx, in_torch
@@ -51,6 +51,7 @@ class Encoder:
         self._cache = cache or cache_dir("")
         self.spec = spec
         self.interpolation = backbone.interpolation
+        self._covariance = backbone.features.get(FEATURE_COVARIANCE)
         model = backbone.model.eval().requires_grad_(False)
         self.img_px = backbone.img_px
         if drops_patches(model):
@@ -124,6 +125,9 @@ class Encoder:
         for name, value in sorted(self.module.state_dict().items()):
             digest.update(name.encode())
             digest.update(value.contiguous().numpy().tobytes())
+        # The matrix that follows from it has other last bits on another processor.
+        if self._covariance is not None:
+            digest.update(f"{POWER} {FLOOR}".encode() + self._covariance.numpy().tobytes())
         return digest.hexdigest()
 
     def encode(self, patches: NDArray[np.uint8], visible: Indices) -> NDArray[np.float32]:

@@ -54,7 +54,7 @@ class VisibleVit(nn.Module):
         feature_mean, deviation, matrix = features
         self.register_buffer("feature_mean", feature_mean)
         self.register_buffer("feature_std", deviation)
-        self.register_buffer("feature_matrix", matrix)
+        self.register_buffer("feature_matrix", matrix, persistent=False)
         self.compute_dtype = torch.float32
         self.register_buffer("rope", rotary_positions(vit))
 
@@ -186,7 +186,7 @@ class FilledImage(nn.Module):
         feature_mean, deviation, matrix = features or (None, None, None)
         self.register_buffer("feature_mean", feature_mean)
         self.register_buffer("feature_std", deviation)
-        self.register_buffer("feature_matrix", matrix)
+        self.register_buffer("feature_matrix", matrix, persistent=False)
 
     def fill(self, patches: Tensor, visible: Tensor) -> Tensor:
         """The normalised images with hidden patches at 0: float32 (N, channels, H, W)."""

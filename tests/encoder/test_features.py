@@ -164,6 +164,26 @@ def test_features_take_no_part_in_where_weights_are_looked_for(image_folder, tmp
     assert twice == path.read_bytes()
 
 
+def test_an_encoders_digest_follows_from_its_covariance_and_not_from_how_a_machine_rounds(
+    image_folder, tmp_path
+):
+    spec = EncoderSpec("test_vit", str(weights_of("test_vit", tmp_path)), "cls")
+    path = tmp_path / "calibrated.safetensors"
+    path.write_bytes(calibrate(spec, open_all(str(image_folder)), tmp_path, pytest.fail))
+
+    def digest(nudge: float, scale: float = 1.0) -> str:
+        tensors = load_file(path)
+        tensors[FEATURE_COVARIANCE] = tensors[FEATURE_COVARIANCE] * scale
+        save_file(tensors, tmp_path / "changed.safetensors")
+        changed = EncoderSpec("test_vit", str(tmp_path / "changed.safetensors"), "cls")
+        encoder = create_encoder(changed)
+        encoder.module.feature_matrix += nudge
+        return encoder.digest
+
+    assert digest(1e-6) == digest(0)
+    assert digest(0, scale=1.1) != digest(0)
+
+
 def test_a_checkpoint_of_an_earlier_version_divides_by_its_deviations(image_folder, tmp_path):
     torch.manual_seed(0)
     vit = build_vit(VitShape())

@@ -13,7 +13,7 @@ from PIL import Image
 
 from fed_ist.encoder.frozen import create_encoder
 from fed_ist.encoder.onnx_export import cached_int8, export_onnx, open_session
-from fed_ist.encoder.spec import EncoderSpec
+from fed_ist.encoder.spec import BUNDLED_ENCODER, EncoderSpec
 from fed_ist.errors import InputError
 from fed_ist.images.packing import take_visible
 
@@ -71,7 +71,7 @@ def test_the_file_says_how_images_become_patches(exported):
     told = json.loads(facts["fed-ist"])
     assert "normalisation is inside" in told.pop("layout")
     assert told == {
-        "encoder": "vit_mae_patch8_64.aid",
+        "encoder": BUNDLED_ENCODER,
         "pooling": "cls",
         "img_px": 64,
         "patch_px": 8,
