@@ -20,7 +20,7 @@ from fed_ist.files.installed import package_file
 if TYPE_CHECKING:
     from fed_ist.encoder.frozen import Encoder
 
-RECIPE = 2  # the version of our way of making encoders: what the cache has of older ones is stale
+RECIPE = 3  # the version of our way of making encoders: what the cache has of older ones is stale
 
 
 @dataclass(frozen=True)
