@@ -17,6 +17,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
+from fed_ist.errors import InputError
+
 FEATURE_MEAN, FEATURE_STD = "fed_ist.feature_mean", "fed_ist.feature_std"
 FEATURE_COVARIANCE = "fed_ist.feature_covariance"
 NAMES = (FEATURE_MEAN, FEATURE_STD, FEATURE_COVARIANCE)
@@ -84,7 +86,15 @@ def feature_maps(features: Mapping[str, Tensor], dim: int, rows: list[int]) -> F
 
     Embeddings are (x - mean) / deviation, times the matrix where there is one: (n,), (n,) and
     (n, n) with n = dim * len(rows). features: of a checkpoint, maybe none. dim: of one row.
+    Raises `InputError` where they are of another encoder.
     """
+    for name, values in features.items():
+        width = dim * (dim + 1) // 2 if name == FEATURE_COVARIANCE else dim
+        if values.ndim != 2 or len(values) <= max(rows) or values.shape[1] != width:
+            raise InputError(
+                f"The statistics '{name}' of this checkpoint are {tuple(values.shape)}, which does "
+                f"not fit an encoder of {dim} numbers. Make them anew: fed-ist calibrate."
+            )
     none = torch.zeros(max(rows) + 1, dim)
     mean = features.get(FEATURE_MEAN, none)[rows].flatten()
     deviation = features.get(FEATURE_STD, none + 1)[rows].flatten()

@@ -184,6 +184,15 @@ def test_an_encoders_digest_follows_from_its_covariance_and_not_from_how_a_machi
     assert digest(0, scale=1.1) != digest(0)
 
 
+def test_statistics_of_another_encoder_are_refused_in_a_sentence(tmp_path):
+    for shape in ((1, 192), (2, 190)):
+        path = tmp_path / "other.safetensors"
+        weights = {k: v.contiguous() for k, v in build_vit(VitShape()).state_dict().items()}
+        save_file(weights | {FEATURE_MEAN: torch.zeros(shape)}, path)
+        with pytest.raises(InputError, match="does not fit an encoder of 192 numbers"):
+            create_encoder(EncoderSpec("vit_mae_patch8_64.aid", str(path), "avg"))
+
+
 def test_a_checkpoint_of_an_earlier_version_divides_by_its_deviations(image_folder, tmp_path):
     torch.manual_seed(0)
     vit = build_vit(VitShape())
