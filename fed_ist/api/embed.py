@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fed_ist.datasets.data_set import open_all
-from fed_ist.encoder.embeddings import MaskSpec
 from fed_ist.encoder.embeddings import embed as embed_source
+from fed_ist.encoder.embeddings import raw_mask
 from fed_ist.encoder.frozen import create_encoder
 from fed_ist.encoder.spec import BUNDLED_ENCODER, EncoderSpec
 from fed_ist.errors import InputError
@@ -45,17 +45,7 @@ def embed(
     """
     source = source_of(images)
     model = create_encoder(EncoderSpec(encoder, weights, pooling, seed, precision=precision))
-    spec = MaskSpec(
-        mask=mask,
-        mask_ratio=mask_ratio,
-        codec="raw",
-        img_px=model.img_px,
-        patch_px=model.patch_px,
-        seed=seed,
-        coordinates=(),
-        channels=source.channels,
-        interpolation=model.interpolation,
-    )
+    spec = raw_mask(model, mask, mask_ratio, channels=source.channels, seed=seed)
     found, _ = embed_source(source, spec, model, cache_dir(""), refuse, keep_packed=False)
     return np.array(found.values)
 

@@ -14,6 +14,7 @@ and (1, 2) of the second. Its sub-MLP has `fc1.weight[[0, 3]]`, `fc2.weight[[1, 
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -171,9 +172,8 @@ def slice_bytes(
     With d = embed_dim, h = hidden_dim, C = num_classes, W = n_groups, L = hidden_layers. Layer norm
     adds 8 Lh/W, batch norm 16 Lh/W. A linear head, L = 0, takes 4 (dC + C).
     """
-    if not hidden_layers:
-        return 4 * (embed_dim + 1) * num_classes
     width = hidden_dim / n_groups
-    by_neuron = embed_dim + num_classes + (hidden_layers - 1) * width
-    by_neuron += hidden_layers * {"none": 1, "layer": 3, "batch": 5}[norm]
-    return 4 * (by_neuron * width + num_classes)
+    widths = (embed_dim, *[width] * hidden_layers, num_classes)
+    weights = sum(n_in * n_out for n_in, n_out in pairwise(widths))
+    by_layer = {"none": 1, "layer": 3, "batch": 5}[norm] * width
+    return 4 * (weights + hidden_layers * by_layer + num_classes)

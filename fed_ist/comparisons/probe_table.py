@@ -24,7 +24,7 @@ from fed_ist.comparisons.probe import (
     mean_and_deviation,
     mlp_probe,
 )
-from fed_ist.encoder.embeddings import Embeddings, MaskSpec, embed
+from fed_ist.encoder.embeddings import Embeddings, embed, raw_mask
 from fed_ist.errors import InputError, require_choice
 from fed_ist.files.atomic import write_atomic
 from fed_ist.files.paths import require_writable
@@ -212,16 +212,13 @@ def _embed(
     on_skip: Callable[[str], None],
 ) -> Embeddings:
     encoder = subject.encoder
-    spec = MaskSpec(
-        mask=mask,
-        mask_ratio=mask_ratio,
-        codec="raw",
-        img_px=encoder.img_px,
-        patch_px=encoder.patch_px,
+    spec = raw_mask(
+        encoder,
+        mask,
+        mask_ratio,
+        channels=source.channels,
         seed=subject.seed,
         coordinates=stream,
-        channels=source.channels,
-        interpolation=encoder.interpolation,
     )
     # Packed files are not kept: a probe reads each once, and all masks' files would fill the disk.
     found, _ = embed(source, spec, encoder, subject.cache, on_skip, keep_packed=False)

@@ -15,7 +15,7 @@ from fed_ist.datasets.walk import PathNames, Walk, walk
 from fed_ist.errors import InputError
 from fed_ist.images.bands import check_first
 from fed_ist.images.decoding import Picture, load_file, read_file
-from fed_ist.images.source import ImageSource, Reading
+from fed_ist.images.source import NO_CLASSES, ImageSource, Reading
 from fed_ist.printable import printable
 
 Files = Sequence[PathNames]
@@ -94,9 +94,6 @@ def learnt_split(opened: Opened, name: str) -> ImageSource:
         f"train on. Put some into {name}/train/<class>/<image>, or into a table with train in its "
         "name."
     )
-
-
-NO_CLASSES = ("image",)  # the one class of images that are taken without any
 
 
 def all_images(found: Walk, reading: Reading) -> ImageSource:

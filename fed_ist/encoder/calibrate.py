@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from fed_ist.encoder.backbone import ORIGIN, Backbone, create_backbone
-from fed_ist.encoder.embeddings import MaskSpec, embed
+from fed_ist.encoder.embeddings import embed, raw_mask
 from fed_ist.encoder.features import Moments, features_of
 from fed_ist.encoder.frozen import Encoder, ways_of_pooling
 from fed_ist.encoder.spec import BUNDLED_ENCODERS, EncoderSpec, checkpoint_path
@@ -59,17 +59,7 @@ def moments_of(
     bare: the model without features.
     """
     encoder = Encoder(spec, bare, cache)
-    whole = MaskSpec(
-        mask="fixed",
-        mask_ratio=0.0,
-        codec="raw",
-        img_px=encoder.img_px,
-        patch_px=encoder.patch_px,
-        seed=0,
-        coordinates=(),
-        channels=source.channels,
-        interpolation=encoder.interpolation,
-    )
+    whole = raw_mask(encoder, "fixed", 0.0, channels=source.channels)
     found, _ = embed(source, whole, encoder, cache, on_skip, keep_packed=False)
     if len(found.values) < 2:
         raise InputError("Give two images or more that can be read: one alone does not vary.")

@@ -73,6 +73,29 @@ class MaskSpec:
         return self.img_px // self.patch_px, self.img_px // self.patch_px
 
 
+def raw_mask(
+    encoder: AnyEncoder,
+    mask: str,
+    mask_ratio: float,
+    *,
+    channels: int = 3,
+    seed: int = 0,
+    coordinates: tuple[int, ...] = (),
+) -> MaskSpec:
+    """How an encoder's images are masked where their patches are not compressed."""
+    return MaskSpec(
+        mask=mask,
+        mask_ratio=mask_ratio,
+        codec="raw",
+        img_px=encoder.img_px,
+        patch_px=encoder.patch_px,
+        seed=seed,
+        coordinates=coordinates,
+        channels=channels,
+        interpolation=encoder.interpolation,
+    )
+
+
 @dataclass(frozen=True)
 class Counts:
     """The numbers of images that were packed and skipped, and bytes in all (see `PackedImages`)."""

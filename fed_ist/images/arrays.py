@@ -9,7 +9,7 @@ from PIL import Image
 
 from fed_ist.errors import InputError
 from fed_ist.images.decoding import Picture
-from fed_ist.images.source import ImageSource
+from fed_ist.images.source import NO_CLASSES, ImageSource
 
 RGB = 3
 GREY_AXES = 2
@@ -36,7 +36,7 @@ def array_source(images: Sequence[NDArray[np.uint8] | Image.Image]) -> ImageSour
     for content in contents:
         digest.update(hashlib.sha256(content).digest())
     return ImageSource(
-        class_names=("image",),
+        class_names=NO_CLASSES,
         labels=np.zeros(len(pictures), dtype=np.int64),
         load=load,
         signature=digest.hexdigest(),

@@ -27,6 +27,7 @@ INTERPOLATIONS = {
     "nearest": Image.Resampling.NEAREST,
 }
 CONTENT_BYTES = 16
+NO_CLASSES = ("image",)  # the one class of images that are taken without any
 AHEAD_BYTES = 10_000_000  # of decoded squares that wait to be used
 
 

@@ -9,15 +9,14 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from fed_ist.datasets.data_set import open_all
-from fed_ist.datasets.folders import NO_CLASSES
-from fed_ist.encoder.embeddings import MaskSpec, choose_patches
+from fed_ist.encoder.embeddings import choose_patches, raw_mask
 from fed_ist.encoder.frozen import Encoder, create_encoder
 from fed_ist.errors import InputError
 from fed_ist.images.bands import require_rasterio
 from fed_ist.images.decoding import UnreadableImageError
 from fed_ist.images.memory import room
 from fed_ist.images.packing import take_visible
-from fed_ist.images.source import ImageSource, square
+from fed_ist.images.source import NO_CLASSES, ImageSource, square
 from fed_ist.printable import printable
 from fed_ist.runs.folder import Model
 from fed_ist.training.local import log_softmax, predict
@@ -97,16 +96,12 @@ def classify_source(
 
     encoder: the model's own.
     """
-    spec = MaskSpec(
-        mask=model.mask,
-        mask_ratio=model.mask_ratio,
-        codec="raw",
-        img_px=encoder.img_px,
-        patch_px=encoder.patch_px,
-        seed=model.seed,
-        coordinates=(),
+    spec = raw_mask(
+        encoder,
+        model.mask,
+        model.mask_ratio,
         channels=model.reading.n_channels,
-        interpolation=encoder.interpolation,
+        seed=model.seed,
     )
     for i in range(len(source)):
         try:

@@ -38,11 +38,16 @@ WEIGHT, BIAS, PROJECTION = "anchor.weight", "anchor.bias", "anchor.projection"
 ANCHORS = ("none", "inputs", "ridge")
 
 
-def draw_projection(embed_dim: int, n_features: int, seed: int) -> NDArray[np.float32] | None:
-    """The projection for random features: float32 (embed_dim, n_features); None for 0 features."""
+def draw_projection(
+    embed_dim: int, n_features: int, seed: int, purpose: str = "features"
+) -> NDArray[np.float32] | None:
+    """The projection for random features: float32 (embed_dim, n_features); None for 0 features.
+
+    purpose: which of the seed's streams it comes from.
+    """
     if n_features == 0:
         return None
-    rng = generator(seed, "features")
+    rng = generator(seed, purpose)
     drawn: NDArray[np.float32] = rng.standard_normal((embed_dim, n_features), dtype=np.float32)
     return drawn
 
@@ -59,11 +64,8 @@ def with_projection(fixed: Params, embed_dim: int, n_features: int, seed: int) -
 
 def random_inputs(embed_dim: int, n_features: int, seed: int) -> Params:
     """`inputs.projection`, float32 (embed_dim, n_features), by the run's seed; empty for 0."""
-    if n_features == 0:
-        return {}
-    rng = generator(seed, "random-features")
-    drawn: NDArray[np.float32] = rng.standard_normal((embed_dim, n_features), dtype=np.float32)
-    return {INPUTS_PROJECTION: drawn}
+    drawn = draw_projection(embed_dim, n_features, seed, "random-features")
+    return {} if drawn is None else {INPUTS_PROJECTION: drawn}
 
 
 def features(

@@ -8,6 +8,7 @@ anchor, is not counted.
 
 from bisect import bisect_left
 from dataclasses import dataclass
+from itertools import pairwise
 
 from fed_ist.classifier.layout import param_shapes
 from fed_ist.classifier.slices import slice_bytes
@@ -54,15 +55,16 @@ class Workload:
 
     def message_bytes(self, n_neurons: int, codec: str) -> int:
         """The bytes of one message with a slice, some hundred bytes more than it takes."""
-        widths = (self.embed_dim, *[n_neurons] * self.hidden_layers, self.num_classes)
-        return encoded_bytes(param_shapes(widths, self.norm), codec) + MESSAGE_OVERHEAD_BYTES
+        shapes = param_shapes(self._widths(n_neurons), self.norm)
+        return encoded_bytes(shapes, codec) + MESSAGE_OVERHEAD_BYTES
 
     def multiply_adds(self, n_neurons: int) -> float:
         """The multiply-adds of a round's training, see `layout.multiply_adds`."""
-        if not self.hidden_layers:
-            return 3.0 * self.n_seen * self.embed_dim * self.num_classes
-        by_neuron = self.embed_dim + (self.hidden_layers - 1) * n_neurons + self.num_classes
-        return 3.0 * self.n_seen * by_neuron * n_neurons
+        widths = self._widths(n_neurons)
+        return 3.0 * self.n_seen * sum(n_in * n_out for n_in, n_out in pairwise(widths))
+
+    def _widths(self, n_neurons: int) -> tuple[int, ...]:
+        return (self.embed_dim, *[n_neurons] * self.hidden_layers, self.num_classes)
 
     def memory_bytes(self, n_neurons: int) -> float:
         """The bytes of memory that training takes.
