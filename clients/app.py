@@ -10,10 +10,11 @@ from logging import WARNING
 from typing import Any, Concatenate, ParamSpec
 
 import numpy as np
-from flwr.app import ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
+from flwr.app import ArrayRecord, ConfigRecord, Context, Error, Message, MetricRecord, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.clientapp.typing import Mod
 from flwr.common import log
+from numpy.typing import NDArray
 
 from clients.coding import answer, array_record, task_of
 from clients.data import NodeData, OwnImages, texts
@@ -29,6 +30,7 @@ from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError, file_trouble
 from fed_ist.printable import guard_log
 from fed_ist.rng import generator
+from fed_ist.statistics.coarse import Coarse
 from fed_ist.traffic import protocol
 from fed_ist.traffic.codecs import encode
 
@@ -113,7 +115,7 @@ def give_statistics(message: Message, context: Context, data: NodeData) -> Recor
         examples = data.passes(context, node, config)(0)
         n_classes = len(texts(task[protocol.CLASS_NAMES]))
         given = statistics(kind, examples, n_classes, config, noise)
-        content = array_record(given) if kind == protocol.GAUSSIANS else _encoded(given, config)
+        content = _as_sent(given, kind, generator(config.seed, "statistics", node.number), config)
     if config.statistics_noise:  # other noise at each request would average itself away
         context.state[kind] = content
     name = protocol.ARRAYS if kind == protocol.GAUSSIANS else protocol.REPLY
@@ -138,8 +140,18 @@ app = create_app(OwnImages())
 guard_log("flwr")  # it carries what files are called
 
 
-def _encoded(given: Params, config: RunConfig) -> ConfigRecord:
-    rng = generator(config.seed, "statistics")  # of which fp32 and fp16 draw nothing
+def _as_sent(
+    given: dict[str, NDArray[Any]] | Coarse, kind: str, rng: np.random.Generator, config: RunConfig
+) -> ArrayRecord | ConfigRecord:
+    if isinstance(given, Coarse):
+        data = encode(given.arrays, config.statistics_codec, rng, config.zstd)
+        sent = ConfigRecord({protocol.STATISTICS: data, protocol.COUNTS: list(given.counts)})
+        if kind != protocol.CLASS_SUMS:
+            reference = {protocol.REFERENCE: given.reference}
+            sent[protocol.REFERENCE] = encode(reference, "fp16", rng, config.zstd)
+        return sent
+    if kind == protocol.GAUSSIANS:
+        return array_record(given)
     data = encode(given, config.statistics_codec, rng, config.zstd)
     return ConfigRecord({protocol.STATISTICS: data})
 

@@ -13,7 +13,8 @@ from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError
 from fed_ist.rng import generator
 from fed_ist.statistics.anchors import draw_projection, features, random_inputs
-from fed_ist.statistics.factors import factorise
+from fed_ist.statistics.coarse import Coarse, coarse_gram, coarse_sums
+from fed_ist.statistics.factors import STEPS, factorise
 from fed_ist.statistics.gaussians import class_gaussians
 from fed_ist.statistics.ridge import class_sums, gram_statistics, with_noise
 from fed_ist.traffic import protocol
@@ -24,17 +25,19 @@ from fed_ist.training.local import Examples, train
 
 def statistics(
     kind: str, examples: Examples, num_classes: int, config: RunConfig, noise: np.random.Generator
-) -> dict[str, NDArray[Any]]:
-    """The arrays that answer a request for statistics.
+) -> dict[str, NDArray[Any]] | Coarse:
+    """The arrays that answer a request for statistics, or what is sent for them in few bits.
 
     kind: one of the protocol's words for statistics. examples: embeddings, float32 (n, embed_dim),
     and labels, int64 (n,). noise: draws what `statistics-noise` adds.
     """
     values, labels = examples
+    is_coarse = config.statistics_codec in STEPS
     if kind == protocol.GAUSSIANS:
         return dict(vars(class_gaussians(values, labels, num_classes)))
     if kind == protocol.CLASS_SUMS:
-        return {protocol.CLASS_SUMS: class_sums(features(values, None), labels, num_classes)}
+        of_classes = class_sums(features(values, None), labels, num_classes)
+        return coarse_sums(of_classes) if is_coarse else {protocol.CLASS_SUMS: of_classes}
     assert kind in (protocol.GRAM, protocol.RANDOM_GRAM), kind
     n_features = count_features(config, num_classes) if kind == protocol.RANDOM_GRAM else 0
     projection = draw_projection(values.shape[1], n_features, config.seed)
@@ -42,6 +45,8 @@ def statistics(
     if config.statistics_noise:
         noisy = with_noise(stats, config.statistics_noise, noise)  # which has no such factor
         return {protocol.GRAM: noisy.gram, protocol.CLASS_SUMS: noisy.sums}
+    if is_coarse:
+        return coarse_gram(stats)
     triangle, sums = factorise(stats)
     return {protocol.GRAM: triangle, protocol.CLASS_SUMS: sums}
 

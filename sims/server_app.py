@@ -200,7 +200,9 @@ def run(
     test, class_names = embed_test_images(config, encoder, data.test)
     ledger = open_ledger(folder, resumed)
     checkpoint = resumed.checkpoint if resumed else None
-    strategy = create_strategy(config, class_names, encoder.embed_dim, ledger)
+    strategy = create_strategy(
+        config, class_names, encoder.embed_dim, ledger, decorrelated=encoder.decorrelated
+    )
     if checkpoint is not None:
         strategy.restore(checkpoint.state)
     strategy.require_nodes(grid, checkpoint.round if checkpoint else 0)

@@ -2,7 +2,7 @@
 
 from fed_ist.config.run_config import RunConfig
 from fed_ist.traffic.ledger import Ledger
-from strategies.closed_form import Fed3r, FedNcm, FedPft
+from strategies.closed_form import Fed3r, FedCof, FedNcm, FedPft
 from strategies.core.method import ClosedForm, Method
 from strategies.fedavg import FedAdam, FedAvg, FedAvgM
 from strategies.federated import FederatedStrategy
@@ -17,6 +17,7 @@ METHOD_CLASSES: dict[str, type[Method] | type[ClosedForm]] = {
     "fedadam": FedAdam,
     "fedavg": FedAvg,
     "fedavgm": FedAvgM,
+    "fedcof": FedCof,
     "feddropout": FedDropout,
     "fedncm": FedNcm,
     "fedpft": FedPft,
@@ -29,7 +30,12 @@ METHOD_CLASSES: dict[str, type[Method] | type[ClosedForm]] = {
 
 
 def create_strategy(
-    config: RunConfig, class_names: tuple[str, ...], embed_dim: int, ledger: Ledger
+    config: RunConfig,
+    class_names: tuple[str, ...],
+    embed_dim: int,
+    ledger: Ledger,
+    *,
+    decorrelated: bool = False,
 ) -> FederatedStrategy:
     """The strategy of a run with the method that its config names; see `FederatedStrategy`."""
     kind = METHOD_CLASSES[config.strategy]
@@ -37,4 +43,4 @@ def create_strategy(
         method: Method | ClosedForm = kind(config, embed_dim, len(class_names))
     else:
         method = kind(config)
-    return FederatedStrategy(config, class_names, embed_dim, ledger, method)
+    return FederatedStrategy(config, class_names, embed_dim, ledger, method, decorrelated)

@@ -7,9 +7,10 @@ from fed_ist.classifier.exact_sum import ExactSum
 from fed_ist.classifier.layout import Params
 from fed_ist.config.derive import count_features, local_training
 from fed_ist.rng import generator
-from fed_ist.statistics.anchors import BIAS, WEIGHT, solve_anchor, with_projection
+from fed_ist.statistics.anchors import BIAS, WEIGHT, solve_anchor, solve_means, with_projection
+from fed_ist.statistics.class_means import ClassSums, count_means, scatter_of_means
 from fed_ist.statistics.gaussians import Gaussians, sample_gaussians
-from fed_ist.statistics.ridge import Floats, Gram, GramSum, class_means
+from fed_ist.statistics.ridge import Gram, GramSum, class_means
 from fed_ist.traffic import protocol
 from fed_ist.training.local import Examples, train
 from strategies.core.method import ClosedForm
@@ -47,12 +48,29 @@ class FedNcm(ClosedForm):
     def statistics(self) -> str:
         return protocol.CLASS_SUMS
 
-    def solve(self, found: Sequence[Floats], start: Params) -> Params:
+    def solve(self, found: Sequence[ClassSums], start: Params) -> Params:
         total = ExactSum((self.num_classes, self.embed_dim + 1))
-        for sums in found:
-            total.add(sums)
+        for each in found:
+            total.add(each.sums)
         weight, bias = class_means(total.total())
         return {WEIGHT: weight, BIAS: bias}
+
+
+@dataclass
+class FedCof(ClosedForm):
+    """Ridge regression from class means, whose differences between nodes give the covariance
+    (Guo et al. 2025).
+    """
+
+    @property
+    def statistics(self) -> str:
+        return protocol.CLASS_SUMS
+
+    def solve(self, found: Sequence[ClassSums], start: Params) -> Params:
+        total, n_means = GramSum(), sum(count_means(each) for each in found)
+        for each in found:
+            total.add(scatter_of_means(each))
+        return solve_means(total.total(), n_means, self.config.anchor_scale)
 
 
 @dataclass

@@ -54,6 +54,7 @@ class FederatedStrategy(Strategy):
 
     class_names: the server's classes, by which nodes label their images.
     embed_dim: numbers in an embedding.
+    decorrelated: whether the encoder decorrelates its embeddings itself.
     ledger: gets a line for each message.
     method: what the algorithm decides.
 
@@ -68,6 +69,7 @@ class FederatedStrategy(Strategy):
     embed_dim: int
     ledger: Ledger
     method: Method | ClosedForm
+    decorrelated: bool = False
     ended_early: str = ""  # why, if it did
     post: Post = field(init=False)
     roster: Roster = field(init=False)
@@ -82,7 +84,7 @@ class FederatedStrategy(Strategy):
         self.post = Post(config, self.class_names, self.ledger)
         self.roster = Roster(config, self.embed_dim, self.post)
         self.gathering = Gathering(config, self.post, self.roster)
-        self.foundation = Foundation(config, self.roster, self.gathering)
+        self.foundation = Foundation(config, self.roster, self.gathering, self.decorrelated)
         self.merging = Merging(config, self.post.names)
         if isinstance(self.method, Method):
             self.purse = Purse(config, self.roster, self.foundation, self.method)

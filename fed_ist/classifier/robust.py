@@ -22,7 +22,8 @@ Returned = Sequence[tuple[Subnet, Params, int]]  # subnet, its trained parameter
 # How far training may take a slice: the root mean square of its change, over that of the slice as
 # it was sent. The largest of trainings that learn anything was 5 (50 epochs of Adam at 0.01, ten
 # times the usual rate); at 0.1, where nothing is learnt any more, it was 51; at 1 they diverge. SGD
-# stayed below 2 until it diverged. A last layer of zeros does not matter, as the others are not 0.
+# stayed below 2 until it diverged. A slice of zeros, as a linear head beside an anchor is at first,
+# counts as large as one that is drawn.
 MOST_CHANGE = 100.0
 # The same for batch norm's running moments, which may be as large as the embeddings make them.
 MOST_MOMENT_CHANGE = 1e6
@@ -34,12 +35,13 @@ def require_possible_change(trained: Params, sent: Params, noise: float = 0.0) -
     trained, sent: float32 arrays of the same names and shapes.
     noise: the standard deviation of the noise that the node was asked to add to each number.
     """
-    for names, most in (
-        ([name for name in sent if not name.endswith(RUNNING)], MOST_CHANGE),
-        ([name for name in sent if name.endswith(RUNNING)], MOST_MOMENT_CHANGE),
+    drawn = min(1 / math.sqrt(3 * array.shape[1]) for array in sent.values() if array.ndim == 2)
+    for names, most, least in (
+        ([name for name in sent if not name.endswith(RUNNING)], MOST_CHANGE, drawn),
+        ([name for name in sent if name.endswith(RUNNING)], MOST_MOMENT_CHANGE, 0.0),
     ):
         change = root_mean_square(trained[n].astype(np.float64) - sent[n] for n in names)
-        before = root_mean_square(sent[n] for n in names)
+        before = max(least, root_mean_square(sent[n] for n in names))
         if change > most * max(before, noise):
             raise ValueError(
                 f"it differs from what was sent by {change:.3g} (root mean square), more than "

@@ -5,6 +5,9 @@ from fed_ist.config.methods import CLOSED_FORMS, GROUPED, SLICED
 from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError
 from fed_ist.images.packing import check_codec
+from fed_ist.traffic.codecs import STEPS
+
+GRAMS = ("inputs", "ridge")  # values of `anchor` that are solved from sums of products
 
 
 def require_possible(config: RunConfig) -> None:
@@ -85,16 +88,32 @@ def _statistics(config: RunConfig) -> None:
         raise InputError(
             f"anchor-bytes = {config.anchor_bytes} needs anchor = 'ridge', or strategy = 'fed3r'."
         )
+    if config.statistics_codec == "int4" and (config.anchor in GRAMS or strategy == "fed3r"):
+        raise InputError(
+            "statistics-codec = 'int4' is too coarse for sums of products, which "
+            f"{_asking(config)} asks for. Use int8, or anchor = 'means'."
+        )
+    if config.statistics_noise and (config.anchor == "means" or config.statistics_codec in STEPS):
+        raise InputError(
+            f"statistics-noise = {config.statistics_noise} needs anchor = 'ridge' or 'inputs', or "
+            "strategy = 'fed3r', with statistics-codec = 'fp32' or 'fp16'."
+        )
     if config.statistics_noise and not has_anchor and strategy != "fed3r":
         raise InputError(
             f"statistics-noise = {config.statistics_noise} needs anchor = 'ridge', or strategy = "
             "'fed3r': nothing else that nodes send is noisy."
         )
-    if config.statistics_codec != "fp32" and not has_anchor and strategy not in ("fed3r", "fedncm"):
+    with_codec = ("fed3r", "fedcof", "fedncm")
+    if config.statistics_codec != "fp32" and not has_anchor and strategy not in with_codec:
         raise InputError(
             f"statistics-codec = '{config.statistics_codec}' is of no use without sums over "
             "embeddings. Leave it at fp32, or use anchor = 'ridge'."
         )
+
+
+def _asking(config: RunConfig) -> str:
+    """The setting that asks nodes for sums of products."""
+    return f"anchor = '{config.anchor}'" if config.anchor in GRAMS else "strategy = 'fed3r'"
 
 
 def _trimming(config: RunConfig) -> None:

@@ -152,7 +152,7 @@ def count_features(config: RunConfig, num_classes: int) -> int:
     """
     if not config.anchor_bytes:
         return 0
-    width = NUMBER_BYTES[config.statistics_codec]
+    width = NUMBER_BYTES.get(config.statistics_codec, 1)
     return feature_dim_for_budget(config.anchor_bytes, num_classes, width)
 
 

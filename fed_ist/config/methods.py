@@ -40,6 +40,8 @@ METHODS: Mapping[str, Method] = {
     "topk": Method("the whole classifier; back, the largest changes", "Stich et al. 2018"),
     "fed3r": Method("sums for a ridge regression, once; with `anchor-bytes` on random features",
         "Fanì et al. 2024, McDonnell et al. 2023", in_rounds=False),
+    "fedcof": Method("class means, once; their covariance is told from how nodes' means differ",
+        "Guo et al. 2025", in_rounds=False),
     "fedncm": Method("class means, once", "Legate et al. 2023", in_rounds=False),
     "fedpft": Method("a Gaussian for each class, once", "Beitollahi et al. 2024", in_rounds=False),
 }

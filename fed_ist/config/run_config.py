@@ -107,13 +107,14 @@ class RunConfig:
     devices: str = key(METHOD, read_by(read_devices, BOARDS),
         "What simulated nodes are, taken in turn; this machine if empty.")
     anchor: str = key(STATISTICS, one_of(ANCHORS), "What statistics that nodes send once give the "
-        "classifier: `inputs` (decorrelated), or `ridge` (these, and a linear head to whose logits "
-        "it adds its own).")
+        "classifier: `inputs` (decorrelated), or a linear head to whose logits it adds its own, "
+        "solved from class means (`means`) or as a ridge regression (`ridge`; with decorrelated "
+        "inputs, unless the encoder decorrelates its embeddings).")
     anchor_bytes: int = key(STATISTICS, at_least(0), "The bytes that a node may send for random "
         "features, on which the head is then solved, in addition to the sums of its embeddings; "
         "0: none.")
     anchor_scale: float = key(STATISTICS, above(0), "The factor of the anchor's logits.",
-        needs=("anchor", ("ridge",)))
+        needs=("anchor", ("means", "ridge")))
     statistics_noise: float = key(STATISTICS, at_least(0),
         "The deviation of the noise that each node adds to its statistics.")
     server_learning_rate: float = key(METHOD, at_least(0), "How far the server goes in a round; 0: "
@@ -151,9 +152,10 @@ class RunConfig:
     reply: str = key(TRAFFIC, one_of(("slice", "update")), "What comes back: the trained `slice`, "
         "or the `update`, its difference from the one that came, which loses less in few bits.",
         needs=("strategy", TRAINED))
-    # Coarser sums would lose the directions that vary little.
-    statistics_codec: str = key(TRAFFIC, one_of(("fp16", "fp32")),
-        "How the sums of `anchor`, `fed3r` and `fedncm` travel.")
+    # A factor of 4 bits would lose the directions that vary little.
+    statistics_codec: str = key(TRAFFIC, one_of(("fp16", "fp32", "int4", "int8")),
+        "How the sums of `anchor`, `fed3r`, `fedcof` and `fedncm` travel; `int4` suffices for "
+        "class means alone.")
     zstd: bool = key(TRAFFIC, None, "Whether what codecs make is compressed, without loss, where "
         "that makes it shorter.")
     max_bytes_per_node: int = key(TRAFFIC, at_least(0),

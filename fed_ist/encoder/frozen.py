@@ -83,6 +83,11 @@ class Encoder:
         self.embed_dim = in_torch(module)(blank, np.zeros(1, dtype=np.int64)).shape[1]
 
     @property
+    def decorrelated(self) -> bool:
+        """Whether embeddings come decorrelated, as the encoder carries their covariance."""
+        return self._covariance is not None
+
+    @property
     def patch_bytes(self) -> int:
         """The bytes of a raw patch."""
         return self.patch_px**2 * self.spec.in_chans

@@ -32,6 +32,7 @@ class Traits:
     patch_px: int
     embed_dim: int
     interpolation: str
+    decorrelated: bool
     note: str
 
 

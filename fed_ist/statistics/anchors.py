@@ -10,7 +10,8 @@ embeddings (`fed_ist.statistics.ridge`). The rest of the classifier is then trai
   would make noise as large as everything else.
 - the anchor, a ridge regression on the embeddings or on random features of them. The classifier
   adds its logits to the anchor's, so that a run starts from the anchor's accuracy instead of from
-  chance, and slices learn only what the anchor lacks.
+  chance, and slices learn only what the anchor lacks. Class means alone give one too, a little
+  worse (`fed_ist.statistics.class_means`).
 
 A third part comes from the run's seed alone:
 
@@ -29,13 +30,14 @@ from numpy.typing import NDArray
 
 from fed_ist.classifier.layout import Params, count_layers
 from fed_ist.rng import generator
+from fed_ist.statistics.class_means import estimate_gram, means_apart
 from fed_ist.statistics.cross_validation import choose_strength, validate, whitening_pays
-from fed_ist.statistics.ridge import Gram, centre, half_whitening, solve_ridge
+from fed_ist.statistics.ridge import Gram, Linear, centre, half_whitening, solve_ridge
 
 INPUTS_WEIGHT, INPUTS_BIAS = "inputs.weight", "inputs.bias"
 INPUTS_PROJECTION = "inputs.projection"
 WEIGHT, BIAS, PROJECTION = "anchor.weight", "anchor.bias", "anchor.projection"
-ANCHORS = ("none", "inputs", "ridge")
+ANCHORS = ("none", "inputs", "means", "ridge")
 
 
 def draw_projection(
@@ -99,9 +101,21 @@ def solve_anchor(stats: Gram, scale: float) -> Params:
     scale: by which its logits are multiplied.
     Returns `anchor.weight` float32 (num_classes, n_features) and `anchor.bias` (num_classes,).
     """
-    weight, bias = solve_ridge(stats, choose_strength(stats))
-    scaled = np.float32(scale)
-    return {WEIGHT: weight * scaled, BIAS: bias * scaled}
+    return _as_anchor(solve_ridge(stats, choose_strength(stats)), scale)
+
+
+def solve_means(stats: Gram, n_means: int, scale: float) -> Params:
+    """The anchor, solved from class means alone.
+
+    stats, n_means: see `class_means.estimate_gram`. scale: by which its logits are multiplied.
+    Returns `anchor.weight` float32 (num_classes, embed_dim) and `anchor.bias` (num_classes,).
+    """
+    return _as_anchor(solve_ridge(estimate_gram(stats, n_means), 0.0), scale)
+
+
+def _as_anchor(head: Linear, scale: float) -> Params:
+    weight, bias = head
+    return {WEIGHT: weight * np.float32(scale), BIAS: bias * np.float32(scale)}
 
 
 def judge_inputs(stats: Gram) -> str:
@@ -121,6 +135,14 @@ def judge_anchor(stats: Gram) -> str:
     if ridge.predicts:
         return ""
     return f"a ridge would take {ridge}, no more than chance may"
+
+
+def judge_means(stats: Gram) -> str:
+    """Why a run should do without an anchor from these class means; empty where it should not."""
+    apart, by_chance = means_apart(stats)
+    return (
+        "" if apart > by_chance else "class means lie no further apart than chance may bring them"
+    )
 
 
 def inputs_shapes(embed_dim: int) -> dict[str, tuple[int, ...]]:

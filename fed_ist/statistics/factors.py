@@ -14,6 +14,7 @@ from fed_ist.statistics.ridge import Floats, Gram, whole_gram
 
 Sent = tuple[NDArray[np.float32], NDArray[np.float32]]  # triangle and sums, see `factorise`
 FRACTION_BITS = {"fp32": 23, "fp16": 10}
+STEPS = {"int8": 127, "int4": 7}  # on each side of zero; each row has a step of its own
 LEAST_EXPONENT = {"fp32": -126, "fp16": -14}
 
 
@@ -40,8 +41,8 @@ def factorise(stats: Gram) -> Sent:
 def from_factor(triangle: NDArray[np.float32], sums: NDArray[np.float32], codec: str) -> Gram:
     """The statistics that `factorise` was given, float64; the codec's rounding is their noise.
 
-    triangle, sums: float32, of the shapes that `factorise` gives. codec: "fp32" or "fp16", in which
-    they were sent. Raises `ValueError` where `Gram` does.
+    triangle, sums: float32, of the shapes that `factorise` gives. codec: "fp32", "fp16" or "int8",
+    in which they were sent. Raises `ValueError` where `Gram` does.
     """
     whole = whole_gram(Gram(triangle, sums))
     root, reference = np.triu(whole[:-1, :-1]), whole[:-1, -1]
@@ -97,8 +98,12 @@ def _lost(root: NDArray[np.float64], codec: str) -> float:
 def _variances(numbers: Floats, codec: str) -> NDArray[np.float64]:
     """The variance of the rounding error of each number, float64 of the same shape.
 
-    The error is taken to be uniform within a step of the codec.
+    The error is taken to be uniform within a step of the codec, or, where numbers are rounded up or
+    down at random, the place between two steps.
     """
+    if codec in STEPS:
+        largest = np.abs(numbers).max(axis=-1, keepdims=True).astype(np.float64)
+        return np.broadcast_to((largest / STEPS[codec]) ** 2 / 6, numbers.shape)
     exponents = np.maximum(np.frexp(numbers)[1] - 1, LEAST_EXPONENT[codec])
     steps: NDArray[np.float64] = np.ldexp(1.0, exponents - FRACTION_BITS[codec])
     return steps**2 / 12

@@ -8,12 +8,14 @@ that it states.
 """
 
 import numpy as np
+from numpy.typing import NDArray
 
+from fed_ist.statistics.factors import STEPS
 from fed_ist.statistics.gaussians import Gaussians
 from fed_ist.statistics.ridge import Floats, Gram, whole_gram
 
 # The largest relative error of a sum: from lengths and sums in float32, and from the codec.
-LOST = {"fp32": 1e-5, "fp16": 6e-4}
+LOST = {"fp32": 1e-5, "fp16": 6e-4, "int8": 0.05}
 DEVIATIONS = 8  # of the noise: beyond, not one of some million numbers will lie
 LARGEST = 1e6  # a number in an embedding, at most: encoders normalise them to about 1
 
@@ -22,7 +24,7 @@ def require_possible_gram(stats: Gram, n_examples: int, codec: str) -> None:
     """Raise `ValueError` for statistics that `gram_statistics` cannot make of `n_examples`.
 
     stats: as they came; `stats.noise` is the variance of the noise that the node was asked to add.
-    codec: "fp32" or "fp16", in which they were sent.
+    codec: "fp32", "fp16" or "int8", in which they were sent.
     """
     sigma = float(np.sqrt(stats.noise))
     require_possible_sums(stats.sums, n_examples, codec, sigma)
@@ -60,6 +62,33 @@ def require_possible_sums(sums: Floats, n_examples: int, codec: str, sigma: floa
         raise ValueError(
             f"a class of {counts[worst]:g} images has a sum of length {lengths[worst]:g}"
         )
+
+
+def require_possible_counts(counts: NDArray[np.int64], n_examples: int) -> None:
+    """Raise `ValueError` for counts of images by class that are not those of `n_examples`.
+
+    counts: int64 (num_classes,).
+    """
+    if counts.min() < 0 or counts.sum() != n_examples:
+        raise ValueError(f"it counts {counts.tolist()} images, not {n_examples}")
+
+
+def require_possible_means(means: Floats, codec: str) -> None:
+    """Raise `ValueError` for class means in few bits that `coarse.coarse_sums` cannot make.
+
+    means: (num_classes, d). codec: "int8" or "int4". A mean is no longer than 1. Rounding up or
+    down at random moves each number by half a step at most, as a standard deviation.
+    """
+    exact = means.astype(np.float64)
+    d, largest = exact.shape[1], np.abs(exact).max(axis=1)
+    half = largest / STEPS[codec] / 2
+    # The length of the error, its deviation, and twice its product with the mean.
+    added = d * half**2 + DEVIATIONS * (np.sqrt(d) * half**2 + 2 * half)
+    allowed = np.sqrt(1 + added) + LOST["fp32"]
+    lengths = np.linalg.norm(exact, axis=1)
+    if (largest > 1.01).any() or (lengths > allowed).any():
+        worst = int(np.argmax(lengths - allowed))
+        raise ValueError(f"a class has a mean of length {lengths[worst]:g}, more than 1")
 
 
 def require_possible_gaussians(gaussians: Gaussians, n_examples: int) -> None:

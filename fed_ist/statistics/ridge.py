@@ -235,18 +235,25 @@ class Centred:
         Where few examples happen to vary little in some direction, new examples vary more. Without
         this correction, the inputs of images that no node trained on were twice as long as those of
         training images. So the eigenvalues are moved towards their mean, the further the fewer
-        examples there are, and never below 1e-5 of the mean. Source: Chen, Wiesel, Eldar and Hero,
-        "Shrinkage Algorithms for MMSE Covariance Estimation" (OAS), IEEE Transactions on Signal
-        Processing 2010.
+        examples there are (`share_of_mean`), and never below 1e-5 of the mean.
         """
-        d, total = len(self.values), self.values.sum()
-        squares = np.sum(self.values**2)
-        apart = (self.n + 1 - 2 / d) * (squares - total**2 / d)
-        along = (1 - 2 / d) * squares + total**2
-        share = min(1.0, along / apart) if apart > 0 else 1.0
+        share = share_of_mean(self.values, self.n)
         drawn = self.values + share * (self.values.mean() - self.values)
         floor: NDArray[np.float64] = np.maximum(drawn, max(1e-5 * drawn.mean(), self.lost))
         return floor
+
+
+def share_of_mean(values: NDArray[np.float64], n: float) -> float:
+    """How far the eigenvalues of a covariance are to be moved towards their mean, from 0 to 1.
+
+    values: float64 (d,), of n examples. Source: Chen, Wiesel, Eldar and Hero, "Shrinkage Algorithms
+    for MMSE Covariance Estimation" (OAS), IEEE Transactions on Signal Processing 2010.
+    """
+    d, total = len(values), values.sum()
+    squares = np.sum(values**2)
+    apart = (n + 1 - 2 / d) * (squares - total**2 / d)
+    along = (1 - 2 / d) * squares + total**2
+    return float(min(1.0, along / apart)) if apart > 0 else 1.0
 
 
 def centre(stats: Gram) -> Centred:

@@ -4,7 +4,7 @@ import re
 from zlib import crc32
 
 # Raised with every change that a node or a server of an earlier version would not understand.
-VERSION = 4
+VERSION = 5
 
 # Records
 # Slices are bytes within TASK and REPLY: each record, array and chunk of an array would take a
@@ -28,6 +28,7 @@ ANCHOR = "anchor"  # the anchor, sent once, and again where more statistics came
 VERSIONS = "versions"
 LEVELS = "levels"  # shares of the slice's neurons, of which each step draws one; absent for (1,)
 STATISTICS = "statistics"  # which statistics are asked for; in a reply, the statistics
+NEURONS = "neurons"  # instead of SLICE where a node draws its first slice: see `errands`
 
 PARTS = (INPUTS, ANCHOR)  # the parts solved from statistics, in the order of VERSIONS
 
@@ -39,7 +40,9 @@ GAUSSIANS = "gaussians"
 
 STATISTICS_QUERY = "query.statistics"  # Flower's message type: a query with action "statistics"
 
-# Keys of REPLY, in addition to SLICE
+# Keys of REPLY, in addition to SLICE and STATISTICS
+COUNTS = "counts"  # the images of each class, beside statistics of 8 or 4 bits a number
+REFERENCE = "reference"  # near the mean of the embeddings, in fp16, beside a gram of 8 bits
 LOSS = "loss"
 SECONDS = "seconds"
 TRAINED = "trained"  # the `slice_id` of the slice that was trained

@@ -43,7 +43,9 @@ def coded(codec: str, **more: Value) -> dict[str, Value]:
     return {"down-codec": codec, "up-codec": codec, "reply": "update", **more}
 
 
-FEWEST = coded("int4", zstd=True) | {"statistics-codec": "fp16"}
+INT4 = coded("int4", zstd=True)
+FEWEST = INT4 | {"statistics-codec": "int8"}
+MEANS: dict[str, Value] = {"anchor": "means", "statistics-codec": "int4"}
 LINEAR: dict[str, Value] = {
     "strategy": "fedavg", "hidden-layers": 0, "label-skew": "calibrate", "proximal": 0.01,
 }  # fmt: skip
@@ -52,6 +54,28 @@ METHODS: dict[str, dict[str, Value]] = {
     CHOSEN: {"strategy": "ist", **ANCHORED},
     "ist + anchor, rotating": {"strategy": "ist", **ANCHORED, **ROTATING},
     "ist + anchor, rotating, int4": {"strategy": "ist", **ANCHORED, **ROTATING, **FEWEST},
+    "ist + anchor, rotating, int4, narrow": {
+        "strategy": "ist",
+        **ANCHORED,
+        **ROTATING,
+        **FEWEST,
+        "hidden-dim": 512,
+    },
+    "ist + means, rotating, int4, narrow": {
+        "strategy": "ist",
+        **REMEDY,
+        **ROTATING,
+        **INT4,
+        **MEANS,
+        "hidden-dim": 512,
+    },
+    "ist + remedy, rotating, int4, narrow": {
+        "strategy": "ist",
+        **REMEDY,
+        **ROTATING,
+        **INT4,
+        "hidden-dim": 512,
+    },
     "ist + anchor, no remedy for skew": {"strategy": "ist", "anchor": "ridge"},
     "ist + inputs": {"strategy": "ist", "anchor": "inputs"},
     "ist": {"strategy": "ist"},
@@ -62,8 +86,10 @@ METHODS: dict[str, dict[str, Value]] = {
     "fedavg + anchor": {"strategy": "fedavg", **ANCHORED},
     "fedavg, 2 hidden layers": {"strategy": "fedavg", "hidden-layers": 2},
     "linear head": {**LINEAR},
-    "linear head, int4": {**LINEAR, **coded("int4", zstd=True)},
-    "512 random features, int4": {**LINEAR, **coded("int4", zstd=True), "random-features": 512},
+    "linear head, int4": {**LINEAR, **INT4},
+    "linear head + means, int4": {**LINEAR, **INT4, **MEANS},
+    "linear head + anchor, int4": {**LINEAR, **INT4, "anchor": "ridge", "statistics-codec": "int8"},
+    "512 random features, int4": {**LINEAR, **INT4, "random-features": 512},
     "fedavg, narrow": {"strategy": "fedavg"},
     "fedavg, narrow + anchor": {"strategy": "fedavg", **ANCHORED},
     "fedprox": {"strategy": "fedavg", "proximal": 0.1},
@@ -76,6 +102,14 @@ METHODS: dict[str, dict[str, Value]] = {
     "top-k": {"strategy": "topk"},
     "quantised": {"strategy": "fedavg", "up-codec": "int8", "reply": "update"},
     "fedncm": {"strategy": "fedncm"},
+    "fedcof, int4": {"strategy": "fedcof", "statistics-codec": "int4", "zstd": True},
+    "fed3r, int8": {"strategy": "fed3r", "statistics-codec": "int8", "zstd": True},
+    "fed3r, 2 MB, int8": {
+        "strategy": "fed3r",
+        "statistics-codec": "int8",
+        "anchor-bytes": 500_000,
+        "zstd": True,
+    },
     "fed3r": {"strategy": "fed3r"},
     "fed3r, 2 MB": {"strategy": "fed3r", "anchor-bytes": 2_000_000},
     "fed3r, 8 MB": {"strategy": "fed3r", "anchor-bytes": 8_000_000},

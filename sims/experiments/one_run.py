@@ -59,7 +59,13 @@ def run_case(
     compute_s = multiply_adds = 0.0
     with _quiet_flower(), tempfile.TemporaryDirectory(prefix="fed-ist-case-") as folder:
         ledger = Ledger(Path(folder, "ledger.csv"))
-        strategy = create_strategy(config, shared.class_names, shared.embed_dim, ledger)
+        strategy = create_strategy(
+            config,
+            shared.class_names,
+            shared.embed_dim,
+            ledger,
+            decorrelated=shared.decorrelated,
+        )
         app = create_attacked(SharedData(shared.train, config, n_nodes), attack)
         grid = LocalGrid(app, config, list(range(1, n_nodes + 1)))
         strategy.require_nodes(grid)

@@ -32,12 +32,14 @@ class Shared:
     """The embeddings of a whole data set under one mask, and the names of its classes.
 
     train: the training images under each draw of the mask: one draw, or several for a mask that is
-    drawn anew at each pass. embed_dim: the width of an embedding.
+    drawn anew at each pass. embed_dim: the width of an embedding. decorrelated: whether the encoder
+    decorrelates its embeddings itself.
     """
 
     train: tuple[Embeddings, ...]
     test: Embeddings
     class_names: tuple[str, ...]
+    decorrelated: bool
 
     @property
     def embed_dim(self) -> int:
@@ -52,12 +54,14 @@ class SharedFiles:
     train: tuple[Path, ...]
     test: Path
     class_names: tuple[str, ...]
+    decorrelated: bool
 
 
 @lru_cache(maxsize=1)
 def load_shared(files: SharedFiles) -> Shared:
     """The embeddings, memory-mapped; raises `InputError` where they are no longer in the cache."""
-    return Shared(tuple(_load(path) for path in files.train), _load(files.test), files.class_names)
+    train = tuple(_load(path) for path in files.train)
+    return Shared(train, _load(files.test), files.class_names, files.decorrelated)
 
 
 def _load(folder: Path) -> Embeddings:
@@ -115,7 +119,10 @@ def embed_shared(config: RunConfig, encoder: AnyEncoder, images: SharedImages) -
     if MASKS[config.mask].per_pass:
         draws = [(i,) for i in range(N_PASSES)]
     return SharedFiles(
-        tuple(place(train, draw) for draw in draws), place(test, ()), train.class_names
+        tuple(place(train, draw) for draw in draws),
+        place(test, ()),
+        train.class_names,
+        encoder.decorrelated,
     )
 
 

@@ -139,7 +139,7 @@ def choose(files: SharedFiles, n: int, seed: int, cache: Path) -> SharedFiles:
         rows = choose_stratified(whole.labels, n, generator(seed, "preset-images"))
         counts = _share(whole.counts, len(rows))
         store(place, Embeddings(whole.values[rows], whole.labels[rows], counts))
-    return SharedFiles((place,), files.test, files.class_names)
+    return SharedFiles((place,), files.test, files.class_names, files.decorrelated)
 
 
 def _share(counts: Counts, n: int) -> Counts:

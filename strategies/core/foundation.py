@@ -17,12 +17,15 @@ from fed_ist.statistics.anchors import (
     WEIGHT,
     judge_anchor,
     judge_inputs,
+    judge_means,
     random_inputs,
     solve_anchor,
     solve_inputs,
+    solve_means,
     start_silent,
     with_projection,
 )
+from fed_ist.statistics.class_means import ClassSums, count_means, scatter_of_means
 from fed_ist.statistics.ridge import Gram, GramSum, add
 from fed_ist.traffic import protocol
 from fed_ist.traffic.codecs import decode, encode, shapes_of
@@ -32,6 +35,8 @@ from strategies.core.roster import Roster
 # Of a saved state: prefixes of arrays, and keys of values
 FIXED, DECODED, GRAMS, SUMS = "fixed-data/", "fixed/", "gram/", "sums/"
 VERSIONS, COUNTED, NOISE, JUDGED = "versions", "counted", "noise", "judged"
+N_MEANS = "n-means"
+HEADS = ("means", "ridge")  # values of `anchor` that give the classifier a head
 
 
 @dataclass
@@ -41,7 +46,8 @@ class Foundation:
     These are the inputs (what turns embeddings into inputs of the classifier) and the anchor (a
     linear head whose logits are added to the slice's).
 
-    fixed: their parameters as nodes get them, float32 arrays named as in
+    decorrelated: whether embeddings come from an encoder that decorrelates them itself: then an
+    anchor needs no inputs. fixed: their parameters as nodes get them, float32 arrays named as in
     `fed_ist.statistics.anchors`. fixed_data: the same encoded, by their part of the
     protocol.
     """
@@ -49,11 +55,13 @@ class Foundation:
     config: RunConfig
     roster: Roster
     gathering: Gathering
+    decorrelated: bool = False
     fixed: Params = field(default_factory=dict)
     fixed_data: dict[str, bytes] = field(default_factory=dict)
     _versions: dict[str, int] = field(default_factory=dict)
     _sums: dict[str, Gram] = field(default_factory=dict)
     _counted: dict[str, set[str]] = field(default_factory=dict)
+    _n_means: int = 0  # of which the sums of class means are
     _inputs_judged: bool = False
 
     @property
@@ -84,25 +92,27 @@ class Foundation:
 
         Another rotation of the inputs would leave the weights that learnt from them without sense.
         """
-        config = self.config
-        if config.anchor == "none":
-            return
-        first = not self._inputs_judged
-        seen = protocol.RANDOM_GRAM if self._n_features else protocol.GRAM  # by the anchor
-        kinds = {protocol.GRAM: first} | ({seen: True} if config.anchor == "ridge" else {})
-        came = [
-            kind
-            for kind, is_wanted in kinds.items()
-            if is_wanted and self._add_statistics(grid, server_round, kind)
-        ]
-        if first and protocol.GRAM in came:
+        config, first = self.config, not self._inputs_judged
+        needs_inputs = config.anchor == "inputs" or not self.decorrelated
+        has_inputs = config.anchor in ("inputs", "ridge") and needs_inputs
+        wanted = [protocol.GRAM] if first and has_inputs else []
+        if config.anchor in HEADS and self._seen not in wanted:
+            wanted.append(self._seen)
+        came = [kind for kind in wanted if self._add_statistics(grid, server_round, kind)]
+        if first and has_inputs and protocol.GRAM in came:
             self._inputs_judged = True
             if self.is_good(protocol.INPUTS, judge_inputs(self._sums[protocol.GRAM])):
                 self._fix(protocol.INPUTS, solve_inputs(self._sums[protocol.GRAM]))
-        if config.anchor != "ridge" or seen not in came:
+        if config.anchor not in HEADS or self._seen not in came:
             return
-        if self.is_good(protocol.ANCHOR, judge_anchor(self._sums[seen])):
-            self._fix(protocol.ANCHOR, solve_anchor(self._sums[seen], config.anchor_scale))
+        sums = self._sums[self._seen]
+        judge = judge_means if config.anchor == "means" else judge_anchor
+        if not self.is_good(protocol.ANCHOR, judge(sums)):
+            return
+        if config.anchor == "means":
+            self._fix(protocol.ANCHOR, solve_means(sums, self._n_means, config.anchor_scale))
+        else:
+            self._fix(protocol.ANCHOR, solve_anchor(sums, config.anchor_scale))
 
     def is_good(self, part: str, reason: str) -> bool:
         """Whether a part is to be used; one that slices have learnt beside stays.
@@ -132,6 +142,9 @@ class Foundation:
         counted |= {prepared[node_id].name for node_id in found}
         came = GramSum()
         for stats in self.gathering.agreed(kind, found, self._sums.get(kind)).values():
+            if isinstance(stats, ClassSums):
+                self._n_means += count_means(stats)
+                stats = scatter_of_means(stats)
             came.add(stats)
         if not came.n_terms:
             return False
@@ -139,6 +152,13 @@ class Foundation:
         self._sums[kind] = add(self._sums[kind], stats) if kind in self._sums else stats
         log(INFO, "Statistics of %d of %d nodes added", came.n_terms, len(new))
         return True
+
+    @property
+    def _seen(self) -> str:
+        """The statistics that the anchor is solved from."""
+        if self.config.anchor == "means":
+            return protocol.CLASS_SUMS
+        return protocol.RANDOM_GRAM if self._n_features else protocol.GRAM
 
     @property
     def _n_features(self) -> int:
@@ -179,6 +199,7 @@ class Foundation:
             VERSIONS: dict(self._versions),
             COUNTED: {kind: sorted(names) for kind, names in self._counted.items()},
             JUDGED: self._inputs_judged,
+            N_MEANS: self._n_means,
             NOISE: {kind: sums.noise for kind, sums in self._sums.items()},
         }
         return State(arrays, values)
@@ -193,4 +214,5 @@ class Foundation:
         }
         self._versions = dict(state.values[VERSIONS])
         self._inputs_judged = state.values[JUDGED]
+        self._n_means = state.values.get(N_MEANS, 0)
         self._counted = {kind: set(names) for kind, names in state.values[COUNTED].items()}

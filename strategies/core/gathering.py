@@ -14,11 +14,21 @@ from fed_ist.classifier.node_weights import low_median
 from fed_ist.config.derive import count_features
 from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError
-from fed_ist.statistics.factors import from_factor, noisy
+from fed_ist.statistics.class_means import ClassSums
+from fed_ist.statistics.coarse import (
+    MEANS,
+    coarse_shapes,
+    gram_of,
+    rounding_of_sums,
+    sums_of,
+)
+from fed_ist.statistics.factors import STEPS, from_factor, noisy
 from fed_ist.statistics.gaussians import Gaussians, within_share
 from fed_ist.statistics.plausible import (
+    require_possible_counts,
     require_possible_gaussians,
     require_possible_gram,
+    require_possible_means,
     require_possible_sums,
 )
 from fed_ist.statistics.ridge import Floats, Gram, scaled
@@ -31,6 +41,7 @@ from strategies.core.post import Post
 from strategies.core.replies import (
     RejectedError,
     read_arrays,
+    read_counts,
     read_encoded,
     rejecting,
     require_size,
@@ -38,6 +49,7 @@ from strategies.core.replies import (
 from strategies.core.roster import Roster
 
 Stats = TypeVar("Stats")
+COUNT_BYTES = 5  # of a number of images in a message, at most: a varint of 32 bits
 
 
 @dataclass(frozen=True)
@@ -152,43 +164,68 @@ class Gathering:
 
     # --- kinds of statistics -----------------------------------------------------------------
 
-    def _class_sums(self) -> Kind[Floats]:
+    def _class_sums(self) -> Kind[ClassSums]:
         """Each class's sum of embeddings and count, as `ridge.class_sums` makes them."""
-        codec = self.config.statistics_codec
-        shapes = {protocol.CLASS_SUMS: (self._n_classes, self.roster.embed_dim + 1)}
+        codec, is_coarse = self.config.statistics_codec, self._is_coarse
+        n_classes, embed_dim = self._n_classes, self.roster.embed_dim
+        shapes: Shapes = {protocol.CLASS_SUMS: (n_classes, embed_dim + 1)}
+        if is_coarse:
+            shapes = coarse_shapes(n_classes, embed_dim, with_root=False)
 
-        def read(reply: Message, n_examples: int) -> Floats:
+        def read(reply: Message, n_examples: int) -> ClassSums:
             arrays = read_encoded(reply, protocol.STATISTICS, codec, shapes)
-            sums = arrays[protocol.CLASS_SUMS]
-            require_possible_sums(sums, n_examples, codec)
-            return sums
+            if not is_coarse:
+                sums = arrays[protocol.CLASS_SUMS]
+                require_possible_sums(sums, n_examples, codec)
+                return ClassSums(sums)
+            counts = read_counts(reply, n_classes)
+            require_possible_counts(counts, n_examples)
+            require_possible_means(arrays[MEANS], codec)
+            return ClassSums(sums_of(arrays, counts), rounding_of_sums(arrays, counts, codec))
 
-        def share(sums: Floats, part: float) -> Floats:
-            return part * sums.astype(np.float64)
+        def share(found: ClassSums, part: float) -> ClassSums:
+            return ClassSums(part * found.sums.astype(np.float64), part**2 * found.noise)
 
-        return Kind(self._bytes(shapes), read, share, lambda sums: sums)
+        return Kind(
+            self._bytes(shapes), read, share, lambda found: found.sums, lambda found: found.noise
+        )
 
     def _gram(self, name: str) -> Kind[Gram]:
         """Sums over products of embeddings, or of random features of them, beside class sums."""
         codec, sigma = self.config.statistics_codec, self.config.statistics_noise
-        n_features = count_features(self.config, self._n_classes)
-        width = (self.roster.embed_dim if name == protocol.GRAM else n_features) + 1
-        shapes = {
-            protocol.GRAM: (width * (width + 1) // 2,),
-            protocol.CLASS_SUMS: (self._n_classes, width),
+        n_classes, is_coarse = self._n_classes, self._is_coarse
+        n_features = count_features(self.config, n_classes)
+        d = self.roster.embed_dim if name == protocol.GRAM else n_features
+        shapes: Shapes = {
+            protocol.GRAM: ((d + 1) * (d + 2) // 2,),
+            protocol.CLASS_SUMS: (n_classes, d + 1),
         }
+        if is_coarse:
+            shapes = coarse_shapes(n_classes, d, with_root=True)
 
         def read(reply: Message, n_examples: int) -> Gram:
             arrays = read_encoded(reply, protocol.STATISTICS, codec, shapes)
-            triangle, sums = arrays[protocol.GRAM], arrays[protocol.CLASS_SUMS]
-            stats = (
-                noisy(triangle, sums, sigma, codec) if sigma else from_factor(triangle, sums, codec)
-            )
+            if is_coarse:
+                about = read_encoded(reply, protocol.REFERENCE, "fp16", {protocol.REFERENCE: (d,)})
+                counts = read_counts(reply, n_classes)
+                require_possible_counts(counts, n_examples)
+                stats = gram_of(arrays, counts, about[protocol.REFERENCE], codec)
+            else:
+                triangle, sums = arrays[protocol.GRAM], arrays[protocol.CLASS_SUMS]
+                stats = (
+                    noisy(triangle, sums, sigma, codec)
+                    if sigma
+                    else from_factor(triangle, sums, codec)
+                )
             require_possible_gram(stats, n_examples, codec)
             return stats
 
         return Kind(
-            self._bytes(shapes), read, scaled, lambda stats: stats.sums, lambda stats: stats.noise
+            self._bytes(shapes) + (2 * d if is_coarse else 0),
+            read,
+            scaled,
+            lambda stats: stats.sums,
+            lambda stats: stats.noise,
         )
 
     def _gaussians(self) -> Kind[Gaussians]:
@@ -217,6 +254,11 @@ class Gathering:
     def _n_classes(self) -> int:
         return len(self.post.class_names)
 
+    @property
+    def _is_coarse(self) -> bool:
+        return self.config.statistics_codec in STEPS
+
     def _bytes(self, shapes: Shapes) -> int:
         """Of a reply with sums of these shapes, at most."""
-        return encoded_bytes(shapes, self.config.statistics_codec) + MESSAGE_OVERHEAD_BYTES
+        counts = COUNT_BYTES * self._n_classes if self._is_coarse else 0
+        return encoded_bytes(shapes, self.config.statistics_codec) + counts + MESSAGE_OVERHEAD_BYTES

@@ -216,6 +216,19 @@ def read_encoded(reply: Message, name: str, codec: str, shapes: Shapes) -> Param
         raise RejectedError(f"its '{name}' cannot be used: {reason}") from None
 
 
+def read_counts(reply: Message, num_classes: int) -> NDArray[np.int64]:
+    """The images of each class that a node has stated: int64 (num_classes,).
+
+    Raises `RejectedError` for anything but as many whole numbers.
+    """
+    counts = _content(reply)[protocol.REPLY].get(protocol.COUNTS)
+    if not isinstance(counts, list) or len(counts) != num_classes:
+        raise RejectedError(f"it has no '{protocol.COUNTS}' of {num_classes} classes")
+    if not all(type(count) is int and abs(count) < 2**53 for count in counts):
+        raise RejectedError(f"its '{protocol.COUNTS}' are no numbers of images")
+    return np.array(counts, dtype=np.int64)
+
+
 def read_outcome(reply: Message, slice_id: str, n_examples: int) -> tuple[float, float]:
     """(loss, seconds of training) of a reply; raises `RejectedError`.
 

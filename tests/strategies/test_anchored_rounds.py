@@ -95,7 +95,7 @@ def test_what_statistics_give_is_that_of_all_examples_in_one_place(federate):
     values = np.concatenate([part.values for part in parts])
     labels = np.concatenate([part.labels for part in parts])
     seen = features(values, draw_projection(192, 20, 0))
-    alone = solve_anchor(gram_statistics(seen, labels, 4), 5.0)
+    alone = solve_anchor(gram_statistics(seen, labels, 4), federation.config.anchor_scale)
     for name in (WEIGHT, BIAS):
         assert federation.params[name] == pytest.approx(alone[name], abs=0.01)
     turned = solve_inputs(gram_statistics(features(values, None), labels, 4))

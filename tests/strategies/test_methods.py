@@ -11,6 +11,7 @@ import pytest
 from fed_ist.config.methods import CLOSED_FORMS, GROUPED, SLICED
 from fed_ist.config.methods import STRATEGIES as NAMES
 from fed_ist.statistics.anchors import BIAS, WEIGHT
+from fed_ist.statistics.class_means import ClassSums
 from fed_ist.statistics.gaussians import Gaussians
 from fed_ist.statistics.ridge import gram_statistics
 from fed_ist.traffic import protocol
@@ -136,7 +137,7 @@ def test_running_moments_of_batch_norm_get_no_momentum(trained):
 
 def test_fedncm_classifies_by_the_nearest_mean_of_all_nodes(solved):
     nodes = [np.array([[2.0, 0, 2], [0, 0, 0]]), np.array([[0, 0, 0], [0, 3.0, 3]])]
-    head = solved("fedncm").solve(nodes, {})
+    head = solved("fedncm").solve([ClassSums(sums) for sums in nodes], {})
     assert head[WEIGHT].tolist() == [[2, 0], [0, 2]]
     assert head[BIAS].tolist() == [-1, -1]
 

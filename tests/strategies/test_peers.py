@@ -60,6 +60,7 @@ PAYLOADS = {
     "fjord": [(slice_bytes(n), slice_bytes(n)) for n in (24, 12, 6)],
     "fedrolex": [(slice_bytes(n), slice_bytes(n)) for n in (24, 12, 6)],
     "topk": [(WHOLE, 8 * round(0.05 * ENTRIES))] * 3,  # a float32 and an int32 each
+    "fedcof": [(0, HEADER_BYTES + 4 * CLASSES * (EMBED + 1))] * 3,
     "fedncm": [(0, HEADER_BYTES + 4 * CLASSES * (EMBED + 1))] * 3,
     "fed3r": [(0, HEADER_BYTES + 4 * (triangle(EMBED + 1) + CLASSES * (EMBED + 1)))] * 3,
     "fedpft": [(0, CLASSES * (4 * EMBED + 4 * EMBED + 8))] * 3,

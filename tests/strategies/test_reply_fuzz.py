@@ -25,6 +25,11 @@ VARIANTS = {
         **{"strategy": "ist", "anchor": "ridge", "down_codec": "int4", "up_codec": "int4"},
         **{"reply": "update", "statistics_codec": "fp16", "zstd": True},
     },
+    "8 bits": {"strategy": "ist", "anchor": "ridge", "statistics_codec": "int8"},
+    "class means, 4 bits": {
+        **{"strategy": "fedavg", "hidden_layers": 0, "anchor": "means"},
+        "statistics_codec": "int4",
+    },
     "batch norm": {"strategy": "fedavg", "norm": "batch"},
     "trimmed": {"strategy": "fedavg", "aggregation": "trimmed-mean", "n_nodes": 5},
     "undefended": {
