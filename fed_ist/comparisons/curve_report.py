@@ -7,7 +7,15 @@ from pathlib import Path
 
 import numpy as np
 
-from fed_ist.comparisons.budgets import N_BUDGETS, best_of, bytes_to_reach, show_accuracy
+from fed_ist.comparisons.budgets import (
+    N_BUDGETS,
+    ROUNDING,
+    average,
+    best_of,
+    bytes_to_reach,
+    first_bytes,
+    show_accuracy,
+)
 from fed_ist.comparisons.curve_figure import draw_curves, method_styles
 from fed_ist.comparisons.curve_words import describe_curves, round_length
 from fed_ist.comparisons.curves import Curve, Setting, by_setting
@@ -20,11 +28,15 @@ from fed_ist.words import csv_text, many, readable_bytes
 # Shares of the best mean accuracy in a setting: the report lists the bytes to reach each.
 SHARES = (0.90, 0.95, 0.99)
 
+# The report has what each method reaches within so many bytes of messages.
+BUDGETS = (5_000, 10_000, 25_000, 60_000, 140_000, 200_000, 600_000, 2_000_000, 40_000_000)
+
 TITLE = "Accuracy for bytes: the methods compared"
 NOTES = (
     "Accuracy is the global model's on the test images. Bytes are of whole messages, down and up "
-    "together, for one client (the clients' mean). ± is the sample standard deviation over seeds, "
-    "and absent with one seed.",
+    "together, for one client (the clients' mean); bytes on a link are an estimate of the IP "
+    "packets that carry them to and from a deployed client, without waiting. ± is the sample "
+    "standard deviation over seeds, and absent with one seed.",
     "At a budget a method counts with the best accuracy that it has shown within it, and keeps it "
     "at larger ones. That best is chosen on the test images, which favours methods that were "
     "evaluated often over those with one result.",
@@ -41,6 +53,7 @@ HEADER = (
     "final accuracy",
     "best accuracy",
     "bytes in all",
+    "bytes on a link",
     *(f"bytes to {100 * share:.0f}% of the best" for share in SHARES),
     "device seconds",
     "device multiply-adds",
@@ -73,11 +86,10 @@ def write_comparison(
         alt = f"Best test accuracy against bytes, {dataset}"
         picture = Picture(figure, figure_name(dataset), alt)
         sections.append(Section(dataset, picture=picture))
-        sections += [
-            make_section(setting, methods, chosen, variants)
-            for setting, methods in found.items()
-            if setting.dataset == dataset
-        ]
+        for setting, methods in found.items():
+            if setting.dataset == dataset:
+                sections.append(make_section(setting, methods, chosen, variants))
+                sections.append(budget_section(setting, methods))
         write_atomic(folder / picture.name, figure)
     page = Page(TITLE, tuple(sections), (describe_settings(settings), *NOTES))
     write_atomic(folder / "compare.csv", render_points(curves).encode())
@@ -145,11 +157,52 @@ def _row(method: str, runs: Sequence[Curve], top: float) -> tuple[Cell, ...]:
         show_accuracy(np.array([run.accuracy[-1] for run in runs])),
         show_accuracy(best_of(runs)),
         readable_bytes(float(np.mean([run.bytes[-1] for run in runs]))),
+        _on_a_link(runs),
         *("never" if n_bytes is None else readable_bytes(n_bytes) for n_bytes in reached),
         f"{np.mean([run.device_seconds for run in runs]):.3g}",
         f"{np.mean([run.device_flops for run in runs]):.2e}" if known else "unknown",
     )
     return tuple(map(Cell, texts))
+
+
+def _on_a_link(runs: Sequence[Curve]) -> str:
+    if not all(run.link_bytes for run in runs):
+        return "unknown"
+    return readable_bytes(float(np.mean([run.link_bytes[-1] for run in runs])))
+
+
+def budget_section(setting: Setting, methods: Mapping[str, Sequence[Curve]]) -> Section:
+    """The best accuracy of each method within each of `BUDGETS`; the best of all are marked."""
+    starts = [first_bytes(runs) for runs in methods.values()]
+    budgets = np.array([float(budget) for budget in BUDGETS if budget >= min(starts)])
+    found = {name: average(runs, budgets) for name, runs in methods.items()}
+    best = np.nanmax(np.stack([each.mean for each in found.values()]), axis=0, initial=0)
+
+    def row(name: str) -> tuple[Cell, ...]:
+        each = found[name]
+        tops = each.mean >= best - ROUNDING
+        pairs = zip(each.mean, each.deviation, tops, strict=True)
+        return Cell(name), *(_accuracy(mean, spread, bool(top)) for mean, spread, top in pairs)
+
+    # Those that are the best at smaller budgets come first.
+    ranked = sorted(
+        methods,
+        key=lambda name: tuple(np.flatnonzero(found[name].mean >= best - ROUNDING)) or (99,),
+    )
+    return Section(
+        title=f"{setting.words}: within a budget",
+        level=3,
+        header=("within", *map(readable_bytes, budgets)),
+        rows=tuple(map(row, ranked)) if len(budgets) else (),
+    )
+
+
+def _accuracy(mean: float, deviation: float, is_best: bool) -> Cell:
+    """An accuracy with its deviation over seeds; nothing where there is none yet."""
+    if np.isnan(mean):
+        return Cell("")
+    spread = "" if np.isnan(deviation) else f" ± {100 * deviation:.1f}"
+    return Cell(f"{100 * mean:.1f}%{spread}", value=float(mean), is_marked=is_best)
 
 
 def figure_name(dataset: str) -> str:
@@ -160,8 +213,13 @@ def figure_name(dataset: str) -> str:
 def render_points(curves: Sequence[Curve]) -> str:
     """The text of compare.csv: a line for each evaluation of each run."""
     points = (
-        vars(curve) | {"bytes": n_bytes, "accuracy": accuracy}
+        vars(curve) | {"bytes": n_bytes, "accuracy": accuracy, "link_bytes": on_link}
         for curve in curves
-        for n_bytes, accuracy in zip(curve.bytes, curve.accuracy, strict=True)
+        for n_bytes, accuracy, on_link in zip(
+            curve.bytes,
+            curve.accuracy,
+            curve.link_bytes or [""] * len(curve.bytes),
+            strict=True,
+        )
     )
     return csv_text((field.name for field in fields(Curve)), points)

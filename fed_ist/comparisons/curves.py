@@ -33,6 +33,8 @@ class Curve:
     accuracy: of the global model on the test images, in [0, 1], at each evaluation.
     device_seconds: how long a client computes in the whole run, the clients' mean.
     device_flops: a client's multiply-adds in the whole run; 0 if unknown.
+    link_bytes: as `bytes`, of the IP packets that carry the messages of a deployed client,
+    estimated; empty if unknown, as in files of earlier versions.
     """
 
     dataset: str
@@ -44,6 +46,7 @@ class Curve:
     accuracy: tuple[float, ...]
     device_seconds: float
     device_flops: float
+    link_bytes: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         for name in ("dataset", "partition", "method"):
@@ -57,15 +60,22 @@ class Curve:
         for name in ("bytes", "accuracy"):
             value = getattr(self, name)
             _require(isinstance(value, tuple) and value != (), name, value, "one number or more")
-        for n_bytes in self.bytes:
-            _require(_is_whole(n_bytes, 0), "bytes", n_bytes, "whole numbers from 0 on")
-        for pair in pairwise(self.bytes):
-            _require(pair[0] <= pair[1], "bytes", pair, "sums, which never become smaller")
+        _require(isinstance(self.link_bytes, tuple), "link_bytes", self.link_bytes, "numbers")
+        for name in ("bytes", "link_bytes"):
+            for n_bytes in getattr(self, name):
+                _require(_is_whole(n_bytes, 0), name, n_bytes, "whole numbers from 0 on")
+            for pair in pairwise(getattr(self, name)):
+                _require(pair[0] <= pair[1], name, pair, "sums, which never become smaller")
         for share in self.accuracy:
             _require(_is_number(share) and share <= 1, "accuracy", share, "numbers from 0 to 1")
         if len(self.bytes) != len(self.accuracy):
             raise InputError(
                 f"bytes has {len(self.bytes)} numbers and accuracy {len(self.accuracy)}; "
+                "an evaluation gives one of each."
+            )
+        if self.link_bytes and len(self.link_bytes) != len(self.bytes):
+            raise InputError(
+                f"link_bytes has {len(self.link_bytes)} numbers and bytes {len(self.bytes)}; "
                 "an evaluation gives one of each."
             )
 
@@ -87,9 +97,10 @@ class Curve:
         names = [field.name for field in fields(cls)]
         try:
             values = parse_sealed_json(text.encode())
+            values = {"link_bytes": []} | values  # which files of earlier versions lack
             if set(values) != set(names):
                 raise InputError(f"it has to be a JSON object of {', '.join(names)}.")
-            for name in ("bytes", "accuracy"):
+            for name in ("bytes", "accuracy", "link_bytes"):
                 if isinstance(values[name], list):
                     values[name] = tuple(values[name])
             return cls(**values)

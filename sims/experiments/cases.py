@@ -139,6 +139,7 @@ def _work(case: Case, files: SharedFiles, path: Path) -> str:
         accuracy=outcome.accuracy,
         device_seconds=outcome.compute_s,
         device_flops=outcome.multiply_adds,
+        link_bytes=outcome.link_bytes,
     )
     write_atomic(path, curve.to_json().encode())
     return ""

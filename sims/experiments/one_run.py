@@ -25,12 +25,13 @@ class Outcome:
     """What a run measured: one entry after each round.
 
     There is also one before the first round if an anchor or a solution can be evaluated then.
-    client_bytes: message bytes to and from a node so far, the mean over nodes. compute_s: seconds
-    that a node trained in all, the mean over nodes. multiply_adds: of a node's training in all, the
-    mean over nodes.
+    client_bytes: message bytes to and from a node so far, the mean over nodes. link_bytes: the same
+    as IP packets of a deployed node, estimated. compute_s: seconds that a node trained in all, the
+    mean over nodes. multiply_adds: of a node's training in all, the mean over nodes.
     """
 
     client_bytes: tuple[int, ...]
+    link_bytes: tuple[int, ...]
     accuracy: tuple[float, ...]
     compute_s: float
     multiply_adds: float
@@ -55,6 +56,7 @@ def run_case(
     attack: what some of the nodes do.
     """
     client_bytes: list[int] = []
+    link_bytes: list[int] = []
     accuracies: list[float] = []
     compute_s = multiply_adds = 0.0
     with _quiet_flower(), tempfile.TemporaryDirectory(prefix="fed-ist-case-") as folder:
@@ -78,6 +80,7 @@ def run_case(
             accuracy, _ = evaluate(params, test.values, test.labels)
             accuracies.append(round(accuracy, 6))
             client_bytes.append(round(sum(ledger.message_bytes.values()) / n_nodes))
+            link_bytes.append(round(sum(ledger.link_bytes.values()) / n_nodes))
             if server_round:
                 compute_s += strategy.post.counts.compute_s
                 multiply_adds += strategy.post.counts.multiply_adds
@@ -85,5 +88,9 @@ def run_case(
         strategy.run(grid, record)
         ledger.close()
     return Outcome(
-        tuple(client_bytes), tuple(accuracies), compute_s / n_nodes, multiply_adds / n_nodes
+        tuple(client_bytes),
+        tuple(link_bytes),
+        tuple(accuracies),
+        compute_s / n_nodes,
+        multiply_adds / n_nodes,
     )

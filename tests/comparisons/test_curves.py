@@ -24,10 +24,17 @@ from fed_ist.comparisons.budgets import (
     worst_margin,
 )
 from fed_ist.comparisons.curve_figure import draw_curves, method_styles
-from fed_ist.comparisons.curve_report import HEADER, figure_name, make_section, write_comparison
+from fed_ist.comparisons.curve_report import (
+    HEADER,
+    budget_section,
+    figure_name,
+    make_section,
+    write_comparison,
+)
 from fed_ist.comparisons.curve_words import describe_curves
 from fed_ist.comparisons.curves import Curve, Setting, by_setting, read_curve
 from fed_ist.errors import InputError
+from fed_ist.files.seals import sealed_json
 
 
 def run(method: str, n_bytes: list[int], accuracy: list[float], **changes) -> Curve:
@@ -358,12 +365,42 @@ def test_the_table_has_the_numbers_of_each_method_the_best_first():
     )
     # 90%, 95%, 99% of 81.0% are 72.9%, 76.95%, 80.19%.
     assert section.texts == (
-        ("ist", "2", "81.0% ± 1.4", "81.0% ± 1.4", "2.00 MB",
+        ("ist", "2", "81.0% ± 1.4", "81.0% ± 1.4", "2.00 MB", "unknown",
          "2.00 MB", "2.00 MB", "2.00 MB", "2.5", "2.00e+09"),
-        ("<b>|3r", "1", "75.0%", "75.0%", "60.00 kB", "60.00 kB", "never", "never",
+        ("<b>|3r", "1", "75.0%", "75.0%", "60.00 kB", "unknown", "60.00 kB", "never", "never",
          "0.5", "unknown"),
     )  # fmt: skip
     assert len(section.rows[0]) == len(HEADER)
+
+
+def test_a_budget_has_the_best_that_each_method_shows_within_it():
+    runs = [
+        run("ist", [20_000, 50_000], [0.5, 0.8]),
+        run("ist", [20_000, 50_000], [0.7, 0.9], seed=1),
+        run("head", [4_000, 90_000], [0.65, 0.6]),
+    ]
+    section = budget_section(Setting("aid", "iid", 4), grouped(*runs))
+    assert section.header[:5] == ("within", "5.00 kB", "10.00 kB", "25.00 kB", "60.00 kB")
+    assert [row[:5] for row in section.texts] == [
+        ("head", "65.0%", "65.0%", "65.0%", "65.0%"),
+        ("ist", "", "", "60.0% ± 14.1", "85.0% ± 7.1"),
+    ]
+    marked = [[cell.is_marked for cell in row[1:5]] for row in section.rows]
+    assert marked == [[True, True, True, False], [False, False, False, True]]
+
+
+def test_bytes_on_a_link_are_the_mean_of_the_last_or_unknown():
+    known = run("ist", [10, 20], [0.1, 0.2], link_bytes=(100, 3000))
+    (row,) = make_section(Setting("aid", "iid", 4), grouped(known), "ist").texts
+    assert row[5] == "3.00 kB"
+
+
+def test_a_file_without_bytes_on_a_link_is_read(tmp_path):
+    path = tmp_path / "run.json"
+    values = vars(run("ist", [10], [0.5])) | {}
+    del values["link_bytes"]
+    path.write_bytes(sealed_json(values))
+    assert read_curve(path).link_bytes == ()
 
 
 def test_a_report_is_four_files_and_the_page_needs_nothing_else(tmp_path):
@@ -378,11 +415,11 @@ def test_a_report_is_four_files_and_the_page_needs_nothing_else(tmp_path):
         "1 hidden layer of 64 neurons in 20 rounds of 3 local epochs, with adam at a rate of 0.001",
         "## aid\n\n![Best test accuracy against bytes, aid](compare-aid.png)\n",
         "### iid, 4 clients\n\nThe best mean accuracy here is 81.0%, of ist.",
-        "| ist | 2 | 81.0% ± 1.4 | 81.0% ± 1.4 | 2.00 MB | 2.00 MB | 2.00 MB | 2.00 MB |",
-        "| <b>\\|3r | 1 | 75.0% | 75.0% | 60.00 kB | 60.00 kB | never | never | 0.5 | unknown |",
+        "| ist | 2 | 81.0% ± 1.4 | 81.0% ± 1.4 | 2.00 MB | unknown | 2.00 MB | 2.00 MB |",
+        "| <b>\\|3r | 1 | 75.0% | 75.0% | 60.00 kB | unknown | 60.00 kB | never |",
         "- <b>|3r is above ist between 60.00 kB and 1.",
         "### dirichlet(0.3), 16 clients\n\nThe best mean accuracy here is 60.0%, of ist.",
-        "| ist | 1 | 55.0% | 60.0% | 3.00 kB | 2.00 kB | 2.00 kB | 2.00 kB | 2.5 | unknown |",
+        "| ist | 1 | 55.0% | 60.0% | 3.00 kB | unknown | 2.00 kB | 2.00 kB | 2.00 kB |",
         "- No peer of ist was run here.",
     ):
         assert part in text
@@ -397,7 +434,7 @@ def test_a_report_is_four_files_and_the_page_needs_nothing_else(tmp_path):
     assert rows[-1] == {
         "dataset": "aid", "partition": "dirichlet(0.3)", "clients": "16", "method": "ist",
         "seed": "0", "bytes": "3000", "accuracy": "0.55", "device_seconds": "2.5",
-        "device_flops": "0.0",
+        "device_flops": "0.0", "link_bytes": "",
     }  # fmt: skip
 
 

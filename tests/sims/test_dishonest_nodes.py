@@ -25,7 +25,7 @@ def draw(seed, n):
 @pytest.fixture(scope="module")
 def shared():
     names = tuple(f"class {i}" for i in range(N_CLASSES))
-    return Shared((draw(0, 960),), draw(5, 600), names)
+    return Shared((draw(0, 960),), draw(5, 600), names, decorrelated=False)
 
 
 @pytest.fixture

@@ -40,7 +40,7 @@ def embeddings(n: int, seed: int) -> Embeddings:
 
 @pytest.fixture(scope="module")
 def shared() -> Shared:
-    return Shared((embeddings(240, 0),), embeddings(200, 1), tuple("abcd"))
+    return Shared((embeddings(240, 0),), embeddings(200, 1), tuple("abcd"), decorrelated=False)
 
 
 @pytest.fixture
