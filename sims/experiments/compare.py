@@ -13,7 +13,7 @@ from pathlib import Path
 from fed_ist.comparisons.curve_report import write_comparison
 from fed_ist.config.derive import encoder_spec
 from fed_ist.config.methods import GROUPED, STRATEGIES
-from fed_ist.config.toml import Value, read_defaults
+from fed_ist.config.toml import Value, read_defaults, read_preset
 from fed_ist.encoder.known import open_encoder
 from fed_ist.errors import InputError, require_choice
 from fed_ist.files.paths import cache_dir
@@ -49,33 +49,13 @@ MEANS: dict[str, Value] = {"anchor": "means", "statistics-codec": "int4"}
 LINEAR: dict[str, Value] = {
     "strategy": "fedavg", "hidden-layers": 0, "label-skew": "calibrate", "proximal": 0.01,
 }  # fmt: skip
-CHOSEN = "ist + anchor"
+CHOSEN = "best"
+PRESETS = ("smallest", "small", "balanced", CHOSEN)  # ours, by budget
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 METHODS: dict[str, dict[str, Value]] = {
-    CHOSEN: {"strategy": "ist", **ANCHORED},
+    **{name: read_preset(CONFIGS / f"{name}.toml") for name in PRESETS},
+    "ist + anchor": {"strategy": "ist", **ANCHORED},
     "ist + anchor, rotating": {"strategy": "ist", **ANCHORED, **ROTATING},
-    "ist + anchor, rotating, int4": {"strategy": "ist", **ANCHORED, **ROTATING, **FEWEST},
-    "ist + anchor, rotating, int4, narrow": {
-        "strategy": "ist",
-        **ANCHORED,
-        **ROTATING,
-        **FEWEST,
-        "hidden-dim": 512,
-    },
-    "ist + means, rotating, int4, narrow": {
-        "strategy": "ist",
-        **REMEDY,
-        **ROTATING,
-        **INT4,
-        **MEANS,
-        "hidden-dim": 512,
-    },
-    "ist + remedy, rotating, int4, narrow": {
-        "strategy": "ist",
-        **REMEDY,
-        **ROTATING,
-        **INT4,
-        "hidden-dim": 512,
-    },
     "ist + anchor, no remedy for skew": {"strategy": "ist", "anchor": "ridge"},
     "ist + inputs": {"strategy": "ist", "anchor": "inputs"},
     "ist": {"strategy": "ist"},
@@ -88,9 +68,9 @@ METHODS: dict[str, dict[str, Value]] = {
     "linear head": {**LINEAR},
     "linear head, int4": {**LINEAR, **INT4},
     "linear head + means, int4": {**LINEAR, **INT4, **MEANS},
-    "linear head + anchor, int4": {**LINEAR, **INT4, "anchor": "ridge", "statistics-codec": "int8"},
     "512 random features, int4": {**LINEAR, **INT4, "random-features": 512},
     "fedavg, narrow": {"strategy": "fedavg"},
+    "fedavg, narrow, int4": {"strategy": "fedavg", **INT4},
     "fedavg, narrow + anchor": {"strategy": "fedavg", **ANCHORED},
     "fedprox": {"strategy": "fedavg", "proximal": 0.1},
     "fedavgm": {"strategy": "fedavgm", "server-momentum": 0.5},
@@ -102,7 +82,7 @@ METHODS: dict[str, dict[str, Value]] = {
     "top-k": {"strategy": "topk"},
     "quantised": {"strategy": "fedavg", "up-codec": "int8", "reply": "update"},
     "fedncm": {"strategy": "fedncm"},
-    "fedcof, int4": {"strategy": "fedcof", "statistics-codec": "int4", "zstd": True},
+    "fedcof": {"strategy": "fedcof"},
     "fed3r, int8": {"strategy": "fed3r", "statistics-codec": "int8", "zstd": True},
     "fed3r, 2 MB, int8": {
         "strategy": "fed3r",
@@ -118,15 +98,16 @@ METHODS: dict[str, dict[str, Value]] = {
 METHODS |= {
     strategy: {"strategy": strategy}
     for strategy in STRATEGIES
-    if strategy not in {changes["strategy"] for changes in METHODS.values()}
+    if strategy not in {changes.get("strategy", "ist") for changes in METHODS.values()}
 }
 VARIANTS = [
     name
     for name, changes in METHODS.items()
-    if changes["strategy"] == "ist" or changes.get("anchor", "none") != "none"
+    if name in PRESETS or changes["strategy"] == "ist" or changes.get("anchor", "none") != "none"
 ]
 NARROW = (
     "fedavg, narrow",
+    "fedavg, narrow, int4",
     "fedavg, narrow + anchor",
 )  # as many neurons as a slice of IST
 PARTITIONS: dict[str, dict[str, Value]] = {
@@ -162,7 +143,9 @@ def list_cases(request: Comparison, base: Mapping[str, Value], dataset: str) -> 
             for clients in request.clients:
                 for method in request.methods or METHODS:
                     changes = dict(METHODS[method])
-                    if changes["strategy"] in GROUPED:
+                    if method in PRESETS:
+                        changes = {k: v for k, v in changes.items() if k not in request.overrides}
+                    if changes.get("strategy", "ist") in GROUPED:
                         changes["groups"] = min(GROUPS, clients)
                     if method in NARROW:
                         width = int(str(base["hidden-dim"]))
@@ -180,7 +163,8 @@ def compare(request: Comparison, app: Path) -> list[str]:
             raise InputError(
                 f"Unknown method '{method}'. Choose from, separated by ';': {'; '.join(METHODS)}."
             )
-    own = {key for changes in METHODS.values() for key in changes} - {"hidden-layers"}
+    others = [changes for name, changes in METHODS.items() if name not in PRESETS]
+    own = {key for changes in others for key in changes} - {"hidden-layers"}
     for key in sorted(own | {"seed", "groups", "partitioner", "partition-alpha"}):
         if key in request.overrides:
             raise InputError(f"--set {key} is not possible here, the comparison sets it itself.")
