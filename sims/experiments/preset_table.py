@@ -17,7 +17,7 @@ from sims.experiments.case_files import Case
 from sims.experiments.cases import configure
 from sims.experiments.compare import PARTITIONS
 
-PLAIN, PRESETS = "plain IST", ("anchored", "fewest-bytes")
+PLAIN, PRESETS = "plain IST", ("anchored", "best")
 METHODS = (PLAIN, *PRESETS)
 SAME = (
     "hidden-dim",
