@@ -12,7 +12,7 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from fed_ist.encoder.build import RGB, build, check_sides, model_options
+from fed_ist.encoder.build import build, check_sides, model_options
 from fed_ist.encoder.features import take_features
 from fed_ist.encoder.spec import BUNDLED_ENCODERS, MOST_IMG_PX, checkpoint_path
 from fed_ist.encoder.timm_weights import fetch_model, load_model
@@ -20,6 +20,7 @@ from fed_ist.encoder.weight_files import find_weights, require_finite
 from fed_ist.errors import InputError
 from fed_ist.files.installed import package_file
 from fed_ist.files.sealed_tensors import require_unharmed
+from fed_ist.images.decoding import RGB
 
 VIT_MEAN = (0.485, 0.456, 0.406)
 VIT_STD = (0.229, 0.224, 0.225)
@@ -83,7 +84,7 @@ def check_encoder_name(name: str) -> None:
     import timm
 
     architecture, _, tag = name.partition(".")
-    if not timm.is_model(architecture):
+    if not is_of_timm(name):
         raise InputError(
             f"Unknown encoder '{name}'. Choose from: {', '.join(BUNDLED_ENCODERS)}, or any timm "
             f"image model (timm.list_models()).{meant(name, 'encoder-weights')}"
@@ -94,6 +95,13 @@ def check_encoder_name(name: str) -> None:
             f"Unknown encoder '{name}': timm has no such weights of {architecture}. "
             f"Choose from: {', '.join(known) or 'none'}."
         )
+
+
+def is_of_timm(name: str) -> bool:
+    """Whether timm has an image model of this name, whatever its weights."""
+    import timm
+
+    return bool(timm.is_model(name.partition(".")[0]))
 
 
 def meant(name: str, weights: str) -> str:

@@ -16,12 +16,13 @@ from fed_ist.encoder.backbone import (
     check_encoder_name,
     check_img_px,
     create_backbone,
+    is_of_timm,
     meant,
 )
-from fed_ist.encoder.build import RGB
 from fed_ist.encoder.spec import BUNDLED_ENCODERS, require_img_px
 from fed_ist.encoder.weight_packages import packaged_weights
 from fed_ist.errors import InputError
+from fed_ist.images.decoding import RGB
 
 # Images that go through a network at once. In larger batches a convolutional network's layers do
 # not fit a processor's cache: in those of 64, EfficientNet-Lite1 at 160 px was a third as fast.
@@ -89,9 +90,7 @@ def check_teacher(spec: TeacherSpec, channels: int) -> None:
 
 
 def _check_name(name: str) -> None:
-    import timm
-
-    if not timm.is_model(name.partition(".")[0]):
+    if not is_of_timm(name):
         raise InputError(
             f"--teacher '{name}' is no image model of timm (timm.list_models())."
             f"{meant(name, '--teacher-weights')}"

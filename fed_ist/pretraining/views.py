@@ -17,12 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from fed_ist.encoder.build import RGB
 from fed_ist.errors import InputError
 from fed_ist.files.atomic import sweep, write_atomic
 from fed_ist.files.sealed_tensors import load_sealed, save_sealed
 from fed_ist.files.seals import DamagedError
-from fed_ist.images.decoding import UnreadableImageError
+from fed_ist.images.decoding import RGB, UnreadableImageError
 from fed_ist.images.memory import room
 from fed_ist.images.source import ImageSource
 from fed_ist.prefetch import mapped
