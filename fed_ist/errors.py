@@ -4,6 +4,7 @@ The command line prints its message and exits with code 2, without a traceback. 
 is raised is a defect of ours and keeps its traceback.
 """
 
+import errno
 from collections.abc import Iterable
 
 from fed_ist.printable import printable
@@ -18,6 +19,13 @@ def require_choice(kind: str, value: str, choices: Iterable[str]) -> None:
     names = sorted(choices)
     if value not in names:
         raise InputError(f"Unknown {kind} '{printable(value)}'. Choose from: {', '.join(names)}.")
+
+
+# What is wrong with a disk, a folder or a name: not with us.
+OF_THE_DISK = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EACCES, errno.EPERM),
+    *(errno.EISDIR, errno.ENOTDIR, errno.EEXIST, errno.ENAMETOOLONG),
+)
 
 
 def file_trouble(error: OSError) -> str:

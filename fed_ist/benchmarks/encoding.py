@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from fed_ist.benchmarks.energy import Meter, open_meter
 from fed_ist.encoder.backbone import create_backbone
-from fed_ist.encoder.embeddings import MaskSpec, packing
+from fed_ist.encoder.embeddings import packing, raw_mask
 from fed_ist.encoder.frozen import Encoder, create_encoder, images_in_step
 from fed_ist.encoder.spec import EncoderSpec
 from fed_ist.files.atomic import write_atomic
@@ -182,10 +182,7 @@ def overlap(source: ImageSource, encoder: Encoder, mask_ratio: float, folder: Pa
 
     folder: for packed files, which are deleted afterwards.
     """
-    spec = MaskSpec(
-        "fixed", mask_ratio, "raw", encoder.img_px, encoder.patch_px, 0, (),
-        source.channels, encoder.interpolation,
-    )  # fmt: skip
+    spec = raw_mask(encoder, "fixed", mask_ratio, channels=source.channels)
 
     def timed(work: Work) -> float:
         started = time.perf_counter()

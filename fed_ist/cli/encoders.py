@@ -9,16 +9,17 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from fed_ist.cli.numbers import one_for_each, whole_numbers
-from fed_ist.encoder.spec import BUNDLED_ENCODER, BUNDLED_ENCODERS, require_whole_patches
+from fed_ist.encoder.spec import BUNDLED_ENCODER, BUNDLED_ENCODERS
 from fed_ist.errors import InputError
 from fed_ist.printable import printable
 
 if TYPE_CHECKING:
     from fed_ist.comparisons.probe_table import Settings, Subject
-    from fed_ist.encoder.backbone import VitShape
     from fed_ist.images.source import Reading
 
 encoders = typer.Typer()
+
+MOST_VIEWS = 1000  # of an image; all are held in memory
 
 # Options that several commands share, `pack` in `fed_ist.cli.main` among them.
 Bands = Annotated[
@@ -131,53 +132,36 @@ def pretrain(
     """
     from fed_ist.datasets.data_set import open_all
     from fed_ist.encoder.backbone import VitShape
-    from fed_ist.encoder.weight_packages import packaged_weights
     from fed_ist.files.paths import require_writable
-    from fed_ist.images.masks import count_visible
+    from fed_ist.pretraining.checks import check_config
     from fed_ist.pretraining.lessons import sampled
     from fed_ist.pretraining.pretrain import check_device
     from fed_ist.pretraining.pretrain import pretrain as pretrain_encoder
     from fed_ist.pretraining.stages import PretrainConfig, StageConfig
-    from fed_ist.pretraining.teacher import TeacherSpec, check_teacher
+    from fed_ist.pretraining.teacher import teacher_of
 
-    mix = one_for_each("--shares", whole_numbers("--shares", shares), len(images)) if shares else []
-    n_views = one_for_each("--views", whole_numbers("--views", views), len(images))
-    n_blends = one_for_each("--blends", whole_numbers("--blends", blends, least=0), len(images))
-    require_whole_patches(f"--img-px {img_px}", img_px, patch_px, f"--patch-px {patch_px}")
-    if embed_dim % num_heads:
-        raise InputError(f"--embed-dim {embed_dim} is no multiple of --num-heads {num_heads}.")
-    if epochs + tune_epochs == 0 and not teacher:
-        raise InputError("--epochs 0 and --tune-epochs 0 leave nothing to train: raise one.")
-    count_visible(1, mask_ratio)
-    check_device(device)
+    n = len(images)
     reading = reading_of(bands, band_range, value_range, image_column)
-    spec = None
-    if teacher:
-        if teacher_weights == "pretrained":
-            teacher_weights = str(packaged_weights(teacher) or teacher_weights)
-        spec = TeacherSpec(teacher, teacher_weights, teacher_px)
-        check_teacher(spec, reading.n_channels)
-    limits = one_for_each("--limit", whole_numbers("--limit", limit, least=0), len(images))
-    sources = [
-        sampled(open_all(path, reading, lambda text: typer.echo(text, err=True)), most, seed)
-        for path, most in zip(images, limits, strict=True)
-    ]
-    shape = VitShape(img_px, patch_px, embed_dim, depth, num_heads, reading.n_channels)
-    init = _init_weights(init, shape)
-    require_writable(out, "--out")
     config = PretrainConfig(
-        shape=shape,
-        init=init,
+        shape=VitShape(img_px, patch_px, embed_dim, depth, num_heads, reading.n_channels),
+        init=_init_path(init),
         mae=StageConfig(epochs, batch_size, learning_rate, min_area=0.35),
         contrast=StageConfig(tune_epochs, tune_batch_size, tune_learning_rate, min_area=0.2),
         distil=StageConfig(distil_epochs, distil_batch_size, distil_learning_rate, min_area=0.35),
-        teacher=spec,
-        n_views=tuple(n_views),
-        n_blends=tuple(n_blends),
-        shares=tuple(mix),
+        teacher=teacher_of(teacher, teacher_weights, teacher_px),
+        n_views=one_for_each("--views", views, n, most=MOST_VIEWS),
+        n_blends=one_for_each("--blends", blends, n, least=0, most=MOST_VIEWS),
+        shares=one_for_each("--shares", shares, n) if shares else (),
         mask_ratio=mask_ratio,
         seed=seed,
     )
+    check_config(config)
+    check_device(device)
+    sources = [
+        sampled(open_all(path, reading, lambda text: typer.echo(text, err=True)), most, seed)
+        for path, most in zip(images, one_for_each("--limit", limit, n, least=0), strict=True)
+    ]
+    require_writable(out, "--out")
     try:
         weights = pretrain_encoder(sources, out, config, device)
     except KeyboardInterrupt:
@@ -186,26 +170,12 @@ def pretrain(
     typer.echo(f"weights  {printable(weights.resolve())}")
 
 
-def _init_weights(init: str, shape: "VitShape") -> str:
-    from dataclasses import replace
-
-    from fed_ist.encoder.backbone import read_shape
+def _init_path(init: str) -> str:
     from fed_ist.files.installed import package_file
 
     if init == "pretrained":
-        init = str(package_file(BUNDLED_ENCODERS[BUNDLED_ENCODER]))
-    if not init:
-        return ""
-    if not Path(init).is_file():
-        raise InputError(f"--init '{init}' is not a file. Give a checkpoint, or 'pretrained'.")
-    found = read_shape(Path(init))
-    if found and replace(found, in_chans=shape.in_chans) != shape:
-        raise InputError(
-            f"--init '{init}' is an encoder of another shape: give --img-px {found.img_px} "
-            f"--patch-px {found.patch_px} --embed-dim {found.embed_dim} --depth {found.depth} "
-            f"--num-heads {found.num_heads}."
-        )
-    return str(Path(init).resolve())
+        return str(package_file(BUNDLED_ENCODERS[BUNDLED_ENCODER]))
+    return str(Path(init).resolve()) if init else ""
 
 
 @encoders.command()

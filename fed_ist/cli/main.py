@@ -30,7 +30,7 @@ from fed_ist.cli.plan import plans
 from fed_ist.cli.reports import reports
 from fed_ist.cli.rounds import round_commands
 from fed_ist.cli.wire import wire_commands
-from fed_ist.errors import InputError
+from fed_ist.errors import OF_THE_DISK, InputError, file_trouble
 from fed_ist.printable import guard_terminal, indented, printable
 
 if TYPE_CHECKING:
@@ -434,10 +434,16 @@ def pack(
 
 
 def main() -> None:
-    """The console script: bad input is one sentence on stderr and exit code 2."""
+    """The console script: bad input, or a full disk, is one sentence on stderr and exit code 2."""
     guard_terminal()
     try:
         cli()
     except InputError as error:
         print(f"fed-ist: {indented(str(error))}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in OF_THE_DISK:
+            raise
+        what = printable(file_trouble(error))
+        print(f"fed-ist: {what}. Make room or mend it, or choose another place.", file=sys.stderr)
         sys.exit(2)

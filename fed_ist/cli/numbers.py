@@ -2,6 +2,8 @@
 
 from fed_ist.errors import InputError
 
+MOST_DIGITS = 18  # that 64 bits hold whatever they are
+
 
 def whole_numbers(option: str, text: str, least: int = 1, most: int | None = None) -> list[int]:
     """The numbers of a text such as "4,16".
@@ -9,10 +11,12 @@ def whole_numbers(option: str, text: str, least: int = 1, most: int | None = Non
     Raises `InputError` where one is below `least` or above `most`.
     """
     words = [word.strip() for word in text.split(",")]
-    if not all(word.isdecimal() and int(word) >= least for word in words):
+    if not all(word.isdecimal() and len(word) <= MOST_DIGITS for word in words) or (
+        min(map(int, words)) < least
+    ):
         raise InputError(
             f"{option} '{text}' is not possible: give whole numbers from {least} on, such as "
-            f"{4 * least},{16 * least}."
+            f"{4 * (least or 1)},{16 * (least or 1)}."
         )
     found = [int(word) for word in words]
     if most is not None and max(found) > most:
@@ -33,10 +37,16 @@ def fractions(option: str, text: str, least: float) -> list[float]:
     return found
 
 
-def one_for_each(option: str, numbers: list[int], n: int) -> list[int]:
-    """`numbers`, or n times the only one; raises `InputError` where they are neither one nor n."""
+def one_for_each(
+    option: str, text: str, n: int, least: int = 1, most: int | None = None
+) -> tuple[int, ...]:
+    """A number for each of n data sets, from a text with n numbers, or one for all.
+
+    least, most: see `whole_numbers`. Raises `InputError` where they are neither one nor n.
+    """
+    numbers = whole_numbers(option, text, least, most)
     if len(numbers) not in (1, n):
         raise InputError(
             f"{option} has {len(numbers)} numbers for {n} data sets: give one, or one for each."
         )
-    return numbers * n if len(numbers) == 1 else numbers
+    return tuple(numbers * n if len(numbers) == 1 else numbers)

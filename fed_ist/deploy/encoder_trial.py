@@ -29,7 +29,7 @@ def try_encoder() -> dict[str, str | float]:
     """
     import torch
 
-    from fed_ist.encoder.embeddings import MaskSpec, embed
+    from fed_ist.encoder.embeddings import embed, raw_mask
     from fed_ist.encoder.frozen import create_encoder
     from fed_ist.encoder.spec import EncoderSpec
 
@@ -43,7 +43,7 @@ def try_encoder() -> dict[str, str | float]:
         read=lambda i, n_bytes=-1: str(i).encode(),
         name=str,
     )
-    spec = MaskSpec("fixed", 0.5, "raw", encoder.img_px, encoder.patch_px, 0, ())
+    spec = raw_mask(encoder, "fixed", 0.5)
     with tempfile.TemporaryDirectory() as folder:
         started = time.perf_counter()
         embeddings, _ = embed(source, spec, encoder, Path(folder), print)

@@ -12,14 +12,15 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from fed_ist.encoder.build import RGB, build, check_sides, model_options
+from fed_ist.encoder.build import build, check_sides, model_options
 from fed_ist.encoder.features import take_features
-from fed_ist.encoder.spec import BUNDLED_ENCODERS, checkpoint_path
+from fed_ist.encoder.spec import BUNDLED_ENCODERS, MOST_IMG_PX, checkpoint_path
 from fed_ist.encoder.timm_weights import fetch_model, load_model
-from fed_ist.encoder.weight_files import find_weights
+from fed_ist.encoder.weight_files import find_weights, require_finite
 from fed_ist.errors import InputError
 from fed_ist.files.installed import package_file
 from fed_ist.files.sealed_tensors import require_unharmed
+from fed_ist.images.decoding import RGB
 
 VIT_MEAN = (0.485, 0.456, 0.406)
 VIT_STD = (0.229, 0.224, 0.225)
@@ -83,14 +84,10 @@ def check_encoder_name(name: str) -> None:
     import timm
 
     architecture, _, tag = name.partition(".")
-    if not timm.is_model(architecture):
-        close = difflib.get_close_matches(architecture, timm.list_models(), n=5)
-        hint = f" Similar timm names: {', '.join(close)}." if close else ""
-        if Path(name).exists():
-            hint = " It is a path: give an encoder's name, and the path as encoder-weights."
+    if not is_of_timm(name):
         raise InputError(
             f"Unknown encoder '{name}'. Choose from: {', '.join(BUNDLED_ENCODERS)}, or any timm "
-            f"image model (timm.list_models()).{hint}"
+            f"image model (timm.list_models()).{meant(name, 'encoder-weights')}"
         )
     known = timm.list_models(f"{architecture}.*", pretrained=True)
     if tag and name not in known:
@@ -98,6 +95,26 @@ def check_encoder_name(name: str) -> None:
             f"Unknown encoder '{name}': timm has no such weights of {architecture}. "
             f"Choose from: {', '.join(known) or 'none'}."
         )
+
+
+def is_of_timm(name: str) -> bool:
+    """Whether timm has an image model of this name, whatever its weights."""
+    import timm
+
+    return bool(timm.is_model(name.partition(".")[0]))
+
+
+def meant(name: str, weights: str) -> str:
+    """What may have been meant by the name of no model: a sentence after a space, or nothing.
+
+    weights: the setting that takes the path of a file.
+    """
+    import timm
+
+    if Path(name).exists():
+        return f" It is a path: give a model's name, and the path as {weights}."
+    close = difflib.get_close_matches(name.partition(".")[0], timm.list_models(), n=5)
+    return f" Similar timm names: {', '.join(close)}." if close else ""
 
 
 def may_drop_patches(name: str) -> bool:
@@ -164,13 +181,25 @@ def _bundled_shape(name: str, path: Path | None) -> VitShape:
 
 
 def read_shape(path: Path) -> VitShape | None:
-    """The shape in the metadata of one of fed-ist's own checkpoints; None where there is none."""
+    """The shape in the metadata of one of fed-ist's own checkpoints; None where there is none.
+
+    Raises `InputError` where no encoder has that shape.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             shape = json.loads((file.metadata() or {})[ORIGIN])["shape"]
     except (SafetensorError, OSError, KeyError, ValueError, TypeError):
         return None
-    return VitShape(**{f.name: shape[f.name] for f in fields(VitShape) if f.name in shape})
+    names = {f.name for f in fields(VitShape)}
+    sides = {k: v for k, v in shape.items() if k in names} if isinstance(shape, dict) else None
+    if sides is not None and all(type(v) is int and 0 < v <= MOST_IMG_PX for v in sides.values()):
+        found = VitShape(**sides)
+        if found.img_px % found.patch_px == 0 and found.embed_dim % found.num_heads == 0:
+            return found
+    raise InputError(
+        f"Checkpoint '{path}' says of itself that it is of shape {json.dumps(shape)}, which no "
+        "encoder has. Restore it from a copy."
+    )
 
 
 def load_weights(vit: Any, path: Path) -> tuple[dict[str, Tensor], str]:
@@ -206,6 +235,7 @@ def load_weights(vit: Any, path: Path) -> tuple[dict[str, Tensor], str]:
             f"Checkpoint '{path}' is of another architecture than the encoder's: {problem}."
         )
     vit.load_state_dict(found)
+    require_finite(vit, path)
     return features, encoder.note
 
 

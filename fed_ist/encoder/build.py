@@ -13,7 +13,6 @@ from fed_ist.errors import InputError
 
 Options: TypeAlias = dict[str, Any]
 
-RGB = 3  # channels of the images that most weights are for
 STRIDE = 32  # sides of most models whose layers halve the image are multiples of this
 TRIES = 4  # in each direction; each takes less than a second
 

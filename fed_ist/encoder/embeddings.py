@@ -277,8 +277,8 @@ def embed(
     """The embeddings of a source and the folder of their cache entry.
 
     Images are packed and encoded only where the cache does not have their embeddings.
-    on_skip: called with the reason for each image that cannot be read. keep_packed: whether the
-    packed images stay in the cache. Raises `InputError` where the cache cannot be written.
+    on_skip: called with the reason for each image that cannot be read. keep_packed: whether images
+    that are packed here stay in the cache. Raises `InputError` where the cache cannot be written.
     """
     # The number counts the versions of our decoding: entries of an older one are stale.
     pack_key = digest("pack 3", source.signature, asdict(spec))
@@ -288,48 +288,48 @@ def embed(
         return found, folder
     require_cache(cache)
     sweep(cache)
-    packed_path = cache / f"{pack_key}.packed"
     whole = encoder.whole if isinstance(encoder, KnownEncoder) else encoder
-    encoded = _encode_packed(packed_path, pack_key, whole)
-    if encoded is None:
-        encoded = _encode(whole, packing(source, spec, packed_path, on_skip, pack_key))
-    packed = PackedImages(packed_path, pack_key)
-    counts = Counts(
-        n_images=packed.n_images,
-        n_skipped=packed.n_skipped,
-        original_bytes=packed.original_bytes,
-        raw_bytes=packed.raw_bytes,
-        packed_bytes=packed_path.stat().st_size,
-    )
-    store(folder, Embeddings(*encoded, counts))
-    if not keep_packed:
-        packed_path.unlink(missing_ok=True)
+    kept_path = cache / f"{pack_key}.packed"
+    found = _embed_packed(kept_path, pack_key, whole)
+    if found is None:
+        # What is not kept has a name of its own, as another process may pack the same images.
+        path = kept_path if keep_packed else temporary_path(kept_path)
+        try:
+            encoded = _encode(whole, packing(source, spec, path, on_skip, pack_key))
+            found = Embeddings(*encoded, _counts(PackedImages(path, pack_key)))
+        finally:
+            if not keep_packed:
+                path.unlink(missing_ok=True)
+    store(folder, found)
     loaded = load_cached(folder)
     assert loaded is not None
     return loaded, folder
 
 
-def _encode_packed(path: Path, key: str, encoder: "Encoder") -> Encoded | None:
+def _embed_packed(path: Path, key: str, encoder: "Encoder") -> Embeddings | None:
     """The embeddings of a file of packed images; None where there is no such file for these."""
     path.with_suffix(".arrow").unlink(missing_ok=True)  # of earlier versions
     try:
         packed = PackedImages(path, key)
         encoder.check_fits(packed)
+        return Embeddings(*_encode(encoder, packed.batches()), _counts(packed))
     except DamagedError as error:
-        _drop(path, error)
+        tell_damaged(path, str(error))
+        if path.is_dir():
+            clear(path)  # a file is replaced by the new one, which another process may read already
         return None
     except InputError:
         return None
-    try:
-        return _encode(encoder, packed.batches())
-    except DamagedError as error:
-        _drop(path, error)
-        return None
 
 
-def _drop(path: Path, why: DamagedError) -> None:
-    tell_damaged(path, str(why))
-    clear(path)
+def _counts(packed: PackedImages) -> Counts:
+    return Counts(
+        n_images=packed.n_images,
+        n_skipped=packed.n_skipped,
+        original_bytes=packed.original_bytes,
+        raw_bytes=packed.raw_bytes,
+        packed_bytes=packed.path.stat().st_size,
+    )
 
 
 def _encode(encoder: "Encoder", batches: Iterator[PackedBatch]) -> Encoded:

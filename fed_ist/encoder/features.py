@@ -23,10 +23,15 @@ FEATURE_MEAN, FEATURE_STD = "fed_ist.feature_mean", "fed_ist.feature_std"
 FEATURE_COVARIANCE = "fed_ist.feature_covariance"
 NAMES = (FEATURE_MEAN, FEATURE_STD, FEATURE_COVARIANCE)
 
+FEATURE_AXES = 2
+ANEW = "Make them anew: fed-ist calibrate."
+
 # (mean, deviation, matrix), see `feature_maps`.
 FeatureMaps = tuple[Tensor, Tensor, Tensor | None]
 
 POWER = 0.5  # of Σ^(-power / 2): 0 leaves embeddings as they are, 1 whitens them
+ROUNDING = 1e-3  # of a variance, in the share of the largest
+LEAST_VARIANCE = 1e-10  # in the share of squared embeddings; what is less is rounding
 FLOOR = 0.01  # no eigenvalue counts as less than this share of their mean
 
 
@@ -70,9 +75,23 @@ class Moments:
         mean = self._sum / self._n
         return self._products / self._n - torch.outer(mean, mean)
 
+    @property
+    def vary(self) -> bool:
+        """Whether embeddings differ by more than rounding."""
+        squares = self._origin.square().sum() + self.covariance.trace()
+        return bool(self.covariance.trace() > LEAST_VARIANCE * squares)
+
 
 def features_of(moments: list[Moments]) -> dict[str, Tensor]:
-    """The statistics as a checkpoint holds them. moments: of each way of pooling."""
+    """The statistics as a checkpoint holds them. moments: of each way of pooling.
+
+    Raises `InputError` where the embeddings are all the same.
+    """
+    if not all(one.vary for one in moments):
+        raise InputError(
+            "All images have the same embedding, so there is no way in which embeddings vary. Give "
+            "images that differ."
+        )
     upper = torch.triu_indices(*moments[0].covariance.shape)
     triangles = [one.covariance[upper[0], upper[1]] for one in moments]
     return {
@@ -86,15 +105,11 @@ def feature_maps(features: Mapping[str, Tensor], dim: int, rows: list[int]) -> F
 
     Embeddings are (x - mean) / deviation, times the matrix where there is one: (n,), (n,) and
     (n, n) with n = dim * len(rows). features: of a checkpoint, maybe none. dim: of one row.
-    Raises `InputError` where they are of another encoder.
+    Raises `InputError` where they are of another encoder, or a covariance is none.
     """
     for name, values in features.items():
-        width = dim * (dim + 1) // 2 if name == FEATURE_COVARIANCE else dim
-        if values.ndim != 2 or len(values) <= max(rows) or values.shape[1] != width:
-            raise InputError(
-                f"The statistics '{name}' of this checkpoint are {tuple(values.shape)}, which does "
-                f"not fit an encoder of {dim} numbers. Make them anew: fed-ist calibrate."
-            )
+        if why := _trouble(name, values, dim, max(rows) + 1):
+            raise InputError(f"The statistics '{name}' of this checkpoint are {why}. {ANEW}")
     none = torch.zeros(max(rows) + 1, dim)
     mean = features.get(FEATURE_MEAN, none)[rows].flatten()
     deviation = features.get(FEATURE_STD, none + 1)[rows].flatten()
@@ -105,6 +120,16 @@ def feature_maps(features: Mapping[str, Tensor], dim: int, rows: list[int]) -> F
         own = slice(i * dim, (i + 1) * dim)
         matrix[own, own] = decorrelating(whole(features[FEATURE_COVARIANCE][row], dim))
     return mean, deviation, matrix
+
+
+def _trouble(name: str, values: Tensor, dim: int, n_rows: int) -> str:
+    """Why statistics are none of an encoder of `dim` numbers; empty where they may be."""
+    width = dim * (dim + 1) // 2 if name == FEATURE_COVARIANCE else dim
+    if values.ndim != FEATURE_AXES or len(values) < n_rows or values.shape[1] != width:
+        return f"{tuple(values.shape)}, which does not fit an encoder of {dim} numbers"
+    if not values.isfinite().all():
+        return "not finite"
+    return "not above 0" if name == FEATURE_STD and not (values > 0).all() else ""
 
 
 def whole(triangle: Tensor, dim: int) -> Tensor:
@@ -118,9 +143,15 @@ def whole(triangle: Tensor, dim: int) -> Tensor:
 def decorrelating(covariance: Tensor, power: float = POWER, floor: float = FLOOR) -> Tensor:
     """Σ^(-power / 2), scaled so that the mean variance of a number becomes 1: float32 (dim, dim).
 
-    covariance: float64 (dim, dim). The matrix is symmetric.
+    covariance: float64 (dim, dim), finite. The matrix is symmetric. Raises `InputError` where no
+    numbers have this covariance, or only such as do not vary.
     """
     values, vectors = torch.linalg.eigh(covariance)
+    if not values[-1] > 0 or values[0] < -ROUNDING * values[-1]:
+        raise InputError(
+            f"The statistics '{FEATURE_COVARIANCE}' of this checkpoint are no covariance, as "
+            f"variances go from {float(values[0]):.3g} to {float(values[-1]):.3g}. {ANEW}"
+        )
     values = values.clamp(min=0)
     floored = values.clamp(min=max(float(floor * values.mean()), torch.finfo(torch.float32).tiny))
     scales = floored ** (-power / 2)

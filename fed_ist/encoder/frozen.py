@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from fed_ist.encoder.backbone import (
     create_backbone,
     may_drop_patches,
 )
-from fed_ist.encoder.features import FEATURE_COVARIANCE, FEATURE_MEAN, FLOOR, POWER, feature_maps
+from fed_ist.encoder.features import FEATURE_COVARIANCE, FLOOR, POWER, feature_maps
 from fed_ist.encoder.masked_vit import FilledImage, VisibleVit
 from fed_ist.encoder.onnx_export import cached_int8, require_onnx
 from fed_ist.encoder.precision import Runner, check_precision, in_bfloat16, in_onnx, in_torch
@@ -70,17 +70,23 @@ class Encoder:
                 "but no time."
             )
             self.note = f"{backbone.note} {cannot}".strip()
-            features = backbone.features
-            maps = (
-                feature_maps(features, features[FEATURE_MEAN].shape[1], [0]) if features else None
+            make = partial(
+                FilledImage, model, self.grid, self.patch_px, backbone.mean, backbone.std
             )
-            module = FilledImage(model, self.grid, self.patch_px, backbone.mean, backbone.std, maps)
+            module = make()
+            if backbone.features:
+                dim = self._width(module)
+                module = make(feature_maps(backbone.features, dim, [0]))
         self.module = module.eval()
         check_precision(module, spec.precision, spec.name)
         if spec.precision == "int8":
             require_onnx()
+        self.embed_dim = self._width(module)
+
+    def _width(self, module: nn.Module) -> int:
+        """The number of numbers that a module makes of an image."""
         blank = np.zeros((1, 1, self.patch_bytes), dtype=np.uint8)
-        self.embed_dim = in_torch(module)(blank, np.zeros(1, dtype=np.int64)).shape[1]
+        return int(in_torch(module)(blank, np.zeros(1, dtype=np.int64)).shape[1])
 
     @property
     def decorrelated(self) -> bool:

@@ -21,7 +21,32 @@ from torch import Tensor, nn
 from fed_ist.encoder.features import FeatureMaps, apply_features
 
 
-class VisibleVit(nn.Module):
+class WithFeatures(nn.Module):
+    """A model whose pooled outputs become embeddings by statistics of these.
+
+    features: see `features.feature_maps`; None to leave outputs as they are.
+    """
+
+    feature_mean: Tensor | None
+    feature_std: Tensor | None
+    feature_matrix: Tensor | None
+
+    def __init__(self, features: FeatureMaps | None) -> None:
+        super().__init__()
+        mean, deviation, matrix = features or (None, None, None)
+        self.register_buffer("feature_mean", mean)
+        self.register_buffer("feature_std", deviation)
+        # It follows from the covariance, and has other last bits on another processor.
+        self.register_buffer("feature_matrix", matrix, persistent=False)
+
+    def embeddings(self, pooled: Tensor) -> Tensor:
+        """The embeddings of pooled outputs (N, dim): float32 (N, dim)."""
+        if self.feature_mean is None or self.feature_std is None:
+            return pooled.float()
+        return apply_features(pooled, self.feature_mean, self.feature_std, self.feature_matrix)
+
+
+class VisibleVit(WithFeatures):
     """A timm `VisionTransformer` or `Eva` that runs on the visible patches and nothing else.
 
     pooling: "cls", "avg" (the mean of the visible patch tokens), "map" (the model's own attention
@@ -32,9 +57,6 @@ class VisibleVit(nn.Module):
 
     patch_weight: Tensor
     patch_bias: Tensor
-    feature_mean: Tensor
-    feature_std: Tensor
-    feature_matrix: Tensor | None
     rope: Tensor | None
 
     def __init__(
@@ -45,16 +67,12 @@ class VisibleVit(nn.Module):
         std: tuple[float, ...],
         features: FeatureMaps,
     ) -> None:
-        super().__init__()
+        super().__init__(features)
         self.vit = vit
         self.pooling = pooling
         weight, bias = embedding_of_bytes(vit.patch_embed.proj, mean, std)
         self.register_buffer("patch_weight", weight)
         self.register_buffer("patch_bias", bias)
-        feature_mean, deviation, matrix = features
-        self.register_buffer("feature_mean", feature_mean)
-        self.register_buffer("feature_std", deviation)
-        self.register_buffer("feature_matrix", matrix, persistent=False)
         self.compute_dtype = torch.float32
         self.register_buffer("rope", rotary_positions(vit))
 
@@ -114,9 +132,7 @@ class VisibleVit(nn.Module):
             pooled.append(vit.fc_norm(tokens[:, vit.num_prefix_tokens :].mean(dim=1)))
         if self.pooling == "map":
             pooled.append(vit.fc_norm(vit.pool(tokens)))
-        return apply_features(
-            torch.cat(pooled, dim=1), self.feature_mean, self.feature_std, self.feature_matrix
-        )
+        return self.embeddings(torch.cat(pooled, dim=1))
 
 
 def rotary_positions(vit: Any) -> Tensor | None:
@@ -154,7 +170,7 @@ def embedding_of_bytes(
     return weight.float().contiguous(), bias.float()
 
 
-class FilledImage(nn.Module):
+class FilledImage(WithFeatures):
     """Any model, run on the whole image with hidden patches in the mean colour.
 
     The mean colour is 0 after normalisation. The embedding is the output of the model's pooling.
@@ -164,9 +180,6 @@ class FilledImage(nn.Module):
 
     mean: Tensor
     std: Tensor
-    feature_mean: Tensor | None
-    feature_std: Tensor | None
-    feature_matrix: Tensor | None
 
     def __init__(
         self,
@@ -177,16 +190,12 @@ class FilledImage(nn.Module):
         std: tuple[float, ...],
         features: FeatureMaps | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(features)
         self.model = model
         self.grid = grid
         self.patch_px = patch_px
         self.register_buffer("mean", torch.tensor(mean))
         self.register_buffer("std", torch.tensor(std))
-        feature_mean, deviation, matrix = features or (None, None, None)
-        self.register_buffer("feature_mean", feature_mean)
-        self.register_buffer("feature_std", deviation)
-        self.register_buffer("feature_matrix", matrix, persistent=False)
 
     def fill(self, patches: Tensor, visible: Tensor) -> Tensor:
         """The normalised images with hidden patches at 0: float32 (N, channels, H, W)."""
@@ -203,7 +212,4 @@ class FilledImage(nn.Module):
 
     def forward(self, patches: Tensor, visible: Tensor) -> Tensor:
         """The embeddings, float32 (N, embed_dim); for the arguments see the module."""
-        pooled: Tensor = self.model(self.fill(patches, visible)).float()
-        if self.feature_mean is None or self.feature_std is None:
-            return pooled
-        return apply_features(pooled, self.feature_mean, self.feature_std, self.feature_matrix)
+        return self.embeddings(self.model(self.fill(patches, visible)))

@@ -148,7 +148,8 @@ def cached_int8(
         if recall(seal) == _seal(path):
             return path
         tell_damaged(path)
-        clear(path)
+        if path.is_dir():
+            clear(path)  # a file is replaced by the new one, which another process may read already
     export_onnx(module, patch_bytes, path, True, facts)
     keep(seal, _seal(path))
     return path

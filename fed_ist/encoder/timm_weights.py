@@ -7,13 +7,14 @@ from typing import Any
 
 from torch import Tensor
 
-from fed_ist.encoder.build import RGB, Options, build, sketch
+from fed_ist.encoder.build import Options, build, sketch
 from fed_ist.encoder.features import take_features
 from fed_ist.encoder.spec import BUNDLED_ENCODER
-from fed_ist.encoder.weight_files import EncoderWeights, find_weights
+from fed_ist.encoder.weight_files import EncoderWeights, find_weights, require_finite
 from fed_ist.encoder.weight_order import in_order
 from fed_ist.errors import InputError
 from fed_ist.files.hub import FetchError, asking
+from fed_ist.images.decoding import RGB
 
 
 def load_model(name: str, path: Path, options: Options) -> tuple[Any, dict[str, Tensor], str]:
@@ -88,6 +89,7 @@ def _filled(name: str, path: Path, weights: dict[str, Tensor], options: Options)
         logger.level, logger.propagate = before
     if noted.misfits:
         raise _other_architecture(name, path, noted.misfits[0])
+    require_finite(model, path)
     return model
 
 

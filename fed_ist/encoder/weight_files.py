@@ -87,6 +87,18 @@ def find_weights(
     )
 
 
+def require_finite(model: torch.nn.Module, path: Path) -> None:
+    """Raise `InputError` where a weight that a file gave a model is not finite."""
+    harmed = next((k for k, value in model.named_parameters() if not value.isfinite().all()), None)
+    if harmed is None:  # a buffer may well be a mask, of minus infinity
+        harmed = next((k for k, value in model.named_buffers() if value.isnan().any()), None)
+    if harmed:
+        raise InputError(
+            f"Checkpoint '{path}' has numbers in '{harmed}' that are not finite. Give one that was "
+            "trained at a lower rate, or is not damaged."
+        )
+
+
 def _read(path: Path) -> Any:
     try:
         if path.suffix == ".safetensors":

@@ -20,12 +20,18 @@ def temporary_path(path: Path) -> Path:
 
 
 def write_atomic(path: Path, data: bytes) -> None:
-    """Write a file so that at any moment a reader finds either the whole old or the whole new."""
+    """Write a file so that at any moment a reader finds either the whole old or the whole new.
+
+    An `OSError` names this file, not the draft.
+    """
     draft = temporary_path(path)
     try:
         with draft.open("wb") as file:
             file.write(data)
         put_in_place(draft, path)
+    except OSError as error:
+        error.filename, error.filename2 = str(path), None  # the name that the user knows
+        raise
     finally:
         draft.unlink(missing_ok=True)
 

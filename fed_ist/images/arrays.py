@@ -8,11 +8,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from fed_ist.errors import InputError
-from fed_ist.images.decoding import Picture
+from fed_ist.images.decoding import RGB, Picture
 from fed_ist.images.source import NO_CLASSES, ImageSource
 
-RGB = 3
-GREY_AXES = 2
+SIDES = 2  # of an array's axes, the first
 
 
 def array_source(images: Sequence[NDArray[np.uint8] | Image.Image]) -> ImageSource:
@@ -49,8 +48,8 @@ def _picture(i: int, image: NDArray[np.uint8] | Image.Image) -> Image.Image:
     if isinstance(image, Image.Image):
         return image.convert("RGB")
     array = np.asarray(image)
-    is_colour = array.ndim == RGB and array.shape[2] == RGB
-    if array.dtype != np.uint8 or not (is_colour or array.ndim == GREY_AXES) or not array.size:
+    is_image = array.ndim >= SIDES and array.shape[SIDES:] in ((), (RGB,)) and array.size
+    if array.dtype != np.uint8 or not is_image:
         raise InputError(
             f"Image {i} is {array.dtype} {array.shape}. Give arrays of uint8, (height, width, 3) "
             "or (height, width), or PIL images."

@@ -27,6 +27,7 @@ from fed_ist.images.needs import opening_need, pixels_need
 from fed_ist.printable import printable
 
 Picture = Image.Image | NDArray[np.uint8]  # RGB, or chosen bands (H, W, C)
+RGB = 3  # channels of an image whose bands are not chosen, and those that most encoders are for
 
 BITS_TAG, NO_DATA_TAG, ORIENTATION_TAG = 258, 42113, 0x0112  # the second is GDAL's
 ROWS_AT_A_TIME = 256

@@ -16,7 +16,7 @@ from PIL import Image, ImageOps
 
 from fed_ist.errors import require_choice
 from fed_ist.images.bands import BandChoice
-from fed_ist.images.decoding import Picture, UnreadableImageError
+from fed_ist.images.decoding import RGB, Picture, UnreadableImageError
 from fed_ist.images.memory import room
 from fed_ist.prefetch import N_WORKERS, mapped
 
@@ -56,7 +56,7 @@ class Reading:
     @property
     def n_channels(self) -> int:
         """The number of channels of each image."""
-        return self.bands.n_channels if self.bands else 3
+        return self.bands.n_channels if self.bands else RGB
 
 
 def content_digest(data: bytes) -> bytes:
@@ -100,7 +100,7 @@ class ImageSource:
     read: Read
     name: Callable[[int], str]
     columns: dict[str, NDArray[np.generic]] = field(default_factory=dict)
-    channels: int = 3
+    channels: int = RGB
 
     def __len__(self) -> int:
         return len(self.labels)

@@ -1,10 +1,11 @@
 """Random views of images for pre-training."""
 
-import math
-
+import numpy as np
 import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as transforms
+
+from fed_ist.pretraining.boxes import random_box
 
 GREY = (0.299, 0.587, 0.114)  # ITU-R BT.601
 
@@ -15,22 +16,22 @@ def crops(images: Tensor, img_px: int, min_area: float, rng: torch.Generator) ->
     Turns are quarter turns, as images seen from above have no upper side. images: uint8
     (N, C, S, S). min_area: of a crop, as a share of the image.
     """
-    side = images.shape[-1]
+    draw = numpy_rng(rng)
     out = []
     for image in images:
-        area, aspect, x, y = torch.rand(4, generator=rng).tolist()
-        area = min_area + (1 - min_area) * area
-        aspect = math.exp((2 * aspect - 1) * math.log(4 / 3))
-        height = min(side, max(8, round(side * math.sqrt(area / aspect))))
-        width = min(side, max(8, round(side * math.sqrt(area * aspect))))
-        top, left = int(y * (side - height + 1)), int(x * (side - width + 1))
-        crop = transforms.resized_crop(
-            image, top, left, height, width, [img_px, img_px], antialias=True
+        box = np.multiply(random_box(draw, min_area), images.shape[-1])
+        left, top, right, bottom = box.round().astype(int).tolist()
+        out.append(
+            transforms.resized_crop(
+                image, top, left, bottom - top, right - left, [img_px, img_px], antialias=True
+            )
         )
-        turns, flip = torch.randint(4, (1,), generator=rng), torch.rand(1, generator=rng) < 0.5
-        crop = torch.rot90(crop, int(turns), (1, 2))
-        out.append(crop.flip(2) if flip else crop)
-    return torch.stack(out)
+    return turned(torch.stack(out), rng)
+
+
+def numpy_rng(rng: torch.Generator) -> np.random.Generator:
+    """A stream of numpy's that follows from one of torch's, which goes on."""
+    return np.random.default_rng(int(torch.randint(2**62, (1,), generator=rng)))
 
 
 def turned(images: Tensor, rng: torch.Generator) -> Tensor:

@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from fed_ist.encoder.build import RGB
-from fed_ist.images.decoding import Picture
+from fed_ist.images.decoding import RGB, Picture
 
 Box = tuple[float, float, float, float]  # left, top, right, bottom, as shares of a square's side
 Boxes = NDArray[np.float64]  # (n, 4)

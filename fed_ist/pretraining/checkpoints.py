@@ -44,8 +44,12 @@ def save_checkpoint(
     optimizer: torch.optim.Optimizer,
     history: History,
     config: PretrainConfig,
+    images: str,
 ) -> None:
-    """Write everything that resuming needs; if it is cut, the previous checkpoint stays whole."""
+    """Write everything that resuming needs; if it is cut, the previous checkpoint stays whole.
+
+    images: a digest of those that are learnt from.
+    """
     state = {
         "encoder": vit.state_dict(),
         "average": average.weights,
@@ -53,6 +57,7 @@ def save_checkpoint(
         "optimizer": optimizer.state_dict(),
         "history": history,
         "config": settings(config),
+        "images": images,
     }
     data = io.BytesIO()
     torch.save(state, data)
@@ -73,13 +78,13 @@ def load_checkpoint(checkpoint: Path, config: PretrainConfig, device: str) -> di
             raise ValueError(NOT_AS_WRITTEN)  # one of an earlier version ends otherwise
         whole = io.BytesIO(data if kept is None else kept)
         state: dict[str, Any] = torch.load(whole, map_location=device, weights_only=True)
-        written = state["config"]
+        before = json.loads(state["config"])
     except Exception as error:  # torch and pickle raise many kinds
         raise InputError(
             f"'{checkpoint}' cannot be read as a checkpoint ({type(error).__name__}). "
             "Move it away to start anew, or choose another --out."
         ) from error
-    before, now = json.loads(written), json.loads(settings(config))
+    now = json.loads(settings(config))
     differing = [key for key in now if before.get(key) != now[key]]
     if differing:
         words = "; ".join(
@@ -93,6 +98,18 @@ def load_checkpoint(checkpoint: Path, config: PretrainConfig, device: str) -> di
     return state
 
 
+def require_same_images(state: dict[str, Any], images: str, checkpoint: Path) -> None:
+    """Raise `InputError` where a checkpoint's state is of other images.
+
+    images: the digest of those that there are now. Checkpoints of earlier versions have none.
+    """
+    if state.get("images", images) != images:
+        raise InputError(
+            f"'{checkpoint}' was written with other images. Give the former, or choose another "
+            "--out."
+        )
+
+
 def save_encoder(
     weights: Path,
     vit: Any,
@@ -102,11 +119,18 @@ def save_encoder(
 ) -> Path:
     """Write the encoder alone, in fp16 and with its feature statistics, and the history of losses.
 
-    Returns the path of the weights; the history lies in the same folder.
+    Returns the path of the weights; the history lies in the same folder. Raises `InputError` where
+    a weight is not finite in fp16.
     """
     half = {
         name: value.detach().cpu().half().contiguous() for name, value in vit.state_dict().items()
     }
+    harmed = next((name for name in half if not half[name].isfinite().all()), None)
+    if harmed:
+        raise InputError(
+            f"Training ended with '{harmed}' not finite, so there is no encoder to write. Lower "
+            "the learning rate, and choose another --out."
+        )
     # One entry: safetensors writes several in random order, and equal runs must give equal files.
     epochs = {name: len(losses) for name, losses in history.items()}
     values = {KEY: PLACE.decode(), "shape": asdict(config.shape), "epochs": epochs}

@@ -1,5 +1,6 @@
 """What the stages of pre-training learn from: decoded images, and what a teacher makes of them."""
 
+import hashlib
 from collections.abc import Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -91,6 +92,14 @@ class Lessons:
     def sizes(self) -> list[int]:
         """The number of readable images of each data set."""
         return (self._taught if self._config.teacher else self._decoded)[1]
+
+    @cached_property
+    def digest(self) -> str:
+        """A digest of the pixels of all images, or of their views, and of the data sets' sizes."""
+        pixels = self.views.pixels if self._config.teacher else self._decoded[0]
+        found = hashlib.sha256(f"{self.sizes} {pixels.shape}".encode())
+        found.update(np.ascontiguousarray(pixels).data)
+        return found.hexdigest()
 
     @property
     def whole(self) -> Tensor:

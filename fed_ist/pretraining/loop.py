@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from fed_ist.errors import InputError
 from fed_ist.prefetch import ahead
 from fed_ist.pretraining.stages import PretrainConfig, Stage
 from fed_ist.rng import torch_seed
@@ -36,7 +37,7 @@ def run_stage(
 
     sizes: the number of images of each data set. losses: of the epochs that are done. resumed: the
     state of a checkpoint within this stage; None to begin. after_step: called with each step's
-    number, counted from 0, once it is done.
+    number, counted from 0, once it is done. Raises `InputError` where the loss is not finite.
     """
     schedule = stage.schedule
     model = stage.model.to(device)
@@ -66,8 +67,14 @@ def run_stage(
                 total += train_step(model, optimizer, inputs, rate, device)
                 after_step(step)
                 bar.update()
-            bar.set_postfix(epoch=epoch + 1, loss=f"{total / per_epoch:.4f}")
-            yield total / per_epoch, optimizer
+            loss = total / per_epoch
+            if not math.isfinite(loss):
+                raise InputError(
+                    f"The loss became {loss} in epoch {epoch + 1} of '{name}'. Lower its learning "
+                    "rate, and choose another --out."
+                )
+            bar.set_postfix(epoch=epoch + 1, loss=f"{loss:.4f}")
+            yield loss, optimizer
 
 
 def epoch_inputs(

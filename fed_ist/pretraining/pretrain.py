@@ -18,9 +18,16 @@ from tqdm import tqdm
 from fed_ist.encoder.backbone import build_vit, load_weights
 from fed_ist.encoder.features import Moments, features_of
 from fed_ist.errors import InputError
+from fed_ist.files.atomic import sweep
 from fed_ist.images.source import ImageSource
 from fed_ist.pretraining.average import MovingAverage
-from fed_ist.pretraining.checkpoints import History, load_checkpoint, save_checkpoint, save_encoder
+from fed_ist.pretraining.checkpoints import (
+    History,
+    load_checkpoint,
+    require_same_images,
+    save_checkpoint,
+    save_encoder,
+)
 from fed_ist.pretraining.lessons import Lessons
 from fed_ist.pretraining.loop import run_stage
 from fed_ist.pretraining.mae import without_fused_attention
@@ -58,15 +65,19 @@ def pretrain(
     Writes a checkpoint after each epoch and, at the end, `out/encoder.safetensors` and
     `out/history.json`, each whole or not at all; what a teacher makes of the images goes to
     `out/teacher`. Returns the path of the weights. Raises `InputError` where there are fewer than
-    two readable images, or where the checkpoint or the teacher cannot be used.
+    two readable images, where the checkpoint or the teacher cannot be used, and where training
+    comes to numbers that are not finite.
     """
     out.mkdir(parents=True, exist_ok=True)
+    sweep(out)
     checkpoint = out / "checkpoint.pt"
     state = load_checkpoint(checkpoint, config, device)
     schedules = stages_of(config)
     history: History = state["history"] if state else {name: [] for name in schedules}
     torch.manual_seed(torch_seed(config.seed, "pretrain-init"))
     vit = build_vit(config.shape)
+    if device == "cpu":  # from here on, so that a resumed run rounds as one that was not cut
+        without_fused_attention(vit)
     if config.init:
         load_weights(vit, Path(config.init))
     if state:
@@ -77,6 +88,8 @@ def pretrain(
         raise InputError(
             "There is one readable image only, and nothing to tell it from. Give more."
         )
+    if state:
+        require_same_images(state, lessons.digest, checkpoint)
     vit.to(device)
     average = MovingAverage(vit, config.ema)
     if state:
@@ -94,7 +107,9 @@ def pretrain(
             name, stage, lessons.sizes, config, history[name], resumed, device, follow
         ):
             history[name].append(loss)
-            save_checkpoint(checkpoint, vit, average, stage.model, optimizer, history, config)
+            save_checkpoint(
+                checkpoint, vit, average, stage.model, optimizer, history, config, lessons.digest
+            )
     if history.get("distil"):
         vit.load_state_dict(average.weights)
     features = feature_statistics(vit, lessons.whole, config.shape.img_px, device)
@@ -104,7 +119,7 @@ def pretrain(
 def check_device(device: str) -> None:
     """Raise `InputError` unless torch can compute on `device`."""
     try:
-        torch.zeros(1, device=device)
+        torch.zeros(1, device=device).item()
     except (RuntimeError, AssertionError) as error:
         reason = str(error).strip().split("\n")[0]
         raise InputError(f"--device {device} is not possible ({reason}). Use cpu.") from None

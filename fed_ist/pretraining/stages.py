@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from fed_ist.encoder.backbone import VIT_MEAN, VIT_STD, VitShape, per_channel
 from fed_ist.images.masks import count_visible, visible_patches
-from fed_ist.pretraining.augment import crops, recolour, turned
+from fed_ist.pretraining.augment import crops, numpy_rng, recolour, turned
 from fed_ist.pretraining.contrast import MaskedContrast
 from fed_ist.pretraining.distil import MaskedStudent, principal, ridge
 from fed_ist.pretraining.mae import MaskedAutoencoder, keep_tokens
@@ -170,7 +170,7 @@ class Distilling:
         (N, target_dim). Which view, how it is turned, and the mask are drawn.
         """
         config = self._config
-        draw = np.random.default_rng(int(torch.randint(2**62, (1,), generator=rng)))
+        draw = numpy_rng(rng)
         images = rows.numpy()
         which = self._first[images] + draw.integers(self._counts[images])
         pixels = torch.from_numpy(self._pixels[which]).permute(0, 3, 1, 2)

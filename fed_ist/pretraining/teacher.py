@@ -11,10 +11,18 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from fed_ist.encoder.backbone import Backbone, check_encoder_name, check_img_px, create_backbone
-from fed_ist.encoder.build import RGB
-from fed_ist.encoder.spec import BUNDLED_ENCODERS
+from fed_ist.encoder.backbone import (
+    Backbone,
+    check_encoder_name,
+    check_img_px,
+    create_backbone,
+    is_of_timm,
+    meant,
+)
+from fed_ist.encoder.spec import BUNDLED_ENCODERS, require_img_px
+from fed_ist.encoder.weight_packages import packaged_weights
 from fed_ist.errors import InputError
+from fed_ist.images.decoding import RGB
 
 # Images that go through a network at once. In larger batches a convolutional network's layers do
 # not fit a processor's cache: in those of 64, EfficientNet-Lite1 at 160 px was a third as fast.
@@ -34,6 +42,21 @@ class TeacherSpec:
     img_px: int = 0
 
 
+def teacher_of(name: str, weights: str, img_px: int) -> TeacherSpec | None:
+    """The teacher of a command's options, whose weights may be those of an installed package.
+
+    None for no name. Raises `InputError` where options are of a teacher and none is named.
+    """
+    if name:
+        own = packaged_weights(name) if weights == "pretrained" else None
+        return TeacherSpec(name, str(own or weights), img_px)
+    if weights != "pretrained" or img_px:
+        raise InputError(
+            "--teacher-weights and --teacher-px are of a teacher: name its model by --teacher."
+        )
+    return None
+
+
 def check_teacher(spec: TeacherSpec, channels: int) -> None:
     """Raise `InputError` for a teacher that cannot teach, before anything is fetched or read.
 
@@ -44,7 +67,7 @@ def check_teacher(spec: TeacherSpec, channels: int) -> None:
             f"--teacher {spec.name} is the bundled encoder, from which a student has nothing to "
             "learn. Give the name of a larger timm model."
         )
-    check_encoder_name(spec.name)
+    _check_name(spec.name)
     if channels != RGB:
         raise InputError(
             f"--teacher takes images with {RGB} channels, and these have {channels}. "
@@ -59,7 +82,20 @@ def check_teacher(spec: TeacherSpec, channels: int) -> None:
             f"--teacher-weights '{spec.weights}' is not a file. Give 'pretrained' or the path of a "
             "checkpoint."
         )
-    check_img_px(spec.name, spec.weights, channels, spec.img_px)
+    try:
+        require_img_px(spec.img_px)
+        check_img_px(spec.name, spec.weights, channels, spec.img_px)
+    except InputError as error:
+        raise InputError(f"--teacher-px {spec.img_px} does not do: {error}") from error
+
+
+def _check_name(name: str) -> None:
+    if not is_of_timm(name):
+        raise InputError(
+            f"--teacher '{name}' is no image model of timm (timm.list_models())."
+            f"{meant(name, '--teacher-weights')}"
+        )
+    check_encoder_name(name)
 
 
 class Teacher:

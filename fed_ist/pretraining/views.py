@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from fed_ist.errors import InputError
-from fed_ist.files.atomic import write_atomic
+from fed_ist.files.atomic import sweep, write_atomic
 from fed_ist.files.sealed_tensors import load_sealed, save_sealed
 from fed_ist.files.seals import DamagedError
-from fed_ist.images.decoding import UnreadableImageError
+from fed_ist.images.decoding import RGB, UnreadableImageError
 from fed_ist.images.memory import room
 from fed_ist.images.source import ImageSource
 from fed_ist.prefetch import mapped
@@ -31,6 +31,7 @@ from fed_ist.pretraining.teacher import Teacher
 from fed_ist.rng import generator
 
 PART = 256  # images
+PART_BYTES = 1 << 28  # of one view of these, as the teacher sees it
 
 
 @dataclass(frozen=True)
@@ -84,11 +85,13 @@ def taught_views(
     folder: for the parts that are kept. Raises `InputError` where no image can be read.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    sweep(folder)
     skipped: list[str] = []
     pixels, outputs = [], []
     with tqdm(total=len(source), desc="teacher", unit="image") as bar:
         cut = cut_views(source, teacher.img_px, settings, skipped)
-        while images := list(islice(cut, PART)):
+        size = min(PART, max(1, PART_BYTES // (teacher.img_px**2 * RGB)))
+        while images := list(islice(cut, size)):
             small, large = (np.stack(side) for side in zip(*images, strict=True))
             each = [_outputs(large[:, view], teacher, folder) for view in range(large.shape[1])]
             pixels.append(small.reshape(-1, *small.shape[2:]))

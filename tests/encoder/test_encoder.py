@@ -448,6 +448,24 @@ def test_the_cache_key_follows_data_mask_and_encoder(image_folder, tmp_path):
     assert len(keys) == 8
 
 
+@pytest.mark.parametrize("kept", [True, False])
+def test_two_that_pack_the_same_images_at_once_leave_each_others_files_alone(
+    kept, image_folder, tmp_path
+):
+    source, spec = folder_source(image_folder), MaskSpec("fixed", 0.5, "raw", 64, 8, 0, (0,))
+    first, second = (create_encoder(EncoderSpec(weights="random", seed=seed)) for seed in (0, 1))
+    encode_all = first.encode_all
+
+    def then_the_second(batches, step=0):
+        yield from encode_all(batches, step)  # all is packed, and not yet opened again
+        embed(source, spec, second, tmp_path, pytest.fail, keep_packed=False)
+
+    first.encode_all = then_the_second
+    embed(source, spec, first, tmp_path, pytest.fail, keep_packed=kept)
+    assert sum(".packed" in path.name for path in tmp_path.iterdir()) == kept
+    assert sum(path.is_dir() for path in tmp_path.iterdir()) == 2  # an entry for each encoder
+
+
 def test_a_damaged_cache_entry_is_encoded_again(image_folder, tmp_path):
     encoder = create_encoder(EncoderSpec(weights="random"))
     spec = MaskSpec("fixed", 0.5, "raw", 64, 8, 0, (0,))

@@ -1,6 +1,7 @@
 """A checkpoint is loaded by the encoder's own names, whatever is around and beside it."""
 
 import argparse
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +11,7 @@ import timm
 import torch
 from safetensors.torch import save_file
 
-from fed_ist.encoder.backbone import VitShape, build_vit, create_backbone
+from fed_ist.encoder.backbone import ORIGIN, VitShape, build_vit, create_backbone
 from fed_ist.encoder.frozen import create_encoder
 from fed_ist.encoder.spec import BUNDLED_ENCODER, BUNDLED_ENCODERS, EncoderSpec
 from fed_ist.encoder.weight_packages import PACKAGES, packaged_weights
@@ -323,6 +324,32 @@ def test_a_bundled_encoder_is_small_and_known_by_its_name(name):
     encoder = create_encoder(EncoderSpec(name))
     assert (encoder.img_px, encoder.patch_px, encoder.embed_dim) == (64, 8, 192)
     assert sum(p.numel() for p in encoder.module.vit.parameters()) <= 4_000_000
+
+
+@pytest.mark.parametrize("name", [BUNDLED_ENCODER, VIT])
+@pytest.mark.parametrize("number", [torch.nan, torch.inf])
+def test_weights_that_are_not_finite_are_refused(name, number, tmp_path):
+    model = create_backbone(name, "random", 3, 0).model
+    next(iter(model.blocks)).attn.proj.bias.data[1] = number
+    torch.save(model.state_dict(), tmp_path / "harmed.pth")
+    words = r"harmed.pth' has numbers in 'blocks.0.attn.proj.bias' that are not finite"
+    with pytest.raises(InputError, match=words):
+        create_encoder(EncoderSpec(name, str(tmp_path / "harmed.pth")))
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [
+        *(None, 5, [1], {"img_px": "64"}, {"img_px": 64.5}, {"img_px": -64}, {"depth": 10**9}),
+        *({"patch_px": 7}, {"num_heads": 0}, {"num_heads": 5}, {"embed_dim": None}),
+    ],
+)
+def test_a_file_that_says_it_is_of_no_encoders_shape_is_refused(shape, tmp_path):
+    path = tmp_path / "odd.safetensors"
+    weights = {key: value.contiguous() for key, value in build_vit(VitShape()).state_dict().items()}
+    save_file(weights, path, {ORIGIN: json.dumps({"shape": shape})})
+    with pytest.raises(InputError, match=r"which no encoder has\. Restore it from a copy"):
+        create_encoder(EncoderSpec(weights=str(path)))
 
 
 def test_each_bundled_encoder_has_its_own_digest():

@@ -1,6 +1,7 @@
 """An encoder carries the statistics of its embeddings, and gives decorrelated ones by them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save_file
 from typer.testing import CliRunner, Result
 
 from fed_ist.cli.main import cli
@@ -22,6 +23,7 @@ from fed_ist.encoder.embeddings import MaskSpec, embed
 from fed_ist.encoder.features import (
     FEATURE_COVARIANCE,
     FEATURE_MEAN,
+    FEATURE_STD,
     Moments,
     decorrelating,
     features_of,
@@ -87,7 +89,6 @@ def test_directions_that_never_vary_stay_small():
     matrix = decorrelating(covariance)
     assert torch.isfinite(matrix).all()
     assert matrix[2, 2] < 5 * matrix[0, 0]
-    assert torch.isfinite(decorrelating(torch.zeros(3, 3).double())).all()
 
 
 def embeddings(spec: EncoderSpec, folder: Path, cache: Path) -> np.ndarray:
@@ -193,12 +194,47 @@ def test_statistics_of_another_encoder_are_refused_in_a_sentence(tmp_path):
             create_encoder(EncoderSpec("vit_mae_patch8_64.aid", str(path), "avg"))
 
 
+HARM = {
+    "nan": (FEATURE_COVARIANCE, lambda values: values * torch.nan, "are not finite"),
+    "infinite": (FEATURE_MEAN, lambda values: values / 0, "are not finite"),
+    "negative": (FEATURE_COVARIANCE, lambda values: -values, "are no covariance"),
+    "zero": (FEATURE_COVARIANCE, lambda values: 0 * values, "are no covariance, as .* from 0 to 0"),
+    "cut": (FEATURE_COVARIANCE, lambda values: values[:, 1:], "does not fit an encoder of"),
+    "flat": (FEATURE_MEAN, lambda values: values[0], "does not fit an encoder of"),
+    "deviation": (FEATURE_STD, lambda values: 0 * values, "are not above 0"),
+}
+
+
+@pytest.mark.parametrize("name", ["test_vit", "test_efficientnet"])
+def test_harmed_statistics_are_refused_in_a_sentence_and_can_be_made_anew(
+    name, image_folder, tmp_path
+):
+    spec = EncoderSpec(name, str(weights_of(name, tmp_path)), "avg")
+    images = open_all(str(image_folder)).subset(np.arange(6))
+    whole = calibrate(spec, images, tmp_path, pytest.fail)
+    harmed = replace(spec, weights=str(tmp_path / "harmed.safetensors"))
+    for key, harm, words in HARM.values():
+        tensors = load(whole)
+        tensors[key] = harm(tensors.get(key, tensors[FEATURE_MEAN])).contiguous()
+        save_file(tensors, harmed.weights)
+        with pytest.raises(InputError, match=f"'{key}' .*{words}.*fed-ist calibrate"):
+            create_encoder(harmed)
+        assert load(calibrate(harmed, images, tmp_path, pytest.fail)).keys() == load(whole).keys()
+
+
+def test_images_that_are_all_the_same_give_no_statistics(image_folder, tmp_path):
+    spec = EncoderSpec("test_vit", str(weights_of("test_vit", tmp_path)), "avg")
+    same = open_all(str(image_folder)).subset(np.zeros(5, dtype=np.int64))
+    with pytest.raises(InputError, match="All images have the same embedding"):
+        calibrate(spec, same, tmp_path, pytest.fail)
+
+
 def test_a_checkpoint_of_an_earlier_version_divides_by_its_deviations(image_folder, tmp_path):
     torch.manual_seed(0)
     vit = build_vit(VitShape())
     mean, deviation = torch.randn(2, 192), torch.rand(2, 192) + 0.5
     plain = {name: value.contiguous() for name, value in vit.state_dict().items()}
-    old = {FEATURE_MEAN: mean, "fed_ist.feature_std": deviation}
+    old = {FEATURE_MEAN: mean, FEATURE_STD: deviation}
     save_file(plain, tmp_path / "plain.safetensors")
     save_file(plain | old, tmp_path / "old.safetensors")
     found = {

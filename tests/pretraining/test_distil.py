@@ -21,7 +21,7 @@ from fed_ist.pretraining.distil import MaskedStudent, principal, ridge
 from fed_ist.pretraining.lessons import Lessons
 from fed_ist.pretraining.pretrain import pretrain
 from fed_ist.pretraining.stages import Distilling, PretrainConfig, StageConfig
-from fed_ist.pretraining.teacher import Teacher, TeacherSpec, check_teacher
+from fed_ist.pretraining.teacher import Teacher, TeacherSpec, check_teacher, teacher_of
 from fed_ist.pretraining.views import Views, ViewSettings, draw_boxes, taught_views
 
 TINY = VitShape(img_px=32, patch_px=8, embed_dim=48, depth=1, num_heads=3)
@@ -66,6 +66,23 @@ def test_a_run_resumed_in_distillation_ends_where_an_unbroken_one_does(
         pretrain(sources(image_folder), tmp_path / "b", config(spec), "cpu")
     resumed = pretrain(sources(image_folder), tmp_path / "b", config(spec), "cpu")
     assert resumed.read_bytes() == unbroken.read_bytes()
+
+
+def test_a_run_cut_between_two_stages_ends_where_an_unbroken_one_does(spec, image_folder, tmp_path):
+    two = config(spec, 1, mae=StageConfig(1, 16, 1e-3, 0.35))
+    unbroken = pretrain(sources(image_folder), tmp_path / "a", two, "cpu")
+
+    with cut_in_training(3):  # at the first step of distillation
+        pretrain(sources(image_folder), tmp_path / "b", two, "cpu")
+    resumed = pretrain(sources(image_folder), tmp_path / "b", two, "cpu")
+    assert resumed.read_bytes() == unbroken.read_bytes()
+
+
+def test_a_run_that_is_done_gives_the_same_encoder_when_it_is_asked_again(
+    spec, image_folder, tmp_path
+):
+    first = pretrain(sources(image_folder), tmp_path, config(spec, 1), "cpu").read_bytes()
+    assert pretrain(sources(image_folder), tmp_path, config(spec, 1), "cpu").read_bytes() == first
 
 
 def counted(monkeypatch) -> list[int]:
@@ -207,7 +224,9 @@ def test_ridge_finds_a_linear_map():
 @pytest.mark.parametrize(
     ("changes", "channels", "words"),
     [
-        ({"name": "efficientnet_lite9"}, 3, "Unknown encoder 'efficientnet_lite9'"),
+        ({"name": "efficientnet_lite9"}, 3, "'efficientnet_lite9' is no image model .* Similar"),
+        ({"name": "README.md"}, 3, "is a path: give a model's name, and .* as --teacher-weights"),
+        ({"img_px": 9000}, 3, "--teacher-px 9000 does not do"),
         ({"name": "vit_mae_patch8_64.aid"}, 3, "the bundled encoder, from which"),
         ({"weights": "absent.pth"}, 3, "is not a file"),
         ({"weights": "random"}, 3, "teaches nothing"),
@@ -217,6 +236,21 @@ def test_ridge_finds_a_linear_map():
 def test_a_teacher_that_cannot_teach_is_refused(changes, channels, words, spec):
     with pytest.raises(InputError, match=words):
         check_teacher(replace(spec, **changes), channels)
+
+
+def test_options_of_a_teacher_that_is_not_named_are_refused():
+    assert teacher_of("", "pretrained", 0) is None
+    for options in (("", "weights.pth", 0), ("", "pretrained", 64)):
+        with pytest.raises(InputError, match="are of a teacher: name its model by --teacher"):
+            teacher_of(*options)
+
+
+def test_the_teacher_sees_fewer_large_views_at_once(spec, image_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(views_module, "PART_BYTES", 5 * 32 * 32 * 3)
+    asked = counted(monkeypatch)
+    source = open_all(str(image_folder)).subset(np.arange(12))
+    taught_views(source, Teacher(spec, "cpu"), ViewSettings(2, 0, 32, 0.35, 0), tmp_path)
+    assert asked == [5, 5, 5, 5, 2, 2]
 
 
 def test_weights_of_another_architecture_are_no_teacher(spec):

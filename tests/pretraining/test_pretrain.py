@@ -3,11 +3,13 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from cut_training import cut_in_training
 from hypothesis import given
 from hypothesis import strategies as st
+from programs import within
 from safetensors.torch import load_file
 
 from fed_ist.datasets.data_set import open_all
@@ -17,6 +19,7 @@ from fed_ist.encoder.spec import EncoderSpec
 from fed_ist.errors import InputError
 from fed_ist.pretraining.augment import crops, recolour, turned
 from fed_ist.pretraining.average import MovingAverage
+from fed_ist.pretraining.checks import check_config
 from fed_ist.pretraining.contrast import MaskedContrast, info_nce
 from fed_ist.pretraining.loop import epoch_order, learning_rate_at
 from fed_ist.pretraining.mae import MaskedAutoencoder
@@ -84,9 +87,61 @@ def test_a_checkpoint_of_other_settings_or_a_broken_one_is_refused(image_folder,
         pretrain(source, tmp_path, config(1, 0), "cpu")
 
 
+def test_a_checkpoint_of_other_images_is_refused(image_folder, tmp_path):
+    source = open_all(str(image_folder))
+    kept = pretrain([source], tmp_path, config(1, 0), "cpu").read_bytes()
+    with pytest.raises(InputError, match=r"was written with other images\. Give the former"):
+        pretrain([source.subset(np.arange(40))], tmp_path, config(1, 0), "cpu")
+    assert pretrain([source], tmp_path, config(1, 0), "cpu").read_bytes() == kept
+
+
+def test_a_stage_whose_loss_is_not_finite_ends_in_a_sentence_and_writes_nothing(
+    image_folder, tmp_path
+):
+    wild = config(3, 0, mae=StageConfig(3, 16, 1e30, 0.35))
+    with pytest.raises(InputError, match="The loss became nan in epoch 1 of 'mae'"):
+        pretrain([open_all(str(image_folder))], tmp_path, wild, "cpu")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_images_that_are_all_the_same_make_no_encoder(image_folder, tmp_path):
+    same = open_all(str(image_folder)).subset(np.zeros(4, dtype=np.int64))
+    with pytest.raises(InputError, match="All images have the same embedding"):
+        pretrain([same], tmp_path, config(1, 0), "cpu")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"mask_ratio": 0.0}, "--mask-ratio 0.0 hides none of the 16 patches"),
+        ({"mask_ratio": 1.0}, "mask-ratio = 1.0 is not possible"),
+        ({"mae": StageConfig(1, 16, float("nan"), 0.35)}, "--learning-rate nan is not possible"),
+        ({"contrast": StageConfig(1, 16, -1.0, 0.2)}, "--tune-learning-rate -1.0 is not possible"),
+        ({"shape": replace(TINY, num_heads=5)}, "--embed-dim 48 is no multiple of --num-heads 5"),
+        ({"shape": replace(TINY, patch_px=5)}, "--img-px 32 is no multiple of --patch-px 5"),
+        ({"init": "absent.pth"}, "--init 'absent.pth' is not a file"),
+    ],
+)
+def test_settings_that_cannot_train_are_refused(changes, words):
+    check_config(config())
+    with pytest.raises(InputError, match=words):
+        check_config(config(**changes))
+
+
+def test_a_folder_in_the_place_of_a_file_is_told_by_the_files_own_name(image_folder, tmp_path):
+    (tmp_path / "out" / "encoder.safetensors").mkdir(parents=True)
+    small = ("--img-px", 16, "--embed-dim", 32, "--num-heads", 1, "--depth", 1, "--limit", 4)
+    done = within(
+        *("pretrain", image_folder, "--out", tmp_path / "out"),
+        *("--epochs", 1, "--tune-epochs", 0, *small),
+    )
+    assert done.returncode == 2
+    assert "out/encoder.safetensors': Is a directory. Make room" in done.stderr.splitlines()[-1]
+
+
 def test_a_device_that_is_not_there_is_refused():
     check_device("cpu")
-    for name in ("cuda:77", "toaster"):
+    for name in ("cuda:77", "toaster", "meta"):
         with pytest.raises(InputError, match=f"--device {name} is not possible"):
             check_device(name)
 
