@@ -173,7 +173,7 @@ def test_capacities_are_read_in_their_order(text, levels, make_config):
         ({"strategy": "fed3r", "up_codec": "int8"}, "or use strategy = fedadam or fedavg"),
         ({"strategy": "fedavg", "capacities": "1,0.5"}, "or use strategy = feddropout or fedrolex"),
         ({"partition_alpha": 0.3}, "use partitioner = dirichlet"),
-        ({"anchor_scale": 2.0}, "use anchor = ridge"),
+        ({"anchor_scale": 2.0}, "use anchor = means or ridge"),
     ],
 )
 def test_a_key_that_changes_nothing_is_refused_where_a_user_chose_it(changes, match, make_config):

@@ -20,7 +20,9 @@ from fed_ist.errors import InputError
 from sims.experiments.attackers import Attack
 from sims.experiments.case_files import Case
 from sims.experiments.cases import require_same
-from sims.experiments.compare import CHOSEN, METHODS, Comparison, compare, list_cases
+from sims.experiments.compare import METHODS, Comparison, compare, list_cases
+
+ANCHORED = "ist + anchor"
 
 
 @pytest.fixture
@@ -37,7 +39,7 @@ def request_for(image_folder, tmp_path):
             "overrides": overrides | changes.pop("overrides", {}),
             "clients": [2, 3],
             "partitions": ["iid"],
-            "methods": [CHOSEN, "fedavg", "fed3r"],
+            "methods": [ANCHORED, "fedavg", "fed3r"],
             "n_seeds": 2,
             "limit": 0,
             "out": str(tmp_path / "out"),
@@ -176,10 +178,12 @@ def test_ist_sends_less_than_fedavg_and_the_closed_form_least(request_for):
     curves = {curve.method: curve for curve in found}
     assert len(curves["fed3r"].bytes) == 1
     assert len(curves["fedavg"].bytes) == 2  # the untrained classifier is no result
-    assert len(curves[CHOSEN].bytes) == 3  # its ridge head is one
+    assert len(curves[ANCHORED].bytes) == 3  # its ridge head is one
     # The statistics are the same in both; beyond them the closed form sends nothing.
-    assert curves["fed3r"].bytes[0] == curves[CHOSEN].bytes[0]
-    assert curves["fedavg"].device_flops == pytest.approx(3 * curves[CHOSEN].device_flops, rel=0.1)
+    assert curves["fed3r"].bytes[0] == curves[ANCHORED].bytes[0]
+    assert curves["fedavg"].device_flops == pytest.approx(
+        3 * curves[ANCHORED].device_flops, rel=0.1
+    )
     assert curves["fedavg"].bytes[-1] > curves["fedavg"].bytes[0]
 
 
@@ -207,7 +211,7 @@ def test_what_cannot_be_run_is_told_and_does_not_stop_the_rest(request_for):
 @pytest.mark.parametrize(
     "changes, says",
     [
-        ({"methods": ["magic"]}, "Unknown method 'magic'. Choose from, separated by ';': ist"),
+        ({"methods": ["magic"]}, "Unknown method 'magic'. Choose from, separated by ';': smallest"),
         ({"partitions": ["odd"]}, "Unknown partition 'odd'. Choose from: dirichlet"),
         ({"overrides": {"dataset": "/absent"}}, "/absent"),
         ({"overrides": {"anchor": "lead"}}, "the comparison sets it itself"),

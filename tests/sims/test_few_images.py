@@ -32,8 +32,7 @@ def test_three_hundred_images_in_six_classes_start_in_8_or_16_bits_where_they_do
 ):
     data = {"dataset": draw(tmp_path, "train", 50), "test_dataset": draw(tmp_path, "test", 20)}
     preset = {
-        k.replace("-", "_"): v
-        for k, v in read_preset(ROOT / "sims/configs/best.toml").items()
+        k.replace("-", "_"): v for k, v in read_preset(ROOT / "sims/configs/best.toml").items()
     }
     starts = {}
     for codec in ("fp32", "fp16", "int8"):
