@@ -14,6 +14,20 @@ def readable_bytes(n_bytes: float) -> str:
     raise AssertionError
 
 
+def readable_seconds(seconds: float) -> str:
+    """A time in the unit in which people tell it, to two digits: `3.2 s`, `14 min`, `5 h`."""
+    if seconds < 59.5:
+        return f"{_two_digits(seconds)} s"
+    for most, unit, unit_s in ((59.5 * 60, "min", 60), (47.5 * 3600, "h", 3600)):
+        if seconds < most:
+            return f"{_two_digits(max(1.0, seconds / unit_s))} {unit}"
+    return f"{_two_digits(seconds / 86_400)} days"
+
+
+def _two_digits(value: float) -> str:
+    return f"{value:.2g}" if abs(value) < 9.95 else f"{value:,.0f}"
+
+
 def many(n: object, noun: str) -> str:
     """A whole number with its noun, which gets an s unless the number is 1: `2 clients`."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"

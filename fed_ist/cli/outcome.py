@@ -10,14 +10,16 @@ from fed_ist.errors import InputError
 from fed_ist.launch.flower_run import Ended
 from fed_ist.printable import indented, printable
 from fed_ist.runs.checkpoint import CHECKPOINT_FILE
-from fed_ist.runs.folder import REASON, TRACEBACK
+from fed_ist.runs.folder import KEPT, REASON, TRACEBACK
 from fed_ist.runs.reading import open_run
 from fed_ist.runs.seals import SUMMARY, forget_told, write_told
 from fed_ist.words import readable_bytes
 
 INTERRUPTED, TERMINATED = 130, 143  # exit codes, as shells have them
 # The files that a run writes before its first round.
-EARLY_FILES = (REASON, "images.json", "rounds.csv", "times.csv", "ledger.csv", "config.toml")
+EARLY_FILES = (
+    *(REASON, KEPT, "images.json", "rounds.csv", "times.csv", "ledger.csv", "config.toml"),
+)
 
 
 def is_complete(run: Path) -> bool:

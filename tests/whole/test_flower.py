@@ -18,6 +18,7 @@ from programs import fed_ist
 from fed_ist.classifier.slices import slice_bytes
 from fed_ist.config.parsing import parse_config
 from fed_ist.launch.processes import free_port
+from fed_ist.runs.reading import read_run
 from fed_ist.traffic.codecs import HEADER_BYTES
 
 pytestmark = pytest.mark.flower
@@ -74,6 +75,7 @@ def test_everything_promised_is_in_the_folder(first):
     assert {path.name for path in folder.iterdir()} == {
         "config.toml", "images.json", "rounds.csv", "times.csv", "ledger.csv", "summary.json",
         "model.safetensors", "accuracy.png", "report.html", "report.json", "checksums.json",
+        "kept.png", "confusion.csv",
     }  # fmt: skip
     parse_config(tomllib.loads((folder / "config.toml").read_text()))
     summary = json.loads((folder / "summary.json").read_text())
@@ -83,6 +85,14 @@ def test_everything_promised_is_in_the_folder(first):
     )
     assert set(wanted.split()) <= set(summary)
     assert (summary["clients"], summary["groups"], summary["rounds"]) == (4, 4, 4)
+
+
+def test_what_images_are_taken_for_agrees_with_the_accuracy_and_the_test_images(first):
+    _, folder = first
+    run, summary = read_run(folder), json.loads((folder / "summary.json").read_text())
+    assert run.confusion.n_images == summary["test_images"]
+    assert run.confusion.accuracy == pytest.approx(summary["accuracy"], abs=1e-6)
+    assert summary["seconds"] == pytest.approx(sum(row["seconds"] for row in run.rounds))
 
 
 def test_damaged_images_are_skipped_and_counted(first):
