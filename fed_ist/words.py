@@ -4,6 +4,8 @@ import csv
 import io
 from collections.abc import Iterable, Mapping, Sequence
 
+TERMINAL = 100  # letters in a line of a terminal, which tables fit
+
 
 def readable_bytes(n_bytes: float) -> str:
     """A number of bytes with a decimal prefix, as links and quotas are sold: `1.23 MB`."""
@@ -48,6 +50,31 @@ def table(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """A Markdown table; cells are shown as `str` has them."""
     lines = [header, ["---"] * len(header), *([str(cell) for cell in row] for row in rows)]
     return "\n".join(table_line(cells) for cells in lines)
+
+
+def plain_table(header: Sequence[str], rows: Iterable[Sequence[str]], width: int = TERMINAL) -> str:
+    """A table for a terminal, its columns as wide as their cells; all but the first align right.
+
+    width: of a line at most. Where more would be needed, the widest cells lose their middle.
+    """
+    lines = [tuple(header), *map(tuple, rows)]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    gaps = 2 * (len(widths) - 1)
+    while sum(widths) + gaps > width and max(widths) > 1:
+        widths[widths.index(max(widths))] -= 1
+    return "\n".join(
+        "  ".join(
+            shorten(cell, size).ljust(size) if i == 0 else shorten(cell, size).rjust(size)
+            for i, (cell, size) in enumerate(zip(cells, widths, strict=True))
+        ).rstrip()
+        for cells in lines
+    )
+
+
+def shorten(text: str, most: int) -> str:
+    """Text with its middle left out where it has more than `most` letters."""
+    half = most // 2
+    return text if len(text) <= most else f"{text[: most - half - 1]}…{text[len(text) - half :]}"
 
 
 def bullets(sentences: Iterable[str]) -> str:

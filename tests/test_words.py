@@ -2,8 +2,10 @@
 
 import pytest
 from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
 
-from fed_ist.words import bullets, csv_text, readable_seconds, table
+from fed_ist.words import bullets, csv_text, plain_table, readable_seconds, shorten, table
 
 
 def test_a_table_escapes_what_would_end_a_cell():
@@ -43,3 +45,27 @@ def test_a_csv_file_has_a_header_and_an_empty_cell_for_what_a_row_lacks():
 )
 def test_a_time_is_told_in_the_unit_that_people_use(seconds, text):
     assert readable_seconds(seconds) == text
+
+
+LETTERS = st.text("abcdefgh", max_size=150)
+
+
+@given(st.lists(st.tuples(LETTERS, LETTERS, LETTERS), min_size=1), st.integers(20, 100))
+def test_a_table_for_a_terminal_is_never_wider_than_it_and_has_a_line_for_each_row(rows, width):
+    lines = plain_table(("a", "b", "c"), rows, width).split("\n")
+    assert len(lines) == 1 + len(rows)
+    assert max(map(len, lines)) <= width
+
+
+def test_a_table_for_a_terminal_aligns_numbers_and_cuts_the_longest_text():
+    rows = [("a-name-that-is-long", "1"), ("b", "20")]
+    assert plain_table(("run", "n"), rows, 12) == "run        n\na-na…ong   1\nb         20"
+
+
+@given(LETTERS, st.integers(1, 60))
+def test_what_is_shortened_keeps_both_ends(text, most):
+    found = shorten(text, most)
+    assert len(found) <= most
+    assert found == text or (
+        text.startswith(found.split("…")[0]) and text.endswith(found[-1:].strip("…"))
+    )

@@ -25,6 +25,7 @@ from fed_ist.cli.encoders import (
     reading_of,
 )
 from fed_ist.cli.experiments import App, experiments
+from fed_ist.cli.helping import Commands
 from fed_ist.cli.inspect import inspections
 from fed_ist.cli.plan import plans
 from fed_ist.cli.reports import reports
@@ -52,6 +53,7 @@ class Engine(StrEnum):
 
 
 cli = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     suggest_commands=False,  # click does

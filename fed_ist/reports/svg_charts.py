@@ -21,6 +21,7 @@ from fed_ist.reports.svg_axes import (
     scale,
     ticks,
 )
+from fed_ist.words import shorten
 
 RIGHT = 12.0
 # How many colours the page's style has; series with the same colour differ in their dashes.
@@ -29,6 +30,7 @@ DASHES = ("", "7 3", "2 3", "9 3 2 3")
 BAR_PX, ROW_PX = 14.0, 40.0
 MOST_LABELS = 10  # lines that have their names beside them; more have a legend
 MOST_LETTERS = 16  # of such a name
+MOST_IN_LINE = int(WIDTH / LETTER_PX)
 LABEL_PX = 13.0  # from one name to the next
 
 
@@ -51,7 +53,7 @@ def line_chart(title: str, series: Sequence[Series], x_axis: Axis, y_axis: Axis)
     ys = [y for line in series for _, y, _ in line.points]
     if not xs:
         return ""
-    names = [_shorten(line.name, MOST_LETTERS) for line in series]
+    names = [shorten(line.name, MOST_LETTERS) for line in series]
     are_beside = 1 < len(series) <= MOST_LABELS
     right = WIDTH - (LETTER_PX * max(map(len, names)) + 18 if are_beside else RIGHT)
     x_ticks, y_ticks = ticks(xs, x_axis), ticks(ys, y_axis)
@@ -130,7 +132,9 @@ def bar_chart(
     for i, (label, cells) in enumerate(rows):
         y, x = i * ROW_PX, 0.0
         value = f": {cells[0].text}" if len(names) < 2 else ""
-        drawn.append(f'<text x="0" y="{y + 14:.0f}">{escape(_shorten(label + value))}</text>')
+        drawn.append(
+            f'<text x="0" y="{y + 14:.0f}">{escape(shorten(label + value, MOST_IN_LINE))}</text>'
+        )
         for j, cell in enumerate(cells):
             width = _number(cell) * per_unit
             drawn.append(
@@ -143,12 +147,6 @@ def bar_chart(
     values = rows[0][1] if len(rows) == 1 else ()
     legend = _legend(names, values, are_lines=False) if len(names) > 1 else ""
     return _figure(title, subtitle, legend, "".join(drawn), len(rows) * ROW_PX)
-
-
-def _shorten(text: str, most: int = int(WIDTH / LETTER_PX)) -> str:
-    """Text with its middle left out where it has more than `most` letters."""
-    half = most // 2
-    return text if len(text) <= most else f"{text[: most - half - 1]}…{text[-half:]}"
 
 
 def _drawable(line: Series, x_axis: Axis) -> Series:
