@@ -59,7 +59,7 @@ def test_a_table_for_a_terminal_is_never_wider_than_it_and_has_a_line_for_each_r
 
 def test_a_table_for_a_terminal_aligns_numbers_and_cuts_the_longest_text():
     rows = [("a-name-that-is-long", "1"), ("b", "20")]
-    assert plain_table(("run", "n"), rows, 12) == "run        n\na-na…ong   1\nb         20"
+    assert plain_table(("run", "n"), rows, 12) == "run        n\na-n…long   1\nb         20"
 
 
 @given(LETTERS, st.integers(1, 60))

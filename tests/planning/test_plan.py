@@ -339,9 +339,9 @@ def test_the_command_prints_a_table_for_each_link_and_writes_files(write_run, tm
         cli, ["plan", *folders, "--link", link, "--device", "pi-zero", "--out", str(out)]
     )
     assert done.exit_code == 0, done.output
-    assert done.output.startswith(f"## 66.5% on {link}, pi-zero")
+    assert done.output.startswith(f"66.5% on {link}, pi-zero")
     assert {path.name for path in out.iterdir()} == {"plan.csv", "plan.json"}
-    every = CliRunner().invoke(cli, ["plan", *folders])
+    every = CliRunner().invoke(cli, ["plan", *folders, "--markdown"])
     assert every.output.count("\n## 66.5% on ") == len(read_links()) - 1
 
 
