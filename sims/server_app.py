@@ -33,6 +33,7 @@ from fed_ist.printable import guard_log
 from fed_ist.reports.accuracy_figure import draw_accuracy
 from fed_ist.reports.kept_images import draw_kept
 from fed_ist.reports.run import write_run_report
+from fed_ist.runs.alive import forget_alive, mark_alive
 from fed_ist.runs.checkpoint import Checkpoint, remove_checkpoint, write_checkpoint
 from fed_ist.runs.confusion import confusion_of
 from fed_ist.runs.folder import (
@@ -103,6 +104,7 @@ def conduct(
         folder, resumed = open_run_folder(config)
         if resumed is not None:
             require_same_images(resumed.images, inspection)
+        mark_alive(folder.path)
         folder.write_images(inspection.to_json())
         # What is evaluated or solved here goes into files, which must be the same on any number of
         # cores (see `clients.mods.in_one_thread`).
@@ -122,6 +124,9 @@ def conduct(
         tell(folder, reason_of(error))
         write_ending(folder, TRACEBACK, traceback.format_exc())
         raise
+    finally:
+        if folder is not None:
+            forget_alive(folder.path)
 
 
 def require_same_images(began: Mapping[str, Any], inspection: Inspection) -> None:
