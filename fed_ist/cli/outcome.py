@@ -10,7 +10,7 @@ from fed_ist.errors import InputError
 from fed_ist.launch.flower_run import Ended
 from fed_ist.launch.run_log import LOG
 from fed_ist.printable import indented, printable
-from fed_ist.runs.alive import PROCESS
+from fed_ist.runs.alive import PROCESS, forget_alive
 from fed_ist.runs.checkpoint import CHECKPOINT_FILE
 from fed_ist.runs.folder import KEPT, REASON, TRACEBACK
 from fed_ist.runs.reading import open_run
@@ -101,8 +101,9 @@ def keep_reason(run: Path, reason: str) -> None:
 
 
 def forget_reason(run: Path) -> None:
-    """Remove the files that say why a run ended, as it is resumed now."""
+    """Remove the files that say how a run ended, as it is resumed now."""
     forget_told(run, REASON, TRACEBACK)
+    forget_alive(run)
 
 
 def _print_summary(run: Path) -> None:

@@ -42,6 +42,7 @@ OF_A_NODE = {
     "link_bytes_up": "on its link from it",
 }
 UNKNOWN = "-"
+MOST_SIDE = 2  # runs that have a column each on a narrow screen
 NO_BREAK = "\u00a0"  # between a number and what it counts
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import replace
 
-from fed_ist.reports.cells import UNKNOWN, cell, label, long_table, run_name, run_names
+from fed_ist.reports.cells import MOST_SIDE, UNKNOWN, cell, label, long_table, run_name, run_names
 from fed_ist.reports.page import Cell, Data, Section
 
 KNOWN = ("class", "accuracy", "test_images", "taken_for")
@@ -16,7 +16,8 @@ def classes_table(data: Data) -> Section:
     notes = _image_notes(data)
     if len(runs) > 1:
         header = ("class", *run_names(data))
-        return Section(title, header=header, rows=_accuracies(data), notes=notes)
+        rows = _accuracies(data)
+        return Section(title, header=header, rows=rows, notes=notes, is_cards=len(runs) > MOST_SIDE)
     classes = runs[0]["classes"]
     if not any("accuracy" in row for row in classes):
         return Section("Images", notes=notes)
@@ -63,7 +64,7 @@ def _worst_first(row: Mapping[str, object]) -> float:
 
 def _image_notes(data: Data) -> tuple[str, ...]:
     """Sentences on what the images of each run are."""
-    several, notes = len(data["runs"]) > 1, []
+    names_of: dict[str, list[str]] = {}
     for run in data["runs"]:
         if not (found := run["images"]):
             continue
@@ -71,8 +72,13 @@ def _image_notes(data: Data) -> tuple[str, ...]:
         said = [f"{found['kind'].capitalize()}. {formats}.", *found["notes"]]
         if n_skipped := run["figures"].get("images_skipped"):
             said.append(f"{n_skipped:,} images could not be read when they were encoded.")
-        notes += [f"{run['name']}: {note}" if several else note for note in said]
-    return tuple(notes)
+        for note in said:
+            names_of.setdefault(note, []).append(run["name"])
+    n_runs = len(data["runs"])
+    return tuple(
+        note if len(names) == n_runs else f"{', '.join(names)}: {note}"
+        for note, names in names_of.items()
+    )
 
 
 def left_out_table(data: Data) -> Section:

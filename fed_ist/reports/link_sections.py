@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
-from fed_ist.reports.cells import UNKNOWN, cell, long_table
-from fed_ist.reports.page import Cell, Data, Section
+from fed_ist.reports.cells import MOST_SIDE, OF_A_NODE, UNKNOWN, cell, long_table
+from fed_ist.reports.page import Data, Section
 
 SHOWN = ("link", "air_s", "joules", "quota_share")
 MEANING = (
@@ -21,20 +21,18 @@ def links_table(data: Data) -> Section:
         found = _air_times(data)
     if not found.rows:
         return found
-    sent: list[tuple[str, Cell]] = []
-    for i, run in enumerate(runs):
-        which = f", {run['name']}" if len(runs) > 1 else ""
-        if run["links"]:  # the bytes are the same on every link
-            down, up = (
-                cell(data, "runs", i, "links", 0, name)
-                for name in ("link_bytes_down", "link_bytes_up")
-            )
-            sent += [(f"to a node{which}", down), (f"from a node{which}", up)]
-    sent += [
+    figures = [
         ("to a node that waits an hour", cell(data, "waiting", "link_bytes_down")),
         ("from it", cell(data, "waiting", "link_bytes_up")),
     ]
-    return replace(found, figures=tuple(sent))
+    if len(runs) == 1:  # the bytes are the same on every link
+        first = ("runs", 0, "links", 0)
+        figures = [
+            ("to a node", cell(data, *first, "link_bytes_down")),
+            ("from a node", cell(data, *first, "link_bytes_up")),
+            *figures,
+        ]
+    return replace(found, figures=tuple(figures))
 
 
 def links_details(data: Data) -> Section:
@@ -42,7 +40,8 @@ def links_details(data: Data) -> Section:
     title = "On links, each run"
     if len(data["runs"]) < 2:
         return Section(title)
-    return replace(long_table(data, title, MEANING, "links", SHOWN), is_folded=True)
+    found = long_table(data, title, MEANING, "links", labels=OF_A_NODE)
+    return replace(found, is_folded=True)
 
 
 def _air_times(data: Data) -> Section:
@@ -61,4 +60,10 @@ def _air_times(data: Data) -> Section:
         "Packets are estimated for a device with TLS."
     )
     names = (data["runs"][i]["name"] for i in told)
-    return Section(title, lead=lead, header=("link", *names), rows=tuple(rows))
+    return Section(
+        title,
+        lead=lead,
+        header=("link", *names),
+        rows=tuple(rows),
+        is_cards=len(told) > MOST_SIDE,
+    )

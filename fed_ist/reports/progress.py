@@ -110,7 +110,7 @@ def following(run: Path, say: Callable[[str], None]) -> Iterator[None]:
     cannot be read say nothing here: who reads them in the end tells why.
     """
     ended = threading.Event()
-    teller = threading.Thread(target=_tell, args=(run, say, ended), daemon=True)
+    teller = threading.Thread(target=_tell, args=(run, say, ended, _count_rounds(run)), daemon=True)
     teller.start()
     try:
         yield
@@ -119,9 +119,9 @@ def following(run: Path, say: Callable[[str], None]) -> Iterator[None]:
         teller.join()
 
 
-def _tell(run: Path, say: Callable[[str], None], ended: threading.Event) -> None:
+def _tell(run: Path, say: Callable[[str], None], ended: threading.Event, n_told: int) -> None:
     started, table = time.monotonic(), run / ROUNDS
-    n_told, n_bytes, progress = _count_rounds(run), -1, None
+    n_bytes, progress = -1, None
     is_seen = sys.stderr.isatty()
     with live_line() as line:
         while True:

@@ -112,18 +112,23 @@ def kept_strips(data: Data, kept: Sequence[Sequence[KeptImage]]) -> Section:
 
     kept: of each run; empty where there are none.
     """
-    strips: dict[tuple[KeptImage, ...], list[int]] = {}
+    strips: dict[tuple[str, tuple[KeptImage, ...]], list[int]] = {}
     for i, images in enumerate(kept):
         if images:
-            strips.setdefault(tuple(images), []).append(i)
-    return Section("", plots=tuple(_strip(data, images, of) for images, of in strips.items()))
+            strips.setdefault((_hidden(data, i), tuple(images)), []).append(i)
+    drawn = (_strip(data, images, hidden, of) for (hidden, images), of in strips.items())
+    return Section("", plots=tuple(drawn))
 
 
-def _strip(data: Data, images: Sequence[KeptImage], of_runs: Sequence[int]) -> str:
-    settings = data["runs"][of_runs[0]]["settings"]
+def _hidden(data: Data, i: int) -> str:
+    """How much of its images a run hides, as words; "" where nothing is known to be hidden."""
+    settings = data["runs"][i]["settings"]
     ratio, mask = settings.get("mask-ratio"), settings.get("mask")
     is_told = isinstance(ratio, int | float) and ratio > 0
-    hidden = f", {percent(ratio)} of the patches hidden (mask {mask})" if is_told else ""
+    return f", {percent(ratio)} of the patches hidden (mask {mask})" if is_told else ""
+
+
+def _strip(data: Data, images: Sequence[KeptImage], hidden: str, of_runs: Sequence[int]) -> str:
     names = ", ".join(data["runs"][i]["name"] for i in of_runs)
     which = f"{names}: " if len(data["runs"]) > 1 else ""
     tiles = "".join(

@@ -43,19 +43,26 @@ def collect(runs: Sequence[RunFiles], links: Sequence[str] = ()) -> Data:
         for key in dict.fromkeys(key for run in runs for key in run.settings)
         if key not in PLACES and len({repr(run.settings.get(key)) for run in runs}) > 1
     ]
+    defaults = read_defaults(installed_app() / "pyproject.toml")
     return {
         "runs": [
             {
                 **collect_run(run, label),
-                "differs": ", ".join(f"{key} = {run.settings.get(key)}" for key in differing),
+                "differs": _unusual(run.settings, differing, defaults),
             }
             for run, label in zip(runs, labels, strict=True)
         ],
         "waiting": {"link_bytes_down": hour.down, "link_bytes_up": hour.up},
         "differing": differing,
-        "defaults": read_defaults(installed_app() / "pyproject.toml"),
+        "defaults": defaults,
         "radio": links[0] if len(links) == 1 else USUAL_LINK,
     }
+
+
+def _unusual(settings: Row, keys: Sequence[str], defaults: Mapping[str, CellValue]) -> str:
+    """Those of the settings that are not at their defaults, as words."""
+    found = [key for key in keys if settings.get(key) != defaults.get(key)]
+    return ", ".join(f"{key} = {settings.get(key)}" for key in found) or "the defaults"
 
 
 def collect_run(run: RunFiles, name: str) -> Data:

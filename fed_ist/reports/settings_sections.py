@@ -1,6 +1,6 @@
 """What a report's page says of settings: those that are not the defaults, and, folded, the rest."""
 
-from fed_ist.reports.cells import run_names, setting
+from fed_ist.reports.cells import MOST_SIDE, run_names, setting
 from fed_ist.reports.page import Cell, Data, Section
 from fed_ist.reports.run_data import PLACES
 
@@ -32,4 +32,5 @@ def settings_table(data: Data, *, are_usual: bool) -> Section:
         header=header,
         rows=tuple(rows),
         notes=tuple(commands),
+        is_cards=len(runs) > MOST_SIDE,
     )

@@ -199,6 +199,22 @@ def test_no_open_table_and_no_picture_of_one_run_leaves_the_screen(
         assert place["x"] + place["width"] <= width
 
 
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_open_table_of_five_runs_leaves_the_screen(open_page, tmp_path, make_config, width):
+    names = [f"a-rather-long-name-{i}" for i in range(5)]
+    changes = [{"seed": i, "batch_size": 8 + i, "strategy": "fedavg"} for i in range(5)]
+    runs = [
+        make_whole_run(tmp_path, name, make_config(num_rounds=2, **change), 3)
+        for name, change in zip(names, changes, strict=True)
+    ]
+    page = open_page(write_run_report(runs, tmp_path / "out"), width)
+    tables = page.locator("table:visible").all()
+    assert len(tables) >= 4
+    for table in tables:
+        place = table.bounding_box()
+        assert place["x"] + place["width"] <= width
+
+
 @pytest.mark.parametrize(("scheme", "page_is_dark"), [("light", False), ("dark", True)])
 def test_colours_follow_the_reader_and_can_be_read(open_page, report, scheme, page_is_dark):
     page = open_page(report, scheme=scheme)
