@@ -50,7 +50,7 @@ aid eurosat: $(VENV)/.ready
 		$(BIN)/fed-ist run --nodes 4 --preset $${run%-*} --name $$run --set strategy=$${run##*-} \
 			--set dataset=$(DATA)/$@-train.parquet --set test-dataset=$(DATA)/$@-test.parquet; \
 	done
-	$(BIN)/fed-ist table $(addprefix results/,$(RUNS)) | tee results/$@-table.md
+	$(BIN)/fed-ist table --markdown $(addprefix results/,$(RUNS)) | tee results/$@-table.md
 
 # What helps IST and what does not, one change at a time. DATA holds the parquet files.
 ist-variants: DATA ?= ../shared/data

@@ -31,10 +31,14 @@ from fed_ist.files.paths import cache_dir, server_results_dir
 from fed_ist.images.source import ImageSource
 from fed_ist.printable import guard_log
 from fed_ist.reports.accuracy_figure import draw_accuracy
+from fed_ist.reports.kept_images import draw_kept
 from fed_ist.reports.run import write_run_report
+from fed_ist.runs.alive import forget_alive, mark_alive
 from fed_ist.runs.checkpoint import Checkpoint, remove_checkpoint, write_checkpoint
+from fed_ist.runs.confusion import confusion_of
 from fed_ist.runs.folder import (
     FIGURE,
+    KEPT,
     NAME_TAKEN_CODE,
     REASON,
     TRACEBACK,
@@ -47,7 +51,7 @@ from fed_ist.runs.reading import Resumable, read_resumable
 from fed_ist.runs.seals import LEDGER, write_told
 from fed_ist.runs.summary import Course, summarise
 from fed_ist.traffic.ledger import Ledger
-from fed_ist.training.local import evaluate
+from fed_ist.training.local import evaluate, predict
 from fed_ist.training.privacy import epsilon_after
 from fed_ist.words import readable_bytes
 from strategies import create_strategy
@@ -100,6 +104,7 @@ def conduct(
         folder, resumed = open_run_folder(config)
         if resumed is not None:
             require_same_images(resumed.images, inspection)
+        mark_alive(folder.path)
         folder.write_images(inspection.to_json())
         # What is evaluated or solved here goes into files, which must be the same on any number of
         # cores (see `clients.mods.in_one_thread`).
@@ -119,6 +124,9 @@ def conduct(
         tell(folder, reason_of(error))
         write_ending(folder, TRACEBACK, traceback.format_exc())
         raise
+    finally:
+        if folder is not None:
+            forget_alive(folder.path)
 
 
 def require_same_images(began: Mapping[str, Any], inspection: Inspection) -> None:
@@ -198,6 +206,8 @@ def run(
     """Run the rounds, evaluate and record each, and write the report at the end."""
     started = time.monotonic() - sum(row.seconds for row in folder.rounds)
     test, class_names = embed_test_images(config, encoder, data.test)
+    if kept := draw_kept(data.test, mask_spec(config, encoder, ())):
+        write_atomic(folder.path / KEPT, kept)
     ledger = open_ledger(folder, resumed)
     checkpoint = resumed.checkpoint if resumed else None
     strategy = create_strategy(
@@ -210,11 +220,13 @@ def run(
         folder.write_config(config, len(strategy.roster.prepared))
     if config.dp_clip_norm:
         log(INFO, "%s", describe_privacy(config))
-    recorder = Recorder(config, folder, strategy, encoder, test, started)
+    begun = checkpoint.params if checkpoint else {}
+    recorder = Recorder(config, folder, strategy, encoder, test, begun, started)
     strategy.run(grid, recorder.record, checkpoint)
     ledger.close()
     write_atomic(folder.path / FIGURE, draw_accuracy(folder.rounds, folder.path.name))
     recorder.write_summary(is_done=True)
+    recorder.write_confusion()
     folder.finish(ledger.seal)
     write_run_report([folder.path], None)
     remove_checkpoint(folder.path)
@@ -264,6 +276,7 @@ def embed_test_images(
 class Recorder:
     """Evaluates the global classifier after each round and writes down what happened.
 
+    params: the classifier that was recorded last, arrays of float32.
     started: when the run began, by `time.monotonic`.
     """
 
@@ -274,6 +287,7 @@ class Recorder:
         strategy: FederatedStrategy,
         encoder: AnyEncoder,
         test: Embeddings,
+        params: Params,
         started: float,
     ) -> None:
         self.config = config
@@ -281,7 +295,7 @@ class Recorder:
         self.strategy = strategy
         self.encoder = encoder
         self.test = test
-        self.started = started
+        self.params = params
         rounds = folder.rounds
         # After a resumption, the seconds of the next round count from here.
         self.last = time.monotonic() if rounds else started
@@ -299,6 +313,7 @@ class Recorder:
 
         params: the classifier after the round, arrays of float32.
         """
+        self.params = params
         accuracy, loss = evaluate(params, self.test.values, self.test.labels)
         now, sent = time.monotonic(), dict(self.strategy.ledger.message_bytes)
         on_links = dict(self.strategy.ledger.link_bytes)
@@ -344,6 +359,12 @@ class Recorder:
         write_checkpoint(self.folder.path, checkpoint)
         log(INFO, "Round %d: accuracy %.2f%%, loss %.4f", server_round, 100 * accuracy, loss)
 
+    def write_confusion(self) -> None:
+        """Write confusion.csv, of the classifier that was recorded last."""
+        found = predict(self.params, self.test.values).argmax(axis=1)
+        names = self.strategy.class_names
+        self.folder.write_confusion(confusion_of(names, self.test.labels, found))
+
     def write_summary(self, *, is_done: bool) -> None:
         """Write summary.json. is_done: whether the run is over."""
         course = Course(
@@ -353,7 +374,6 @@ class Recorder:
             num_classes=len(self.strategy.class_names),
             anchor_used=self.strategy.foundation.used,
             ended_early=self.strategy.ended_early,
-            seconds=time.monotonic() - self.started,
             is_done=is_done,
         )
         rounds, ledger = self.folder.rounds, self.strategy.ledger

@@ -8,6 +8,7 @@ import numpy as np
 from fed_ist.classifier.layout import init_params
 from fed_ist.config.run_config import RunConfig
 from fed_ist.runs.checkpoint import Checkpoint, State, remove_checkpoint, write_checkpoint
+from fed_ist.runs.confusion import Confusion
 from fed_ist.runs.folder import Model, Round, RunFolder
 from fed_ist.traffic.ledger import Ledger, Transfer
 
@@ -52,6 +53,10 @@ IMAGES = {
     "left_out": {"no image": 1}, "identical": {}, "examples": {"no image": "a.txt"},
     "notes": ["One note."],
 }  # fmt: skip
+CONFUSION = (
+    *(("beach", "beach", 4), ("beach", "forest", 1)),
+    *(("forest", "forest", 3), ("forest", "beach", 2)),
+)
 FIGURES = {
     "clients": 2, "images": 200, "groups": 2, "embed_dim": 192, "num_classes": 2, "asked": 4,
     "answered": 4, "accuracy": 0.55, "best_accuracy": 0.6,
@@ -84,6 +89,10 @@ def make_whole_run(parent: Path, name: str, config: RunConfig, n_rows: int, seed
         state = State({"sums": rng.random(5)}, {"round": row.round})
         write_checkpoint(folder.path, Checkpoint(row.round, params, state, seals))
     if n_rows == len(ROUNDS):
+        confusion = Confusion()
+        for truth, found, n_images in CONFUSION:
+            confusion.add(truth, found, n_images)
+        folder.write_confusion(confusion)
         folder.finish(ledger.seal)
         (folder.path / "accuracy.png").touch()
         remove_checkpoint(folder.path)

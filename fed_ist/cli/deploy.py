@@ -8,12 +8,15 @@ from typing import Annotated
 
 import typer
 
+from fed_ist.cli.helping import Commands
 from fed_ist.errors import InputError
 from fed_ist.printable import indented
 
 deployment = typer.Typer()
 unit = typer.Typer(
-    no_args_is_help=True, help="Print what starts a server or a device at boot, for its own host."
+    cls=Commands,
+    no_args_is_help=True,
+    help="Print what starts a server or a device at boot, for its own host.",
 )
 deployment.add_typer(unit, name="unit")
 

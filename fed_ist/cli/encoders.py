@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from fed_ist.cli.helping import Commands
 from fed_ist.cli.numbers import one_for_each, whole_numbers
 from fed_ist.encoder.spec import BUNDLED_ENCODER, BUNDLED_ENCODERS
 from fed_ist.errors import InputError
@@ -311,7 +312,7 @@ def _probe_cells(
         typer.echo(f"report    {printable((out / 'probe.md').resolve())}")
 
 
-bench = typer.Typer(no_args_is_help=True, help="Measure this machine.")
+bench = typer.Typer(cls=Commands, no_args_is_help=True, help="Measure this machine.")
 encoders.add_typer(bench, name="bench")
 
 

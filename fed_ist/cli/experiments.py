@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from fed_ist.cli.helping import Commands
 from fed_ist.cli.numbers import whole_numbers
 
 experiments = typer.Typer()
@@ -67,7 +68,7 @@ def compare(
     raise typer.Exit(run_module(find_app(app), "sims.experiments.compare", request))
 
 
-sweep = typer.Typer(no_args_is_help=True, help="Run a published set of experiments.")
+sweep = typer.Typer(cls=Commands, no_args_is_help=True, help="Run a published set of experiments.")
 experiments.add_typer(sweep, name="sweep")
 
 

@@ -25,6 +25,7 @@ from fed_ist.cli.encoders import (
     reading_of,
 )
 from fed_ist.cli.experiments import App, experiments
+from fed_ist.cli.helping import Commands
 from fed_ist.cli.inspect import inspections
 from fed_ist.cli.plan import plans
 from fed_ist.cli.reports import reports
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from fed_ist.config.run_config import RunConfig
     from fed_ist.config.toml import Value
     from fed_ist.launch.flower_run import Ended
+    from fed_ist.launch.run_log import RunLog
     from fed_ist.runs.confusion import Confusion
 
 USUAL_NODES = 4
@@ -52,6 +54,7 @@ class Engine(StrEnum):
 
 
 cli = typer.Typer(
+    cls=Commands,
     no_args_is_help=True,
     context_settings={"help_option_names": ["-h", "--help"]},
     suggest_commands=False,  # click does
@@ -124,6 +127,9 @@ def run(
         Path | None,
         typer.Option(help="A run that was cut, by name or path: go on after its last whole round."),
     ] = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Print Flower's log, not how far the run is.")
+    ] = False,
 ) -> None:
     """Train by federated learning: a thin front to `flwr run`.
 
@@ -137,12 +143,13 @@ def run(
 
       fed-ist run --resume results/mine
     """
-    from fed_ist.cli.outcome import forget_reason, print_outcome
+    from fed_ist.cli.outcome import forget_reason, needs_log, print_outcome
     from fed_ist.config.derive import require_encoder
     from fed_ist.config.parsing import parse_config, require_used
     from fed_ist.config.toml import parse_setting, read_defaults
     from fed_ist.files.paths import require_cache, require_writable, results_dir
     from fed_ist.launch.processes import find_app, require_connection
+    from fed_ist.launch.run_log import open_run_log
 
     folder = find_app(app)
     chosen = dict(parse_setting(text) for text in setting or [])
@@ -174,8 +181,10 @@ def run(
         require_cache(Path(config.cache_dir))
         if resume is not None:
             forget_reason(target)
-        with _looked_at(config):
-            ended = _simulate(folder, overrides, nodes, engine, target)
+        with _looked_at(config), open_run_log(is_shown=verbose) as log:
+            ended = _simulate(folder, overrides, nodes, engine, target, log)
+            if needs_log(target, ended):
+                log.print_end()
         print_outcome(target, ended, is_new=resume is None)
 
 
@@ -201,31 +210,46 @@ def _looked_at(config: "RunConfig") -> "Iterator[None]":
 
 
 def _simulate(
-    app: Path, overrides: "Mapping[str, Value]", n_nodes: int, engine: Engine, target: Path
+    app: Path,
+    overrides: "Mapping[str, Value]",
+    n_nodes: int,
+    engine: Engine,
+    target: Path,
+    log: "RunLog",
 ) -> "Ended":
-    """Run on simulated nodes, and say how that ended. target: the run's folder."""
+    """Run on simulated nodes, and say how that ended.
+
+    target: the run's folder, in which the log is kept.
+    """
     from fed_ist.cli.outcome import INTERRUPTED, TERMINATED, tells
     from fed_ist.files.installed import installed_app
     from fed_ist.launch.bundle import slim_app
     from fed_ist.launch.flower_run import Ended
     from fed_ist.launch.processes import run_module
     from fed_ist.launch.simulation import simulate
+    from fed_ist.reports.progress import following
     from fed_ist.runs.folder import NAME_TAKEN_CODE
 
-    if engine is Engine.INLINE:
-        request = {"overrides": overrides, "n_nodes": n_nodes}
-        code = run_module(app, "sims.inline", request)
-        return Ended(code, is_name_taken=code == NAME_TAKEN_CODE)
-    try:
-        with ExitStack() as stack:
-            # Flower would look at each file of a checkout, even in the virtual environment.
-            if app == installed_app().resolve():
-                app = stack.enter_context(slim_app(app))
-            return simulate(app, overrides, n_nodes, lambda: tells(target))
-    except KeyboardInterrupt:
-        return Ended(INTERRUPTED)
-    except SystemExit:  # at SIGTERM
-        return Ended(TERMINATED)
+    with ExitStack() as stack:
+        if not log.is_shown:
+            stack.enter_context(following(target, typer.echo))
+        try:
+            if engine is Engine.INLINE:
+                request = {"overrides": overrides, "n_nodes": n_nodes}
+                code = run_module(app, "sims.inline", request, log)
+                ended = Ended(code, is_name_taken=code == NAME_TAKEN_CODE)
+            else:
+                # Flower would look at each file of a checkout, even in the virtual environment.
+                if app == installed_app().resolve():
+                    app = stack.enter_context(slim_app(app))
+                ended = simulate(app, overrides, n_nodes, lambda: tells(target), log)
+        except KeyboardInterrupt:
+            ended = Ended(INTERRUPTED)
+        except SystemExit:  # at SIGTERM
+            ended = Ended(TERMINATED)
+    if not ended.is_name_taken:
+        log.keep(target)
+    return ended
 
 
 def _deploy(app: Path, overrides: "Mapping[str, Value]", config: "RunConfig", on: str) -> None:

@@ -8,16 +8,31 @@ import typer
 
 from fed_ist.errors import InputError
 from fed_ist.launch.flower_run import Ended
+from fed_ist.launch.run_log import LOG
 from fed_ist.printable import indented, printable
+from fed_ist.runs.alive import PROCESS, forget_alive
 from fed_ist.runs.checkpoint import CHECKPOINT_FILE
-from fed_ist.runs.folder import REASON, TRACEBACK
+from fed_ist.runs.folder import KEPT, REASON, TRACEBACK
 from fed_ist.runs.reading import open_run
 from fed_ist.runs.seals import SUMMARY, forget_told, write_told
 from fed_ist.words import readable_bytes
 
 INTERRUPTED, TERMINATED = 130, 143  # exit codes, as shells have them
+REPORT = "report.html"
 # The files that a run writes before its first round.
-EARLY_FILES = (REASON, "images.json", "rounds.csv", "times.csv", "ledger.csv", "config.toml")
+EARLY_FILES = (
+    *(
+        REASON,
+        KEPT,
+        LOG,
+        PROCESS,
+        "images.json",
+        "rounds.csv",
+        "times.csv",
+        "ledger.csv",
+        "config.toml",
+    ),
+)
 
 
 def is_complete(run: Path) -> bool:
@@ -33,6 +48,13 @@ def is_complete(run: Path) -> bool:
 def tells(run: Path) -> bool:
     """Whether a run's folder says how the run ended."""
     return is_complete(run) or (run / REASON).exists()
+
+
+def needs_log(run: Path, ended: Ended) -> bool:
+    """Whether only the end of the log can tell why a run is not done."""
+    is_refused = (run / REASON).exists() and not (run / TRACEBACK).exists()
+    is_stopped = ended.code in (INTERRUPTED, TERMINATED) or ended.is_name_taken
+    return not (is_complete(run) or is_refused or is_stopped)
 
 
 def print_outcome(run: Path, ended: Ended, *, is_new: bool) -> None:
@@ -79,8 +101,9 @@ def keep_reason(run: Path, reason: str) -> None:
 
 
 def forget_reason(run: Path) -> None:
-    """Remove the files that say why a run ended, as it is resumed now."""
+    """Remove the files that say how a run ended, as it is resumed now."""
     forget_told(run, REASON, TRACEBACK)
+    forget_alive(run)
 
 
 def _print_summary(run: Path) -> None:
@@ -88,7 +111,10 @@ def _print_summary(run: Path) -> None:
     typer.echo(f"accuracy    {100 * float(str(summary['accuracy'])):.2f}%")
     typer.echo(f"bytes down  {readable_bytes(float(str(summary['bytes_down'])))}")
     typer.echo(f"bytes up    {readable_bytes(float(str(summary['bytes_up'])))}")
+    if n_skipped := summary.get("images_skipped"):
+        typer.echo(f"skipped     {n_skipped} images that cannot be read; {LOG} names them")
     typer.echo(f"results     {printable(run)}")
+    typer.echo(f"report      {(run / REPORT).absolute().as_uri()}")
     if why := summary.get("ended_early"):
         typer.echo(f"It ended after round {summary['rounds']}: {printable(why)}.", err=True)
 

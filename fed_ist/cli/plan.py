@@ -20,6 +20,9 @@ ChosenDevice = Annotated[str, typer.Option("--device", help="pi-zero, pi-4 or je
 ImagesPerS = Annotated[
     float | None, typer.Option(help="Images a second that the device encodes, if measured.")
 ]
+Markdown = Annotated[
+    bool, typer.Option("--markdown", help="In Markdown, with all columns, however wide.")
+]
 
 
 @plans.command()
@@ -40,6 +43,7 @@ def plan(
     out: Annotated[
         Path | None, typer.Option(help="Folder for plan.csv and plan.json, made if need be.")
     ] = None,
+    markdown: Markdown = False,
 ) -> None:
     """Bytes, hours and joules of a node until an accuracy, for each way to train.
 
@@ -53,7 +57,7 @@ def plan(
     from fed_ist.files.paths import require_writable
     from fed_ist.planning.plan import Question, make_plans
     from fed_ist.planning.runs import planned_run
-    from fed_ist.planning.table import render_plans, write_plans
+    from fed_ist.planning.table import render_plans, show_plans, write_plans
     from fed_ist.planning.ways import ROUND_TRIPS
     from fed_ist.runs.lookup import find_run
     from fed_ist.runs.reading import open_run
@@ -67,7 +71,7 @@ def plan(
     found = make_plans(
         [planned_run(open_run(run)) for run in folders], choose_links(link), question
     )
-    typer.echo(render_plans(found))
+    typer.echo(render_plans(found) if markdown else show_plans(found))
     if out:
         write_plans(found, out)
         typer.echo(f"plan.csv and plan.json are in {printable(out)}", err=True)

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from fed_ist.cli.plan import Accuracy, ChosenDevice, ChosenLinks, ImagesPerS
+from fed_ist.cli.plan import Accuracy, ChosenDevice, ChosenLinks, ImagesPerS, Markdown
 from fed_ist.errors import InputError
 from fed_ist.printable import printable
 
@@ -73,9 +73,10 @@ def watch(
 @reports.command()
 def table(
     runs: Annotated[list[Path], typer.Argument(help="Finished runs, by name or path.")],
+    markdown: Markdown = False,
 ) -> None:
     """Print a table of runs: accuracy, and bytes to and from each client and round."""
-    from fed_ist.reports.table import render_table
+    from fed_ist.reports.table import render_table, show_table
     from fed_ist.runs.lookup import find_run
     from fed_ist.runs.reading import open_run
 
@@ -89,4 +90,4 @@ def table(
             typer.echo(f"skipped: {printable(run.name)}: {printable(reason)}", err=True)
     if not found:
         raise InputError("None of these is a run. Give folders that runs wrote: results/<name> ...")
-    typer.echo(render_table(found))
+    typer.echo(render_table(found) if markdown else show_table(found))

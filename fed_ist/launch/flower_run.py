@@ -13,6 +13,7 @@ from typing import IO
 from fed_ist.config.toml import Value
 from fed_ist.launch.environment import own_environment
 from fed_ist.launch.processes import exit_at_sigterm, flwr_arguments
+from fed_ist.launch.run_log import RunLog
 from fed_ist.runs.folder import NAME_TAKEN
 
 STARTED = re.compile(r"Successfully started run (\d+)")
@@ -81,10 +82,13 @@ class Told:
     is_name_taken: bool
 
 
-def run_and_tell(arguments: list[str], environment: Mapping[str, str]) -> Told:
+def run_and_tell(
+    arguments: list[str], environment: Mapping[str, str], log: RunLog | None = None
+) -> Told:
     """Call `flwr`, pass its output on, and return what it told of the run.
 
-    At Ctrl-C `flwr` is ended, and `NoLongerFollowed` is raised.
+    log: takes the output; None to print it. At Ctrl-C `flwr` is ended, and `NoLongerFollowed` is
+    raised.
     """
     process = subprocess.Popen(
         ["flwr", *arguments],
@@ -100,11 +104,14 @@ def run_and_tell(arguments: list[str], environment: Mapping[str, str]) -> Told:
     assert process.stdout
     assert process.stderr
     # We print the errors ourselves, so that what could harm the terminal is taken out of them.
-    errors = threading.Thread(target=_pass_on, args=(process.stderr,), daemon=True)
+    errors = threading.Thread(target=_pass_on, args=(process.stderr, log), daemon=True)
     errors.start()
     try:
         for line in process.stdout:
-            print(line, end="", flush=True)
+            if log:
+                log.write(line)
+            else:
+                print(line, end="", flush=True)
             if found := STARTED.search(line):
                 run_id = found[1]
             is_name_taken |= NAME_TAKEN in line
@@ -120,10 +127,13 @@ def run_and_tell(arguments: list[str], environment: Mapping[str, str]) -> Told:
         process.stdout.close()
 
 
-def _pass_on(output: IO[str]) -> None:
+def _pass_on(output: IO[str], log: RunLog | None) -> None:
     with output:
         for line in output:
-            print(line, end="", file=sys.stderr, flush=True)
+            if log:
+                log.write(line)
+            else:
+                print(line, end="", file=sys.stderr, flush=True)
 
 
 def why_ended(run_id: str, superlink: str, environment: Mapping[str, str]) -> str:

@@ -8,12 +8,13 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import tomllib
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 from urllib.error import URLError
 from urllib.request import ProxyHandler, build_opener
 
@@ -23,10 +24,12 @@ from fed_ist.config.toml import Value, read_defaults, write_toml
 from fed_ist.errors import InputError
 from fed_ist.files.installed import installed_app
 from fed_ist.launch.environment import own_environment
+from fed_ist.launch.run_log import RunLog
 
 Process = subprocess.Popen[Any]
 
 START_TIMEOUT_S = 60.0
+OUTPUT_S = 5.0
 SERVER_PORTS = range(20000, 32768)
 
 
@@ -176,27 +179,46 @@ def end_families(pids: Iterable[int]) -> None:
             member.kill()
 
 
-def run_module(app: Path, module: str, request: Mapping[str, object]) -> int:
+def run_module(
+    app: Path, module: str, request: Mapping[str, object], log: RunLog | None = None
+) -> int:
     """Run `python -m MODULE` of the app in this environment, and return its exit code.
 
-    request: what the module reads from its argument, as JSON. Signals that would end this process
+    request: what the module reads from its argument, as JSON. log: takes what it prints; None to
+    let it print to the terminal itself. Signals that would end this process
     are passed on to the module, which is then waited for, as it still keeps what it has.
     """
     command = [sys.executable, "-m", "sims.printed", module, json.dumps(request)]
     overrides = request.get("overrides")
     cache = str(overrides.get("cache-dir", "")) if isinstance(overrides, Mapping) else ""
     # In a session of its own: otherwise a terminal would send it Ctrl-C in addition to us.
-    process = subprocess.Popen(command, env=own_environment(cache), cwd=app, start_new_session=True)
+    output = subprocess.PIPE if log else None
+    process = subprocess.Popen(
+        command, env=own_environment(cache), cwd=app, start_new_session=True,
+        stdout=output, stderr=subprocess.STDOUT if log else None,
+        encoding="utf-8", errors="replace",
+    )  # fmt: skip
+    reader = threading.Thread(target=_write_to, args=(log, process.stdout), daemon=True)
+    reader.start()
     previous = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
         while True:
             try:
                 code = process.wait()
+                reader.join(OUTPUT_S)  # what it started may keep the output open
                 return code if code >= 0 else 128 - code  # as shells have it
             except KeyboardInterrupt:
                 process.send_signal(signal.SIGINT)
     finally:
         signal.signal(signal.SIGTERM, previous)
+
+
+def _write_to(log: RunLog | None, output: IO[str] | None) -> None:
+    """Pass all lines of a process to a log, if there is one."""
+    if log and output:
+        with output:
+            for line in output:
+                log.write(line)
 
 
 @contextmanager

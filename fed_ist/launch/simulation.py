@@ -30,6 +30,7 @@ from fed_ist.launch.processes import (
     wait_until_listening,
     wait_until_ready,
 )
+from fed_ist.launch.run_log import RunLog
 
 CLUSTER = "RAY_ADDRESS"  # the variable with the address of a Ray that runs already
 SETTINGS = {
@@ -44,11 +45,16 @@ ANSWER_S, RAY_END_S = 5.0, 10.0
 
 
 def simulate(
-    app: Path, overrides: Mapping[str, Value], n_nodes: int, is_told: Callable[[], bool]
+    app: Path,
+    overrides: Mapping[str, Value],
+    n_nodes: int,
+    is_told: Callable[[], bool],
+    run_log: RunLog | None = None,
 ) -> Ended:
     """Run the app on simulated nodes, and wait until the run ends.
 
-    is_told: whether the run's folder says how it ended. The nodes run on the Ray that the
+    is_told: whether the run's folder says how it ended. run_log: takes Flower's log; None to print
+    it. The nodes run on the Ray that the
     environment names, or on a Ray of this run. Raises `InputError` where the named Ray does not
     answer, and, with the end of a log, where Ray or the SuperLink does not start; `SystemExit` at
     SIGTERM.
@@ -59,11 +65,15 @@ def simulate(
         flwr_arguments(app, overrides, superlink="local", n_nodes=n_nodes) as arguments,
     ):
         cache = str(overrides.get("cache-dir", ""))
-        return _run(arguments, Path(home), own_environment(cache), is_told)
+        return _run(arguments, Path(home), own_environment(cache), is_told, run_log)
 
 
 def _run(
-    arguments: list[str], home: Path, usual: Mapping[str, str], is_told: Callable[[], bool]
+    arguments: list[str],
+    home: Path,
+    usual: Mapping[str, str],
+    is_told: Callable[[], bool],
+    run_log: RunLog | None,
 ) -> Ended:
     """Start Ray and the SuperLink at the same time, then `flwr`; end them all after it."""
     port, ray_port = free_port(), free_port()
@@ -92,7 +102,7 @@ def _run(
         wait_until_ready(superlink, port, log)
         if ray:
             wait_until_listening(ray, ray_port, "Ray", ray_log)
-        told = run_and_tell(arguments, environment)
+        told = run_and_tell(arguments, environment, run_log)
         is_explained = told.is_name_taken or is_told()
         reason = "" if is_explained else _why_ended(superlink, log, told.run_id, environment)
         if ray:

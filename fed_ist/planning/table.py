@@ -1,6 +1,7 @@
-"""Plans as tables in Markdown, and as files."""
+"""Plans as tables, for a terminal and in Markdown, and as files."""
 
 import json
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,22 @@ from fed_ist.planning.ways import UPLOAD_ROUND_TRIPS, Way
 from fed_ist.printable import printable
 from fed_ist.runs.tables import CellValue
 from fed_ist.training.boards import POWER_W
-from fed_ist.words import bullets, csv_text, readable_bytes, table
+from fed_ist.words import (
+    TERMINAL,
+    bullets,
+    csv_text,
+    plain_table,
+    readable_bytes,
+    readable_seconds,
+    table,
+)
 
 HEADER = (
     *("way", "from", "to the node", "from the node"),
     *("encoding (h)", "training (h)", "link (h)", "in all (h)"),
     *("encoding (J)", "training (J)", "radio (J)", "in all (J)"),
 )
+SHORT = ("way", "from", "to the node", "from it", "link", "in all", "joules")
 BYTES = ("bytes_down", "bytes_up")
 SECONDS = ("encode_s", "train_s", "link_s", "total_s")
 JOULES = ("encode_j", "train_j", "radio_j", "total_j")
@@ -33,6 +43,42 @@ def render_plans(plans: Sequence[Plan]) -> str:
             bullets(map(printable, _link_notes(plan))),
         ]
     return "\n\n".join([*blocks, "## How to read this", bullets(map(printable, _notes(plans[0])))])
+
+
+def show_plans(plans: Sequence[Plan]) -> str:
+    """Plans of the same runs for a terminal: a table for each link, then notes on all of them."""
+    blocks = []
+    for plan in plans:
+        blocks += [
+            f"{100 * plan.accuracy:.1f}% on {plan.link.name}, {plan.question.device}\n"
+            + plain_table(SHORT, (_short_row(way, cost) for way, cost in plan.ways)),
+            _wrapped(_link_notes(plan)),
+        ]
+    return "\n\n".join([*blocks, "How to read this", _wrapped(_notes(plans[0]))])
+
+
+def _short_row(way: Way, cost: Cost | None) -> tuple[str, ...]:
+    """The cells of a way under `SHORT`; "-" where a figure is not known or not reached."""
+    origin = printable(way.run) if way.run else "computed"
+    if way.round is not None:
+        origin += f", round {way.round}"
+    if way.demand is None or cost is None:
+        return (printable(way.name), f"{origin}, not reached", *["-"] * (len(SHORT) - 2))
+    return (
+        printable(way.name),
+        origin,
+        *(readable_bytes(getattr(way.demand, key)) for key in BYTES),
+        *map(readable_seconds, (cost.link_s, cost.total_s)),
+        "-" if cost.total_j is None else _digits(cost.total_j),
+    )
+
+
+def _wrapped(sentences: Sequence[str]) -> str:
+    """A list whose lines fit a terminal."""
+    return "\n".join(
+        textwrap.fill(printable(text), TERMINAL, initial_indent="- ", subsequent_indent="  ")
+        for text in sentences
+    )
 
 
 def write_plans(plans: Sequence[Plan], folder: Path) -> None:

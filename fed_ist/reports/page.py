@@ -35,7 +35,9 @@ HTML = """<!doctype html>
 <p>{{ note }}</p>
 {%- endfor %}
 {%- for section in page.sections %}
-{%- if section.title %}
+{%- if section.is_folded %}
+<details><summary>{{ section.title }}</summary>
+{%- elif section.title %}
 <h{{ section.level }}>{{ section.title }}</h{{ section.level }}>
 {%- endif %}
 {%- if section.picture %}
@@ -61,7 +63,7 @@ HTML = """<!doctype html>
 {%- endif %}
 {%- if section.rows %}
 <div class="scroll" tabindex="0" role="region" aria-label="{{ section.title }}">
-<table class="sortable">
+<table class="sortable{{ ' cards' if section.is_cards }}">
 <thead><tr>
 {%- for head in section.header %}
 <th scope="col"{% if section.is_text[loop.index0] %} class="text"{% endif %}>{{ head }}</th>
@@ -73,7 +75,9 @@ HTML = """<!doctype html>
 {%- for cell in row %}
 {%- set text = section.is_text[loop.index0] %}
 <td{% if text or cell.is_marked %} class="{{ 'text' if text }}
- {{- ' marked' if cell.is_marked }}"{% endif %}{{ keyed(cell) }}>{{ cell.text }}</td>
+ {{- ' marked' if cell.is_marked }}"{% endif %}{{ keyed(cell) }}
+ {%- if section.is_cards %} data-label="{{ section.header[loop.index0] }}"{% endif %}>
+ {{- cell.text }}</td>
 {%- endfor %}
 </tr>
 {%- endfor %}
@@ -91,6 +95,9 @@ HTML = """<!doctype html>
 {%- for note in section.notes %}
 <p class="note">{{ note }}</p>
 {%- endfor %}
+{%- if section.is_folded %}
+</details>
+{%- endif %}
 {%- endfor %}
 {%- if data %}
 <script type="application/json" id="report">{{ data | safe }}</script>
@@ -140,9 +147,11 @@ class Section:
     """A section of a page; any field may be empty.
 
     level: of its heading, 2 or 3. lead: a sentence above everything else. figures: single values
-    with their labels, which are shown large. plots: SVG from `fed_ist.reports.svg_charts`, which a
-    Markdown page leaves out. header, rows: a table; each row is as long as the header. points: a
-    list of sentences. notes: sentences below everything else.
+    with their labels, which are shown large. plots: HTML of figures, such as SVG from
+    `fed_ist.reports.svg_charts`, which a Markdown page leaves out. header, rows: a table; each row
+    is as long as the header. points: a list of sentences. notes: sentences below everything else.
+    is_folded: whether only the title shows until it is clicked, which print leaves out. is_cards:
+    whether a narrow screen shows each row of the table as a block of lines.
     """
 
     title: str
@@ -155,6 +164,8 @@ class Section:
     rows: tuple[tuple[Cell, ...], ...] = ()
     points: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    is_folded: bool = False
+    is_cards: bool = False
 
     def __post_init__(self) -> None:
         assert all(len(row) == len(self.header) for row in self.rows)

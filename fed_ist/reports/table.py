@@ -1,4 +1,4 @@
-"""A table of finished runs in Markdown, with accuracy and bytes."""
+"""A table of finished runs, with accuracy and bytes: for a terminal, and in Markdown."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from fed_ist.config.methods import GROUPED
 from fed_ist.errors import InputError
 from fed_ist.printable import printable
 from fed_ist.runs.reading import RunFiles
-from fed_ist.words import table
+from fed_ist.words import plain_table, readable_bytes, table
 
 MOST = 2.0**63
 
@@ -32,8 +32,33 @@ HEADER = (
 )
 
 
+SHORT = ("run", "strategy", "ratio", "nodes", "accuracy", "down a round", "up", "in all")
+
+
+def show_table(runs: Sequence[RunFiles]) -> str:
+    """A table for a terminal with one line for each run; raises what `render_table` raises.
+
+    Bytes are the same, in units.
+    """
+    return plain_table(SHORT, ([printable(cell) for cell in _short_row(run)] for run in runs))
+
+
+def _short_row(files: RunFiles) -> tuple[str, ...]:
+    run = _Figures(files)
+    down, up = _bytes_a_round(run, files)
+    sent = run.number("bytes_down") + run.number("bytes_up")
+    return (
+        files.path.name,
+        run.text("strategy"),
+        f"{run.number('mask_ratio'):.2f}",
+        f"{run.number('clients'):.0f}",
+        f"{100 * run.number('accuracy'):.1f}%",
+        *map(readable_bytes, (down, up, sent)),
+    )
+
+
 def render_table(runs: Sequence[RunFiles]) -> str:
-    """A table with one line for each run; raises `InputError` where a figure is missing.
+    """A line for each run, as Markdown; raises `InputError` where a figure is missing.
 
     Bytes of a round are arrays (payload) of one node, and what was sent once is spread over the
     rounds. "formula" is the bytes of a slice in float32. "sent in all" counts whole messages.
@@ -44,10 +69,7 @@ def render_table(runs: Sequence[RunFiles]) -> str:
 def _row(files: RunFiles) -> tuple[str, ...]:
     run = _Figures(files)
     strategy, n_nodes = run.text("strategy"), run.number("clients")
-    n_groups = run.number("groups")
-    n_asked, n_answered = run.number("asked") or n_nodes, run.number("answered") or n_nodes
-    if not n_groups or not n_asked or not n_answered:
-        raise InputError(f"'{files.path}' has a summary.json that cannot be: it counts no nodes.")
+    n_groups, (down, up) = run.number("groups"), _bytes_a_round(run, files)
     formula = slice_bytes(
         int(run.number("embed_dim")),
         int(run.number("hidden_dim")),
@@ -66,11 +88,20 @@ def _row(files: RunFiles) -> tuple[str, ...]:
         f"{n_groups:.0f}",
         f"{100 * run.number('accuracy'):.1f}%",
         f"{100 * run.number('best_accuracy'):.1f}%",
-        f"{run.number('payload_bytes_down') / n_asked:,.0f}",
-        f"{run.number('payload_bytes_up') / n_answered:,.0f}",
+        f"{down:,.0f}",
+        f"{up:,.0f}",
         f"{formula:,.0f}" if strategy in WHOLE_OR_GROUPED else "",
         f"{(run.number('bytes_down') + run.number('bytes_up')) / 1e6:.1f}",
     )
+
+
+def _bytes_a_round(run: "_Figures", files: RunFiles) -> tuple[float, float]:
+    """The bytes of arrays to a node and from it in a round."""
+    n_nodes = run.number("clients")
+    n_asked, n_answered = run.number("asked") or n_nodes, run.number("answered") or n_nodes
+    if not run.number("groups") or not n_asked or not n_answered:
+        raise InputError(f"'{files.path}' has a summary.json that cannot be: it counts no nodes.")
+    return run.number("payload_bytes_down") / n_asked, run.number("payload_bytes_up") / n_answered
 
 
 class _Figures:

@@ -1,21 +1,20 @@
 """Follows a run by reading its files, round by round."""
 
+import shlex
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from datetime import timedelta
 from pathlib import Path
-from statistics import median
 
 from fed_ist.errors import InputError
 from fed_ist.printable import printable
+from fed_ist.reports.progress import live_line, number, progress_of, seconds_left
+from fed_ist.runs.alive import has_died
 from fed_ist.runs.lookup import find_run, missing, run_places
 from fed_ist.runs.reading import RunFiles, read_run
-from fed_ist.runs.tables import Row
-from fed_ist.words import readable_bytes
+from fed_ist.words import readable_bytes, readable_seconds
 
 POLL_S = 0.5
-MOST_LEFT_S = 1e12  # what a `timedelta` holds, and more than anyone waits
 HEADER = f"{'round':>9}  accuracy    loss  {'down':>10}  {'up':>10}  seconds  left"
 
 
@@ -45,15 +44,16 @@ def wait_for(name: Path, wait_s: float, say: Callable[[str], None]) -> Path:
 def follow(path: Path, say: Callable[[str], None]) -> None:
     """Say a line for each round of a run, those that are there first, until the run ends.
 
-    In a terminal, a bar shows how far the run is. Raises `InputError` where the folder disappears
-    or is damaged, and where the run stops with an error.
+    In a terminal, a line below shows how far the run is. Raises `InputError` where the folder
+    disappears or is damaged, and where the run stops with an error or its process is gone.
     """
     from tqdm import tqdm
 
     say(HEADER)
-    n_said = 0
-    with tqdm(unit="round", disable=None, leave=False, desc="preparing") as bar:
+    n_said, started = 0, time.monotonic()
+    with live_line() as line:
         while True:
+            is_dead = has_died(path)  # before the files are read, which may tell of the end
             if not path.is_dir():
                 raise InputError(
                     f"'{path}' is gone. `fed-ist run` removes the folder of a run that fails "
@@ -64,13 +64,16 @@ def follow(path: Path, say: Callable[[str], None]) -> None:
                 for i in range(n_said, len(run.rounds)):
                     say(render_round(run, i))
             n_said = len(run.rounds)
-            if run.rounds:
-                bar.total, bar.n = run.num_rounds, _number(run.rounds[-1], "round")
-                bar.set_description(printable(path.name))
+            line.show(progress_of(run), time.monotonic() - started)
             if run.error:
                 raise InputError(run.error)
             if run.is_finished:
                 break
+            if is_dead:
+                raise InputError(
+                    f"The run has died: the process that wrote '{path}' is gone and left no "
+                    f"reason. Go on with: fed-ist run --resume {shlex.quote(str(path))}"
+                )
             time.sleep(POLL_S)
     say(f"finished  {printable(path)}")
 
@@ -79,29 +82,11 @@ def render_round(run: RunFiles, i: int) -> str:
     """The line of a run's i-th row: the figures of the round, and the time left after it."""
     row = run.rounds[i]
     planned = "?" if run.num_rounds is None else run.num_rounds
-    left_s = seconds_left(run, i)
-    left = "" if left_s is None or left_s > MOST_LEFT_S else str(timedelta(seconds=round(left_s)))
+    left_s = seconds_left(run.rounds[: i + 1], run.num_rounds)
+    left = "" if left_s is None else readable_seconds(left_s)
     line = (
-        f"{row['round']!s:>4}/{planned!s:<4}  {100 * _number(row, 'accuracy'):7.2f}%  "
-        f"{_number(row, 'loss'):6.3f}  {readable_bytes(_number(row, 'bytes_down')):>10}  "
-        f"{readable_bytes(_number(row, 'bytes_up')):>10}  {_number(row, 'seconds'):7.1f}  {left}"
+        f"{row['round']!s:>4}/{planned!s:<4}  {100 * number(row, 'accuracy'):7.2f}%  "
+        f"{number(row, 'loss'):6.3f}  {readable_bytes(number(row, 'bytes_down')):>10}  "
+        f"{readable_bytes(number(row, 'bytes_up')):>10}  {number(row, 'seconds'):7.1f}  {left}"
     )
     return printable(line).rstrip()
-
-
-def seconds_left(run: RunFiles, i: int) -> float | None:
-    """The time that the rounds after the i-th row take, if each takes the median of those before.
-
-    It is None before round 1, as round 0 is the encoding of the images.
-    """
-    rows = [row for row in run.rounds[: i + 1] if _number(row, "round") > 0]
-    done = [_number(row, "seconds") for row in rows if row.get("seconds") is not None]
-    if run.num_rounds is None or not done:
-        return None
-    return max(0.0, run.num_rounds - _number(run.rounds[i], "round")) * median(done)
-
-
-def _number(row: Row, name: str) -> float:
-    """A number of a row; nan where the row has none."""
-    value = row.get(name)
-    return value if isinstance(value, int | float) else float("nan")

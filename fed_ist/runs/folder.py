@@ -22,8 +22,10 @@ from fed_ist.files.sealed_tensors import load_sealed, save_sealed
 from fed_ist.files.seals import Seal, seal_of, sealed_json
 from fed_ist.images.bands import parse_bands, parse_range
 from fed_ist.images.source import Reading
+from fed_ist.runs.confusion import Confusion, confusion_csv
 from fed_ist.runs.seals import (
     CONFIG,
+    CONFUSION,
     IMAGES,
     LEDGER,
     MODEL,
@@ -117,6 +119,7 @@ class Model:
 # Why a run ended before it was done, and the traceback, unless bad input was the reason.
 REASON, TRACEBACK = "error.txt", "traceback.txt"
 FIGURE = "accuracy.png"  # drawn at the end
+KEPT = "kept.png"  # images as nodes keep them, see `fed_ist.reports.kept_images`
 NO_MODEL = "not a fed-ist model"
 # Two runs of one seed differ in the time that they take alone, so that has a table of its own.
 TIME_COLUMNS = ["round", "seconds"]
@@ -199,7 +202,8 @@ class RunFolder:
         load_sealed(self.path / MODEL, NO_MODEL, is_old_read=False)
         for name in (SUMMARY, IMAGES):
             read_object(self.path, name, seals)
-        others = {name: seal_of((self.path / name).read_bytes()) for name in seals.own}
+        told = [CONFUSION] if (self.path / CONFUSION).exists() else []
+        others = {name: seal_of((self.path / name).read_bytes()) for name in (*seals.own, *told)}
         write_seals(self.path, RunSeals({**seals.files, **others}, seals.own, is_done=True))
 
     def write_config(self, config: RunConfig, n_nodes: int) -> None:
@@ -226,6 +230,11 @@ class RunFolder:
     def write_images(self, images: Mapping[str, Any]) -> None:
         """Write images.json: what was found in the data set (see `fed_ist.datasets.inspection`)."""
         write_atomic(self.path / IMAGES, sealed_json(images, indent=2))
+
+    def write_confusion(self, confusion: Confusion) -> None:
+        """Write confusion.csv: what the last classifier takes the test images for."""
+        text = confusion_csv(confusion)
+        write_atomic(self.path / CONFUSION, text.encode(errors="backslashreplace"))
 
     def write_summary(self, summary: Mapping[str, Any]) -> None:
         """Replace summary.json (see `fed_ist.runs.summary`)."""

@@ -17,9 +17,11 @@ from typing import Any, cast
 from fed_ist.errors import InputError
 from fed_ist.files.sealed_tensors import load_sealed
 from fed_ist.runs.checkpoint import Checkpoint, read_checkpoint
+from fed_ist.runs.confusion import Confusion, parse_confusion
 from fed_ist.runs.folder import FIGURE, NO_MODEL, REASON, Model
 from fed_ist.runs.seals import (
     CONFIG,
+    CONFUSION,
     IMAGES,
     LEDGER,
     MODEL,
@@ -152,6 +154,16 @@ class RunFiles:
         return found
 
     @cached_property
+    def confusion(self) -> Confusion | None:
+        """What the last classifier took the test images for; None before the run's end."""
+        if (data := read_sealed(self.path, CONFUSION, self.seals)) is None:
+            return None
+        try:
+            return parse_confusion(data.decode())
+        except ValueError as error:
+            raise damaged(self.path, CONFUSION, self.seals, str(error)) from None
+
+    @cached_property
     def error(self) -> str:
         """The text of error.txt: why the run ended before it was done."""
         found = read_sealed(self.path, REASON, self.seals)
@@ -237,7 +249,7 @@ def read_run(path: Path) -> RunFiles:
 
 
 def _read_all(run: RunFiles) -> RunFiles:
-    for name in ("rounds", "ledger", "settings", "error", "summary", "images"):
+    for name in ("rounds", "ledger", "settings", "error", "summary", "images", "confusion"):
         getattr(run, name)
     return run
 

@@ -28,6 +28,7 @@ from fed_ist.files.seals import (
 CHECKSUMS_FILE = "checksums.json"
 CONFIG, IMAGES, SUMMARY, MODEL = "config.toml", "images.json", "summary.json", "model.safetensors"
 ROUNDS, TIMES, LEDGER = "rounds.csv", "times.csv", "ledger.csv"
+CONFUSION = "confusion.csv"
 TABLES = (ROUNDS, TIMES, LEDGER)
 OWN = (IMAGES, SUMMARY, MODEL)  # those with a checksum of their own
 RESTORE = "Restore the file, or leave this run out."

@@ -20,7 +20,7 @@ class Course:
 
     nodes: what each node counted of its images when it was prepared (`protocol.PREPARED`). test:
     the same of the server's own images. ended_early: why the run ended before its last round; "" if
-    it did not. seconds: since the run began. is_done: whether the run is over.
+    it did not. is_done: whether the run is over.
     """
 
     nodes: Sequence[Mapping[str, int | float]]
@@ -29,7 +29,6 @@ class Course:
     num_classes: int
     anchor_used: str
     ended_early: str
-    seconds: float
     is_done: bool
 
 
@@ -38,7 +37,8 @@ def summarise(
 ) -> dict[str, object]:
     """The content of summary.json, in the order of its keys, for a run with one evaluation or more.
 
-    Bytes are of all nodes in the whole run; those of images are the mean over images. `groups` is 1
+    Bytes are of all nodes in the whole run; those of images are the mean over images. Seconds go
+    from the run's beginning to its last evaluation, as those of its rounds do. `groups` is 1
     where the strategy does not cut the classifier into groups.
     """
     total = {key: int(sum(node[key] for node in course.nodes)) for key in protocol.PREPARED}
@@ -60,7 +60,7 @@ def summarise(
         **{f"bytes_{way}": ledger.message_bytes[way] for way in DIRECTIONS},
         **{f"payload_bytes_{way}": ledger.payload_bytes[way] for way in DIRECTIONS},
         **{f"link_bytes_{way}": ledger.link_bytes[way] for way in DIRECTIONS},
-        "seconds": round(course.seconds, 3),
+        "seconds": round(sum(row.seconds for row in rounds), 3),
         "images": n_images,
         "test_images": course.test.n_images,
         "images_skipped": total[protocol.IMAGES_SKIPPED] + course.test.n_skipped,

@@ -4,10 +4,12 @@ import subprocess
 import sys
 from importlib.metadata import version
 
+import click
 import pytest
 from conftest import ROOT
 from PIL import Image
 from programs import fed_ist, within
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from fed_ist.cli.main import cli
@@ -63,6 +65,28 @@ def test_bad_images_are_refused_before_any_work(tmp_path):
     for name in ("empty", "words"):
         done = fed_ist("run", "--set", f"dataset={tmp_path / name}")
         assert (done.returncode, "No images in" in done.stderr) == (2, True)
+
+
+def commands_of(group: click.Group, *above: str):
+    """The words of each command, those of groups too."""
+    for name, command in group.commands.items():
+        yield (*above, name)
+        if isinstance(command, click.Group):
+            yield from commands_of(command, *above, name)
+
+
+def test_help_has_no_backslashes_and_says_what_each_argument_is():
+    group = get_command(cli)
+    assert isinstance(group, click.Group)
+    words = list(commands_of(group))
+    assert len(words) > 20
+    told = {each: CliRunner().invoke(cli, [*each, "--help"]).output for each in words}
+    assert [each for each, text in told.items() if "\\" in text] == []
+    arguments = told["predict",].split("Arguments:")[1].split("Options:")[0].strip().splitlines()
+    assert [line.split() for line in arguments] == [
+        [*["RUN", "A", "finished", "run,", "by", "name", "or", "path.", "[required]"]],
+        [*["IMAGES...", "Image", "files,", "or", "folders", "of", "them.", "[required]"]],
+    ]
 
 
 def test_help_teaches_each_command():

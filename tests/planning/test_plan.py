@@ -22,11 +22,19 @@ from fed_ist.planning.plan import (
     price,
 )
 from fed_ist.planning.runs import planned_run
-from fed_ist.planning.table import HEADER, plan_data, plan_row, render_plans, write_plans
+from fed_ist.planning.table import (
+    HEADER,
+    plan_data,
+    plan_row,
+    render_plans,
+    show_plans,
+    write_plans,
+)
 from fed_ist.planning.ways import Demand, Way, measured_way
 from fed_ist.runs.reading import open_run
 from fed_ist.traffic.links import Link, read_links
 from fed_ist.training.boards import POWER_W, PROFILES, Device
+from fed_ist.words import readable_bytes
 
 # 8 kbit/s down, 4 up, a second to the server; a tenth of the packets is lost.
 LINK = Link("slow", 8000, 4000, 1.0, 0.1, 0.001, 0.002, None, {})
@@ -312,6 +320,17 @@ def test_generated_images_have_no_files_to_send(write_run):
     assert "Raw image files are left out" in render_plans([plan])
 
 
+def test_plans_for_a_terminal_fit_it_and_tell_the_same_bytes(write_run):
+    name = "a-run-with-a-name-" + "that-goes-on-" * 5
+    plan = plan_of(write_run(name, [0.7]), accuracy=0.5)
+    shown = show_plans([plan])
+    assert max(map(len, shown.splitlines())) <= 100
+    (ist,) = (line for line in shown.splitlines() if line.startswith("IST"))
+    demand = by_name(plan)["IST"][0].demand
+    assert readable_bytes(demand.bytes_down) in ist
+    assert readable_bytes(demand.bytes_up) in ist
+
+
 def test_the_command_prints_a_table_for_each_link_and_writes_files(write_run, tmp_path):
     link = next(iter(read_links()))
     folders = [str(write_run("ist", [0.1, 0.7])), str(write_run("avg", [0.7], strategy="fedavg"))]
@@ -320,9 +339,9 @@ def test_the_command_prints_a_table_for_each_link_and_writes_files(write_run, tm
         cli, ["plan", *folders, "--link", link, "--device", "pi-zero", "--out", str(out)]
     )
     assert done.exit_code == 0, done.output
-    assert done.output.startswith(f"## 66.5% on {link}, pi-zero")
+    assert done.output.startswith(f"66.5% on {link}, pi-zero")
     assert {path.name for path in out.iterdir()} == {"plan.csv", "plan.json"}
-    every = CliRunner().invoke(cli, ["plan", *folders])
+    every = CliRunner().invoke(cli, ["plan", *folders, "--markdown"])
     assert every.output.count("\n## 66.5% on ") == len(read_links()) - 1
 
 

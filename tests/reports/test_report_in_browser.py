@@ -7,9 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from run_folders import make_run
+from run_folders import make_run, make_whole_run
 
+from fed_ist.datasets.data_set import open_data
+from fed_ist.encoder.embeddings import MaskSpec
+from fed_ist.images.source import Reading
 from fed_ist.planning.plan import Question
+from fed_ist.reports.kept_images import draw_kept
 from fed_ist.reports.run import write_run_report
 from fed_ist.traffic.links import choose_links
 
@@ -22,7 +26,9 @@ sync_api = pytest.importorskip(
     "playwright.sync_api", reason="needs playwright: install it with `pip install '.[dev]'`"
 )
 
-UNITS = {"": 1.0, "%": 0.01, "B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9, "h": 3600.0}
+BYTES = {"B": 1.0, "kB": 1e3, "MB": 1e6, "GB": 1e9}
+TIMES = {"s": 1.0, "min": 60.0, "h": 3600.0, "days": 86_400.0}
+UNITS = {"": 1.0, "%": 0.01, **BYTES, **TIMES}
 
 
 @pytest.fixture(scope="module")
@@ -89,8 +95,8 @@ def agrees(text: str, value: object) -> bool:
         return text == {None: "-", True: "true", False: "false"}[value]
     if isinstance(value, str):
         return text == " ".join(value.split())
-    found = re.fullmatch(r"(-?[\d,]+(?:\.(\d+))?)(?:e(-?\d+))?\s*(%|B|kB|MB|GB|h|)", text)
-    if not found:
+    found = re.fullmatch(r"(-?[\d,]+(?:\.(\d+))?)(?:e(-?\d+))?\s*(%|[A-Za-z]+|)", text)
+    if not found or found[4] not in UNITS:
         return False
     number, digits, power, unit = found.groups()
     factor = UNITS[unit] * 10.0 ** int(power or 0)
@@ -118,7 +124,8 @@ def test_every_figure_of_the_page_is_that_of_the_json(open_page, report):
         )
         assert len(cells) > 100
         planned = [key for key, *_ in cells if key.startswith("/plan/")]
-        assert len(planned) == (2 * 7 * 13 if path == report else 0)  # links, ways, columns
+        # Ways with their names, a time on each of two links, and all columns on each.
+        assert len(planned) == (7 * (2 + 2) + 2 * 7 * 13 if path == report else 0)
         for key, value, text, tag in cells:
             expected = look_up(embedded, key)
             assert value == (expected if isinstance(expected, str) else json.dumps(expected)), key
@@ -156,10 +163,11 @@ def test_tables_sort_by_click_and_by_keyboard(open_page, report):
     page.keyboard.press("Space")
     assert header.get_attribute("aria-sort") is None
     assert table.locator("th").nth(1).get_attribute("aria-sort") == "ascending"
-    rounds = page.get_by_role("region", name="Rounds").locator("table")
-    rounds.get_by_role("button", name="bytes to the nodes").click()
+    page.get_by_text("All rounds").click()
+    rounds = page.get_by_role("region", name="All rounds").locator("table")
+    rounds.get_by_role("button", name="to all nodes", exact=True).click()
     sent = rounds.locator("[data-key$='/bytes_down']").all_text_contents()
-    assert sent == ["20"] * 3 + ["2,200"] * 5  # by number, not by letter
+    assert sent == ["20\xa0B"] * 3 + ["2.20\xa0kB"] * 5  # by number, not by letter
 
 
 @pytest.mark.parametrize("width", [320, 390, 1200])
@@ -171,6 +179,40 @@ def test_nothing_is_wider_than_the_screen(open_page, report, width):
     # A letter of a plot is no smaller than 10 px.
     scale = page.locator("figure svg[role=img]").first.bounding_box()["width"] / 360
     assert 12 * scale >= 9.5
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_open_table_and_no_picture_of_one_run_leaves_the_screen(
+    open_page, tmp_path, make_config, image_folder, width
+):
+    run = make_whole_run(tmp_path, "run", make_config(num_rounds=2), 3)
+    spec = MaskSpec("fixed", 0.5, "raw", 64, 8, 0, ())
+    (run / "kept.png").write_bytes(
+        draw_kept(open_data(str(image_folder), "", Reading(), None).test, spec)
+    )
+    page = open_page(write_run_report([run], None, Question(0.5), choose_links(None)), width)
+    boxes = page.locator("table:visible, .matrix, .strip, figure svg[role=img]").all()
+    assert len(boxes) > 5
+    for box in boxes:
+        place = box.bounding_box()
+        assert place["x"] >= 0
+        assert place["x"] + place["width"] <= width
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_no_open_table_of_five_runs_leaves_the_screen(open_page, tmp_path, make_config, width):
+    names = [f"a-rather-long-name-{i}" for i in range(5)]
+    changes = [{"seed": i, "batch_size": 8 + i, "strategy": "fedavg"} for i in range(5)]
+    runs = [
+        make_whole_run(tmp_path, name, make_config(num_rounds=2, **change), 3)
+        for name, change in zip(names, changes, strict=True)
+    ]
+    page = open_page(write_run_report(runs, tmp_path / "out"), width)
+    tables = page.locator("table:visible").all()
+    assert len(tables) >= 4
+    for table in tables:
+        place = table.bounding_box()
+        assert place["x"] + place["width"] <= width
 
 
 @pytest.mark.parametrize(("scheme", "page_is_dark"), [("light", False), ("dark", True)])
@@ -206,14 +248,14 @@ def test_the_page_prints_black_on_white_with_whole_tables(open_page, report, tmp
     page.set_viewport_size({"width": 680, "height": 900})  # A4 within its margins, in CSS px
     style = "e => [getComputedStyle(e).backgroundColor, getComputedStyle(e).color]"
     assert page.eval_on_selector("body", style) == ["rgb(255, 255, 255)", "rgb(26, 26, 26)"]
-    tables = page.locator("table")
-    assert tables.count() == 8
-    for i in range(8):
+    tables = page.locator("table:visible")
+    assert tables.count() == 4  # what is folded stays off paper
+    for i in range(4):
         box = tables.nth(i).bounding_box()
         assert box["x"] + box["width"] <= 680
         assert box["height"] > 0
     # No number is broken into lines: a row of them is as high as one line of text.
-    rows = page.get_by_role("region", name="Rounds").locator("tbody tr").all()
+    rows = page.get_by_role("region", name="On links").locator("tbody tr").all()
     assert {row.bounding_box()["height"] < 25 for row in rows} == {True}
     assert page.eval_on_selector(".scroll", "e => getComputedStyle(e).overflowX") == "visible"
 

@@ -3,15 +3,23 @@
 import csv
 import json
 import shutil
+from itertools import pairwise
 
 import pytest
-from run_folders import make_run
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+from run_folders import make_run, make_whole_run
 
+from fed_ist.config.toml import read_defaults
 from fed_ist.errors import InputError
+from fed_ist.reports.cells import show
 from fed_ist.reports.page import Cell, Page, Section, render_html, render_markdown
-from fed_ist.reports.run import collect, write_run_report
-from fed_ist.reports.run_sections import build_sections, show
-from fed_ist.reports.svg_charts import linear_ticks, log_ticks
+from fed_ist.reports.run import write_run_report
+from fed_ist.reports.run_data import PLACES, collect
+from fed_ist.reports.run_sections import build_sections
+from fed_ist.reports.svg_axes import linear_ticks, log_ticks
+from fed_ist.reports.svg_charts import spread
 from fed_ist.runs.reading import read_run
 
 
@@ -105,8 +113,8 @@ def test_columns_that_are_not_known_are_shown_as_well(finished):
     # Of the ledger's twelve lines, 7 to 18, node 0 has the downs 7, 11, 15 and the ups 8, 12, 16.
     assert data["runs"][0]["bytes_by_node"][0]["spare_bytes"] == 33 + 36
     headers = {part.title: part.header for part in build_sections(data)}
-    assert "spare bytes down" in headers["Rounds"]
-    assert "spare bytes" in headers["Bytes per node"]
+    assert "spare bytes down" in headers["All rounds"]
+    assert "spare bytes" in headers["Bytes of each node"]
 
 
 def test_a_run_that_a_limit_ended_early_says_so(finished):
@@ -154,6 +162,61 @@ def test_several_runs_are_marked_where_they_differ(tmp_path, make_config):
     assert [cell.text for cell in parts["Summary"].rows[1]][:3] == ["other", "fedavg", "55.0%"]
     marked = [row[0].text for row in parts["Settings"].rows if row[1].is_marked]
     assert marked == ["strategy"]
+
+
+def test_of_many_settings_in_which_runs_differ_one_column_tells(tmp_path, make_config):
+    changes = {"strategy": "fedavg", "mask_ratio": 0.75, "batch_size": 8, "seed": 5}
+    one = make_run(tmp_path, "one", make_config(num_rounds=2))
+    other = make_run(tmp_path, "other", make_config(num_rounds=2, **changes))
+    summary = {part.title: part for part in build_sections(report(one, other))}["Summary"]
+    assert summary.header[1] == "what differs"
+    said = {*summary.rows[1][1].text.split(", ")}
+    assert said == {"strategy = fedavg", "mask-ratio = 0.75", "batch-size = 8", "seed = 5"}
+
+
+def test_settings_that_are_not_the_defaults_are_shown_and_the_others_folded(finished):
+    parts = {part.title: part for part in build_sections(report(finished))}
+    defaults = read_defaults(ROOT / "pyproject.toml")
+    shown = {row[0].text: row[1].text for row in parts["Settings"].rows}
+    assert shown["num-rounds"] == "2"
+    folded = parts["Settings at their defaults, and places"]
+    assert folded.is_folded
+    named = {row[0].text: row[1].value for row in folded.rows}
+    assert not named.keys() & shown.keys()
+    assert named.keys() | shown.keys() == defaults.keys()
+    assert {key for key, value in named.items() if value != defaults[key]} <= {*PLACES}
+
+
+def test_what_bytes_were_used_for_adds_up_to_what_was_on_the_link(finished):
+    (run,) = report(finished)["runs"]
+    uses = {row["use"]: row["bytes"] for row in run["bytes_by_use"]}
+    assert uses["classifier to the node"] == 2000
+    assert uses["classifier from the node"] == 1600
+    assert uses["names and shapes around them"] == 210 + 420
+    assert sum(uses.values()) == 3700 + 3600
+
+
+def test_a_ledger_without_link_bytes_tells_the_uses_of_messages(finished):
+    rows = [line.split(",")[:6] for line in (finished / "ledger.csv").read_text().splitlines()]
+    (finished / "ledger.csv").write_text("\n".join(map(",".join, rows)) + "\n")
+    (run,) = report(finished)["runs"]
+    assert sum(row["bytes"] for row in run["bytes_by_use"]) == run["figures"]["bytes_per_node"]
+
+
+def test_classes_come_the_worst_first_with_what_they_are_taken_for(tmp_path, make_config):
+    path = make_whole_run(tmp_path, "run", make_config(num_rounds=2), 3)
+    parts = {part.title: part for part in build_sections(report(path))}
+    told = [tuple(found.text for found in row) for row in parts["Accuracy by class"].rows]
+    assert told == [("forest", "60.0%", "5", "beach 2"), ("beach", "80.0%", "5", "forest 1")]
+    page = write_run_report([path], None).read_text()
+    for images in (4, 1, 2, 3):
+        assert f'data-value="{images}"' in page[page.index('class="matrix') :]
+
+
+def test_a_run_before_its_end_has_no_confusion(finished):
+    parts = {part.title for part in build_sections(report(finished))}
+    assert "Accuracy by class" not in parts
+    assert "matrix" not in write_run_report([finished], None).read_text().split("<body>")[1]
 
 
 def test_the_table_of_several_runs_names_each(tmp_path, make_config):
@@ -253,17 +316,31 @@ def test_a_section_is_told_alike_in_html_and_in_markdown():
     ("name", "value", "text"),
     [
         ("accuracy", 0.5555, "55.5%"),
-        ("message_bytes", 1234567, "1,234,567"),
-        ("seconds", 12.34567, "12.346"),
+        ("message_bytes", 1234567, "1.23\xa0MB"),
+        ("seconds", 12.34567, "12\xa0s"),
         ("loss", 0.12345, "0.1235"),
         ("loss", 0.00012345, "0.000123"),
-        ("image_bytes_raw", 12288.0, "12,288"),
+        ("image_bytes_raw", 12288.0, "12.29\xa0kB"),
+        ("air_s", 4000.0, "1.1\xa0h"),
+        ("joules", 189.204, "189"),
         ("rescale", True, "true"),
         ("seconds", None, "-"),
     ],
 )
 def test_a_value_is_shown_by_what_its_column_is(name, value, text):
     assert show(name, value) == text
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=8))
+def test_names_beside_lines_do_not_touch_and_stay_within_the_plot(places):
+    found = spread(sorted(places), 13.0, 0.0, 120.0)
+    assert found[0] >= 0
+    assert found[-1] <= 120
+    assert all(above - below >= 12.999 for below, above in pairwise(found))
+
+
+def test_names_beside_lines_that_are_far_apart_stay_where_the_lines_end():
+    assert spread([10.0, 50.0, 90.0], 13.0, 0.0, 120.0) == [10.0, 50.0, 90.0]
 
 
 def test_ticks_are_round_numbers_around_the_values():

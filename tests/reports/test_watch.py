@@ -4,6 +4,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -22,7 +24,7 @@ def test_a_finished_run_is_told_at_once(tmp_path, make_config):
     said: list[str] = []
     follow(path, said.append)
     assert [line.split()[0] for line in said] == ["round", "0/2", "1/2", "2/2", "finished"]
-    assert " ".join(said[2].split()) == "1/2 60.00% 1.100 2.20 kB 2.00 kB 0.5 0:00:00"
+    assert " ".join(said[2].split()) == "1/2 60.00% 1.100 2.20 kB 2.00 kB 0.5 0.5 s"
 
 
 def test_the_time_left_is_that_of_the_rounds_so_far(tmp_path, make_config):
@@ -31,7 +33,7 @@ def test_the_time_left_is_that_of_the_rounds_so_far(tmp_path, make_config):
     said: list[str] = []
     follow(path, said.append)
     assert said[1].endswith("9.0")  # encoding tells nothing about rounds
-    assert said[3].endswith("0:01:00")  # 100 rounds of 0.6 s, the median of 0.5 and 0.7
+    assert said[3].endswith("1 min")  # 100 rounds of 0.6 s, the median of 0.5 and 0.7
 
 
 def test_rounds_are_told_as_they_come(tmp_path, make_config):
@@ -49,7 +51,7 @@ def test_rounds_are_told_as_they_come(tmp_path, make_config):
             time.sleep(0.6)
     watcher.join(HANG_S)
     assert said[3].split()[:2] == ["2/2", "55.00%"]
-    assert said[3].split()[-2:] == ["0.7", "0:00:00"]
+    assert said[3].split()[-3:] == ["0.7", "0", "s"]
     assert said[4] == f"finished  {path}"
 
 
@@ -83,6 +85,48 @@ def test_the_error_of_a_run_is_that_of_its_watcher(tmp_path, make_config):
     (path / "error.txt").write_text("Too few nodes.\n")
     with pytest.raises(InputError, match=r"^Too few nodes\.$"):
         follow(path, lambda _: None)
+
+
+def test_a_run_whose_process_was_killed_is_seen_to_have_died(tmp_path, make_config):
+    path = make_run(tmp_path, "run", make_config(num_rounds=9))
+    with writer(path) as process:
+        said: list[str] = []
+        failures: list[InputError] = []
+
+        def watch() -> None:
+            try:
+                follow(path, said.append)
+            except InputError as error:
+                failures.append(error)
+
+        watcher = threading.Thread(target=watch)
+        watcher.start()
+        wait_until(lambda: len(said) == 4)
+        assert watcher.is_alive()
+        process.kill()  # it stays as a zombie until it is waited for
+        watcher.join(HANG_S)
+    (died,) = failures
+    assert str(died).startswith("The run has died")
+    assert f"fed-ist run --resume {path}" in str(died)
+
+
+@contextmanager
+def writer(run: Path) -> Iterator[subprocess.Popen]:
+    """A process that writes a run, and does nothing more."""
+    code = (
+        "import sys, pathlib; from fed_ist.runs.alive import mark_alive; "
+        "mark_alive(pathlib.Path(sys.argv[1])); print(flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(run)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout
+    process.stdout.readline()
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def fed_ist(*words: object) -> subprocess.CompletedProcess:

@@ -14,7 +14,12 @@ from fed_ist.classifier.layout import init_params
 from fed_ist.cli.main import cli
 from fed_ist.encoder.frozen import create_encoder
 from fed_ist.encoder.spec import EncoderSpec
-from fed_ist.runs.confusion import Confusion
+from fed_ist.runs.confusion import (
+    Confusion,
+    confusion_csv,
+    confusion_of,
+    parse_confusion,
+)
 from fed_ist.runs.folder import Model, RunFolder
 
 NAMES = st.sampled_from(["beach", "field", "forest", "ice"])
@@ -37,6 +42,26 @@ def test_wrong_classes_are_named_the_most_frequent_first():
     for found in ("ice", "field", "field", "beach", "forest", "ice", "field"):
         confusion.add("forest", found)
     assert confusion.rows(2) == [("forest", 7, 1 / 7, "field 3, ice 2")]
+
+
+@given(st.lists(st.tuples(NAMES, NAMES), min_size=1))
+def test_a_file_of_counts_reads_as_it_was_written(pairs):
+    names = tuple(sorted({name for pair in pairs for name in pair}))
+    labels, found = (np.array([names.index(pair[k]) for pair in pairs]) for k in (0, 1))
+    confusion = confusion_of(names, labels, found)
+    again = parse_confusion(confusion_csv(confusion))
+    assert list(again.counts()) == list(confusion.counts())
+    assert again.accuracy == pytest.approx((labels == found).mean())
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a,b\n", "class,taken_for,images\na,b\n", "class,taken_for,images\na,b,-1\n",
+     "class,taken_for,images\na,b,1,2\n", 'class,taken_for,images\n"a,b,1\n'],
+)  # fmt: skip
+def test_any_other_file_is_refused(text):
+    with pytest.raises(ValueError):
+        parse_confusion(text)
 
 
 @pytest.fixture(scope="module")

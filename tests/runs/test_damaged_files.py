@@ -32,7 +32,7 @@ from fed_ist.pretraining.average import MovingAverage
 from fed_ist.pretraining.checkpoints import load_checkpoint, save_checkpoint, save_encoder
 from fed_ist.pretraining.stages import PretrainConfig
 from fed_ist.reports.link_costs import sum_node_rounds
-from fed_ist.reports.run import collect
+from fed_ist.reports.run_data import collect
 from fed_ist.reports.run_sections import build_sections
 from fed_ist.reports.table import render_table
 from fed_ist.reports.watch import follow

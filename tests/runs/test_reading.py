@@ -28,7 +28,7 @@ from fed_ist.traffic import protocol
 from fed_ist.traffic.ledger import Ledger
 
 NODE = {key: float(10 * i) for i, key in enumerate(protocol.PREPARED, start=1)}
-COURSE = Course([NODE, NODE], Counts(7, 3, 0, 0, 0), 192, 4, "ridge", "", 1.23456, is_done=True)
+COURSE = Course([NODE, NODE], Counts(7, 3, 0, 0, 0), 192, 4, "ridge", "", is_done=True)
 
 
 def summary_of(tmp_path, config: RunConfig, **changes):

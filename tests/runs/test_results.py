@@ -15,7 +15,7 @@ from fed_ist.encoder.spec import EncoderSpec
 from fed_ist.errors import InputError
 from fed_ist.files.atomic import write_atomic
 from fed_ist.reports.accuracy_figure import draw_accuracy
-from fed_ist.reports.table import render_table
+from fed_ist.reports.table import render_table, show_table
 from fed_ist.runs.folder import Model, Round, RunFolder
 from fed_ist.runs.predict import classify
 from fed_ist.runs.reading import open_run
@@ -140,6 +140,10 @@ def test_the_table_compares_bytes_with_the_formula(tmp_path, make_config):
     cells = table.splitlines()[-1].strip("| ").split(" | ")
     assert cells[:7] == ["x", "x.parquet", "ist", "grid", "0.50", "4", "4"]
     assert cells[7:] == ["50.0%", "60.0%", "491,640", "491,640", "491,640", "40.0"]
+    cells = show_table([open_run(folder.path)]).splitlines()[-1].split("  ")
+    assert [cell.strip() for cell in cells if cell.strip()] == [
+        *("x", "ist", "0.50", "4", "50.0%", "491.64 kB", "491.64 kB", "40.00 MB")
+    ]
 
 
 def test_images_are_classified_and_unreadable_ones_named(tmp_path, model, image_folder):

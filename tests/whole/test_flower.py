@@ -18,6 +18,7 @@ from programs import fed_ist
 from fed_ist.classifier.slices import slice_bytes
 from fed_ist.config.parsing import parse_config
 from fed_ist.launch.processes import free_port
+from fed_ist.runs.reading import read_run
 from fed_ist.traffic.codecs import HEADER_BYTES
 
 pytestmark = pytest.mark.flower
@@ -67,6 +68,10 @@ def test_the_run_ends_with_accuracy_bytes_and_an_absolute_path(first):
     assert f"accuracy    {100 * summary['accuracy']:.2f}%" in done.stdout
     assert re.search(r"bytes down  [\d.]+ [kM]B\nbytes up    [\d.]+ [kM]B", done.stdout)
     assert f"results     {folder}" in done.stdout
+    assert done.stdout.splitlines()[-1] == f"report      file://{folder}/report.html"
+    told = [line for line in done.stdout.splitlines() if line.startswith("round ")]
+    assert [line.split("  ")[0] for line in told] == [f"round {i} of 4" for i in range(5)]
+    assert "INFO" not in done.stdout + done.stderr
 
 
 def test_everything_promised_is_in_the_folder(first):
@@ -74,6 +79,7 @@ def test_everything_promised_is_in_the_folder(first):
     assert {path.name for path in folder.iterdir()} == {
         "config.toml", "images.json", "rounds.csv", "times.csv", "ledger.csv", "summary.json",
         "model.safetensors", "accuracy.png", "report.html", "report.json", "checksums.json",
+        "kept.png", "confusion.csv", "flower.log",
     }  # fmt: skip
     parse_config(tomllib.loads((folder / "config.toml").read_text()))
     summary = json.loads((folder / "summary.json").read_text())
@@ -85,12 +91,22 @@ def test_everything_promised_is_in_the_folder(first):
     assert (summary["clients"], summary["groups"], summary["rounds"]) == (4, 4, 4)
 
 
+def test_what_images_are_taken_for_agrees_with_the_accuracy_and_the_test_images(first):
+    _, folder = first
+    run, summary = read_run(folder), json.loads((folder / "summary.json").read_text())
+    assert run.confusion.n_images == summary["test_images"]
+    assert run.confusion.accuracy == pytest.approx(summary["accuracy"], abs=1e-6)
+    assert summary["seconds"] == pytest.approx(sum(row["seconds"] for row in run.rounds))
+
+
 def test_damaged_images_are_skipped_and_counted(first):
     done, folder = first
     summary = json.loads((folder / "summary.json").read_text())
     assert summary["images_skipped"] == 2
     assert summary["images"] + summary["test_images"] + 2 == 48
-    assert done.stdout.count("skips an image") + done.stdout.count("test image is skipped") == 2
+    log = (folder / "flower.log").read_text()
+    assert log.count("skips an image") + log.count("test image is skipped") == 2
+    assert "skipped     2 images that cannot be read" in done.stdout
 
 
 def test_the_classifier_learns_from_real_images(first):
@@ -192,13 +208,14 @@ def test_what_only_the_server_finds_wrong_ends_with_code_2_and_frees_the_name(pl
 def test_compare_passes_over_what_is_no_run(first, place):
     (place / "results" / "notes.md").write_text("no run")
     done = fed_ist("table", first[1], place / "results" / "notes.md")
-    assert (done.returncode, len(done.stdout.splitlines())) == (0, 3)
+    assert (done.returncode, len(done.stdout.splitlines())) == (0, 2)
     assert "skipped: " in done.stderr
 
 
 def test_the_table_of_a_sampled_run_agrees_with_the_formula(first, place):
     assert run(place, "sampled", "--set", "fraction-nodes=0.5").returncode == 0
-    row = fed_ist("table", place / "results" / "sampled").stdout.splitlines()[-1].split(" | ")
+    done = fed_ist("table", "--markdown", place / "results" / "sampled")
+    row = done.stdout.splitlines()[-1].split(" | ")
     assert row[6] == "2"
     down, up, formula = (int(cell.replace(",", "")) for cell in row[9:12])
     assert formula == slice_bytes(192, 64, 4, 2, hidden_layers=1)
