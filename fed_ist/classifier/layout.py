@@ -39,7 +39,9 @@ def init_params(
 ) -> Params:
     """A new classifier, initialised by torch's defaults; the shapes are those of `param_shapes`.
 
-    Weights and biases are uniform within 1 / sqrt(inputs of their layer), norms are the identity.
+    Weights and biases are uniform within 1 / sqrt(inputs of their layer), norms are the identity. A
+    linear head begins as zeros: there is no hidden layer whose neurons have to differ, and zeros
+    take next to no bytes on their way to the nodes.
     """
     widths = (embed_dim, *[hidden_dim] * hidden_layers, num_classes)
     params: Params = {}
@@ -49,7 +51,7 @@ def init_params(
             fill = np.ones if entry in ("weight", "var") else np.zeros
             params[name] = fill(shape, dtype=np.float32)
         else:
-            bound = 1 / math.sqrt(widths[int(kind.removeprefix("fc")) - 1])
+            bound = 1 / math.sqrt(widths[int(kind.removeprefix("fc")) - 1]) if hidden_layers else 0
             params[name] = rng.uniform(-bound, bound, shape).astype(np.float32)
     return params
 

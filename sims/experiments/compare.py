@@ -48,6 +48,7 @@ FEWEST = INT4 | {"statistics-codec": "int8"}
 MEANS: dict[str, Value] = {"anchor": "means", "statistics-codec": "int4"}
 LINEAR: dict[str, Value] = {
     "strategy": "fedavg", "hidden-layers": 0, "label-skew": "calibrate", "proximal": 0.01,
+    "learning-rate": 0.01,
 }  # fmt: skip
 CHOSEN = "best"
 PRESETS = ("smallest", "small", "balanced", CHOSEN)  # ours, by budget
@@ -68,9 +69,14 @@ METHODS: dict[str, dict[str, Value]] = {
     "linear head": {**LINEAR},
     "linear head, int4": {**LINEAR, **INT4},
     "linear head + means, int4": {**LINEAR, **INT4, **MEANS},
-    "512 random features, int4": {**LINEAR, **INT4, "random-features": 512},
+    "512 random features, int4": {
+        **LINEAR,
+        **INT4,
+        "random-features": 512,
+        "learning-rate": 0.004,
+    },
     "fedavg, narrow": {"strategy": "fedavg"},
-    "fedavg, narrow, int4": {"strategy": "fedavg", **INT4},
+    "fedavg, narrow, int4": {"strategy": "fedavg", **INT4, "learning-rate": 0.004},
     "fedavg, narrow + anchor": {"strategy": "fedavg", **ANCHORED},
     "fedprox": {"strategy": "fedavg", "proximal": 0.1},
     "fedavgm": {"strategy": "fedavgm", "server-momentum": 0.5},
