@@ -1,7 +1,11 @@
 """Options of commands that hold several numbers."""
 
+import re
+
 from fed_ist.errors import InputError
 
+UNITS = {"": 1, "B": 1, "kB": 1e3, "MB": 1e6, "GB": 1e9}
+MOST_BYTES = 1e15
 MOST_DIGITS = 18  # that 64 bits hold whatever they are
 
 
@@ -50,3 +54,12 @@ def one_for_each(
             f"{option} has {len(numbers)} numbers for {n} data sets: give one, or one for each."
         )
     return tuple(numbers * n if len(numbers) == 1 else numbers)
+
+
+def bytes_of(option: str, text: str) -> int:
+    """The bytes of a text such as "50kB", "1.5 MB" or "800"; raises `InputError` for another."""
+    found = re.fullmatch(r"(\d{1,15}(?:\.\d{1,9})?) ?([kMG]?B|)", text.strip())
+    n_bytes = float(found[1]) * UNITS[found[2]] if found else 0
+    if not 1 <= n_bytes <= MOST_BYTES:
+        raise InputError(f"{option} '{text}' is not possible: give bytes, such as 50kB or 1.5MB.")
+    return int(n_bytes)

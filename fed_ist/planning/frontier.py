@@ -49,10 +49,8 @@ def expected(choice: Choice) -> list[Expected]:
 
 
 def summarise(folders: Sequence[Path]) -> str:
-    """The text of frontier.toml: [accuracy, deviation] after each round, and of the anchor alone."""
-    lines = [
-        "# Made by python -m fed_ist.planning.frontier; percent, [mean, deviation over seeds]."
-    ]
+    """The text of frontier.toml: accuracy and deviation after each round, and of anchors alone."""
+    lines = ["# Made by python -m fed_ist.planning.frontier: percent, [mean, deviation of seeds]."]
     for folder in folders:
         with (folder / "compare.csv").open(encoding="utf-8", newline="") as file:
             rows = [row for row in csv.DictReader(file) if int(row["clients"]) == CLIENTS]
