@@ -22,7 +22,7 @@ IST: dict[str, Value] = {"strategy": "ist", "groups": GROUPS}
 METHODS: dict[str, dict[str, Value]] = {
     "IST": IST,
     "anchored": IST | ANCHORED | ROTATING,
-    "fewest bytes": IST | ANCHORED | ROTATING | FEWEST,
+    "fewest bytes": IST | ANCHORED | ROTATING | FEWEST | {"statistics-codec": "fp16"},
     "IST, 2 groups": IST | {"groups": 2},
     "FedAvg": {"strategy": "fedavg"},
     "Fed3R": {"strategy": "fed3r"},

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-from flwr.app import Context, Message
+import numpy as np
+from flwr.app import ConfigRecord, Context, Message
 from flwr.clientapp.typing import ClientAppCallable
 
 from clients.app import create_app
@@ -15,7 +16,8 @@ from fed_ist.config.derive import count_features
 from fed_ist.config.parsing import parse_config
 from fed_ist.config.run_config import RunConfig
 from fed_ist.rng import generator
-from fed_ist.statistics.factors import factorise, from_factor
+from fed_ist.statistics.coarse import ROOT, coarse_shapes
+from fed_ist.statistics.factors import STEPS, factorise, from_factor
 from fed_ist.statistics.gaussians import Gaussians
 from fed_ist.statistics.ridge import Gram
 from fed_ist.traffic import protocol
@@ -127,6 +129,9 @@ def _exaggerate(
     elif kind is not None:
         record = content.config_records[protocol.REPLY]
         codec = config.statistics_codec
+        if protocol.COUNTS in record:
+            _exaggerate_coarse(record, shapes, config, times)
+            return
         sums = decoded(record, protocol.STATISTICS, codec, shapes)
         if protocol.GRAM in sums:
             stats = from_factor(sums[protocol.GRAM], sums[protocol.CLASS_SUMS], codec)
@@ -138,12 +143,28 @@ def _exaggerate(
         record[protocol.STATISTICS] = encode(sums, codec, rng, config.zstd)
 
 
+def _exaggerate_coarse(record: ConfigRecord, shapes: Shapes, config: RunConfig, times: int) -> None:
+    """The same for statistics in few bits, where class means stay as they are."""
+    record[protocol.COUNTS] = [times * int(n) for n in record[protocol.COUNTS]]  # type: ignore[union-attr]
+    codec = config.statistics_codec
+    arrays = decoded(record, protocol.STATISTICS, codec, shapes)
+    more = {
+        name: array * np.float32(np.sqrt(times)) if name.startswith(ROOT) else array
+        for name, array in arrays.items()
+    }
+    rng = generator(config.seed, "statistics")
+    record[protocol.STATISTICS] = encode(more, codec, rng, config.zstd)
+
+
 def _shapes(task: dict[str, object], embed_dim: int, config: RunConfig) -> Shapes:
     """The shapes of the sums that a node sends for statistics; empty for another task."""
     n_classes = len(texts(task[protocol.CLASS_NAMES])) if protocol.CLASS_NAMES in task else 0
     kind = task.get(protocol.STATISTICS)
     is_random = kind == protocol.RANDOM_GRAM
-    width = (count_features(config, n_classes) if is_random else embed_dim) + 1
+    d = count_features(config, n_classes) if is_random else embed_dim
+    if config.statistics_codec in STEPS:
+        return coarse_shapes(n_classes, d, with_root=kind != protocol.CLASS_SUMS)
+    width = d + 1
     shapes: dict[str, tuple[int, ...]] = {protocol.CLASS_SUMS: (n_classes, width)}
     if kind in (protocol.GRAM, protocol.RANDOM_GRAM):
         shapes[protocol.GRAM] = (width * (width + 1) // 2,)

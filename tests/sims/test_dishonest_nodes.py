@@ -47,11 +47,16 @@ METHODS = {
         **{"up_codec": "int4", "reply": "update", "statistics_codec": "fp16", "zstd": True},
     },
     "fedavg": {"strategy": "fedavg"},
+    "linear head, 8 bits": {
+        **{"strategy": "fedavg", "hidden_layers": 0, "anchor": "ridge", "statistics_codec": "int8"},
+        **{"down_codec": "int4", "up_codec": "int4", "reply": "update", "zstd": True},
+    },
     "fed3r": {"strategy": "fed3r", "clip_norm": 0.0},
+    "fedcof, 4 bits": {"strategy": "fedcof", "clip_norm": 0.0, "statistics_codec": "int4"},
     "fedncm": {"strategy": "fedncm", "clip_norm": 0.0},
     "fedpft": {"strategy": "fedpft", "clip_norm": 0.0},
 }
-CLOSED = ("fed3r", "fedncm", "fedpft")
+CLOSED = ("fed3r", "fedcof, 4 bits", "fedncm", "fedpft")
 ATTACKS = {
     **{f"opposite, {n} times the count": Attack(1, flips=True, times=n) for n in (1, *TIMES)},
     **{f"labels, {n} times the count": Attack(1, mislabels=True, times=n) for n in (1, *TIMES)},
