@@ -82,6 +82,7 @@ def coarse_shapes(num_classes: int, d: int, *, with_root: bool) -> dict[str, tup
 def rounding_of_sums(arrays: Params, counts: NDArray[np.int64], codec: str) -> float:
     """The mean variance of the rounding error of the numbers in the class sums.
 
+    arrays: of a `Coarse`, float32. counts: int64 (num_classes,), images of each class.
     A number is rounded up or down at random so that the mean is right; its place between the two
     steps is taken to be uniform.
     """
