@@ -28,7 +28,7 @@ from fed_ist.words import csv_text, many, readable_bytes
 # Shares of the best mean accuracy in a setting: the report lists the bytes to reach each.
 SHARES = (0.90, 0.95, 0.99)
 
-# Bytes of messages, both ways: the report has the best accuracy of each method within each of these.
+# Bytes of messages, both ways, within which the report says what each method reaches.
 BUDGETS = (5_000, 10_000, 25_000, 60_000, 140_000, 200_000, 600_000, 2_000_000, 40_000_000)
 
 TITLE = "Accuracy for bytes: the methods compared"
