@@ -28,7 +28,6 @@ ANCHOR = "anchor"  # the anchor, sent once, and again where more statistics came
 VERSIONS = "versions"
 LEVELS = "levels"  # shares of the slice's neurons, of which each step draws one; absent for (1,)
 STATISTICS = "statistics"  # which statistics are asked for; in a reply, the statistics
-NEURONS = "neurons"  # instead of SLICE where a node draws its first slice: see `errands`
 
 PARTS = (INPUTS, ANCHOR)  # the parts solved from statistics, in the order of VERSIONS
 
