@@ -30,7 +30,8 @@ def write_atomic(path: Path, data: bytes) -> None:
             file.write(data)
         put_in_place(draft, path)
     except OSError as error:
-        error.filename, error.filename2 = str(path), None  # the name that the user knows
+        if error.errno is not None:
+            error.filename, error.filename2 = str(path), None  # the name that the user knows
         raise
     finally:
         draft.unlink(missing_ok=True)

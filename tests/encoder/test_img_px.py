@@ -104,6 +104,6 @@ def test_a_checkpoint_that_is_not_there_is_told_before_anything_else(tmp_path):
 def test_a_path_in_place_of_an_encoders_name_is_told_as_such(tmp_path):
     path = tmp_path / "w.pth"
     path.touch()
-    assert "It is a path: give an encoder's name, and the path as encoder-weights" in refusal(
+    assert "It is a path: give a model's name, and the path as encoder-weights" in refusal(
         str(path), 0
     )

@@ -355,7 +355,9 @@ def make_pretrained(folder: Path, seed: int) -> None:
     optimizer = torch.optim.AdamW(model.parameters())
     history = {"mae": [0.5 + seed]}
     average = MovingAverage(model, 0.9)
-    save_checkpoint(folder / "checkpoint.pt", model, average, model, optimizer, history, config)
+    save_checkpoint(
+        folder / "checkpoint.pt", model, average, model, optimizer, history, config, "images"
+    )
     save_encoder(folder / "encoder.safetensors", model, {}, history, config)
 
 

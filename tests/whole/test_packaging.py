@@ -68,7 +68,7 @@ def test_an_installed_wheel_trains_reports_and_predicts_in_an_empty_folder(
         *settings,
     )
     do("report", "mine", "other", "--out", "both")
-    assert len(do("table", "mine", "other").splitlines()) == 4
+    assert len(do("table", "mine", "other").splitlines()) == 3
     assert len(do("predict", "mine", image_folder / "forest").splitlines()) == 12
     compared = ["--clients=2", "--partition=iid", "--seeds=1", "--methods=fedncm", "--workers=1"]
     do("compare", image_folder, "--out=compared", *compared, *settings[1:3], settings[-1])
