@@ -14,7 +14,7 @@ from sims.experiments import variants
 from sims.experiments.attackers import FACTOR, NO_ATTACK, Attack
 from sims.experiments.case_files import Case
 from sims.experiments.cases import configure
-from sims.experiments.compare import ANCHORED, FEWEST, PARTITIONS, ROTATING, USUAL
+from sims.experiments.compare import ANCHORED, INT4, PARTITIONS, ROTATING, USUAL
 
 SEEDS, GROUPS = 2, 8
 TIMES = 1_000_000  # how many times its own count a liar states
@@ -22,7 +22,7 @@ IST: dict[str, Value] = {"strategy": "ist", "groups": GROUPS}
 METHODS: dict[str, dict[str, Value]] = {
     "IST": IST,
     "anchored": IST | ANCHORED | ROTATING,
-    "fewest bytes": IST | ANCHORED | ROTATING | FEWEST | {"statistics-codec": "fp16"},
+    "fewest bytes": IST | ANCHORED | ROTATING | INT4 | {"statistics-codec": "fp16"},
     "IST, 2 groups": IST | {"groups": 2},
     "FedAvg": {"strategy": "fedavg"},
     "Fed3R": {"strategy": "fed3r"},

@@ -44,7 +44,6 @@ def coded(codec: str, **more: Value) -> dict[str, Value]:
 
 
 INT4 = coded("int4", zstd=True)
-FEWEST = INT4 | {"statistics-codec": "int8"}
 MEANS: dict[str, Value] = {"anchor": "means", "statistics-codec": "int4"}
 LINEAR: dict[str, Value] = {
     "strategy": "fedavg", "hidden-layers": 0, "label-skew": "calibrate", "proximal": 0.01,
@@ -54,7 +53,7 @@ CHOSEN = "best"
 PRESETS = ("smallest", "small", "balanced", CHOSEN)  # ours, by budget
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 METHODS: dict[str, dict[str, Value]] = {
-    **{name: read_preset(CONFIGS / f"{name}.toml") for name in PRESETS},
+    **{name: {"strategy": "ist", **read_preset(CONFIGS / f"{name}.toml")} for name in PRESETS},
     "ist + anchor": {"strategy": "ist", **ANCHORED},
     "ist + anchor, rotating": {"strategy": "ist", **ANCHORED, **ROTATING},
     "ist + anchor, no remedy for skew": {"strategy": "ist", "anchor": "ridge"},
@@ -104,7 +103,7 @@ METHODS: dict[str, dict[str, Value]] = {
 METHODS |= {
     strategy: {"strategy": strategy}
     for strategy in STRATEGIES
-    if strategy not in {changes.get("strategy", "ist") for changes in METHODS.values()}
+    if strategy not in {changes["strategy"] for changes in METHODS.values()}
 }
 VARIANTS = [
     name
@@ -151,7 +150,7 @@ def list_cases(request: Comparison, base: Mapping[str, Value], dataset: str) -> 
                     changes = dict(METHODS[method])
                     if method in PRESETS:
                         changes = {k: v for k, v in changes.items() if k not in request.overrides}
-                    if changes.get("strategy", "ist") in GROUPED:
+                    if changes["strategy"] in GROUPED:
                         changes["groups"] = min(GROUPS, clients)
                     if method in NARROW:
                         width = int(str(base["hidden-dim"]))
