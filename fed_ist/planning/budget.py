@@ -12,14 +12,13 @@ from dataclasses import dataclass
 
 from fed_ist.classifier.layout import param_shapes
 from fed_ist.errors import InputError
-from fed_ist.statistics.coarse import coarse_shapes
+from fed_ist.statistics.coarse import COUNT_BYTES, coarse_shapes
 from fed_ist.traffic.codecs import encoded_bytes
 from fed_ist.traffic.links import Link, joules, wait_s
 from fed_ist.traffic.packets import LinkBytes, bytes_of_message
 from fed_ist.training.workload import MESSAGE_OVERHEAD_BYTES
 
 CLASS_NAME_BYTES = 20  # of a class in the first message to a node
-COUNT_BYTES = 5  # of the number of its images, beside statistics
 N_OBJECTS = 3  # of which a message consists
 MOST_GROUPS = 8
 

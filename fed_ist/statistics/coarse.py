@@ -14,6 +14,7 @@ from fed_ist.classifier.layout import Params
 from fed_ist.statistics.factors import STEPS, factorise, from_factor
 from fed_ist.statistics.ridge import Floats, Gram
 
+COUNT_BYTES = 5  # of a number of images in a message, at most: a varint of 32 bits
 MEANS, ROOT = "means", "root."  # names of the arrays: rows of R are `root.0000` and so on
 
 

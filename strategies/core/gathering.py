@@ -16,6 +16,7 @@ from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError
 from fed_ist.statistics.class_means import ClassSums
 from fed_ist.statistics.coarse import (
+    COUNT_BYTES,
     MEANS,
     coarse_shapes,
     gram_of,
@@ -49,7 +50,6 @@ from strategies.core.replies import (
 from strategies.core.roster import Roster
 
 Stats = TypeVar("Stats")
-COUNT_BYTES = 5  # of a number of images in a message, at most: a varint of 32 bits
 
 
 @dataclass(frozen=True)
