@@ -178,17 +178,14 @@ def budget_section(setting: Setting, methods: Mapping[str, Sequence[Curve]]) -> 
     found = {name: average(runs, budgets) for name, runs in methods.items()}
     best = np.nanmax(np.stack([each.mean for each in found.values()]), axis=0, initial=0)
 
+    is_top = {name: each.mean >= best - ROUNDING for name, each in found.items()}
+
     def row(name: str) -> tuple[Cell, ...]:
-        each = found[name]
-        tops = each.mean >= best - ROUNDING
-        pairs = zip(each.mean, each.deviation, tops, strict=True)
+        pairs = zip(found[name].mean, found[name].deviation, is_top[name], strict=True)
         return Cell(name), *(_accuracy(mean, spread, bool(top)) for mean, spread, top in pairs)
 
     # Those that are the best at smaller budgets come first.
-    ranked = sorted(
-        methods,
-        key=lambda name: tuple(np.flatnonzero(found[name].mean >= best - ROUNDING)) or (99,),
-    )
+    ranked = sorted(methods, key=lambda name: tuple(np.flatnonzero(is_top[name])) or (99,))
     return Section(
         title=f"{setting.words}: within a budget",
         level=3,
