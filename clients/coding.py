@@ -8,11 +8,15 @@ from numpy.typing import NDArray
 
 from clients.node import identify
 from clients.work import encode_reply, largest_changes
-from fed_ist.classifier.layout import Params, param_shapes
+from fed_ist.classifier.layout import Params, hidden_widths, param_shapes
+from fed_ist.classifier.slices import extract, from_neuron_bits
+from fed_ist.config.derive import draw_classifier
 from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError
+from fed_ist.rng import generator
+from fed_ist.statistics.anchors import start_silent
 from fed_ist.traffic import protocol
-from fed_ist.traffic.codecs import Shapes, decode
+from fed_ist.traffic.codecs import Shapes, decode, encode
 
 # The slice and the task -> the trained slice and what goes with it: what `work.train_slice` gives.
 Train = Callable[[Params, dict[str, Any]], tuple[Params, dict[str, Any]]]
@@ -25,13 +29,30 @@ def answer(message: Message, context: Context, config: RunConfig, train: Train) 
     Raises `InputError` for a slice that cannot be read, or an answer that cannot be sent.
     """
     task = task_of(message)
-    data = task.pop(protocol.SLICE)
-    shapes = param_shapes([int(width) for width in task[protocol.WIDTHS]], config.norm)
-    sent = decoded({protocol.SLICE: data}, protocol.SLICE, config.down_codec, shapes)
+    if protocol.SLICE in task:
+        data = task.pop(protocol.SLICE)
+        shapes = param_shapes([int(width) for width in task[protocol.WIDTHS]], config.norm)
+        sent = decoded({protocol.SLICE: data}, protocol.SLICE, config.down_codec, shapes)
+    else:
+        sent = drawn_slice(task, config)
+        data = encode(sent, "fp32", generator(config.seed, "unused"))
     trained, scalars = train(sent, task)
     server_round = int(task[protocol.ROUND])
     found = {**scalars, protocol.TRAINED: protocol.slice_id(data, server_round)}
     return _encoded(trained, sent, server_round, found, context, config)
+
+
+def drawn_slice(task: dict[str, Any], config: RunConfig) -> Params:
+    """The slice of a classifier that nobody has trained yet, which did not need to travel."""
+    n_inputs, *_, num_classes = (int(width) for width in task[protocol.WIDTHS])
+    params = draw_classifier(config, n_inputs, num_classes)
+    if task[protocol.DRAWN] == protocol.SILENT:
+        params = start_silent(params)
+    try:
+        subnet = from_neuron_bits(task[protocol.NEURONS], hidden_widths(params))
+    except ValueError as error:
+        raise InputError(f"The neurons that the server names cannot be read: {error}.") from None
+    return extract(params, subnet)
 
 
 def _encoded(

@@ -15,9 +15,9 @@ from flwr.common import log
 from flwr.serverapp import Grid
 from flwr.serverapp.strategy import Strategy
 
-from fed_ist.classifier.layout import Params, hidden_widths, init_params, multiply_adds
+from fed_ist.classifier.layout import Params, hidden_widths, multiply_adds
 from fed_ist.classifier.slices import extract
-from fed_ist.config.derive import count_inputs, local_training
+from fed_ist.config.derive import count_inputs, draw_classifier, local_training
 from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError
 from fed_ist.rng import generator
@@ -26,7 +26,7 @@ from fed_ist.statistics.anchors import trained_and_fixed
 from fed_ist.traffic import protocol
 from fed_ist.traffic.codecs import shapes_of
 from fed_ist.traffic.ledger import Ledger
-from strategies.core.errands import Errand, Errands
+from strategies.core.errands import Errand, Errands, untrained_as
 from strategies.core.foundation import Foundation
 from strategies.core.gathering import Gathering
 from strategies.core.merging import Merging
@@ -37,15 +37,6 @@ from strategies.core.replies import RejectedError, UnpreparedError, require_size
 from strategies.core.roster import Roster
 from strategies.core.waiting import Waiting
 from strategies.core.wire import from_record, to_record
-
-
-def draw_classifier(config: RunConfig, embed_dim: int, num_classes: int) -> Params:
-    """The classifier that a run starts from, drawn from its seed: float32 arrays, named as in
-    `fed_ist.classifier.layout`.
-    """
-    rng, layers = generator(config.seed, "init"), config.hidden_layers
-    n_inputs = count_inputs(config, embed_dim)
-    return init_params(n_inputs, config.hidden_dim, num_classes, rng, layers, config.norm)
 
 
 @dataclass
@@ -78,6 +69,7 @@ class FederatedStrategy(Strategy):
     merging: Merging = field(init=False)
     purse: Purse = field(init=False, repr=False)  # of a method with rounds, as the next
     errands: Errands = field(init=False, repr=False)  # of the present round
+    _maybe_untrained: bool = field(init=False, repr=False, default=True)
 
     def __post_init__(self) -> None:
         config = self.config
@@ -105,8 +97,7 @@ class FederatedStrategy(Strategy):
         """
         try:
             if resumed is None:
-                drawn = draw_classifier(self.config, self.embed_dim, len(self.class_names))
-                params = self.begin(drawn, grid)
+                params = self.begin(self._drawn(), grid)
                 evaluate_fn(0, params)
             else:
                 params = resumed.params
@@ -118,6 +109,10 @@ class FederatedStrategy(Strategy):
         except AllowanceSpent as reason:
             self.ended_early = str(reason)
             log(WARNING, "The run ends here: %s", reason)
+
+    def _drawn(self) -> Params:
+        n_inputs = count_inputs(self.config, self.embed_dim)
+        return draw_classifier(self.config, n_inputs, len(self.class_names))
 
     @property
     def num_rounds(self) -> int:
@@ -181,7 +176,9 @@ class FederatedStrategy(Strategy):
     def _deal(self, method: Method, server_round: int, params: Params, grid: Grid) -> Errands:
         """Who trains which slice of these parameters in a round; nobody where too few can."""
         widths = hidden_widths(params)
-        errands = Errands(self.config, method, server_round, params, widths)
+        drawn_as = untrained_as(params, self._drawn()) if self._maybe_untrained else ""
+        self._maybe_untrained = bool(drawn_as)
+        errands = Errands(self.config, method, server_round, params, widths, drawn_as)
         connected = self.roster.available(grid)
         nodes = [i for i in connected if self.purse.can_pay(server_round, i)]
         if len(nodes) < self.config.min_nodes:

@@ -9,6 +9,7 @@ import numpy as np
 from faulty_grid import FaultyGrid
 from flwr.app import ConfigRecord, Message
 
+from clients.coding import drawn_slice
 from clients.data import EMBEDDINGS, STATE
 from fed_ist.classifier.layout import Params, init_params, param_shapes
 from fed_ist.config.derive import count_inputs
@@ -116,6 +117,8 @@ class Federation:
         widths = task(self.sent("train", number)[node_id])[protocol.WIDTHS]
         is_reply = protocol.WIDTHS not in record
         codec = self.config.up_codec if is_reply else self.config.down_codec
+        if protocol.DRAWN in record:
+            return drawn_slice(record, self.config)
         return decode(record[protocol.SLICE], codec, param_shapes(widths, self.config.norm))
 
     def node(self, partition: int) -> int:

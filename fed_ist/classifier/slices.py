@@ -159,6 +159,32 @@ def picked(axes: tuple[str | None, ...], subnet: Subnet, shape: tuple[int, ...])
     return tuple(rows)  # at most one is an index array, so that no two meet
 
 
+def neuron_bits(subnet: Subnet, widths: Mapping[str, int]) -> bytes:
+    """Which neurons a slice has, a bit for each: axis by axis in ascending order, whole bytes each.
+
+    widths: axis -> the number of all its neurons.
+    """
+    marked = {axis: np.zeros(width, dtype=bool) for axis, width in widths.items()}
+    for axis, rows in subnet.neurons.items():
+        marked[axis][rows] = True
+    return b"".join(np.packbits(marked[axis]).tobytes() for axis in sorted(widths))
+
+
+def from_neuron_bits(data: bytes, widths: Mapping[str, int]) -> Subnet:
+    """The slice of which `neuron_bits` made these bytes; raises `ValueError` for other lengths."""
+    lengths = [-(-widths[axis] // 8) for axis in sorted(widths)]
+    if len(data) != sum(lengths):
+        raise ValueError(f"they are {len(data)} bytes where there should be {sum(lengths)}")
+    ends = np.cumsum(lengths)
+    parts = np.split(np.frombuffer(data, np.uint8), ends[:-1]) if lengths else []
+    return Subnet(
+        {
+            axis: np.flatnonzero(np.unpackbits(part, count=widths[axis]))
+            for axis, part in zip(sorted(widths), parts, strict=True)
+        }
+    )
+
+
 def slice_bytes(
     embed_dim: int,
     hidden_dim: int,

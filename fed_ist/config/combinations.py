@@ -5,7 +5,7 @@ from fed_ist.config.methods import CLOSED_FORMS, GROUPED, SLICED
 from fed_ist.config.run_config import RunConfig
 from fed_ist.errors import InputError
 from fed_ist.images.packing import check_codec
-from fed_ist.traffic.codecs import STEPS
+from fed_ist.traffic.codecs import DRAWN, ROTATED, STEPS
 
 GRAMS = ("inputs", "ridge")  # values of `anchor` that are solved from sums of products
 
@@ -140,11 +140,17 @@ def _changes(config: RunConfig) -> None:
             "strategy = 'topk' has a way of its own to send changes: leave up-codec at 'fp32' "
             "and reply at 'slice', or use strategy = 'fedavg'."
         )
-    coarse = {"int4", "int8"} & {config.down_codec, config.up_codec}
+    if config.up_codec in ROTATED and not sends_changes:
+        raise InputError(
+            f"up-codec = '{config.up_codec}' is too coarse for weights: its error is about as "
+            "large as they are. Set reply = 'update', so that changes are sent, or use int4."
+        )
+    coarse = set(DRAWN) & {config.down_codec, config.up_codec}
     if config.norm == "batch" and (coarse or sends_changes or is_topk):
         raise InputError(
-            "norm = 'batch' does not go with changes that are sent, nor with int4 or int8: its "
-            "running variances would become 0, or less. Use norm = 'layer'."
+            f"norm = 'batch' does not go with changes that are sent, nor with "
+            f"{', '.join(DRAWN)}: its running variances would become 0, or less. "
+            "Use norm = 'layer'."
         )
     if config.norm == "batch" and config.dp_clip_norm:
         raise InputError(

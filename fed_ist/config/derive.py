@@ -1,5 +1,6 @@
 """What a run's settings mean to the rooms below, which take plain arguments instead."""
 
+from fed_ist.classifier.layout import Params, init_params
 from fed_ist.config.choices import read_capacities, read_devices
 from fed_ist.config.run_config import RunConfig
 from fed_ist.datasets.data_set import DataSet, open_data
@@ -9,8 +10,9 @@ from fed_ist.encoder.spec import EncoderSpec
 from fed_ist.files.paths import cache_dir
 from fed_ist.images.bands import BandChoice, parse_bands, parse_range
 from fed_ist.images.source import Reading
+from fed_ist.rng import generator
 from fed_ist.statistics.ridge import feature_dim_for_budget
-from fed_ist.traffic.codecs import NUMBER_BYTES
+from fed_ist.traffic.codecs import NUMBER_BYTES, ROTATED
 from fed_ist.training.boards import PROFILES, Device
 from fed_ist.training.local import LocalTraining, share_of_rate
 from fed_ist.training.privacy import noise_deviation
@@ -145,6 +147,16 @@ def count_inputs(config: RunConfig, embed_dim: int) -> int:
     return config.random_features or embed_dim
 
 
+def draw_classifier(config: RunConfig, n_inputs: int, num_classes: int) -> Params:
+    """The classifier that a run starts from, as the server and each node draw it from the seed:
+    float32 arrays, named as in `fed_ist.classifier.layout`.
+
+    n_inputs: see `count_inputs`.
+    """
+    rng, layers = generator(config.seed, "init"), config.hidden_layers
+    return init_params(n_inputs, config.hidden_dim, num_classes, rng, layers, config.norm)
+
+
 def count_features(config: RunConfig, num_classes: int) -> int:
     """How many random features ridge regression gets; 0 where it gets the embeddings themselves.
 
@@ -159,9 +171,9 @@ def count_features(config: RunConfig, num_classes: int) -> int:
 def fixed_codec(config: RunConfig) -> str:
     """The codec in which the anchor is sent to nodes.
 
-    It never has 4 bits: these are too few for inputs of very unlike variances.
+    It never has 4 bits or fewer: these are too few for inputs of very unlike variances.
     """
-    return "int8" if config.down_codec == "int4" else config.down_codec
+    return "int8" if config.down_codec in ("int4", *ROTATED) else config.down_codec
 
 
 def dp_noise(config: RunConfig) -> float:

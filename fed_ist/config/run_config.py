@@ -144,11 +144,12 @@ class RunConfig:
         "([privacy](privacy.md)).", needs=("strategy", TRAINED))
     dp_epsilon: float = key(PRIVACY, above(0), "Epsilon of one round.")
     dp_delta: float = key(PRIVACY, between(0, 1), "Delta of one round, and of all together.")
-    down_codec: str = key(TRAFFIC, one_of(CODECS),
+    # In one bit, whose error is half as large as they are, weights get worse with every round.
+    down_codec: str = key(TRAFFIC, one_of([codec for codec in CODECS if codec != "eden1"]),
         "How slices travel to the nodes ([fewer bytes](fewer-bytes.md)).",
         needs=("strategy", TRAINED))
-    up_codec: str = key(TRAFFIC, one_of(CODECS), "How slices come back.",
-        needs=("strategy", TRAINED))
+    up_codec: str = key(TRAFFIC, one_of(CODECS), "How slices come back; `eden1` and `eden2` need "
+        "`reply` = `update`.", needs=("strategy", TRAINED))
     reply: str = key(TRAFFIC, one_of(("slice", "update")), "What comes back: the trained `slice`, "
         "or the `update`, its difference from the one that came, which loses less in few bits.",
         needs=("strategy", TRAINED))

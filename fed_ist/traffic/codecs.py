@@ -1,9 +1,10 @@
-"""How the numbers of a slice are sent: 32, 16, 8 or 4 bits each, all in one string of bytes.
+"""How the numbers of a slice are sent: 32, 16, 8, 4, 2 or 1 bits each, in one string of bytes.
 
 `fp32` is exact. `fp16` and `bf16` round to the nearest. `int8` and `int4` send whole multiples of a
 step, with one step for each row of a matrix, rounded up or down at random so that the mean is
 right: stochastic rounding as in QSGD (Alistarh et al., NeurIPS 2017), with a scale for each row
-instead of the norm. Names and shapes are not sent, since both sides know them.
+instead of the norm. `eden2` and `eden1` rotate all numbers together and keep 2 bits or the sign of
+each, see `fed_ist.traffic.rotated`. Names and shapes are not sent, since both sides know them.
 
 Bytes from a peer are checked before they are used: `decode` raises `ValueError` for bytes that
 `encode` could not have made for these shapes and this codec.
@@ -13,7 +14,7 @@ Bytes from a peer are checked before they are used: `decode` raises `ValueError`
     bytes 2-5   CRC-32 of the body, little-endian
     then        the body: the arrays by ascending name, little-endian. Of `int8` and `int4` first
                 the steps of all rows (bfloat16), then the codes (of `int4` two in a byte, the
-                earlier one in the low half)
+                earlier one in the low half); of `eden1` and `eden2` what `rotated` says
 """
 
 import math
@@ -26,14 +27,17 @@ from numpy.typing import NDArray
 
 from fed_ist.classifier.layout import Params
 from fed_ist.errors import InputError
+from fed_ist.traffic.rotated import dequantise, quantise, rotated_bytes
 
 VERSION = 1
-CODECS = ("fp32", "fp16", "bf16", "int8", "int4")
+CODECS = ("fp32", "fp16", "bf16", "int8", "int4", "eden2", "eden1")
 COMPRESSED = 16
 HEADER_BYTES = 6
 ZSTD_LEVEL = 9
 NUMBER_BYTES = {"fp32": 4, "fp16": 2, "bf16": 2}
 STEPS = {"int8": 127, "int4": 7}  # on each side of zero
+ROTATED = {"eden2": 2, "eden1": 1}  # bits of a number
+DRAWN = (*STEPS, *ROTATED)  # what draws from `rng`, so that the same numbers become other bytes
 LARGEST = float(np.finfo(np.float32).max)
 
 Shapes = Mapping[str, tuple[int, ...]]
@@ -47,8 +51,9 @@ def encode(arrays: Params, codec: str, rng: np.random.Generator, compress: bool 
 
     The error of a number x is at most: nothing in fp32; 2^-11 |x| in fp16, or 2^-25 if that is
     more; 2^-8 |x| in bf16, or 2^-133; 1.01 M / 127 in int8 and 1.01 M / 7 in int4, or 2^-133, where
-    M is the largest magnitude in its row.
-    rng: for random rounding; only int8 and int4 draw from it.
+    M is the largest magnitude in its row. In eden2 and eden1 the error is orthogonal to all numbers
+    together, and its square is at most n - 1 times theirs, where n is how many they are.
+    rng: for random rounding and rotations; only the codecs in `DRAWN` draw from it.
     compress: whether to compress with zstandard, if that makes them fewer.
     Raises `InputError` for numbers that are not finite, or are beyond fp16's 65504.
     """
@@ -57,6 +62,8 @@ def encode(arrays: Params, codec: str, rng: np.random.Generator, compress: bool 
         raise InputError("Some numbers to be sent are not finite. Has training diverged?")
     if codec in STEPS:
         body = _quantise(values, _row_lengths(shapes_of(arrays)), STEPS[codec], rng)
+    elif codec in ROTATED:
+        body = quantise(values, ROTATED[codec], rng)
     elif codec == "fp16":
         if (np.abs(values) > float(np.finfo(np.float16).max)).any():
             raise InputError("Some numbers to be sent are beyond 65504, fp16's largest: use bf16.")
@@ -83,6 +90,9 @@ def decode(data: bytes, codec: str, shapes: Shapes) -> Params:
     body = _open(data, codec, encoded_bytes(shapes, codec) - HEADER_BYTES)
     if codec in STEPS:
         values = _dequantise(body, _row_lengths(shapes), STEPS[codec])
+    elif codec in ROTATED:
+        n = sum(math.prod(shape) for shape in shapes.values())
+        values = dequantise(body, n, ROTATED[codec])
     elif codec == "bf16":
         values = _from_bf16(np.frombuffer(body, "<u2"))
     else:
@@ -99,6 +109,8 @@ def encoded_bytes(shapes: Shapes, codec: str) -> int:
     n = sum(math.prod(shape) for shape in shapes.values())
     if codec in NUMBER_BYTES:
         return HEADER_BYTES + NUMBER_BYTES[codec] * n
+    if codec in ROTATED:
+        return HEADER_BYTES + rotated_bytes(n, ROTATED[codec])
     n_codes = n if codec == "int8" else -(-n // 2)
     n_rows = sum(math.prod(shape[:-1]) for shape in shapes.values())
     return HEADER_BYTES + 2 * n_rows + n_codes

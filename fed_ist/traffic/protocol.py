@@ -4,7 +4,7 @@ import re
 from zlib import crc32
 
 # Raised with every change that a node or a server of an earlier version would not understand.
-VERSION = 5
+VERSION = 6
 
 # Records
 # Slices are bytes within TASK and REPLY: each record, array and chunk of an array would take a
@@ -19,7 +19,9 @@ PROTOCOL = "protocol"  # the server's VERSION, where it asks a node to prepare
 ROUND = "round"
 SCALE = "scale"
 WIDTHS = "widths"  # of the slice: inputs, the neurons of each hidden layer, classes
-SLICE = "slice"  # its parameters, in `down-codec`
+SLICE = "slice"  # its parameters, in `down-codec`; absent where they are still as DRAWN says
+NEURONS = "neurons"  # instead of SLICE: which ones it has, see `slices.neuron_bits`
+DRAWN = "drawn"  # beside NEURONS: one of the words below; both sides draw the same from the seed
 CLASS_NAMES = "class-names"
 INPUTS = "inputs"  # the inputs (see `anchors`); a node keeps them, so they are sent once
 ANCHOR = "anchor"  # the anchor, sent once, and again where more statistics came
@@ -30,6 +32,10 @@ LEVELS = "levels"  # shares of the slice's neurons, of which each step draws one
 STATISTICS = "statistics"  # which statistics are asked for; in a reply, the statistics
 
 PARTS = (INPUTS, ANCHOR)  # the parts solved from statistics, in the order of VERSIONS
+
+# Values of DRAWN
+WHOLE = "whole"
+SILENT = "silent"  # with the last layer at 0
 
 # Values of STATISTICS
 GRAM = "gram"

@@ -21,6 +21,7 @@ from threadpoolctl import threadpool_limits
 from clients.app import create_app
 from clients.node import identify
 from clients.work import train_slice
+from fed_ist.config.derive import draw_classifier
 from fed_ist.config.parsing import parse_config
 from fed_ist.config.run_config import RunConfig
 from fed_ist.files.atomic import write_atomic
@@ -31,7 +32,6 @@ from sims.benchmarks.round_steps import plain_round, timed_rounds
 from sims.local_grid import LocalGrid
 from strategies.core.exchange import exchange
 from strategies.core.wire import from_record, to_record
-from strategies.federated import draw_classifier
 
 EMPTY = "query.empty"
 MANY_NODES = 64  # with more nodes, one round of FedAvg is measured, after a first

@@ -13,6 +13,7 @@ from clients.work import train_slice
 from fed_ist.classifier.dealing import partition_neurons
 from fed_ist.classifier.layout import Params, hidden_widths
 from fed_ist.classifier.slices import Merger, extract
+from fed_ist.config.derive import draw_classifier
 from fed_ist.config.run_config import RunConfig
 from fed_ist.rng import generator
 from fed_ist.traffic import protocol
@@ -22,7 +23,7 @@ from sims.benchmarks.round_data import CLASS_NAMES, EMBED_DIM, N_CLASSES, read_e
 from sims.benchmarks.stopwatch import Seconds, Stopwatch
 from strategies.core.errands import Errands
 from strategies.core.method import Method
-from strategies.federated import FederatedStrategy, draw_classifier
+from strategies.federated import FederatedStrategy
 from strategies.ist import Ist
 
 SLICING, SERIALISING, TRAINING = "slicing", "serialising", "training"

@@ -4,16 +4,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 from flwr.app import ConfigRecord, Message, MessageType, RecordDict
 
 from fed_ist.classifier.layout import Params, layer_widths
 from fed_ist.classifier.robust import require_possible_change
-from fed_ist.classifier.slices import Subnet
+from fed_ist.classifier.slices import Subnet, neuron_bits
 from fed_ist.config.derive import dp_noise
 from fed_ist.config.run_config import RunConfig
 from fed_ist.rng import generator
+from fed_ist.statistics.anchors import start_silent
 from fed_ist.traffic import protocol
-from fed_ist.traffic.codecs import STEPS, encode, shapes_of
+from fed_ist.traffic.codecs import DRAWN, encode, shapes_of
 from strategies.core.method import Method
 from strategies.core.replies import (
     RejectedError,
@@ -49,12 +51,24 @@ class Trained:
     seconds: float
 
 
+def untrained_as(params: Params, drawn: Params) -> str:
+    """How a classifier is still as both sides draw it: WHOLE or SILENT of the protocol, or "".
+
+    params, drawn: float32 arrays, named as in `fed_ist.classifier.layout`.
+    """
+    for word, start in ((protocol.WHOLE, drawn), (protocol.SILENT, start_silent(drawn))):
+        if all(np.array_equal(params[name], array) for name, array in start.items()):
+            return word
+    return ""
+
+
 @dataclass
 class Errands:
     """The errands of one round, by node id, between arrays and messages.
 
     params: the classifier that is trained in slices, float32, without what statistics gave it.
-    widths: neurons on each of its axes.
+    widths: neurons on each of its axes. drawn_as: see `untrained_as`; where it is a word, slices do
+    not travel, as nodes draw them from the seed.
     """
 
     config: RunConfig
@@ -62,6 +76,7 @@ class Errands:
     server_round: int
     params: Params
     widths: Mapping[str, int]
+    drawn_as: str
     of_node: dict[int, Errand] = field(default_factory=dict)
     _slice_ids: dict[int, str] = field(default_factory=dict)
     _encoded: dict[Subnet, tuple[bytes, str]] = field(default_factory=dict)
@@ -76,8 +91,12 @@ class Errands:
         task: dict[str, Any] = {
             protocol.ROUND: server_round,
             protocol.WIDTHS: layer_widths(errand.sent),
-            protocol.SLICE: data,
         }
+        if self.drawn_as:
+            task[protocol.DRAWN] = self.drawn_as
+            task[protocol.NEURONS] = neuron_bits(errand.subnet, self.widths)
+        else:
+            task[protocol.SLICE] = data
         task |= self.method.task(errand.subnet.share(self.widths), errand.capacity)
         task |= from_statistics
         return Message(
@@ -94,9 +113,11 @@ class Errands:
         if errand.subnet in self._encoded:
             return self._encoded[errand.subnet]
         rng = generator(config.seed, "down", self.server_round, number)
-        data = encode(errand.sent, config.down_codec, rng, config.zstd)
+        # What a node draws itself it has exactly.
+        codec = "fp32" if self.drawn_as else config.down_codec
+        data = encode(errand.sent, codec, rng, config.zstd and not self.drawn_as)
         encoded = data, protocol.slice_id(data, self.server_round)
-        if config.down_codec not in STEPS:
+        if codec not in DRAWN:
             self._encoded[errand.subnet] = encoded
         return encoded
 

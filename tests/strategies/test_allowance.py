@@ -72,7 +72,8 @@ def test_a_limit_of_a_round_makes_slices_narrower(strategy, codec, federate):
     assert len(run(federation)) == 5
     _, most = sums(federation)
     assert all(limit >= n_bytes for n_bytes in most.values())
-    assert all(n_bytes > 0.75 * limit for number, n_bytes in most.items() if number != "0")
+    # The first slice counts as if it travelled.
+    assert all(n_bytes > 0.75 * limit for number, n_bytes in most.items() if int(number) > 1)
     unlimited = federate(
         strategy=strategy, down_codec=codec, up_codec=codec, hidden_dim=federation.config.hidden_dim
     ).begin()

@@ -11,10 +11,11 @@ from fed_ist.config.derive import count_features
 from fed_ist.rng import generator
 from fed_ist.statistics.anchors import INPUTS_WEIGHT, WEIGHT, anchor_shapes, inputs_shapes
 from fed_ist.traffic import protocol
-from fed_ist.traffic.codecs import CODECS, HEADER_BYTES, encoded_bytes, shapes_of
+from fed_ist.traffic.codecs import CODECS, HEADER_BYTES, ROTATED, encoded_bytes, shapes_of
 from fed_ist.training.local import LocalTraining, train
 
-LOSSY = [codec for codec in CODECS if codec != "fp32"]
+PLAIN = [codec for codec in CODECS if codec not in ROTATED]
+LOSSY = [codec for codec in PLAIN if codec != "fp32"]
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def test_a_node_trains_on_the_slice_as_it_arrives_and_answers_as_near_to_what_it
         assert (after[name] == back[name]).all()
 
 
-@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("codec", PLAIN)
 def test_an_update_is_added_to_the_slice_as_the_server_has_it(codec, federate):
     """What the codec loses on the way down stays with the node."""
     federation = federate(
@@ -72,7 +73,39 @@ def test_an_update_is_added_to_the_slice_as_the_server_has_it(codec, federate):
         assert (off <= allowed + rounding).all()
 
 
-@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("codec", ROTATED)
+def test_a_change_in_few_bits_is_right_along_itself(codec, federate):
+    """What is added is what the node learnt, and something at right angles to it."""
+    federation = federate(
+        [7], strategy="fedavg", min_nodes=1, down_codec="eden2", up_codec=codec, reply="update"
+    ).begin()
+    before, after = federation.params, federation.round()
+    sent = federation.slice_to(7)
+    trained = trained_alone(federation, sent)
+    learnt, added = (
+        np.concatenate([(new[name] - old[name]).ravel() for name in sorted(sent)])
+        for new, old in ((trained, sent), (after, before))
+    )
+    assert learnt @ added == pytest.approx(learnt @ learnt, rel=1e-4)
+    assert 0.05 < np.sum((added - learnt) ** 2) / (learnt @ learnt) < 1
+
+
+@pytest.mark.parametrize("codec", ROTATED)
+def test_few_bits_are_counted_and_a_run_is_the_same_twice(codec, federate):
+    settings = {"down_codec": "eden2", "up_codec": codec, "reply": "update", "zstd": True}
+    first, same = (federate(**settings).begin() for _ in range(2))
+    courses = [federation.rounds(1, 2) for federation in (first, same)]
+    assert all((courses[0][name] == courses[1][name]).all() for name in courses[0])
+    assert first.counts.rejected == 0
+    up = {
+        int(line["payload_bytes"])
+        for line in first.lines()
+        if (line["kind"], line["direction"]) == ("train", "up")
+    }
+    assert up == {encoded_bytes(shapes_of(first.slice_to(node_id)), codec) for node_id in NODES}
+
+
+@pytest.mark.parametrize("codec", PLAIN)
 @pytest.mark.parametrize("zstd", [False, True])
 def test_the_ledger_counts_what_the_codec_made(codec, zstd, federate):
     federation = federate(down_codec=codec, up_codec=codec, zstd=zstd).begin()

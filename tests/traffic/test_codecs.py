@@ -13,6 +13,7 @@ from fed_ist.errors import InputError
 from fed_ist.traffic.codecs import (
     CODECS,
     HEADER_BYTES,
+    ROTATED,
     VERSION,
     decode,
     encode,
@@ -24,6 +25,7 @@ SHAPES = {"b": (3,), "a": (2, 5)}
 ANY = st.floats(width=32, allow_nan=False, allow_infinity=False)
 WITHIN_FP16 = st.floats(-65504, 65504, width=32)
 codecs = st.sampled_from(CODECS)
+bounded = st.sampled_from([codec for codec in CODECS if codec not in ROTATED])  # each number
 
 
 def some(numbers=ANY):
@@ -55,7 +57,7 @@ def bound(array, codec):
     return np.broadcast_to(np.maximum(1.01 * largest / steps, 2.0**-133), array.shape)
 
 
-@given(params=some(WITHIN_FP16), codec=codecs, seed=st.integers(0, 9), compress=st.booleans())
+@given(params=some(WITHIN_FP16), codec=bounded, seed=st.integers(0, 9), compress=st.booleans())
 def test_no_number_is_further_off_than_its_codec_promises(params, codec, seed, compress):
     found = back(params, codec, seed, compress)
     assert {name: array.shape for name, array in found.items()} == shapes_of(params)
@@ -106,7 +108,15 @@ def test_bytes_are_as_many_as_foretold_and_compression_never_adds_any(params, co
 def test_bytes_of_a_slice_counted_by_hand():
     """13 numbers in three rows (two of "a", one of "b")."""
     counts = {codec: encoded_bytes(SHAPES, codec) - HEADER_BYTES for codec in CODECS}
-    assert counts == {"fp32": 52, "fp16": 26, "bf16": 26, "int8": 6 + 13, "int4": 6 + 7}
+    assert counts == {
+        "fp32": 52,
+        "fp16": 26,
+        "bf16": 26,
+        "int8": 6 + 13,
+        "int4": 6 + 7,
+        "eden2": 8 + 4,
+        "eden1": 8 + 2,
+    }
 
 
 def test_one_seed_gives_the_same_bytes_and_another_others():
@@ -118,7 +128,7 @@ def test_one_seed_gives_the_same_bytes_and_another_others():
 def test_compression_wins_where_numbers_are_alike():
     params = {"a": rng(1).normal(size=(128, 192)).astype(np.float32)}
     sizes = {c: len(encode(params, c, rng(), True)) / len(encode(params, c, rng())) for c in CODECS}
-    assert all(size < 0.97 for size in sizes.values()), sizes
+    assert all(sizes[codec] < 0.97 or codec in ROTATED for codec in CODECS), sizes
     for codec in CODECS:
         assert (back(params, codec, 0, True)["a"] == back(params, codec)["a"]).all()
 
