@@ -28,22 +28,25 @@ class Option:
     """A method that a budget may pay for.
 
     preset: whose settings it has, but for the number of rounds. anchor: "ridge", or "" for none.
-    rounds: the least and the most. hidden_dim: of the classifier; 0 for a linear head.
+    rounds: the least and the most. down_codec: in which slices travel to nodes. hidden_dim: of the
+    classifier; 0 for a linear head.
     """
 
     name: str
     preset: str
     anchor: str
     rounds: tuple[int, int]
+    down_codec: str = "eden2"
     hidden_dim: int = 0
 
 
 OPTIONS = (
-    Option("linear head", "smallest", "", (1, 10)),
-    Option("ridge regression, then a linear head", "small", "ridge", (2, 5)),
-    Option("ridge regression, then IST", "balanced", "ridge", (8, 10), 512),
-    Option("ridge regression, then wide IST", "best", "ridge", (15, 20), 1024),
+    Option("linear head", "smallest", "", (1, 6)),
+    Option("ridge regression, then a linear head", "small", "ridge", (2, 6)),
+    Option("ridge regression, then IST", "balanced", "ridge", (8, 16), "int4", 512),
+    Option("ridge regression, then wide IST", "best", "ridge", (18, 20), "int4", 1024),
 )
+UP_CODEC = "eden1"  # of all of them
 
 
 @dataclass(frozen=True)
@@ -91,14 +94,15 @@ def cost_of(option: Option, n_rounds: int, problem: Problem) -> Cost:
     classes, width = problem.num_classes, problem.embed_dim
     sent = [("down", CLASS_NAME_BYTES * classes), ("up", 0)]
     hidden = [option.hidden_dim // min(MOST_GROUPS, problem.n_nodes)] if option.hidden_dim else []
-    slice_bytes = encoded_bytes(param_shapes([width, *hidden, classes], "none"), "int4")
-    first = slice_bytes if hidden else 0  # a linear head begins as zeros, which take no bytes
+    shapes = param_shapes([width, *hidden, classes], "none")
+    down, up = encoded_bytes(shapes, option.down_codec), encoded_bytes(shapes, UP_CODEC)
+    first = -(-option.hidden_dim // 8)  # bits of its neurons: nodes draw the first slice themselves
     if option.anchor:
         sums = encoded_bytes(coarse_shapes(classes, width, with_root=True), "int8")
         sent += [("down", 0), ("up", sums + COUNT_BYTES * classes + 2 * width)]
         first += encoded_bytes({"weight": (classes, width), "bias": (classes,)}, "int8")
     for number in range(n_rounds):
-        sent += [("down", slice_bytes if number else first), ("up", slice_bytes)]
+        sent += [("down", down if number else first), ("up", up)]
     sizes = [(direction, n + MESSAGE_OVERHEAD_BYTES) for direction, n in sent]
     packets = [bytes_of_message(direction, n, N_OBJECTS) for direction, n in sizes]
     on_link = LinkBytes(sum(each.down for each in packets), sum(each.up for each in packets))

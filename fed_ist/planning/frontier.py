@@ -20,7 +20,7 @@ TABLE = Path(__file__).with_suffix(".toml")
 CLIENTS = 8
 # By the names in `budget.OPTIONS`, the methods of `fed-ist compare`.
 METHODS = {
-    "linear head": "linear head, int4",
+    "linear head": "linear head, few bits",
     "ridge regression, then a linear head": "small",
     "ridge regression, then IST": "balanced",
     "ridge regression, then wide IST": "best",

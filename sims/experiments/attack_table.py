@@ -14,7 +14,7 @@ from sims.experiments import variants
 from sims.experiments.attackers import FACTOR, NO_ATTACK, Attack
 from sims.experiments.case_files import Case
 from sims.experiments.cases import configure
-from sims.experiments.compare import ANCHORED, INT4, PARTITIONS, ROTATING, USUAL
+from sims.experiments.compare import ANCHORED, FEW_BITS, PARTITIONS, ROTATING, USUAL
 
 SEEDS, GROUPS = 2, 8
 TIMES = 1_000_000  # how many times its own count a liar states
@@ -22,13 +22,13 @@ IST: dict[str, Value] = {"strategy": "ist", "groups": GROUPS}
 METHODS: dict[str, dict[str, Value]] = {
     "IST": IST,
     "anchored": IST | ANCHORED | ROTATING,
-    "fewest bytes": IST | ANCHORED | ROTATING | INT4 | {"statistics-codec": "fp16"},
+    "few bits": IST | ANCHORED | ROTATING | FEW_BITS | {"statistics-codec": "int8"},
     "IST, 2 groups": IST | {"groups": 2},
     "FedAvg": {"strategy": "fedavg"},
     "Fed3R": {"strategy": "fed3r"},
     "FedNCM": {"strategy": "fedncm"},
 }
-MANY = ("IST", "anchored", "fewest bytes")  # run with more nodes too
+MANY = ("IST", "anchored", "few bits")  # run with more nodes too
 UNDEFENDED: dict[str, Value] = {"clip-norm": 0.0, "max-weight": 0.0, "dissenters": "keep"}
 ATTACKS = {
     "none": NO_ATTACK,

@@ -43,7 +43,9 @@ def coded(codec: str, **more: Value) -> dict[str, Value]:
     return {"down-codec": codec, "up-codec": codec, "reply": "update", **more}
 
 
-INT4 = coded("int4", zstd=True)
+FEW_BITS: dict[str, Value] = {
+    "down-codec": "int4", "up-codec": "eden1", "reply": "update", "zstd": True,
+}  # fmt: skip
 MEANS: dict[str, Value] = {"anchor": "means", "statistics-codec": "int4"}
 LINEAR: dict[str, Value] = {
     "strategy": "fedavg", "hidden-layers": 0, "label-skew": "calibrate", "proximal": 0.01,
@@ -66,16 +68,16 @@ METHODS: dict[str, dict[str, Value]] = {
     "fedavg + anchor": {"strategy": "fedavg", **ANCHORED},
     "fedavg, 2 hidden layers": {"strategy": "fedavg", "hidden-layers": 2},
     "linear head": {**LINEAR},
-    "linear head, int4": {**LINEAR, **INT4},
-    "linear head + means, int4": {**LINEAR, **INT4, **MEANS},
-    "512 random features, int4": {
+    "linear head, few bits": {**LINEAR, **FEW_BITS, "down-codec": "eden2"},
+    "linear head + means, few bits": {**LINEAR, **FEW_BITS, "down-codec": "eden2", **MEANS},
+    "512 random features, few bits": {
         **LINEAR,
-        **INT4,
+        **FEW_BITS,
         "random-features": 512,
         "learning-rate": 0.004,
     },
     "fedavg, narrow": {"strategy": "fedavg"},
-    "fedavg, narrow, int4": {"strategy": "fedavg", **INT4, "learning-rate": 0.004},
+    "fedavg, narrow, few bits": {"strategy": "fedavg", **FEW_BITS, "learning-rate": 0.004},
     "fedavg, narrow + anchor": {"strategy": "fedavg", **ANCHORED},
     "fedprox": {"strategy": "fedavg", "proximal": 0.1},
     "fedavgm": {"strategy": "fedavgm", "server-momentum": 0.5},
@@ -112,7 +114,7 @@ VARIANTS = [
 ]
 NARROW = (
     "fedavg, narrow",
-    "fedavg, narrow, int4",
+    "fedavg, narrow, few bits",
     "fedavg, narrow + anchor",
 )  # as many neurons as a slice of IST
 PARTITIONS: dict[str, dict[str, Value]] = {
