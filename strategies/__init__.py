@@ -7,10 +7,11 @@ from strategies.core.method import ClosedForm, Method
 from strategies.fedavg import FedAdam, FedAvg, FedAvgM
 from strategies.federated import FederatedStrategy
 from strategies.ist import Ist
+from strategies.own_app import IstStrategy
 from strategies.submodels import FedDropout, FedRolex, Fjord, HeteroFl
 from strategies.top_k import TopK
 
-__all__ = ["METHOD_CLASSES", "FederatedStrategy", "create_strategy"]
+__all__ = ["METHOD_CLASSES", "FederatedStrategy", "IstStrategy", "create_strategy"]
 
 METHOD_CLASSES: dict[str, type[Method] | type[ClosedForm]] = {
     "fed3r": Fed3r,
