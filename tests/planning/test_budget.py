@@ -12,6 +12,7 @@ from fed_ist.config.toml import read_preset
 from fed_ist.errors import InputError
 from fed_ist.planning.budget import (
     OPTIONS,
+    UP_CODEC,
     Problem,
     choose,
     cost_of,
@@ -51,9 +52,10 @@ def test_a_larger_budget_never_has_an_earlier_method(problem, n_bytes, more):
     ("kilobytes", "preset", "n_rounds"),
     [
         (7, "smallest", 1),
-        (50, "small", 2),
-        (70, "small", 5),
-        (200, "balanced", 10),
+        (10, "smallest", 2),
+        (50, "small", 5),
+        (60, "small", 6),
+        (200, "balanced", 16),
         (900, "best", 20),
     ],
 )
@@ -68,7 +70,7 @@ def test_an_option_is_what_its_preset_says(option):
     assert preset.get("anchor", "") == option.anchor
     assert bool(preset["hidden-layers"]) == bool(option.hidden_dim)
     assert preset.get("hidden-dim", 0) == option.hidden_dim
-    assert preset["down-codec"] == preset["up-codec"] == "int4"
+    assert (preset["down-codec"], preset["up-codec"]) == (option.down_codec, UP_CODEC)
     assert preset["num-rounds"] <= option.rounds[1]
 
 
