@@ -32,6 +32,8 @@ CODECS: dict[str, dict[str, Value]] = {
     "int8 up, fp32 down": coded("int8") | {"down-codec": "fp32"},
     "int4": coded("int4"),
     "int4, zstd": coded("int4", zstd=True),
+    "eden2 up, int4 down, zstd": coded("int4", zstd=True) | {"up-codec": "eden2"},
+    "eden1 up, int4 down, zstd": coded("int4", zstd=True) | {"up-codec": "eden1"},
     "int4, zstd, whole slices back": coded("int4", zstd=True) | {"reply": "slice"},
     "int4, zstd, 8 rounds": coded("int4", zstd=True) | {"num-rounds": 8},
     "int4, zstd, 4 rounds": coded("int4", zstd=True) | {"num-rounds": 4},
