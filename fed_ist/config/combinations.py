@@ -9,11 +9,14 @@ from fed_ist.traffic.codecs import DRAWN, ROTATED, STEPS
 
 GRAMS = ("inputs", "ridge")  # values of `anchor` that are solved from sums of products
 
+MOST_WEIGHTS = 500_000_000  # between hidden layers: 2 GB, and training takes several times as much
+
 
 def require_possible(config: RunConfig) -> None:
     """Raise `InputError` where two values do not go together, or one value needs another key."""
     _images(config)
     _linear_head(config)
+    _size(config)
     _random_features(config)
     _slices(config)
     _statistics(config)
@@ -47,6 +50,16 @@ def _linear_head(config: RunConfig) -> None:
         raise InputError(
             f"norm = '{config.norm}' does not go with hidden-layers = 0: there is no hidden layer "
             "to normalise. Leave norm at 'none'."
+        )
+
+
+def _size(config: RunConfig) -> None:
+    n_weights = max(0, config.hidden_layers - 1) * config.hidden_dim**2
+    if n_weights > MOST_WEIGHTS:
+        raise InputError(
+            f"hidden-dim = {config.hidden_dim} with hidden-layers = {config.hidden_layers} makes a "
+            f"classifier of {n_weights:.1e} weights: give at most {MOST_WEIGHTS:.0e}, as with "
+            "fewer or narrower layers."
         )
 
 

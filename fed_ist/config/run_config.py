@@ -110,9 +110,9 @@ class RunConfig:
         "classifier: `inputs` (decorrelated), or a linear head to whose logits it adds its own, "
         "solved from class means (`means`) or as a ridge regression (`ridge`; with decorrelated "
         "inputs, unless the encoder decorrelates its embeddings).")
-    anchor_bytes: int = key(STATISTICS, at_least(0), "The bytes that a node may send for random "
-        "features, on which the head is then solved, in addition to the sums of its embeddings; "
-        "0: none.")
+    anchor_bytes: int = key(STATISTICS, within("[0, 1000000000]"), "The bytes that a node may send "
+        "for random features, on which the head is then solved, in addition to the sums of its "
+        "embeddings; 0: none.")
     anchor_scale: float = key(STATISTICS, above(0), "The factor of the anchor's logits.",
         needs=("anchor", ("means", "ridge")))
     statistics_noise: float = key(STATISTICS, at_least(0),
@@ -162,11 +162,11 @@ class RunConfig:
     max_bytes_per_node: int = key(TRAFFIC, at_least(0),
         "The bytes of messages, both ways, that a node may get and send in the run; 0: no limit.")
     max_bytes_per_node_round: int = key(TRAFFIC, at_least(0), "The same in a round.")
-    hidden_dim: int = key(CLASSIFIER, at_least(1), "The neurons of each hidden layer.")
-    hidden_layers: int = key(CLASSIFIER, at_least(0), "How many there are; 2 in the paper, which "
-        "costs IST accuracy ([what helps IST](../results/reference/ist-variants.md)). 0 makes the "
-        "classifier a linear head, for strategies that send all of it.")
-    random_features: int = key(CLASSIFIER, at_least(0), "How many random features of the "
+    hidden_dim: int = key(CLASSIFIER, within("[1, 100000]"), "The neurons of each hidden layer.")
+    hidden_layers: int = key(CLASSIFIER, within("[0, 100]"), "How many there are; 2 in the paper, "
+        "which costs IST accuracy ([what helps IST](../results/reference/ist-variants.md)). 0 "
+        "makes the classifier a linear head, for strategies that send all of it.")
+    random_features: int = key(CLASSIFIER, within("[0, 100000]"), "How many random features of the "
         "embeddings, drawn from `seed`, the classifier gets in their place; 0: the embeddings.",
         needs=("strategy", TRAINED))
     norm: str = key(CLASSIFIER, one_of(NORMS), "`layer` or `batch` normalises each hidden layer "
