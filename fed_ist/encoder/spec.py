@@ -8,7 +8,7 @@ from fed_ist.errors import InputError, require_choice
 BUNDLED_ENCODER = "vit_distil_patch8_64.aid_eurosat_cifar"
 BUNDLED_ENCODERS = {
     name: f"fed_ist/encoder/weights/{name}.safetensors"
-    for name in (BUNDLED_ENCODER, "vit_mae_patch8_64.aid")
+    for name in (BUNDLED_ENCODER, "vit_distil_patch8_64.aid_cifar", "vit_mae_patch8_64.aid")
 }
 POOLINGS = ("cls", "avg", "map", "both")
 PRECISIONS = ("fp32", "bf16", "int8")

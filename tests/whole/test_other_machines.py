@@ -56,6 +56,7 @@ SCENE_DIGESTS = {
 }
 EMBEDDINGS = {
     "vit_distil_patch8_64.aid_eurosat_cifar": [0.40338, -0.62797, 0.39137, 0.87043],
+    "vit_distil_patch8_64.aid_cifar": [0.41902, -0.9984, -0.18968, 0.93654],
     "vit_mae_patch8_64.aid": [1.33086, 0.55789, 0.80374, 1.56036],
 }
 LOSS = 1.303816
