@@ -1,12 +1,17 @@
-# make run: set up once, then run the default simulation.   make test: set up once, then test.
+# make run: set up once, then train in three ways and compare.   make test: set up once, then test.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
 .PHONY: run test quick test-slow lint check docs docs-settings audit attack gate privacy aid eurosat ist-variants codecs masks capacity presets convolution clean
 
+# IST on Flower's engine, then two others in one process, and one page of all three.
 run: $(VENV)/.ready
-	$(BIN)/fed-ist run
+	set -e; now=$$(date +%d%H%M%S); \
+	$(BIN)/fed-ist run --name ist-$$now; \
+	$(BIN)/fed-ist run --engine inline --preset small --name small-$$now; \
+	$(BIN)/fed-ist run --engine inline --set strategy=fedavg --name fedavg-$$now; \
+	$(BIN)/fed-ist report results/ist-$$now results/small-$$now results/fedavg-$$now --out results/compared-$$now
 
 # Two files at a time, as there are two cores at least, each on one core.
 test: $(VENV)/.ready

@@ -22,6 +22,7 @@ from fed_ist.rng import generator
 
 SIDE_PX = 64
 N_TRAIN, N_TEST = 4000, 1000
+MIXED = 0.8  # the share of the images of which a part shows another class
 
 Field = NDArray[np.float64]  # (SIDE_PX, SIDE_PX), or with colours (SIDE_PX, SIDE_PX, 3)
 Rng = np.random.Generator
@@ -243,13 +244,26 @@ def draw_scene(class_name: str, rng: Rng) -> NDArray[np.uint8]:
     """One image of a class: uint8 (SIDE_PX, SIDE_PX, 3)."""
     canvas = Canvas(rng)
     image = SCENES[class_name](canvas)
-    if rng.random() < 0.25:  # a shred of cloud
-        cloud = np.clip(canvas.fractal(3) * 2 - 0.5, 0, 1)[..., None] * rng.uniform(0.3, 0.8)
+    if rng.random() < MIXED:  # beside it, some other land
+        others = [name for name in SCENES if name != class_name]
+        beside = _beside(canvas, rng.uniform(0.2, 0.45))
+        image[beside] = SCENES[others[rng.integers(len(others))]](Canvas(rng))[beside]
+    if rng.random() < 0.35:  # a shred of cloud
+        cloud = np.clip(canvas.fractal(3) * 2 - 0.5, 0, 1)[..., None] * rng.uniform(0.3, 0.9)
         image = image * (1 - cloud) + 235 * cloud
-    image = image * rng.uniform(0.7, 1.25) + rng.normal(0, 6, 3)  # light and haze
-    image = 128 + (image - 128) * rng.uniform(0.65, 1.15)
-    image += rng.normal(0, rng.uniform(3, 16), image.shape)
+    season = rng.uniform(0.85, 1.15, 3)  # of colours, as cameras and months have them
+    image = image * season * rng.uniform(0.6, 1.3) + rng.normal(0, 8, 3)  # light and haze
+    image = 128 + (image - 128) * rng.uniform(0.45, 1.15)
+    image += rng.normal(0, rng.uniform(3, 20), image.shape)
     return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def _beside(c: Canvas, share: float) -> NDArray[np.bool_]:
+    """The pixels on one side of a wavy line, a share of all: bool (SIDE_PX, SIDE_PX)."""
+    angle = c.rng.uniform(0, 2 * np.pi)
+    across = np.cos(angle) * c.u + np.sin(angle) * c.v + 0.1 * c.noise(3)
+    beside: NDArray[np.bool_] = across < np.quantile(across, share)
+    return beside
 
 
 @cache

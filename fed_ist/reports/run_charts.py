@@ -22,7 +22,8 @@ def plots(data: Data) -> Section:
     """Accuracy against rounds and against bytes, where bytes went, and seconds a round."""
     rounds = Axis("round", lambda value: f"{value:g}")
     percents = Axis("test accuracy (%)", lambda value: f"{100 * value:g}")
-    spent = _series(data, "bytes_per_node_so_far", "accuracy")
+    spent = [learnt(line) for line in _series(data, "bytes_per_node_so_far", "accuracy")]
+    by_round = [learnt(line) for line in _series(data, "round", "accuracy")]
     most = [line.points[-1][0] for line in spent if line.points]
     is_log = len(most) > 1 and min(most) > 0 and max(most) > LOG_FROM * min(most)
     sent = Axis("received and sent by a node, mean of all", _short_bytes, is_log)
@@ -34,12 +35,22 @@ def plots(data: Data) -> Section:
     ]
     found = (
         line_chart("Accuracy by bytes", spent, sent, percents),
-        line_chart("Accuracy by round", _series(data, "round", "accuracy"), rounds, percents),
+        line_chart("Accuracy by round", by_round, rounds, percents),
         _uses_plot(data),
         line_chart("Time of a round", trained, rounds, seconds),
         _nodes_plot(data),
     )
     return Section("Plots", plots=tuple(plot for plot in found if plot))
+
+
+def learnt(line: Series) -> Series:
+    """A line of accuracies without its beginning, where the classifier guessed.
+
+    Beside it, all that was learnt would look flat.
+    """
+    best = max((y for _, y, _ in line.points), default=0.0)
+    begins = next((i for i, (_, y, _) in enumerate(line.points) if y >= best / 2), 0)
+    return Series(line.name, line.points[begins:])
 
 
 def _series(data: Data, x_name: str, y_name: str) -> list[Series]:
