@@ -137,13 +137,11 @@ class IstStrategy(FedAvg):
         fit: list[tuple[Subnet, dict[str, NDArray[Any]], float]] = []
         contents: list[RecordDict] = []
         for reply in replies:
-            node_id = reply.metadata.src_node_id
             try:
                 fit.append(self._read(reply))
                 contents.append(reply.content)
             except ValueError as reason:
-                self.n_rejected += 1
-                log(WARNING, "Reply of node %s left out: %s", node_id, reason)
+                self._leave_out(reply, reason)
         log(INFO, "aggregate_train: %d of %d slices merged", len(fit), len(self._dealt))
         if not fit:
             return None, None
@@ -156,6 +154,26 @@ class IstStrategy(FedAvg):
         """Flower's own, with the widths of the whole model in the config."""
         whole = ConfigRecord({**config, **self.widths})
         return super().configure_evaluate(server_round, arrays, whole, grid)
+
+    def aggregate_evaluate(
+        self, server_round: int, replies: Iterable[Message]
+    ) -> MetricRecord | None:
+        """The metrics as FedAvg has them; None where no reply has any.
+
+        Replies that have none are logged, counted in `n_rejected` and left out.
+        """
+        contents = []
+        for reply in replies:
+            try:
+                self._read_weight(reply)
+                contents.append(reply.content)
+            except ValueError as reason:
+                self._leave_out(reply, reason)
+        return self.evaluate_metrics_aggr_fn(contents, self.weighted_by_key) if contents else None
+
+    def _leave_out(self, reply: Message, reason: ValueError) -> None:
+        self.n_rejected += 1
+        log(WARNING, "Reply of node %s left out: %s", reply.metadata.src_node_id, reason)
 
     def _require_axes(self) -> Axes:
         if self.axes is None:
@@ -191,15 +209,11 @@ class IstStrategy(FedAvg):
 
     def _read(self, reply: Message) -> tuple[Subnet, dict[str, NDArray[Any]], float]:
         """The slice in a reply, as it is in the whole model; raises `ValueError`."""
-        if reply.has_error():
-            raise ValueError(reply.error.reason)
+        weight = self._read_weight(reply)
         subnet = self._dealt.get(reply.metadata.src_node_id)
-        records, metrics = reply.content.array_records, reply.content.metric_records
-        if subnet is None or len(records) != 1 or len(metrics) != 1:
-            raise ValueError("it was not asked, or is not one ArrayRecord and one MetricRecord")
-        weight = next(iter(metrics.values())).get(self.weighted_by_key)
-        if not isinstance(weight, int | float) or not 0 < weight < math.inf:
-            raise ValueError(f"its '{self.weighted_by_key}' is {weight!r}, not a number above 0")
+        records = reply.content.array_records
+        if subnet is None or len(records) != 1:
+            raise ValueError("it was not asked, or has not one ArrayRecord")
         try:
             found = {name: array.numpy() for name, array in next(iter(records.values())).items()}
         except Exception as error:  # of arrays that are none, whatever they raise
@@ -211,7 +225,17 @@ class IstStrategy(FedAvg):
         for name, factor in self._factors(subnet).items():
             # By what changed, so that what did not change is as it was to the bit.
             found[name] = whole[name] + (found[name] - sent[name]) / factor
-        return subnet, found, float(weight)
+        return subnet, found, weight
+
+    def _read_weight(self, reply: Message) -> float:
+        """What a reply counts for, above 0; raises `ValueError`."""
+        if reply.has_error():
+            raise ValueError(reply.error.reason)
+        metrics = list(reply.content.metric_records.values())
+        weight = metrics[0].get(self.weighted_by_key) if len(metrics) == 1 else None
+        if not isinstance(weight, int | float) or not 0 < weight < math.inf:
+            raise ValueError(f"its '{self.weighted_by_key}' is {weight!r}, not a number above 0")
+        return float(weight)
 
 
 def _sizes(subnet: Subnet) -> dict[str, int]:

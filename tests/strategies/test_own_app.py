@@ -151,6 +151,18 @@ def test_a_group_whose_node_is_away_or_lies_keeps_its_neurons_and_is_counted():
     assert strategy.aggregate_train(1, [])[0] is None
 
 
+def test_an_evaluation_without_metrics_is_left_out():
+    strategy = IstStrategy({"hidden": HIDDEN})
+    messages = list(strategy.configure_evaluate(1, record(model()), ConfigRecord({}), Nodes()))
+    assert all(m.content["config"]["hidden"] == HIDDEN for m in messages)
+    good = [answer(message, loss=2.0) for message in messages[:2]]
+    empty = Message(RecordDict({}), reply_to=messages[2])
+    failed = Message(Error(0, "out of memory"), reply_to=messages[3])
+    assert dict(strategy.aggregate_evaluate(1, [*good, empty, failed])) == {"loss": 2.0}
+    assert strategy.n_rejected == 2
+    assert strategy.aggregate_evaluate(1, []) is None
+
+
 def test_a_share_of_the_nodes_is_drawn_alike_for_one_seed():
     def drawn(seed):
         strategy = IstStrategy({"hidden": HIDDEN}, seed=seed, fraction_train=0.5)
