@@ -1,0 +1,265 @@
+"""The device's relay: it answers a SuperNode on the same host, and asks the server for nothing.
+
+Whatever a SuperNode may ask for has come with the message. So its questions for messages, its
+heartbeats, and requests for objects, runs and bundles stay on the device. A reply leaves once all
+of it is there, and the SuperNode hears that it is stored when the SuperLink has it.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from fed_ist.relay.frames import Kind, UnreadableFrameError, number, pack, pairs, text
+from fed_ist.relay.line import Line
+from relays import flower
+
+# A SuperNode waits 30 s for any answer.
+WAIT_S = 20.0
+LOST_S = 60.0  # a SuperNode that has asked nothing for so long is gone
+KEPT_RUNS = 8
+KEPT_STORED = 16
+OK, FORBIDDEN, NOT_FOUND, LATER = 200, 403, 404, 503
+
+Answer = tuple[int, bytes]
+M = TypeVar("M", bound=Message)
+
+
+@dataclass
+class Reply:
+    """A reply on its way. wanted: ids of objects that the SuperNode has yet to give."""
+
+    announced: bytes
+    ids: list[str]
+    wanted: set[str]
+    contents: dict[str, bytes] = field(default_factory=dict)
+    status: int = 0
+    stored: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def frame(self) -> bytes:
+        """The frame that takes it to the server."""
+        parts = [part for name in self.ids for part in (name.encode(), self.contents[name])]
+        return pack(Kind.REPLY, [self.announced, *parts])
+
+
+class Relay:
+    """What a device has of the server, and what it owes to it. `line` is to be set before use."""
+
+    line: Line
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._node_id = 0
+        self._inside = False
+        self._heard_at = clock()
+        self._welcomed, self._arrived = asyncio.Event(), asyncio.Event()
+        self._inbox: deque[flower.PullMessagesResponse] = deque()
+        self._got: deque[str] = deque(maxlen=KEPT_STORED)
+        self._objects: dict[str, dict[str, bytes]] = {}  # by message, then by object
+        self._runs: dict[int, bytes] = {}
+        self._bundles: dict[str, bytes] = {}
+        self._replies: dict[str, Reply] = {}
+
+    async def on_open(self) -> None:
+        """Say who is there, and send again what the server may not have."""
+        if not self._inside:
+            return
+        held = [str(run).encode() for run in self._runs]
+        await self.line.send(pack(Kind.ENTER, [*held, b"", *map(str.encode, self._bundles)]))
+        for reply in list(self._replies.values()):
+            if not reply.wanted and not reply.stored.is_set():
+                await self.line.send(reply.frame())
+
+    async def on_frame(self, kind: Kind, parts: list[bytes]) -> None:
+        """Take what the server sends; raises `UnreadableFrameError` for what it may not send."""
+        if kind is Kind.WELCOME and len(parts) == 1:
+            self._node_id = number(parts[0])
+            self._welcomed.set()
+        elif kind is Kind.MESSAGE and len(parts) >= 4:
+            await self._take(parts)
+        elif kind is Kind.STORED and len(parts) == 2:
+            reply = self._replies.get(text(parts[0]))
+            if reply is not None:
+                reply.status = number(parts[1])
+                reply.contents.clear()
+                reply.stored.set()
+        else:
+            raise UnreadableFrameError(f"{kind.name} from a server, with {len(parts)} parts")
+
+    async def _take(self, parts: list[bytes]) -> None:
+        """Keep a message, whole with what belongs to it, and say so; a second time only say so."""
+        listed = _parsed(flower.PullMessagesResponse, parts[0])
+        if len(listed.messages_list) != 1:
+            raise UnreadableFrameError(f"{len(listed.messages_list)} messages at a time")
+        metadata = listed.messages_list[0].metadata
+        if metadata.message_id not in self._got:
+            if parts[1]:
+                self._runs[metadata.run_id] = parts[1]
+                _keep_last(self._runs, KEPT_RUNS)
+            if parts[2]:
+                self._bundles[text(parts[2])] = parts[3]
+                _keep_last(self._bundles, KEPT_RUNS)
+            self._objects[metadata.message_id] = dict(pairs(parts[4:], Kind.MESSAGE))
+            self._got.append(metadata.message_id)
+            self._inbox.append(listed)
+            self._arrived.set()
+        await self.line.send(pack(Kind.GOT, [metadata.message_id.encode()]))
+
+    async def answer(self, path: str, body: bytes) -> Answer:
+        """(HTTP status, body) for a SuperNode's request; bodies are Flower's Protobuf messages."""
+        self._heard_at = self._clock()
+        handler = HANDLERS.get(path)
+        if handler is None:
+            return NOT_FOUND, b""
+        try:
+            return await handler(self, body)
+        except UnreadableFrameError:
+            return 400, b""
+
+    async def watch(self) -> None:
+        """Tell the server when the SuperNode is gone without a word."""
+        while True:
+            await asyncio.sleep(LOST_S / 4)
+            if self._inside and self._clock() - self._heard_at > LOST_S:
+                await self._deactivate(b"")
+
+    async def _nothing(self, _: bytes) -> Answer:
+        return OK, b""
+
+    async def _activate(self, _: bytes) -> Answer:
+        """Let a SuperNode in; one that was started anew has lost whatever was on its way."""
+        self._inbox.clear()
+        self._replies.clear()
+        self._objects.clear()
+        self._inside = True
+        self._welcomed.clear()
+        await self.on_open()
+        if not await _happens(self._welcomed, WAIT_S):
+            return LATER, b""
+        return OK, flower.ActivateNodeResponse(node_id=self._node_id).SerializeToString()
+
+    async def _deactivate(self, _: bytes) -> Answer:
+        self._inside = False
+        await self.line.send(pack(Kind.LEAVE))
+        return OK, b""
+
+    async def _heartbeat(self, _: bytes) -> Answer:
+        return OK, flower.SendNodeHeartbeatResponse(success=True).SerializeToString()
+
+    async def _pull(self, _: bytes) -> Answer:
+        """The next message, or nothing after a while, so that a SuperNode asks less often."""
+        if not self._inside:  # it had fallen silent, as on a board that was suspended
+            self._inside = True
+            await self.on_open()
+        if not self._inbox:
+            self._arrived.clear()
+            await _happens(self._arrived, WAIT_S)
+        return OK, self._inbox.popleft().SerializeToString() if self._inbox else b""
+
+    async def _run(self, body: bytes) -> Answer:
+        found = self._runs.get(_parsed(flower.GetRunRequest, body).run_id)
+        return (OK, found) if found is not None else (LATER, b"")
+
+    async def _bundle(self, body: bytes) -> Answer:
+        found = self._bundles.get(_parsed(flower.GetFabRequest, body).hash_str)
+        return (OK, found) if found is not None else (LATER, b"")
+
+    async def _pull_object(self, body: bytes) -> Answer:
+        wanted = _parsed(flower.PullObjectRequest, body).object_id
+        for objects in self._objects.values():
+            if wanted in objects:
+                found = flower.PullObjectResponse(
+                    object_found=True, object_available=True, object_content=objects[wanted]
+                )
+                return OK, found.SerializeToString()
+        return OK, flower.PullObjectResponse().SerializeToString()
+
+    async def _confirm(self, body: bytes) -> Answer:
+        confirmed = _parsed(flower.ConfirmMessageReceivedRequest, body)
+        self._objects.pop(confirmed.message_object_id, None)
+        return OK, b""
+
+    async def _push(self, body: bytes) -> Answer:
+        """Take the list of a reply's objects, and ask for all of them."""
+        announced = _parsed(flower.PushMessagesRequest, body)
+        if len(announced.messages_list) != 1:
+            return 400, b""
+        reply_id = announced.messages_list[0].metadata.message_id
+        ids = flower.object_ids(announced.message_object_trees)
+        for done in [name for name, reply in self._replies.items() if reply.stored.is_set()]:
+            del self._replies[done]
+        if reply_id not in self._replies:
+            self._replies[reply_id] = Reply(body, ids, set(ids))
+        wanted = flower.PushMessagesResponse(
+            results={reply_id: 0}, objects_to_push=ids, session_id=reply_id
+        )
+        return OK, wanted.SerializeToString()
+
+    async def _push_object(self, body: bytes) -> Answer:
+        """Take one object of a reply; with the last one the reply leaves, and is waited for."""
+        pushed = _parsed(flower.PushObjectRequest, body)
+        reply = self._replies.get(pushed.session_id)
+        if reply is None or pushed.object_id not in reply.ids:
+            return NOT_FOUND, b""
+        if pushed.object_id in reply.wanted:
+            reply.contents[pushed.object_id] = pushed.object_content
+            reply.wanted.discard(pushed.object_id)
+            if not reply.wanted:
+                try:
+                    frame = reply.frame()
+                except UnreadableFrameError:
+                    del self._replies[pushed.session_id]
+                    return 413, b""
+                # Not awaited: a slow link may take longer than a SuperNode waits for an answer.
+                self._sending = asyncio.create_task(self.line.send(frame))
+        if not reply.wanted:
+            if not await _happens(reply.stored, WAIT_S):
+                return LATER, b""
+            if reply.status != OK:
+                return reply.status, b""
+        return OK, flower.PushObjectResponse(stored=True).SerializeToString()
+
+
+Handler = Callable[[Relay, bytes], Awaitable[Answer]]
+FLEET = "/v1/fleet/"
+HANDLERS: dict[str, Handler] = {
+    FLEET + "register-node": Relay._nothing,
+    FLEET + "unregister-node": Relay._nothing,
+    FLEET + "activate-node": Relay._activate,
+    FLEET + "deactivate-node": Relay._deactivate,
+    FLEET + "send-node-heartbeat": Relay._heartbeat,
+    FLEET + "pull-messages": Relay._pull,
+    FLEET + "get-run": Relay._run,
+    FLEET + "get-fab": Relay._bundle,
+    FLEET + "pull-object": Relay._pull_object,
+    FLEET + "confirm-message-received": Relay._confirm,
+    FLEET + "push-messages": Relay._push,
+    FLEET + "push-object": Relay._push_object,
+}
+
+
+def _parsed(kind: type[M], body: bytes) -> M:
+    message: M = kind()
+    try:
+        message.ParseFromString(body)
+    except DecodeError:
+        raise UnreadableFrameError(f"no {kind.__name__}") from None
+    return message
+
+
+def _keep_last(kept: dict[Any, bytes], most: int) -> None:
+    while len(kept) > most:
+        del kept[next(iter(kept))]
+
+
+async def _happens(event: asyncio.Event, within_s: float) -> bool:
+    """Whether an event is set in this time."""
+    try:
+        async with asyncio.timeout(within_s):
+            await event.wait()
+    except TimeoutError:
+        return False
+    return True
