@@ -15,11 +15,17 @@ from google.protobuf.message import DecodeError, Message
 
 from fed_ist.relay.frames import Kind, UnreadableFrameError, number, pack, pairs, text
 from fed_ist.relay.line import Line
+from fed_ist.traffic.beat import until_beat_s
 from relays import flower
 
 # A SuperNode waits 30 s for any answer.
 WAIT_S = 20.0
 LOST_S = 60.0  # a SuperNode that has asked nothing for so long is gone
+# A device that knows the beat comes back so long before it.
+LEAD_S = 60.0
+# To leave and come back costs some 4 kB (a connection, and being prepared again), to stay 3.6 kB an
+# hour: who has less time than this stays.
+WORTH_S = 7200.0
 KEPT_RUNS = 8
 KEPT_STORED = 16
 OK, FORBIDDEN, NOT_FOUND, LATER = 200, 403, 404, 503
@@ -33,6 +39,7 @@ class Reply:
     """A reply on its way. wanted: ids of objects that the SuperNode has yet to give."""
 
     announced: bytes
+    run_id: int
     ids: list[str]
     wanted: set[str]
     contents: dict[str, bytes] = field(default_factory=dict)
@@ -46,12 +53,15 @@ class Reply:
 
 
 class Relay:
-    """What a device has of the server, and what it owes to it. `line` is to be set before use."""
+    """What a device has of the server, and what it owes to it.
+
+    line: to be set before use. clock: seconds of a clock that nobody sets. now: seconds since 1970.
+    """
 
     line: Line
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
+    def __init__(self, clock: Callable[[], float], now: Callable[[], float]) -> None:
+        self._clock, self._now = clock, now
         self._node_id = 0
         self._inside = False
         self._heard_at = clock()
@@ -86,6 +96,7 @@ class Relay:
                 reply.status = number(parts[1])
                 reply.contents.clear()
                 reply.stored.set()
+                await self._rest(reply.run_id)
         else:
             raise UnreadableFrameError(f"{kind.name} from a server, with {len(parts)} parts")
 
@@ -107,6 +118,16 @@ class Relay:
             self._inbox.append(listed)
             self._arrived.set()
         await self.line.send(pack(Kind.GOT, [metadata.message_id.encode()]))
+
+    async def _rest(self, run_id: int) -> None:
+        """Leave until shortly before the run's next beat, if it has one and that is worth it."""
+        run = _parsed(flower.GetRunResponse, self._runs.get(run_id, b"")).run
+        told = run.override_config["round-every-s"]
+        every_s = told.double or float(told.sint64 or told.uint64)
+        left_s = until_beat_s(self._now(), every_s) - LEAD_S if every_s else 0.0
+        if left_s > WORTH_S and not self._inbox:
+            await self.line.send(pack(Kind.LEAVE))
+            await self.line.rest(left_s)
 
     async def answer(self, path: str, body: bytes) -> Answer:
         """(HTTP status, body) for a SuperNode's request; bodies are Flower's Protobuf messages."""
@@ -192,7 +213,8 @@ class Relay:
         for done in [name for name, reply in self._replies.items() if reply.stored.is_set()]:
             del self._replies[done]
         if reply_id not in self._replies:
-            self._replies[reply_id] = Reply(body, ids, set(ids))
+            run_id = announced.messages_list[0].metadata.run_id
+            self._replies[reply_id] = Reply(body, run_id, ids, set(ids))
         wanted = flower.PushMessagesResponse(
             results={reply_id: 0}, objects_to_push=ids, session_id=reply_id
         )

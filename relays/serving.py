@@ -44,6 +44,7 @@ async def keep(place: Path, database: Path, superlink: str, authority: Path) -> 
             process_request=server.judge,
             max_size=MAX_FRAME,
             open_timeout=OPEN_S,
+            backlog=1024,
             ping_interval=None,  # devices sign every four minutes, and nginx ends what is silent
             server_header=None,
         ):

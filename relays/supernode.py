@@ -69,7 +69,7 @@ def keep_supernode(device: Device) -> int:
             "the server's keys."
         ) from None
     url = f"wss://{f'[{host}]' if ':' in host else host}:{port}{PATH}"
-    relay = Relay(time.monotonic)
+    relay = Relay(time.monotonic, time.time)
     relay.line = Line(url, key, context, relay.on_open, relay.on_frame, _say)
     return asyncio.run(_keep(relay, device.words))
 

@@ -46,12 +46,19 @@ class Line:
     say: Say
     _connection: ClientConnection | None = None
     _said: str = field(default="", init=False)
+    _rest_s: float = field(default=0.0, init=False)
 
     async def send(self, frame: bytes) -> None:
         """Send a frame if there is a connection; `on_open` has to send again what was lost."""
         if self._connection is not None:
             with suppress(WebSocketException, OSError):
                 await self._connection.send(frame)
+
+    async def rest(self, seconds: float) -> None:
+        """End the connection, and come back after these seconds."""
+        if self._connection is not None:
+            self._rest_s = seconds
+            await self._connection.close()
 
     async def keep(self) -> None:
         """Be connected until cancelled, with a pause after each failure that grows."""
@@ -66,6 +73,10 @@ class Line:
             except (OSError, WebSocketException, UnreadableFrameError) as error:
                 reason = f"{error}" or type(error).__name__
             self._connection = None
+            if self._rest_s:
+                rest_s, self._rest_s, pause_s = self._rest_s, 0.0, FIRST_PAUSE_S
+                await asyncio.sleep(rest_s)
+                continue
             if time.monotonic() - began > ALIVE_S:
                 pause_s = FIRST_PAUSE_S
             if reason != self._said:

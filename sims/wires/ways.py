@@ -33,7 +33,12 @@ from sims.wires.sizes import Sizes, sniffing
 N_CLASSES, N_IMAGES = 30, 2  # as many classes as AID has
 SETTLE_S = 2.0
 HOUR_S, DAY_S = 3600.0, 86_400.0
-INT4: dict[str, Value] = {"down-codec": "int4", "up-codec": "int4", "reply": "update", "zstd": "true"}
+INT4: dict[str, Value] = {
+    "down-codec": "int4",
+    "up-codec": "int4",
+    "reply": "update",
+    "zstd": "true",
+}
 EMPTY: dict[str, Value] = {"strategy": "fedavg", "hidden-layers": 0, "num-rounds": 1, **INT4}
 LINEAR = EMPTY | {"num-rounds": 4}
 IST: dict[str, Value] = {
