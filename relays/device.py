@@ -144,8 +144,13 @@ class Relay:
         """Tell the server when the SuperNode is gone without a word."""
         while True:
             await asyncio.sleep(LOST_S / 4)
-            if self._inside and self._clock() - self._heard_at > LOST_S:
-                await self._deactivate(b"")
+            if self._clock() - self._heard_at > LOST_S:
+                await self.leave()
+
+    async def leave(self) -> None:
+        """Tell the server that the SuperNode is gone, if it does not know."""
+        if self._inside:
+            await self._deactivate(b"")
 
     async def _nothing(self, _: bytes) -> Answer:
         return OK, b""

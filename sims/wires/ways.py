@@ -7,7 +7,6 @@ its options as one JSON object.
 """
 
 import json
-import shutil
 import sys
 import tempfile
 import time
@@ -15,6 +14,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 
 from PIL import Image
 
@@ -31,6 +31,7 @@ from sims.wires.namespaces import Counters, Wires, read_counters, wired
 from sims.wires.sizes import Sizes, sniffing
 
 N_CLASSES, N_IMAGES = 30, 2  # as many classes as AID has
+PLAIN_IDLE_S = 60.0  # a SuperNode's waiting repeats itself each 20 s, the relay's each 240
 SETTLE_S = 2.0
 HOUR_S, DAY_S = 3600.0, 86_400.0
 INT4: dict[str, Value] = {
@@ -39,13 +40,12 @@ INT4: dict[str, Value] = {
     "reply": "update",
     "zstd": "true",
 }
-EMPTY: dict[str, Value] = {"strategy": "fedavg", "hidden-layers": 0, "num-rounds": 1, **INT4}
-LINEAR = EMPTY | {"num-rounds": 4}
+LINEAR: dict[str, Value] = {"strategy": "fedavg", "hidden-layers": 0, "num-rounds": 4, **INT4}
 IST: dict[str, Value] = {
     **{"strategy": "ist", "groups": 8, "hidden-layers": 1, "hidden-dim": 1024, "num-rounds": 20},
     **INT4,
 }
-GOALS = {"waiting": 40e3, "empty": 5e3, "linear": 45e3, "day": 1e6}
+GOALS = {"connected": 0.0, "waiting": 40e3, "empty": 5e3, "linear": 45e3, "day": 1e6}
 
 
 @dataclass(frozen=True)
@@ -60,15 +60,19 @@ class WaysBench:
 class Way:
     """What one way took, in bytes of one node's link, both ways.
 
-    waiting: in an hour. empty: of a message and its reply beyond their content, in the run of four
-    rounds. linear, day: of whole runs. sizes: packets of the waiting by what they are.
+    connected: until it is. waiting: in an hour. empty: of a message and its reply beside the arrays
+    in them. linear, day: of whole runs, with what a node fetches once. payload: of the day's arrays.
+    round_s: median seconds of a round of the linear head. sizes: packets of `idle_s` of waiting.
     """
 
+    connected: float
     waiting: float
     empty: float
     linear: float
     day: float
-    messages: float
+    payload: float
+    round_s: float
+    idle_s: float
     sizes: Sizes
 
 
@@ -91,7 +95,8 @@ def measure(request: WaysBench, app: Path) -> tuple[Way, Way]:
                     relayed=relayed,
                 )
             )
-            found.append(measure_way(request, app, Bench(wires, hosts, folder, images)))
+            idle_s = request.idle_s if relayed else min(request.idle_s, PLAIN_IDLE_S)
+            found.append(measure_way(idle_s, app, Bench(wires, hosts, folder, images)))
     return found[0], found[1]
 
 
@@ -139,33 +144,32 @@ class Bench:
         time.sleep(SETTLE_S)
         return total(self.counters().since(before)), time.monotonic() - begun_s
 
-    def messages(self, name: str) -> tuple[float, float]:
-        """(bytes of a run's messages and replies by its ledger, how many pairs)."""
+    def payload(self, name: str) -> tuple[float, float]:
+        """(bytes of the arrays in a run's messages and replies, how many pairs of these)."""
         lines = open_run(self.folder / "results" / name).ledger
-        return sum(float(str(line["message_bytes"])) for line in lines), len(lines) / 2
+        return sum(float(str(line["payload_bytes"])) for line in lines), len(lines) / 2
 
 
-def measure_way(request: WaysBench, app: Path, bench: Bench) -> Way:
+def measure_way(idle_s: float, app: Path, bench: Bench) -> Way:
     """The figures of one way; waiting comes first, and is left out of the runs."""
     time.sleep(SETTLE_S)
-    before = bench.counters()
-    begun_s = time.monotonic()
+    before, begun_s = bench.counters(), time.monotonic()
     with sniffing(bench.wires, 0) as sizes:
-        time.sleep(request.idle_s)
-    waited_s = time.monotonic() - begun_s
-    waiting = total(bench.counters().since(before)) / waited_s
-    bench.run(app, "first", EMPTY)  # the app's bundle comes with it, as with a run of each
+        time.sleep(idle_s)
+    waiting = total(bench.counters().since(before)) / (time.monotonic() - begun_s)
     linear, linear_s = bench.run(app, "linear", LINEAR)
-    messages, pairs = bench.messages("linear")
+    payload, pairs = bench.payload("linear")
+    rounds = open_run(bench.folder / "results" / "linear").rounds
     day, day_s = bench.run(app, "day", IST)
-    all_messages, _ = bench.messages("day")
-    shutil.rmtree(bench.folder / "results")
     return Way(
+        total(before),
         waiting * HOUR_S,
-        (linear - waiting * linear_s - messages) / pairs,
+        (linear - waiting * linear_s - payload) / pairs,
         linear,
         day - waiting * day_s + waiting * DAY_S,
-        all_messages,
+        bench.payload("day")[0],
+        median(float(str(row["seconds"])) for row in rounds if row["round"]),
+        idle_s,
         sizes,
     )
 
@@ -175,33 +179,37 @@ def total(crossed: Counters) -> float:
     return crossed.bytes_down + crossed.bytes_up
 
 
-def render(request: WaysBench, plain: Way, relayed: Way) -> str:
+def render(plain: Way, relayed: Way) -> str:
     """The report in Markdown."""
+    ways = (plain, relayed)
     rows = [
         (
             what,
-            *(f"{getattr(way, key) / 1000:,.1f} kB" for way in (plain, relayed)),
-            f"{GOALS[key] / 1000:,.0f} kB",
+            *(f"{getattr(way, key) / 1000:,.1f} kB" for way in ways),
+            f"{GOALS[key] / 1000:,.0f} kB" if GOALS[key] else "",
         )
         for key, what in (
+            ("connected", "until it is connected, once"),
             ("waiting", "waiting, an hour"),
-            ("empty", "a message and its reply, beside their content"),
+            ("empty", "a message and its reply, beside the arrays in them"),
             ("linear", "a linear head in 4 bits, 4 rounds, 30 classes, all in"),
             ("day", "IST in 4 bits, 20 rounds of 128 neurons, and a day of waiting"),
         )
     ]
+    rows.append(("a round of the linear head", *(f"{way.round_s:.1f} s" for way in ways), ""))
     heads = ("a node's link, both ways", "flower-supernode", "fed-ist supernode", "goal")
     kinds = "\n\n".join(
-        f"{name}, {request.idle_s:.0f} s of waiting by kind of packet:\n\n{way.sizes.render()}"
-        for name, way in (("flower-supernode", plain), ("fed-ist supernode", relayed))
+        f"{name}, {way.idle_s:.0f} s of waiting by kind of packet:\n\n{way.sizes.render()}"
+        for name, way in zip(("flower-supernode", "fed-ist supernode"), ways, strict=True)
     )
     return (
         "# What a node's link carries, with and without the relay\n\n"
         "`sudo fed-ist bench wire --relay`: one node and its server in network namespaces, TLS and "
         "a key; bytes of IP packets by the interface's counters. Waiting was counted over "
-        f"{request.idle_s:.0f} s and multiplied. The day is the run's bytes and 24 hours of "
-        f"waiting; of it {relayed.messages / 1000:,.0f} kB are messages and replies. The relay "
-        "goes through the gate; flower-supernode asks the SuperLink itself.\n\n"
+        f"{plain.idle_s:.0f} s and {relayed.idle_s:.0f} s, and multiplied. The linear head's run "
+        "is the node's first, which fetches the app's bundle and is prepared. The day is the "
+        f"run's bytes and 24 hours of waiting; {relayed.payload / 1000:,.0f} kB of it are the "
+        "arrays. The relay goes through the gate; flower-supernode asks the SuperLink itself.\n\n"
         f"{table(heads, rows)}\n\n{kinds}\n"
     )
 
@@ -211,7 +219,7 @@ def main() -> int:
     request = WaysBench(**json.loads(sys.argv[1]))
 
     def work() -> int:
-        report = render(request, *measure(request, Path.cwd()))
+        report = render(*measure(request, Path.cwd()))
         print(report)
         if request.out:
             write_atomic(Path(request.out), report.encode())
