@@ -8,18 +8,15 @@ of it is there, and the SuperNode hears that it is stored when the SuperLink has
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
-from typing import Any, TypeVar
-
-from google.protobuf.message import DecodeError, Message
+from typing import Any
 
 from fed_ist.relay.frames import Kind, UnreadableFrameError, number, pack, pairs, text
 from fed_ist.relay.line import Line
 from fed_ist.traffic.beat import until_beat_s
 from relays import flower
+from relays.flower import parsed
+from relays.outbox import LATER, NOT_FOUND, OK, UNREADABLE, WAIT_S, Answer, Outbox, happens
 
-# A SuperNode waits 30 s for any answer.
-WAIT_S = 20.0
 LOST_S = 60.0  # a SuperNode that has asked nothing for so long is gone
 # A device that knows the beat comes back so long before it.
 LEAD_S = 60.0
@@ -28,28 +25,6 @@ LEAD_S = 60.0
 WORTH_S = 7200.0
 KEPT_RUNS = 8
 KEPT_STORED = 16
-OK, FORBIDDEN, NOT_FOUND, LATER = 200, 403, 404, 503
-
-Answer = tuple[int, bytes]
-M = TypeVar("M", bound=Message)
-
-
-@dataclass
-class Reply:
-    """A reply on its way. wanted: ids of objects that the SuperNode has yet to give."""
-
-    announced: bytes
-    run_id: int
-    ids: list[str]
-    wanted: set[str]
-    contents: dict[str, bytes] = field(default_factory=dict)
-    status: int = 0
-    stored: asyncio.Event = field(default_factory=asyncio.Event)
-
-    def frame(self) -> bytes:
-        """The frame that takes it to the server."""
-        parts = [part for name in self.ids for part in (name.encode(), self.contents[name])]
-        return pack(Kind.REPLY, [self.announced, *parts])
 
 
 class Relay:
@@ -71,7 +46,7 @@ class Relay:
         self._objects: dict[str, dict[str, bytes]] = {}  # by message, then by object
         self._runs: dict[int, bytes] = {}
         self._bundles: dict[str, bytes] = {}
-        self._replies: dict[str, Reply] = {}
+        self._outbox = Outbox(self._send)
 
     async def on_open(self) -> None:
         """Say who is there, and send again what the server may not have."""
@@ -79,9 +54,10 @@ class Relay:
             return
         held = [str(run).encode() for run in self._runs]
         await self.line.send(pack(Kind.ENTER, [*held, b"", *map(str.encode, self._bundles)]))
-        for reply in list(self._replies.values()):
-            if not reply.wanted and not reply.stored.is_set():
-                await self.line.send(reply.frame())
+        await self._outbox.send_again()
+
+    async def _send(self, frame: bytes) -> None:
+        await self.line.send(frame)
 
     async def on_frame(self, kind: Kind, parts: list[bytes]) -> None:
         """Take what the server sends; raises `UnreadableFrameError` for what it may not send."""
@@ -91,18 +67,15 @@ class Relay:
         elif kind is Kind.MESSAGE and len(parts) >= 4:
             await self._take(parts)
         elif kind is Kind.STORED and len(parts) == 2:
-            reply = self._replies.get(text(parts[0]))
-            if reply is not None:
-                reply.status = number(parts[1])
-                reply.contents.clear()
-                reply.stored.set()
-                await self._rest(reply.run_id)
+            run_id = self._outbox.note(text(parts[0]), number(parts[1]))
+            if run_id is not None:
+                await self._rest(run_id)
         else:
             raise UnreadableFrameError(f"{kind.name} from a server, with {len(parts)} parts")
 
     async def _take(self, parts: list[bytes]) -> None:
         """Keep a message, whole with what belongs to it, and say so; a second time only say so."""
-        listed = _parsed(flower.PullMessagesResponse, parts[0])
+        listed = parsed(flower.PullMessagesResponse, parts[0])
         if len(listed.messages_list) != 1:
             raise UnreadableFrameError(f"{len(listed.messages_list)} messages at a time")
         metadata = listed.messages_list[0].metadata
@@ -121,7 +94,7 @@ class Relay:
 
     async def _rest(self, run_id: int) -> None:
         """Leave until shortly before the run's next beat, if it has one and that is worth it."""
-        run = _parsed(flower.GetRunResponse, self._runs.get(run_id, b"")).run
+        run = parsed(flower.GetRunResponse, self._runs.get(run_id, b"")).run
         told = run.override_config["round-every-s"]
         every_s = told.double or float(told.sint64 or told.uint64)
         left_s = until_beat_s(self._now(), every_s) - LEAD_S if every_s else 0.0
@@ -138,7 +111,7 @@ class Relay:
         try:
             return await handler(self, body)
         except UnreadableFrameError:
-            return 400, b""
+            return UNREADABLE, b""
 
     async def watch(self) -> None:
         """Tell the server when the SuperNode is gone without a word."""
@@ -158,12 +131,12 @@ class Relay:
     async def _activate(self, _: bytes) -> Answer:
         """Let a SuperNode in; one that was started anew has lost whatever was on its way."""
         self._inbox.clear()
-        self._replies.clear()
+        self._outbox.clear()
         self._objects.clear()
         self._inside = True
         self._welcomed.clear()
         await self.on_open()
-        if not await _happens(self._welcomed, WAIT_S):
+        if not await happens(self._welcomed, WAIT_S):
             return LATER, b""
         return OK, flower.ActivateNodeResponse(node_id=self._node_id).SerializeToString()
 
@@ -182,19 +155,19 @@ class Relay:
             await self.on_open()
         if not self._inbox:
             self._arrived.clear()
-            await _happens(self._arrived, WAIT_S)
+            await happens(self._arrived, WAIT_S)
         return OK, self._inbox.popleft().SerializeToString() if self._inbox else b""
 
     async def _run(self, body: bytes) -> Answer:
-        found = self._runs.get(_parsed(flower.GetRunRequest, body).run_id)
+        found = self._runs.get(parsed(flower.GetRunRequest, body).run_id)
         return (OK, found) if found is not None else (LATER, b"")
 
     async def _bundle(self, body: bytes) -> Answer:
-        found = self._bundles.get(_parsed(flower.GetFabRequest, body).hash_str)
+        found = self._bundles.get(parsed(flower.GetFabRequest, body).hash_str)
         return (OK, found) if found is not None else (LATER, b"")
 
     async def _pull_object(self, body: bytes) -> Answer:
-        wanted = _parsed(flower.PullObjectRequest, body).object_id
+        wanted = parsed(flower.PullObjectRequest, body).object_id
         for objects in self._objects.values():
             if wanted in objects:
                 found = flower.PullObjectResponse(
@@ -204,50 +177,15 @@ class Relay:
         return OK, flower.PullObjectResponse().SerializeToString()
 
     async def _confirm(self, body: bytes) -> Answer:
-        confirmed = _parsed(flower.ConfirmMessageReceivedRequest, body)
+        confirmed = parsed(flower.ConfirmMessageReceivedRequest, body)
         self._objects.pop(confirmed.message_object_id, None)
         return OK, b""
 
     async def _push(self, body: bytes) -> Answer:
-        """Take the list of a reply's objects, and ask for all of them."""
-        announced = _parsed(flower.PushMessagesRequest, body)
-        if len(announced.messages_list) != 1:
-            return 400, b""
-        reply_id = announced.messages_list[0].metadata.message_id
-        ids = flower.object_ids(announced.message_object_trees)
-        for done in [name for name, reply in self._replies.items() if reply.stored.is_set()]:
-            del self._replies[done]
-        if reply_id not in self._replies:
-            run_id = announced.messages_list[0].metadata.run_id
-            self._replies[reply_id] = Reply(body, run_id, ids, set(ids))
-        wanted = flower.PushMessagesResponse(
-            results={reply_id: 0}, objects_to_push=ids, session_id=reply_id
-        )
-        return OK, wanted.SerializeToString()
+        return await self._outbox.announce(body)
 
     async def _push_object(self, body: bytes) -> Answer:
-        """Take one object of a reply; with the last one the reply leaves, and is waited for."""
-        pushed = _parsed(flower.PushObjectRequest, body)
-        reply = self._replies.get(pushed.session_id)
-        if reply is None or pushed.object_id not in reply.ids:
-            return NOT_FOUND, b""
-        if pushed.object_id in reply.wanted:
-            reply.contents[pushed.object_id] = pushed.object_content
-            reply.wanted.discard(pushed.object_id)
-            if not reply.wanted:
-                try:
-                    frame = reply.frame()
-                except UnreadableFrameError:
-                    del self._replies[pushed.session_id]
-                    return 413, b""
-                # Not awaited: a slow link may take longer than a SuperNode waits for an answer.
-                self._sending = asyncio.create_task(self.line.send(frame))
-        if not reply.wanted:
-            if not await _happens(reply.stored, WAIT_S):
-                return LATER, b""
-            if reply.status != OK:
-                return reply.status, b""
-        return OK, flower.PushObjectResponse(stored=True).SerializeToString()
+        return await self._outbox.take(body)
 
 
 Handler = Callable[[Relay, bytes], Awaitable[Answer]]
@@ -268,25 +206,6 @@ HANDLERS: dict[str, Handler] = {
 }
 
 
-def _parsed(kind: type[M], body: bytes) -> M:
-    message: M = kind()
-    try:
-        message.ParseFromString(body)
-    except DecodeError:
-        raise UnreadableFrameError(f"no {kind.__name__}") from None
-    return message
-
-
 def _keep_last(kept: dict[Any, bytes], most: int) -> None:
     while len(kept) > most:
         del kept[next(iter(kept))]
-
-
-async def _happens(event: asyncio.Event, within_s: float) -> bool:
-    """Whether an event is set in this time."""
-    try:
-        async with asyncio.timeout(within_s):
-            await event.wait()
-    except TimeoutError:
-        return False
-    return True

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
+from typing import TypeVar
 
 from flwr.proto.fab_pb2 import GetFabRequest
 from flwr.proto.fleet_pb2 import (
@@ -23,10 +24,13 @@ from flwr.proto.message_pb2 import (
 )
 from flwr.proto.node_pb2 import Node
 from flwr.proto.run_pb2 import GetRunRequest, GetRunResponse
+from google.protobuf.message import DecodeError, Message
 
 from fed_ist.errors import InputError
+from fed_ist.relay.frames import UnreadableFrameError
 
 TRIED = ("1.42.0",)
+M = TypeVar("M", bound=Message)
 # A node is away for Flower after twice this time without a heartbeat; one comes each 240 s.
 HEARTBEAT_S = 300.0
 
@@ -39,6 +43,16 @@ def require_tried() -> None:
             f"flwr {found} is installed, and the relay was tried with flwr {', '.join(TRIED)} "
             f"alone: install flwr=={TRIED[-1]}, or start flower-supernode itself."
         )
+
+
+def parsed(kind: type[M], body: bytes) -> M:
+    """A message of Flower's; raises `UnreadableFrameError` where the bytes are none."""
+    message: M = kind()
+    try:
+        message.ParseFromString(body)
+    except DecodeError:
+        raise UnreadableFrameError(f"no {kind.__name__}") from None
+    return message
 
 
 def object_ids(trees: Sequence[ObjectTree]) -> list[str]:

@@ -2,26 +2,38 @@
 
 import asyncio
 import logging
+import time
 from base64 import b64encode
-from collections import OrderedDict
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from google.protobuf.message import DecodeError
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from fed_ist.deploy.node_signatures import PUBLIC_KEY, SIGNATURE, TIMESTAMP
-from fed_ist.relay.frames import Kind, UnreadableFrameError, number, pack, pairs, text
+from fed_ist.relay.frames import Kind, UnreadableFrameError, number, pack, text
 from relays import flower
+from relays.flower import parsed
+from relays.replies import Replies
 from relays.superlink import RefusedError, SuperLink
 
 log = logging.getLogger("fed-ist-relay")
 
 FRESH_S = 270.0  # the SuperLink takes a signature for 300 s
 SIGN_WITHIN_S = 60.0
-KEPT_REPLIES = 8
+# What a node may have us do at once, and how many of its replies we hold; a SuperNode has one.
+WORK, REPLIES = 8, 2
 # The most that waits for one node to confirm it; a node is sent no more until it does.
 MOST_UNCONFIRMED = 4
+
+
+@dataclass(frozen=True)
+class Unconfirmed:
+    """A message that was sent, and that its node has not confirmed. expires_s: since 1970."""
+
+    run_id: int
+    expires_s: float
+    frame: bytes
 
 
 class Session:
@@ -31,6 +43,7 @@ class Session:
         self.node = flower.Node(node_id=node_id)
         self.inside = False
         self.connection: ServerConnection | None = None
+        self.work, self.replies = asyncio.Semaphore(WORK), asyncio.Semaphore(REPLIES)
         self._public_key, self._superlink = public_key, superlink
         self._signed: dict[str, str] = {}
         self._signed_at = float("-inf")
@@ -38,8 +51,8 @@ class Session:
         self._runs: set[int] = set()
         self._bundles: set[str] = set()
         self._run_bundles: dict[int, str] = {}
-        self._unconfirmed: dict[str, tuple[int, bytes]] = {}
-        self._replies: OrderedDict[str, asyncio.Task[int]] = OrderedDict()
+        self._unconfirmed: dict[str, Unconfirmed] = {}
+        self._replies = Replies(self.node, superlink, self.headers)
         self._fetching = asyncio.Lock()
 
     # The signature
@@ -92,13 +105,16 @@ class Session:
         if b"" not in parts:
             raise UnreadableFrameError("ENTER without the end of its runs")
         middle = parts.index(b"")
-        self._runs = {number(part) for part in parts[:middle]}
+        runs = {number(part) for part in parts[:middle]}
         self._bundles = {text(part) for part in parts[middle + 1 :]}
-        self.inside = True
+        if not self._runs <= runs:  # it was started anew, and the ServerApp should see that
+            await self.leave()
+        self._runs, self.inside = runs, True
         await self.beat()
         await self.send(pack(Kind.WELCOME, [str(self.node.node_id).encode()]))
-        for _, frame in list(self._unconfirmed.values()):
-            await self.send(frame)
+        self._drop_expired()
+        for message in list(self._unconfirmed.values()):
+            await self.send(message.frame)
 
     async def leave(self) -> None:
         """The node is not there any more; the SuperLink is told if it would believe it."""
@@ -119,25 +135,33 @@ class Session:
 
     async def fetch(self) -> None:
         """Fetch what waits for the node, whole, and send it; several at a time fetch once."""
+        self._drop_expired()
         if self._fetching.locked() or len(self._unconfirmed) >= MOST_UNCONFIRMED:
             return
         async with self._fetching:
             request = flower.PullMessagesRequest(node=self.node)
             pulled = await self._superlink.ask("pull-messages", request, self.headers)
-            listed = flower.PullMessagesResponse()
-            listed.ParseFromString(pulled)
+            listed = parsed(flower.PullMessagesResponse, pulled)
             for message in listed.messages_list:
                 metadata = message.metadata
-                frame = pack(
-                    Kind.MESSAGE,
-                    [
-                        pulled,
-                        *await self._belongings(metadata.run_id),
-                        *await self._objects(metadata.run_id, listed),
-                    ],
+                belongings = await self._belongings(metadata.run_id)
+                objects = await self._objects(metadata.run_id, listed)
+                try:
+                    frame = pack(Kind.MESSAGE, [pulled, *belongings, *objects])
+                except UnreadableFrameError as error:
+                    raise RefusedError(f"a message for it: {error}", 413) from None
+                expires_s = metadata.created_at + metadata.ttl
+                self._unconfirmed[metadata.message_id] = Unconfirmed(
+                    metadata.run_id, expires_s, frame
                 )
-                self._unconfirmed[metadata.message_id] = (metadata.run_id, frame)
                 await self.send(frame)
+
+    def _drop_expired(self) -> None:
+        """Drop messages to which no reply would be taken any more."""
+        now_s = time.time()
+        self._unconfirmed = {
+            name: one for name, one in self._unconfirmed.items() if one.expires_s > now_s
+        }
 
     async def _belongings(self, run_id: int) -> list[bytes]:
         """The run, the bundle's hash and the bundle, each empty where the node has it."""
@@ -145,8 +169,7 @@ class Session:
         if run_id not in self._runs:
             request = flower.GetRunRequest(node=self.node, run_id=run_id)
             run = await self._superlink.ask("get-run", request, self.headers)
-            found = flower.GetRunResponse()
-            found.ParseFromString(run)
+            found = parsed(flower.GetRunResponse, run)
             if found.run.fab_hash not in self._bundles:
                 name = found.run.fab_hash.encode("ascii")
                 wanted = flower.GetFabRequest(
@@ -169,7 +192,7 @@ class Session:
         found = self._unconfirmed.pop(message_id, None)
         if found:
             request = flower.ConfirmMessageReceivedRequest(
-                node=self.node, run_id=found[0], message_object_id=message_id
+                node=self.node, run_id=found.run_id, message_object_id=message_id
             )
             await self._superlink.ask("confirm-message-received", request, self.headers)
 
@@ -177,44 +200,5 @@ class Session:
 
     async def take(self, parts: list[bytes]) -> None:
         """Give a reply to the SuperLink, once however often it comes, and tell the node."""
-        announced = flower.PushMessagesRequest()
-        try:
-            announced.ParseFromString(parts[0])
-        except (DecodeError, IndexError):
-            raise UnreadableFrameError("REPLY without its list") from None
-        if len(announced.messages_list) != 1:
-            raise UnreadableFrameError(f"REPLY with {len(announced.messages_list)} messages")
-        contents = dict(pairs(parts[1:], Kind.REPLY))
-        reply_id = announced.messages_list[0].metadata.message_id
-        if reply_id not in self._replies:
-            self._replies[reply_id] = asyncio.create_task(self._store(announced, contents))
-            while len(self._replies) > KEPT_REPLIES:
-                self._replies.popitem(last=False)
-        status = await asyncio.shield(self._replies[reply_id])
+        reply_id, status = await self._replies.take(parts)
         await self.send(pack(Kind.STORED, [reply_id.encode(), str(status).encode()]))
-
-    async def _store(
-        self, announced: flower.PushMessagesRequest, contents: dict[str, bytes]
-    ) -> int:
-        """The HTTP status with which a reply is stored: 200, or that of a refusal."""
-        announced.node.CopyFrom(self.node)
-        try:
-            told = flower.PushMessagesResponse()
-            told.ParseFromString(
-                await self._superlink.ask("push-messages", announced, self.headers)
-            )
-            for name in told.objects_to_push:
-                pushed = flower.PushObjectRequest(
-                    node=self.node,
-                    run_id=announced.messages_list[0].metadata.run_id,
-                    object_id=name,
-                    object_content=contents[name],
-                    session_id=told.session_id,
-                )
-                await self._superlink.ask("push-object", pushed, self.headers)
-        except KeyError:
-            return 400
-        except RefusedError as error:
-            log.warning("A reply of node %d: %s", self.node.node_id, error)
-            return error.status
-        return 200

@@ -145,11 +145,12 @@ def _server(files: Certificates, place: Path, patience_s: int) -> str:
 {"".join(_let_through())}\
         location = {RELAY} {{
             if ($request_method != GET) {{ return 405; }}
+            if ($http_transfer_encoding) {{ return 411; }}
             {_unsigned_refused()}
             limit_req zone=requests_each burst={2 * REQUESTS_EACH_S} nodelay;
             auth_request /verify;
             auth_request_set $fed_ist_reason $upstream_http_{_variable(REASON)};
-            client_max_body_size 0;
+            client_max_body_size 1k;
             proxy_http_version 1.1;
             proxy_set_header Host gate;
             proxy_set_header Upgrade $http_upgrade;

@@ -30,6 +30,7 @@ from fed_ist.errors import InputError
 # The size at which a log is put away, once it is seen; one that was put away before is kept too.
 MAX_LOG_BYTES = 10_000_000
 LOOK_S = 5.0
+REFUSED = 2  # the exit code of a program of ours that has said in a sentence why it does not run
 INSTALL = "Install it: sudo apt install nginx libnginx-mod-stream"
 
 
@@ -104,7 +105,7 @@ def find_nginx() -> tuple[str, tuple[Path, ...]]:
 async def _keep(
     commands: Sequence[Sequence[str]], places: Places, registered: RegisteredKeys
 ) -> int:
-    """Run these programs, of which the first is nginx, until one ends; returns its exit code."""
+    """Run nginx and the relay until one ends; returns its exit code."""
     server = await serve(Doorkeeper(registered.knows, time.time, time.monotonic), places.verifier)
     programs = [await asyncio.create_subprocess_exec(*command) for command in commands]
     loop = asyncio.get_running_loop()
@@ -115,6 +116,9 @@ async def _keep(
     ends = [asyncio.create_task(program.wait()) for program in programs]
     try:
         done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if ends[1] in done and ends[1].result() == REFUSED:
+            # It was not tried with this Flower. Devices do without it as they did before.
+            done, _ = await asyncio.wait(ends[:1])
         _tell_all(programs)
         await asyncio.wait(ends)
         return max(abs(end.result()) for end in done)

@@ -61,8 +61,9 @@ class Way:
     """What one way took, in bytes of one node's link, both ways.
 
     connected: until it is. waiting: in an hour. empty: of a message and its reply beside the arrays
-    in them. linear, day: of whole runs, with what a node fetches once. payload: of the day's arrays.
-    round_s: median seconds of a round of the linear head. sizes: packets of `idle_s` of waiting.
+    in them. linear, day: of whole runs, with what a node fetches once. payload: of the day's
+    arrays. round_s: median seconds of a round of the linear head. sizes: packets of `idle_s` of
+    waiting.
     """
 
     connected: float
