@@ -74,6 +74,7 @@ __all__ = [
     "GetRunRequest",
     "GetRunResponse",
     "Node",
+    "ObjectTree",
     "PullMessagesRequest",
     "PullMessagesResponse",
     "PullObjectRequest",

@@ -17,7 +17,8 @@ from fed_ist.deploy.gatekeeper import find_nginx
 from fed_ist.deploy.node_keys import write_node_key
 from fed_ist.deploy.node_signatures import sign
 from fed_ist.errors import InputError
-from fed_ist.relay.frames import Kind, pack
+from fed_ist.relay.frames import Kind, pack, unpack
+from fed_ist.relay.tls import client_context
 from sims.benchmarks.gated import Gated, gated
 from sims.drawn_images import draw_images
 
@@ -40,9 +41,9 @@ class Served:
     def said(self, name: str) -> str:
         return self.hosts.log(name).read_text(encoding="utf-8", errors="replace")
 
-    async def connected(self, name: str):
+    async def connected(self, name: str, context: ssl.SSLContext | None = None):
         """A connection with a device's key, or without one."""
-        context = ssl.create_default_context(cafile=self.hosts.certificates.authority)
+        context = context or client_context(self.hosts.certificates.authority)
         headers = sign(self.hosts.key(name)) if name else {}
         url = f"wss://127.0.0.1:{self.hosts.port}/relay"
         return await connect(url, ssl=context, additional_headers=headers, proxy=None)
@@ -102,6 +103,26 @@ def test_what_no_device_says_ends_its_connection_alone_with_a_sentence(what, fie
     assert asyncio.run(speak()) == 1007
     assert field.said("gate").count("is cut off: it sent") == before + 1
     assert field.link.opened == opened
+
+
+def test_after_a_cut_a_connection_is_resumed_without_the_certificate(field):
+    context = client_context(field.hosts.certificates.authority)
+
+    async def enter() -> bool:
+        connection = await field.connected("south", context)
+        await connection.send(pack(Kind.ENTER, [b""]))
+        kind, _ = unpack(await connection.recv())
+        assert kind is Kind.WELCOME
+        context.note(connection.transport)
+        await connection.send(pack(Kind.LEAVE))  # the run below is north's alone
+        reused = connection.transport.get_extra_info("ssl_object").session_reused
+        await connection.close()
+        return reused
+
+    async def twice() -> list[bool]:
+        return [await enter(), await enter()]
+
+    assert asyncio.run(twice()) == [False, True]
 
 
 def test_a_run_completes_over_a_link_that_is_cut_and_nothing_is_trained_twice(field):
