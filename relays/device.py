@@ -20,8 +20,8 @@ from relays.outbox import LATER, NOT_FOUND, OK, UNREADABLE, WAIT_S, Answer, Outb
 LOST_S = 60.0  # a SuperNode that has asked nothing for so long is gone
 # A device that knows the beat comes back so long before it.
 LEAD_S = 60.0
-# To leave and come back costs some 4 kB (a connection, and being prepared again), to stay 3.6 kB an
-# hour: who has less time than this stays.
+# To leave and come back costs some 4 kB (a connection, and being prepared again), to stay as much
+# an hour (results/reference/relay.md): who has less time than this stays.
 WORTH_S = 7200.0
 KEPT_RUNS = 8
 KEPT_STORED = 16

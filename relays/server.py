@@ -80,15 +80,15 @@ class Server:
                 self._begin(session, self._miss(session))
 
     def _session(self, public_key: str) -> Session | None:
+        """What is known of the node with this key; None where the database does not know it."""
+        try:
+            node_id = self._mailbox.node_id(b64decode(public_key))
+        except (OSError, sqlite3.Error) as error:
+            log.warning("The SuperLink's database cannot be read: %s", error)
+            return None
         found = self._sessions.get(public_key)
-        if found is None:
-            try:
-                node_id = self._mailbox.node_id(b64decode(public_key))
-            except (OSError, sqlite3.Error) as error:
-                log.warning("The SuperLink's database cannot be read: %s", error)
-                return None
-            if node_id is None:
-                return None
+        if node_id is not None and (found is None or found.node.node_id != node_id):
+            # A key that was registered anew is another node to the SuperLink.
             found = self._sessions[public_key] = Session(public_key, node_id, self._superlink)
         return found
 

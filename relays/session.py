@@ -5,6 +5,7 @@ import logging
 import time
 from base64 import b64encode
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
 from websockets.asyncio.server import ServerConnection
@@ -121,7 +122,8 @@ class Session:
         self.inside = False
         if self.can_speak:
             request = flower.DeactivateNodeRequest(node_id=self.node.node_id)
-            await self._superlink.ask("deactivate-node", request, self.headers)
+            with suppress(RefusedError):  # the SuperLink may have noticed already
+                await self._superlink.ask("deactivate-node", request, self.headers)
 
     # Messages to it
 

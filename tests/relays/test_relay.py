@@ -1,6 +1,7 @@
 """Devices with one lasting connection each, through a real gate to a real SuperLink."""
 
 import asyncio
+import json
 import ssl
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -19,7 +20,7 @@ from fed_ist.deploy.node_signatures import sign
 from fed_ist.errors import InputError
 from fed_ist.relay.frames import Kind, pack, unpack
 from fed_ist.relay.tls import client_context
-from sims.benchmarks.gated import Gated, gated
+from sims.benchmarks.gated import SUPERLINK, Gated, Process, gated
 from sims.drawn_images import draw_images
 
 try:
@@ -37,6 +38,7 @@ HIDDEN_DIM, INTO_A_REPLY = 40, 10_000
 class Served:
     hosts: Gated
     link: Link
+    device: Process
 
     def said(self, name: str) -> str:
         return self.hosts.log(name).read_text(encoding="utf-8", errors="replace")
@@ -59,8 +61,8 @@ def field() -> Iterator[Served]:
         write_node_key(hosts.keys, "stranger")
         link = Link(hosts.port)
         stack.callback(link.close)
-        hosts.start_relayed("north", draw_images(hosts.folder / "images", 0), link.port)
-        yield Served(hosts, link)
+        images = draw_images(hosts.folder / "images", 0)
+        yield Served(hosts, link, hosts.start_relayed("north", images, link.port))
 
 
 def refusal(field: Served, name: str) -> int:
@@ -103,6 +105,20 @@ def test_what_no_device_says_ends_its_connection_alone_with_a_sentence(what, fie
     assert asyncio.run(speak()) == 1007
     assert field.said("gate").count("is cut off: it sent") == before + 1
     assert field.link.opened == opened
+
+
+def test_of_two_connections_with_one_key_the_later_stays(field):
+    async def both() -> None:
+        first = await field.connected("south")
+        second = await field.connected("south")
+        async with asyncio.timeout(HANG_S):
+            await first.wait_closed()
+            await second.send(pack(Kind.ENTER, [b""]))
+            assert unpack(await second.recv())[0] is Kind.WELCOME
+            await second.send(pack(Kind.LEAVE))
+            await second.close()
+
+    asyncio.run(both())
 
 
 def test_after_a_cut_a_connection_is_resumed_without_the_certificate(field):
@@ -149,3 +165,14 @@ def test_a_run_completes_over_a_link_that_is_cut_and_nothing_is_trained_twice(fi
     assert all(line["kind"] != "error" for line in lines)
     rounds = read_table(field.hosts.folder / "results" / "cut" / "rounds.csv")
     assert [row["answered"] for row in rounds[1:]] == ["1"] * ROUNDS
+
+
+def test_a_device_that_is_told_to_end_is_gone_for_the_superlink_too(field):
+    def online() -> int:
+        listed = field.hosts.order("supernode", "ls", SUPERLINK, "--format", "json")
+        return [node["status"] for node in json.loads(listed)["nodes"]].count("online")
+
+    until(lambda: online() == 1, "north alone is there")
+    field.device.terminate()
+    field.device.wait(timeout=HANG_S)
+    until(lambda: online() == 0, "the SuperLink knows that it is gone")

@@ -71,5 +71,5 @@ def test_a_run_completes(tmp_path, loss, latency_s, spoiled, timeout_s, relayed)
     assert process.returncode == 0, output
     rounds = open_run(tmp_path / "results" / "bad").rounds
     print([(row["seconds"], row["answered"]) for row in rounds])  # for docs/deploy.md
-    if relayed:
+    if relayed and spoiled == WAYS:  # the other link may keep one silent for longer than a round
         assert [row["answered"] for row in rounds[1:]] == [n_nodes, n_nodes]
