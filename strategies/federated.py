@@ -26,6 +26,7 @@ from fed_ist.statistics.anchors import trained_and_fixed
 from fed_ist.traffic import protocol
 from fed_ist.traffic.codecs import shapes_of
 from fed_ist.traffic.ledger import Ledger
+from strategies.core.beat import await_beat
 from strategies.core.errands import Errand, Errands, untrained_as
 from strategies.core.foundation import Foundation
 from strategies.core.gathering import Gathering
@@ -103,6 +104,7 @@ class FederatedStrategy(Strategy):
                 params = resumed.params
             done = 0 if resumed is None else resumed.round
             for server_round in range(done + 1, self.num_rounds + 1):
+                await_beat(self.config.round_every_s, server_round)
                 log(INFO, "[ROUND %d/%d]", server_round, self.num_rounds)
                 params = self.one_round(server_round, params, grid)
                 evaluate_fn(server_round, params)

@@ -70,7 +70,7 @@ class ClockedGrid(FaultyGrid):
 def clocked(federation: Federation, takes: Takes, monkeypatch: pytest.MonkeyPatch) -> Clock:
     """Put the federation's nodes under a clock; returns it."""
     clock = Clock()
-    for module in ("exchange", "roster", "waiting"):
+    for module in ("beat", "exchange", "roster", "waiting"):
         monkeypatch.setattr(f"strategies.core.{module}.time", clock)
     grid = ClockedGrid(federation.config, list(federation.grid.contexts))
     grid.contexts = federation.grid.contexts

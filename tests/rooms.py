@@ -29,6 +29,8 @@ ORDER = (
     ("fed_ist.runs",),  # the folder of a run
     ("fed_ist.launch",),  # processes of Flower
     ("fed_ist.planning", "fed_ist.deploy", "strategies.core", "clients"),
+    ("fed_ist.relay",),  # one lasting connection of a device; nothing of Flower
+    ("relays",),  # the processes at its two ends, between Flower's
     ("fed_ist.reports", "strategies"),  # reports of a run; its methods
     ("fed_ist.comparisons",),  # of many runs
     ("fed_ist.api",),  # what Python users call
@@ -38,7 +40,7 @@ ORDER = (
     ("sims.wires",),  # in network namespaces
 )
 LINE = {room: line for line, rooms in enumerate(ORDER) for room in rooms}
-PACKAGES = ("fed_ist", "strategies", "clients", "sims")
+PACKAGES = ("fed_ist", "strategies", "clients", "relays", "sims")
 
 Graph = Mapping[str, frozenset[str]]  # module -> what it imports, as `imports` finds it
 

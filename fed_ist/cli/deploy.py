@@ -121,6 +121,31 @@ def gate(
     raise typer.Exit(keep_gate(keys, Ports(port, superlink_port), database, places))
 
 
+@deployment.command(
+    "supernode", context_settings={"allow_extra_args": True, "ignore_unknown_options": True}
+)
+def keep_supernode(
+    context: typer.Context,
+    superlink: Annotated[str, typer.Option(help="The server's gate, as HOST:PORT.")],
+    auth_supernode_private_key: Annotated[Path, typer.Option(help="This device's private key.")],
+    root_certificates: Annotated[Path | None, typer.Option(help="The authority: ca.crt.")] = None,
+) -> None:
+    """Run flower-supernode with one lasting connection to the server, until told to stop.
+
+    Other options go to flower-supernode. A message is there within seconds, and an hour of waiting
+    is some kilobytes on the link.
+
+    Example:
+
+      fed-ist supernode --superlink HOST:8000 --root-certificates ca.crt
+      --auth-supernode-private-key north --node-config "data-path='images' name='north'"
+    """
+    from relays.supernode import Device, keep_supernode
+
+    device = Device(superlink, root_certificates, auth_supernode_private_key, context.args)
+    raise typer.Exit(keep_supernode(device))
+
+
 @unit.command()
 def supernode(
     superlink: Annotated[str, typer.Option(help="The server, as HOST:PORT.")],

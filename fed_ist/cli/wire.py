@@ -98,7 +98,12 @@ def wire(
     idle_s: Annotated[
         float, typer.Option(min=0, help="Seconds for which waiting nodes are watched first.")
     ] = 60.0,
-    out: Annotated[Path | None, typer.Option(help="A CSV file, by round and node.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="A CSV file, by round and node; with --relay, Markdown.")
+    ] = None,
+    relay: Annotated[
+        bool, typer.Option("--relay", help="Compare the relay with a SuperNode; --idle-s counts.")
+    ] = False,
     app: App = None,
 ) -> None:
     """What really crosses the network in a run, against what the ledger says. Linux, as root.
@@ -118,6 +123,9 @@ def wire(
         find_link(link, link_file)
     if out:
         require_writable(out.absolute().parent, "--out")
+    if relay:
+        compared = {"idle_s": idle_s, "out": str(out.absolute()) if out else ""}
+        raise typer.Exit(run_module(find_app(app), "sims.wires.ways", compared))
     request = {
         "n_nodes": nodes,
         "slice_bytes": whole_numbers("--slice-bytes", slice_bytes, 1000),

@@ -172,6 +172,9 @@ class RunConfig:
     norm: str = key(CLASSIFIER, one_of(NORMS), "`layer` or `batch` normalises each hidden layer "
         "and adds it to the one before.")
     num_rounds: int = key(ROUNDS, at_least(1), "How many rounds a run has.")
+    round_every_s: float = key(ROUNDS, at_least(0), "The beat: rounds begin at multiples of it "
+        "since 1970, UTC, with `3600` at each full hour, with the nodes that are there. One that "
+        "takes longer makes the next begin a beat later. 0: one after the other.", may_change=True)
     fraction_nodes: float = key(ROUNDS, within("(0, 1]"),
         "The share of the nodes that a round asks.")
     min_nodes: int = key(ROUNDS, at_least(1), "A round waits until this many nodes are there.",

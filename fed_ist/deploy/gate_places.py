@@ -32,6 +32,11 @@ class Places:
         return self.runtime / "verifier.sock"
 
     @property
+    def relay(self) -> Path:
+        """The socket of the relay, for devices that keep one connection."""
+        return self.runtime / "relay.sock"
+
+    @property
     def inside(self) -> Path:
         """The socket at which nginx ends TLS."""
         return self.runtime / "inside.sock"

@@ -9,6 +9,7 @@ from fed_ist.deploy.node_signatures import PUBLIC_KEY, SIGNATURE, TIMESTAMP
 from fed_ist.deploy.verifier import REASON
 
 VERSIONS_HEADER = "fed-ist-versions"  # a header of the answer to CHECK
+RELAY = "/relay"  # the lasting connection of a device that runs `fed-ist supernode`
 CHECK = "/check"  # what a device with a registered key may ask: is the SuperLink there?
 # The most bytes of one object. A slice of 16 million weights in fp32 is one, and fits.
 MAX_OBJECT = "64m"
@@ -18,6 +19,8 @@ MAX_QUESTION = "16k"
 OBJECTS_EACH = 8  # at once for each key: a SuperNode sends no more
 # More of a body than this is kept on the disk until it is whole.
 IN_MEMORY = "1m"
+# A device with a lasting connection says something each four minutes.
+SILENT_S = 600
 REQUESTS_EACH_S = 100  # a SuperLink answers no more than 90
 # A SuperNode waits 30 s for anything (Flower 1.42), so after that it has given up.
 PATIENCE_S, CROWD_PATIENCE_S = 30, 5
@@ -63,6 +66,9 @@ http {{
         server 127.0.0.1:{ports.superlink};
         keepalive 16;
         keepalive_timeout 4s;  # a SuperLink closes after 5
+    }}
+    upstream fed_ist_relay {{
+        server {word(f"unix:{places.relay}")};
     }}
     upstream fed_ist_verifier {{
         server {word(f"unix:{places.verifier}")};
@@ -137,6 +143,23 @@ def _server(files: Certificates, place: Path, patience_s: int) -> str:
             proxy_read_timeout 10s;
         }}
 {"".join(_let_through())}\
+        location = {RELAY} {{
+            if ($request_method != GET) {{ return 405; }}
+            if ($http_transfer_encoding) {{ return 411; }}
+            {_unsigned_refused()}
+            limit_req zone=requests_each burst={2 * REQUESTS_EACH_S} nodelay;
+            auth_request /verify;
+            auth_request_set $fed_ist_reason $upstream_http_{_variable(REASON)};
+            client_max_body_size 1k;
+            proxy_http_version 1.1;
+            proxy_set_header Host gate;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection upgrade;
+            {_signed()}
+            proxy_read_timeout {SILENT_S}s;
+            proxy_send_timeout {SILENT_S}s;
+            proxy_pass http://fed_ist_relay;
+        }}
         # The headers that were judged are passed on, and bodies once they are whole.
         proxy_http_version 1.1;
         proxy_set_header Connection "";
@@ -178,13 +201,12 @@ def _location(
     path: str, max_body: str, more: str = "", method: str = "POST", superlinks_path: str = "$uri"
 ) -> str:
     """The `location` block of one path; nginx makes the checks of a request in this order."""
-    unsigned = " ".join(f'if ($http_{_variable(name)} = "") {{ return 401; }}' for name in SIGNED)
     return f"""\
         location {path} {{
             {more}
             if ($request_method != {method}) {{ return 405; }}
             if ($http_transfer_encoding) {{ return 411; }}
-            {unsigned}
+            {_unsigned_refused()}
             limit_req zone=requests_each burst={2 * REQUESTS_EACH_S} nodelay;
             auth_request /verify;
             auth_request_set $fed_ist_reason $upstream_http_{_variable(REASON)};
@@ -192,6 +214,10 @@ def _location(
             proxy_pass https://fed_ist_superlink{superlinks_path};
         }}
 """
+
+
+def _unsigned_refused() -> str:
+    return " ".join(f'if ($http_{_variable(name)} = "") {{ return 401; }}' for name in SIGNED)
 
 
 def _signed() -> str:

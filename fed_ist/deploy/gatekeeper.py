@@ -1,9 +1,10 @@
-"""Runs the gate: nginx, the verifier that nginx asks, and logs that do not grow without end.
+"""Runs the gate: nginx, the verifier that nginx asks, the relay, and logs that stay small.
 
-One process starts nginx and ends with it, so that systemd starts both again.
+One process starts nginx and the relay and ends with either, so that systemd starts all again.
 """
 
 import asyncio
+import json
 import os
 import pwd
 import re
@@ -12,7 +13,9 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -27,11 +30,12 @@ from fed_ist.errors import InputError
 # The size at which a log is put away, once it is seen; one that was put away before is kept too.
 MAX_LOG_BYTES = 10_000_000
 LOOK_S = 5.0
+REFUSED = 2  # the exit code of a program of ours that has said in a sentence why it does not run
 INSTALL = "Install it: sudo apt install nginx libnginx-mod-stream"
 
 
 def keep_gate(keys: Path, ports: Ports, database: Path, places: Places) -> int:
-    """Let registered nodes through to the SuperLink until told to stop; returns nginx's exit code.
+    """Let registered nodes through to the SuperLink until told to stop; returns the exit code.
 
     keys: the folder that `fed-ist keys` has made. database: the SuperLink's, which may appear
     later. places: absolute paths, made if need be. Raises `InputError` where the gate cannot start.
@@ -44,7 +48,7 @@ def keep_gate(keys: Path, ports: Ports, database: Path, places: Places) -> int:
         if path.name.isdecimal():  # what nginx had not passed on when power was cut
             path.unlink()
     places.logs.mkdir(parents=True, exist_ok=True)
-    for left_over in (places.inside, places.crowd, places.way_to_crowd):
+    for left_over in (places.inside, places.crowd, places.way_to_crowd, places.relay):
         left_over.unlink(missing_ok=True)
     nginx, modules = find_nginx()
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
@@ -52,7 +56,17 @@ def keep_gate(keys: Path, ports: Ports, database: Path, places: Places) -> int:
     user = pwd.getpwuid(0).pw_name if os.getuid() == 0 else ""
     written = places.runtime / "nginx.conf"
     written.write_text(configuration(files, ports, places, modules, user), encoding="utf-8")
-    return asyncio.run(_keep(nginx, written, places, RegisteredKeys(database)))
+    relay = {
+        "place": str(places.relay),
+        "database": str(database.absolute()),
+        "superlink": f"https://127.0.0.1:{ports.superlink}",
+        "authority": str(files.authority.absolute()),
+    }
+    commands = (
+        [nginx, "-c", str(written), "-p", str(places.runtime), "-e", str(places.errors)],
+        [sys.executable, "-m", "relays.serving", json.dumps(relay)],
+    )
+    return asyncio.run(_keep(commands, places, RegisteredKeys(database)))
 
 
 def require_free(port: int) -> None:
@@ -88,21 +102,35 @@ def find_nginx() -> tuple[str, tuple[Path, ...]]:
     return nginx, (module,)
 
 
-async def _keep(nginx: str, written: Path, places: Places, registered: RegisteredKeys) -> int:
+async def _keep(
+    commands: Sequence[Sequence[str]], places: Places, registered: RegisteredKeys
+) -> int:
+    """Run nginx and the relay until one ends; returns its exit code."""
     server = await serve(Doorkeeper(registered.knows, time.time, time.monotonic), places.verifier)
-    command = [nginx, "-c", str(written), "-p", str(places.runtime), "-e", str(places.errors)]
-    process = await asyncio.create_subprocess_exec(*command)
+    programs = [await asyncio.create_subprocess_exec(*command) for command in commands]
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, _tell, process, signal.SIGTERM)
-    loop.add_signal_handler(signal.SIGHUP, _tell, process, signal.SIGHUP)
-    looking = asyncio.create_task(_bound_logs(process, places))
+        loop.add_signal_handler(number, _tell_all, programs)
+    loop.add_signal_handler(signal.SIGHUP, _tell, programs[0], signal.SIGHUP)
+    looking = asyncio.create_task(_bound_logs(programs[0], places))
+    ends = [asyncio.create_task(program.wait()) for program in programs]
     try:
-        return await process.wait()
+        done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        if ends[1] in done and ends[1].result() == REFUSED:
+            # It was not tried with this Flower. Devices do without it as they did before.
+            done, _ = await asyncio.wait(ends[:1])
+        _tell_all(programs)
+        await asyncio.wait(ends)
+        return max(abs(end.result()) for end in done)
     finally:
         looking.cancel()
         server.close()
         registered.close()
+
+
+def _tell_all(programs: Sequence[asyncio.subprocess.Process]) -> None:
+    for program in programs:
+        _tell(program, signal.SIGTERM)
 
 
 def _tell(process: asyncio.subprocess.Process, number: signal.Signals) -> None:

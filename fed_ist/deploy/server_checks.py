@@ -14,13 +14,14 @@ from cryptography import x509
 
 from fed_ist.deploy.certificates import RENEW_DAYS, Validity, read_certificate, validity
 from fed_ist.deploy.diagnosis import FAILURE, OK, WARNING, Diagnosis
-from fed_ist.deploy.gate_requests import CHECK, VERSIONS_HEADER, versions
+from fed_ist.deploy.gate_requests import CHECK, RELAY, VERSIONS_HEADER, versions
 from fed_ist.deploy.node_keys import read_node_key, require_private
 from fed_ist.deploy.node_signatures import AHEAD_S, BEHIND_S, sign
 from fed_ist.errors import InputError
 from fed_ist.launch.addresses import split_address
 
 TIMEOUT_S = 20.0
+UPGRADE_REQUIRED = 426  # what a relay says to a question that is no WebSocket's
 CLOSE_S = 2.0  # the server's Date header is cut to whole seconds
 # Codes of OpenSSL: X509_V_ERR_CERT_NOT_YET_VALID and the like
 NOT_YET_VALID, EXPIRED, OTHER_NAME, OTHER_ADDRESS = 9, 10, 62, 64
@@ -190,6 +191,28 @@ def _check_key(
     yield there
     if found := headers.get(VERSIONS_HEADER):
         yield _judge_versions(found)
+        if key:
+            yield _check_relay(host, port, context, key)
+
+
+def _check_relay(host: str, port: int, context: ssl.SSLContext, key: Path) -> Diagnosis:
+    """Whether the gate has a relay for lasting connections; none is begun.
+
+    A device may have one, which another by the same key would end.
+    """
+    try:
+        status, _, _ = _ask(host, port, context, RELAY, sign(read_node_key(key)))
+    except (OSError, HTTPException) as error:
+        text = f"the gate does not answer at {RELAY} ({error}). Check the server's log."
+        return Diagnosis("relay", FAILURE, text)
+    if status == UPGRADE_REQUIRED:
+        return Diagnosis("relay", OK, "the gate takes lasting connections of this key")
+    text = (
+        f"the gate takes no lasting connections ({status}), which `fed-ist supernode` needs. "
+        "Install this fed-ist on the server, and restart its gate: sudo systemctl restart "
+        "fed-ist-gate"
+    )
+    return Diagnosis("relay", FAILURE, text)
 
 
 def _judge_answer(status: int, host: str, port: int, key: Path) -> Diagnosis:

@@ -109,7 +109,8 @@ def gate_unit(keys: Path, port: int, superlink_port: int) -> str:
 def supernode_unit(superlink: str, authority: Path, key: Path, data_path: Path, link: str) -> str:
     """The unit of a device, which knows the server by its authority and is known by its key.
 
-    superlink: HOST:PORT. key: a file that has the node's name. link: one of `fed-ist links`, or "".
+    Its SuperNode speaks to the server by one lasting connection. superlink: HOST:PORT. key: a file
+    that has the node's name. link: one of `fed-ist links`, or "".
     Raises `InputError` for settings that cannot work, and for a key that others may read.
     """
     split_address(superlink)
@@ -128,8 +129,8 @@ def supernode_unit(superlink: str, authority: Path, key: Path, data_path: Path, 
         find_link(link)
     settings = {"data-path": str(data_path), "name": key.name, "link": link}
     command = [
-        _program("flower-supernode"),
-        *("--superlink", superlink),
+        _program("fed-ist"),
+        *("supernode", "--superlink", superlink),
         *("--root-certificates", str(authority.absolute())),
         *("--auth-supernode-private-key", str(key.absolute())),
         "--node-config",

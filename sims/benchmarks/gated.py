@@ -111,6 +111,23 @@ class Gated:
         self.wait_for(name, ACTIVATED, process)
         return process
 
+    def start_relayed(self, name: str, images: Path, port: int) -> Process:
+        """Start `fed-ist supernode` with this name's key, and wait until it is connected.
+
+        port: of 127.0.0.1, at which it finds the gate.
+        """
+        words = {
+            "--superlink": f"127.0.0.1:{port}",
+            "--root-certificates": str(self.certificates.authority),
+            "--auth-supernode-private-key": str(self.keys / name),
+            "--node-config": f"data-path='{images}' name='{name}'",
+            "--port": str(free_port()),  # of the SuperNode's own server
+        }
+        options = [word for pair in words.items() for word in pair]
+        process = self.start(name, ["fed-ist", "supernode", *options])
+        self.wait_for(name, ACTIVATED, process)
+        return process
+
     def wait_for(self, name: str, words: str, process: Process) -> None:
         """Wait until a program has logged these words."""
 

@@ -19,7 +19,7 @@ from fed_ist.launch.processes import end_family, wait_until
 from sims.wires.namespaces import Wires, within
 from sims.wires.supernode import START_TIMEOUT_S, SuperNode
 
-PORT = 8000
+PORT, BEHIND_GATE = 8000, 8001
 
 
 @dataclass(frozen=True)
@@ -42,20 +42,24 @@ def running(
     *,
     tls: bool,
     authenticated: bool = False,
+    relayed: bool = False,
     connect_timeout_s: float = START_TIMEOUT_S,
 ) -> Iterator[Hosts]:
     """Start a SuperLink, and a SuperNode for each node config; all are ended afterwards.
 
     folder: for certificates, settings, caches, state and logs. authenticated: whether the server
-    knows the nodes by their keys, which needs `tls`. Raises `InputError` where one does not start.
+    knows the nodes by their keys, which needs `tls`. relayed: whether a gate stands before the
+    SuperLink, and nodes keep one connection each, which needs `authenticated`. Raises `InputError`
+    where one does not start.
     """
     addresses = ["127.0.0.1", *(wires.address(node) for node in range(len(wires.nodes)))]
     secrets = folder / "keys"
     certificates = write_certificates(secrets, addresses) if tls else None
     names = [f"node{i}" for i in range(len(node_configs))]
     keys = [write_node_key(secrets, name) for name in names] if authenticated else []
-    environment = _environment(folder, certificates)
-    command = ["flower-superlink", "--host", "0.0.0.0", "--port", str(PORT)]
+    port = BEHIND_GATE if relayed else PORT
+    environment = _environment(folder, certificates, port)
+    command = ["flower-superlink", "--host", "0.0.0.0", "--port", str(port)]
     command += _server_options(certificates)
     if authenticated:
         command += ["--enable-supernode-auth", "--database", str(folder / "superlink.db")]
@@ -70,11 +74,16 @@ def running(
             start_new_session=True,
         )
         stack.callback(end_family, server)
-        _wait_until_ready(wires, server, log, certificates, environment)
+        _wait_until_ready(wires, server, port, log, certificates, environment)
         _register(wires, keys, environment)
+        if relayed:
+            gate = stack.enter_context(_gate(wires, folder, environment))
+            gate_log = folder / "gate.log"
+            _wait_until_ready(wires, gate, PORT, gate_log, certificates, environment)
         nodes = []
         for node, config in enumerate(node_configs):
-            command = ["flower-supernode", "--superlink", f"{wires.address(node)}:{PORT}"]
+            command = ["fed-ist", "supernode"] if relayed else ["flower-supernode"]
+            command += ["--superlink", f"{wires.address(node)}:{PORT}"]
             command += _client_options(certificates)
             if authenticated:
                 command += ["--auth-supernode-private-key", str(keys[node])]
@@ -87,6 +96,29 @@ def running(
             for started in [pool.submit(node.restart, connect_timeout_s) for node in nodes]:
                 started.result()
         yield Hosts(server, nodes, environment)
+
+
+@contextmanager
+def _gate(
+    wires: Wires, folder: Path, environment: Mapping[str, str]
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """A gate before the SuperLink, as its systemd unit starts it."""
+    places = {"--keys": "keys", "--database": "superlink.db", "--runtime": "gate"}
+    places |= {"--bodies": "bodies", "--logs": "logs"}
+    command = ["fed-ist", "gate", "--port", str(PORT), "--superlink-port", str(BEHIND_GATE)]
+    command += [word for key, name in places.items() for word in (key, str(folder / name))]
+    with (folder / "gate.log").open("wb") as output:
+        gate = subprocess.Popen(
+            within(wires.server, command),
+            env=environment,
+            stdout=output,
+            stderr=output,
+            start_new_session=True,
+        )
+    try:
+        yield gate
+    finally:
+        end_family(gate)
 
 
 def start_run(
@@ -107,13 +139,13 @@ def start_run(
     )
 
 
-def _environment(folder: Path, certificates: Certificates | None) -> dict[str, str]:
+def _environment(folder: Path, certificates: Certificates | None, port: int) -> dict[str, str]:
     secure = (
         f'root-certificates = "{certificates.authority}"' if certificates else "insecure = true"
     )
     (folder / "flwr").mkdir()
     (folder / "flwr" / "config.toml").write_text(
-        f'[superlink.wire]\naddress = "127.0.0.1:{PORT}"\n{secure}\n',
+        f'[superlink.wire]\naddress = "127.0.0.1:{port}"\n{secure}\n',
         encoding="utf-8",
     )
     return own_environment() | {
@@ -167,11 +199,12 @@ def _register(wires: Wires, keys: Sequence[Path], environment: Mapping[str, str]
 def _wait_until_ready(
     wires: Wires,
     server: "subprocess.Popen[bytes]",
+    port: int,
     log: Path,
     certificates: Certificates | None,
     environment: Mapping[str, str],
 ) -> None:
-    url = urlunsplit(("https" if certificates else "http", f"127.0.0.1:{PORT}", "/health", "", ""))
+    url = urlunsplit(("https" if certificates else "http", f"127.0.0.1:{port}", "/health", "", ""))
     ask = f"import ssl, urllib.request as r; r.urlopen({url!r}, timeout=2"
     if certificates:
         ask += f", context=ssl.create_default_context(cafile={str(certificates.authority)!r})"

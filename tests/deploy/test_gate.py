@@ -333,6 +333,7 @@ def test_the_doctor_says_whether_the_server_knows_the_key(gate):
     assert known["superlink"].startswith(f"{OK}: ")
     assert known["superlink"].endswith("and knows this key")
     assert known["versions"].startswith(OK)
+    assert known["relay"].startswith(OK)
     unknown = examined("stranger")
     assert unknown["superlink"].startswith(f"{FAILURE}: the server does not know this key")
     assert "flwr supernode register keys/stranger.pub field" in unknown["superlink"]

@@ -86,8 +86,9 @@ def test_systemd_accepts_the_units_and_finds_them_well_shut_in(keys, device, tmp
 
 def test_a_devices_unit_says_who_it_is_and_whom_it_trusts(device):
     words, environment = read_unit(supernode_unit(**device))
-    options = dict(zip(words[1::2], words[2::2], strict=True))
-    assert words[0].endswith("/bin/flower-supernode")
+    options = dict(zip(words[2::2], words[3::2], strict=True))
+    assert words[0].endswith("/bin/fed-ist")
+    assert words[1] == "supernode"
     assert options == {
         "--superlink": "field.example.org:8000",
         "--root-certificates": str(device["authority"]),
