@@ -20,9 +20,7 @@ OBEYED = ("Cc", "Cf", "Cs", "Zl", "Zp")
 JOINERS = "\u200c\u200d"  # scripts and emoji need them; after a letter of ASCII they only hide
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")  # Flower's log has them
 HOME = Path(__file__).parent.parent
-OURS = tuple(
-    f"{HOME / name}{os.sep}" for name in ("fed_ist", "strategies", "clients", "relays", "sims")
-)
+OURS = tuple(f"{HOME / name}{os.sep}" for name in ("fed_ist", "strategies", "clients", "sims"))
 
 
 def printable(name: object) -> str:

@@ -14,13 +14,7 @@ PROGRAM = "#!{python}\nimport sys\nfrom {module} import {name}\nsys.exit({name}(
 
 def build_wheel(folder: Path) -> Path:
     """The wheel of this checkout; built without a network, from what is installed here."""
-    for name in (
-        "fed_ist",
-        "strategies",
-        "clients",
-        "relays",
-        "sims",
-    ):  # it writes beside the sources
+    for name in ("fed_ist", "strategies", "clients", "sims"):  # it writes beside the sources
         shutil.copytree(ROOT / name, folder / "app" / name)
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, folder / "app")

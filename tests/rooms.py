@@ -30,17 +30,18 @@ ORDER = (
     ("fed_ist.launch",),  # processes of Flower
     ("fed_ist.planning", "fed_ist.deploy", "strategies.core", "clients"),
     ("fed_ist.relay",),  # one lasting connection of a device; nothing of Flower
-    ("relays",),  # the processes at its two ends, between Flower's
+    ("clients.relay",),  # its end on the device, before Flower's SuperNode
     ("fed_ist.reports", "strategies"),  # reports of a run; its methods
     ("fed_ist.comparisons",),  # of many runs
     ("fed_ist.api",),  # what Python users call
     ("fed_ist.cli",),
     ("sims",),
+    ("sims.relay",),  # the server's end of devices' connections, before Flower's SuperLink
     ("sims.experiments", "sims.benchmarks"),
     ("sims.wires",),  # in network namespaces
 )
 LINE = {room: line for line, rooms in enumerate(ORDER) for room in rooms}
-PACKAGES = ("fed_ist", "strategies", "clients", "relays", "sims")
+PACKAGES = ("fed_ist", "strategies", "clients", "sims")
 
 Graph = Mapping[str, frozenset[str]]  # module -> what it imports, as `imports` finds it
 

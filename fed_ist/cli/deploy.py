@@ -140,10 +140,19 @@ def keep_supernode(
       fed-ist supernode --superlink HOST:8000 --root-certificates ca.crt
       --auth-supernode-private-key north --node-config "data-path='images' name='north'"
     """
-    from relays.supernode import Device, keep_supernode
+    import json
+    import os
+    import sys
 
-    device = Device(superlink, root_certificates, auth_supernode_private_key, context.args)
-    raise typer.Exit(keep_supernode(device))
+    device = {
+        "superlink": superlink,
+        "authority": str(root_certificates.absolute()) if root_certificates else None,
+        "key": str(auth_supernode_private_key.absolute()),
+        "words": context.args,
+    }
+    # In place of this process, which then is all that a unit has to end.
+    words = [sys.executable, "-P", "-m", "clients.relay.supernode", json.dumps(device)]
+    os.execv(words[0], words)
 
 
 @unit.command()

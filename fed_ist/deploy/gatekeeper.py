@@ -64,7 +64,7 @@ def keep_gate(keys: Path, ports: Ports, database: Path, places: Places) -> int:
     }
     commands = (
         [nginx, "-c", str(written), "-p", str(places.runtime), "-e", str(places.errors)],
-        [sys.executable, "-m", "relays.serving", json.dumps(relay)],
+        [sys.executable, "-P", "-m", "sims.relay.serving", json.dumps(relay)],
     )
     return asyncio.run(_keep(commands, places, RegisteredKeys(database)))
 

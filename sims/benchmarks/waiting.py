@@ -73,7 +73,7 @@ def parts_of(superlink: Process, gate: Process) -> Iterator[tuple[str, psutil.Pr
         words = " ".join(member.cmdline())
         is_nginx = member.name().startswith("nginx")
         yield (
-            ("nginx" if is_nginx else "relay" if "relays.serving" in words else "verifier"),
+            ("nginx" if is_nginx else "relay" if "sims.relay.serving" in words else "verifier"),
             member,
         )
 

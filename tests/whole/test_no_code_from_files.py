@@ -25,7 +25,7 @@ from fed_ist.runs import checkpoint
 from fed_ist.runs.reading import open_run
 from fed_ist.traffic import protocol
 
-PACKAGES = ("fed_ist", "strategies", "clients", "relays", "sims")
+PACKAGES = ("fed_ist", "strategies", "clients", "sims")
 SOURCES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 UNPICKLERS = {"cloudpickle", "dill", "joblib", "marshal", "pickle", "shelve"}
 WITHOUT_CODE = {"torch.load"}  # where it is told so

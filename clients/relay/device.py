@@ -10,12 +10,12 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from clients.relay import flower
+from clients.relay.flower import parsed
+from clients.relay.outbox import LATER, NOT_FOUND, OK, UNREADABLE, WAIT_S, Answer, Outbox, happens
 from fed_ist.relay.frames import Kind, UnreadableFrameError, number, pack, pairs, text
 from fed_ist.relay.line import Line
 from fed_ist.traffic.beat import until_beat_s
-from relays import flower
-from relays.flower import parsed
-from relays.outbox import LATER, NOT_FOUND, OK, UNREADABLE, WAIT_S, Answer, Outbox, happens
 
 LOST_S = 60.0  # a SuperNode that has asked nothing for so long is gone
 # A device that knows the beat comes back so long before it.

@@ -1,6 +1,7 @@
 """`fed-ist supernode`: a SuperNode behind the device's relay, both in one unit."""
 
 import asyncio
+import json
 import signal
 import sys
 import sysconfig
@@ -13,6 +14,8 @@ from typing import Any
 
 import uvicorn
 
+from clients.relay.device import Relay
+from clients.relay.flower import require_tried
 from fed_ist.deploy.node_keys import read_node_key, require_private
 from fed_ist.errors import InputError
 from fed_ist.launch.addresses import split_address
@@ -20,8 +23,6 @@ from fed_ist.launch.environment import own_environment
 from fed_ist.launch.processes import free_port
 from fed_ist.relay.line import PATH, Line
 from fed_ist.relay.tls import client_context
-from relays.device import Relay
-from relays.flower import require_tried
 
 HOST = "127.0.0.1"
 MAX_BODY = 65 * 2**20
@@ -144,3 +145,19 @@ def _application(relay: Relay) -> Any:
 
 def _say(sentence: str) -> None:
     print(f"fed-ist: {sentence}", file=sys.stderr, flush=True)
+
+
+def main() -> int:
+    """Keep the SuperNode that one JSON object describes; returns the exit code."""
+    asked = json.loads(sys.argv[1])
+    authority = Path(asked["authority"]) if asked["authority"] else None
+    device = Device(asked["superlink"], authority, Path(asked["key"]), asked["words"])
+    try:
+        return keep_supernode(device)
+    except InputError as error:
+        _say(str(error))
+        return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())

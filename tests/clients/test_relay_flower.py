@@ -4,8 +4,8 @@ from importlib.metadata import version
 
 import pytest
 
+from clients.relay import flower
 from fed_ist.errors import InputError
-from relays import flower
 
 
 def test_the_installed_flower_is_one_that_was_tried():

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
+from clients.relay import flower
+from clients.relay.flower import parsed
 from fed_ist.deploy.node_signatures import PUBLIC_KEY, SIGNATURE, TIMESTAMP
 from fed_ist.relay.frames import Kind, UnreadableFrameError, number, pack, text
-from relays import flower
-from relays.flower import parsed
-from relays.replies import Replies
-from relays.superlink import RefusedError, SuperLink
+from sims.relay.replies import Replies
+from sims.relay.superlink import RefusedError, SuperLink
 
 log = logging.getLogger("fed-ist-relay")
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import pytest
 from conftest import HANG_S, ROOT
-from cuts import Link
 from field import read_table, until
+from relay_cuts import Link
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 

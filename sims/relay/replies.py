@@ -4,10 +4,10 @@ import asyncio
 import logging
 from collections import OrderedDict
 
+from clients.relay import flower
+from clients.relay.flower import parsed
 from fed_ist.relay.frames import Kind, UnreadableFrameError, pairs
-from relays import flower
-from relays.flower import parsed
-from relays.superlink import Headers, RefusedError, SuperLink
+from sims.relay.superlink import Headers, RefusedError, SuperLink
 
 KEPT = 8
 STORED, INCOMPLETE = 200, 400

@@ -13,14 +13,14 @@ from pathlib import Path
 import httpx
 from websockets.asyncio.server import unix_serve
 
+from clients.relay.flower import require_tried
 from fed_ist.deploy.node_signatures import Doorkeeper
 from fed_ist.deploy.registered_keys import RegisteredKeys
 from fed_ist.errors import InputError
 from fed_ist.relay.frames import MAX_FRAME
 from fed_ist.relay.mailbox import Mailbox
-from relays.flower import require_tried
-from relays.server import Server
-from relays.superlink import SuperLink
+from sims.relay.server import Server
+from sims.relay.superlink import SuperLink
 
 OPEN_S = 10.0
 SUPERLINK_S = 60.0  # a SuperLink under load answers late

@@ -12,13 +12,13 @@ from conftest import HANG_S
 from flwr.proto import fleet_pb2, message_pb2, run_pb2
 from websockets.asyncio.server import serve
 
+from clients.relay.device import Relay
+from clients.relay.outbox import FORBIDDEN, LATER, OK
 from fed_ist.deploy.certificates import write_certificates
 from fed_ist.deploy.node_keys import read_node_key, write_node_key
 from fed_ist.relay.frames import Kind, pack, unpack
 from fed_ist.relay.line import PATH, Line
 from fed_ist.relay.tls import client_context
-from relays.device import Relay
-from relays.outbox import FORBIDDEN, LATER, OK
 
 FLEET = "/v1/fleet/"
 NODE_ID, RUN_ID, DAY_S = 7, 11, 86_400.0
@@ -180,7 +180,7 @@ def test_a_supernode_hears_of_its_reply_what_the_superlink_says(status, expected
 
 
 def test_a_reply_that_was_cut_off_leaves_again_with_the_next_connection(tmp_path, monkeypatch):
-    monkeypatch.setattr("relays.outbox.WAIT_S", 0.2)
+    monkeypatch.setattr("clients.relay.outbox.WAIT_S", 0.2)
 
     async def test(server, device):
         server.status = None  # it is lost on the way

@@ -24,8 +24,8 @@ from fed_ist.deploy.node_signatures import (
 from fed_ist.deploy.verifier import decide
 from fed_ist.relay.frames import Kind, UnreadableFrameError, text, unpack
 from fed_ist.relay.mailbox import Mailbox
-from relays.session import Session, log
-from relays.superlink import RefusedError, SuperLink
+from sims.relay.session import Session, log
+from sims.relay.superlink import RefusedError, SuperLink
 
 LOOK_S = 1.0
 # For so long a node that was cut off counts as there, as it does with Flower alone.

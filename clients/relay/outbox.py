@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from clients.relay import flower
+from clients.relay.flower import parsed
 from fed_ist.relay.frames import Kind, UnreadableFrameError, pack
-from relays import flower
-from relays.flower import parsed
 
 WAIT_S = 20.0  # a SuperNode waits 30 s for any answer
 OK, UNREADABLE, FORBIDDEN, NOT_FOUND, TOO_LARGE, LATER = 200, 400, 403, 404, 413, 503

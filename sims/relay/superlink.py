@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import httpx
 from google.protobuf.message import Message
 
-from relays import flower
+from clients.relay import flower
 
 MEDIA = {"content-type": "application/protobuf", "accept": "application/protobuf"}
 AT_ONCE = 16  # requests; a SuperLink answers one after the other, and keeps all bodies in memory
