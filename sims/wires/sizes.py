@@ -1,4 +1,4 @@
-"""Counts the packets on a node's wire by what they are, with a raw socket in its namespace."""
+"""Counts the TCP packets on a node's wire by what they are, with a raw socket in its namespace."""
 
 import json
 import subprocess
@@ -25,6 +25,8 @@ while True:
     if frame[12:14] != b"\\x08\\x00":
         continue
     packet = frame[14:]
+    if packet[9] != socket.IPPROTO_TCP:
+        continue
     total = struct.unpack("!H", packet[2:4])[0]
     head = 4 * (packet[0] & 15)
     flags, carried = packet[head + 13], total - head - 4 * (packet[head + 12] >> 4)

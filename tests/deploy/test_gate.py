@@ -340,6 +340,26 @@ def test_the_doctor_says_whether_the_server_knows_the_key(gate):
     assert "versions" not in unknown
 
 
+@needs_nginx
+def test_with_a_flower_that_the_relay_was_not_tried_with_the_gate_goes_on_without_it(tmp_path):
+    (tmp_path / "flwr-9.9.0.dist-info").mkdir()
+    said = "Metadata-Version: 2.1\nName: flwr\nVersion: 9.9.0\n"
+    (tmp_path / "flwr-9.9.0.dist-info" / "METADATA").write_text(said)
+    with gated() as hosts, ExitStack() as stack:
+        hosts.environment["PYTHONPATH"] = str(tmp_path)
+        register(hosts, "north")
+        superlink = StandIn()
+        superlink.serve(hosts, stack)
+        process = hosts.start_gate()
+        hosts.wait_for("gate", "flwr 9.9.0 is installed, and the relay was tried with", process)
+        gate = Gate(hosts, superlink)
+        assert gate.ask(PULL, **gate.signed())[0] == 200
+        where = f"127.0.0.1:{hosts.port}", hosts.certificates.authority, hosts.keys / "north"
+        (found,) = (one for one in check_server(*where) if one.check == "relay")
+        assert found.level == FAILURE
+        assert process.poll() is None
+
+
 def logged(gate, words):
     """The last line of the log that has these words; nginx writes it after it has answered."""
     while True:

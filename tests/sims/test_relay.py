@@ -167,7 +167,7 @@ def test_a_run_completes_over_a_link_that_is_cut_and_nothing_is_trained_twice(fi
     assert [row["answered"] for row in rounds[1:]] == ["1"] * ROUNDS
 
 
-def test_a_device_that_is_told_to_end_is_gone_for_the_superlink_too(field):
+def test_a_device_that_is_told_to_end_is_gone_for_the_superlink_and_may_come_back(field):
     def online() -> int:
         listed = field.hosts.order("supernode", "ls", SUPERLINK, "--format", "json")
         return [node["status"] for node in json.loads(listed)["nodes"]].count("online")
@@ -176,3 +176,5 @@ def test_a_device_that_is_told_to_end_is_gone_for_the_superlink_too(field):
     field.device.terminate()
     field.device.wait(timeout=HANG_S)
     until(lambda: online() == 0, "the SuperLink knows that it is gone")
+    field.hosts.start_relayed("north", field.hosts.folder / "images", field.link.port)
+    until(lambda: online() == 1, "it is back")

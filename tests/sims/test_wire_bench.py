@@ -10,6 +10,7 @@ from conftest import ROOT
 from fed_ist.errors import InputError
 from sims.wires.namespaces import read_counters, require_namespaces, wired, within
 from sims.wires.report import difference
+from sims.wires.sizes import sniffing
 from sims.wires.slow_wire import QUEUE_BYTES, Lane
 from sims.wires.wire import WireBench, measure
 
@@ -79,6 +80,28 @@ def test_wires_count_ip_packets_and_are_gone_afterwards():
         assert wires.server in namespaces()
         raise KeyboardInterrupt
     assert wires.server not in namespaces()
+
+
+@needs_namespaces
+def test_packets_on_a_wire_are_counted_by_what_they_are():
+    serve = (
+        "import socket; s = socket.create_server(('', 9)); print(flush=True); s.accept()[0].recv(9)"
+    )
+    send = (
+        "import socket, time; s = socket.create_connection(('{}', 9)); s.send(bytes(5)); s.recv(1)"
+    )
+    with wired(1, tun=False) as wires:
+        command = within(wires.server, [sys.executable, "-c", serve])
+        with subprocess.Popen(command, stdout=subprocess.PIPE) as server:
+            assert server.stdout is not None
+            server.stdout.readline()
+            with sniffing(wires, 0) as sizes:
+                command = [sys.executable, "-c", send.format(wires.address(0))]
+                subprocess.run(within(wires.nodes[0], command), check=True)
+        # A packet has 52 bytes of headers; 5 of what was sent.
+        assert sizes.counts["up, carries data"] == [1, 57]
+        assert sizes.counts["up, opens or ends a connection"][0] == 2
+        assert "| up, carries data | 1 | 57 |" in sizes.render()
 
 
 @needs_namespaces
