@@ -43,7 +43,9 @@ def answer(message: Message, context: Context, config: RunConfig, train: Train) 
 
 
 def drawn_slice(task: dict[str, Any], config: RunConfig) -> Params:
-    """The slice of a classifier that nobody has trained yet, which did not need to travel."""
+    """The slice of a classifier that nobody has trained yet, which did not need to travel: float32
+    arrays, named as in `fed_ist.classifier.layout`. Raises `InputError` for neurons that it lacks.
+    """
     n_inputs, *_, num_classes = (int(width) for width in task[protocol.WIDTHS])
     params = draw_classifier(config, n_inputs, num_classes)
     if task[protocol.DRAWN] == protocol.SILENT:

@@ -26,9 +26,9 @@ GIVE_AXES = "Say with `axes` which dimension of which array has its neurons."
 def axes_by_shape(arrays: Arrays, widths: Mapping[str, int]) -> dict[str, tuple[str | None, ...]]:
     """The axes of each array, as the sizes of its dimensions tell them.
 
-    widths: axis -> the number of its neurons. Raises `InputError` where sizes do not tell it: two
-    axes of one width, an array with one in two dimensions, or an axis that no array has as outputs
-    (its first dimension) and another one as inputs.
+    arrays: of any shapes and dtypes. widths: axis -> the number of its neurons. Raises `InputError`
+    where sizes do not tell it: two axes of one width, an array with one in two dimensions, or an
+    axis that no array has as outputs (its first dimension) and another one as inputs.
     """
     axes: dict[str, tuple[str | None, ...]] = {}
     by_width = {width: axis for axis, width in widths.items()}
@@ -47,7 +47,10 @@ def axes_by_shape(arrays: Arrays, widths: Mapping[str, int]) -> dict[str, tuple[
 
 
 def require_axes(arrays: Arrays, axes: Axes, widths: Mapping[str, int]) -> None:
-    """Raise `InputError` unless `axes` fit the arrays, and each axis has outputs and inputs."""
+    """Raise `InputError` unless `axes` fit the arrays, and each axis has outputs and inputs.
+
+    arrays: of any shapes and dtypes.
+    """
     for name, of_array in axes.items():
         if name not in arrays:
             known = ", ".join(arrays)
@@ -122,7 +125,7 @@ def merge_back(
 def why_unfit(found: Arrays, expected: Arrays) -> str:
     """Why arrays cannot be what a slice was trained to; empty where they can.
 
-    expected: the arrays that were sent.
+    found: of any shapes and dtypes. expected: the arrays that were sent.
     """
     if set(found) != set(expected):
         return f"it has the arrays {sorted(found)}, not {sorted(expected)}"
