@@ -33,6 +33,7 @@ from fed_ist.deploy.node_signatures import (
     sign,
 )
 from fed_ist.deploy.registered_keys import RegisteredKeys
+from fed_ist.deploy.state_database import StateDatabase
 from fed_ist.deploy.verifier import decide
 
 KEY, STRANGERS = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
@@ -267,10 +268,10 @@ def test_the_database_may_be_moved_away_and_another_come(superlink, tmp_path):
 
 
 def test_the_gate_cannot_write_to_the_database(superlink, tmp_path):
-    registered = RegisteredKeys(tmp_path / "superlink.db")
+    database = StateDatabase(tmp_path / "superlink.db")
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
-        registered._connected().execute("DELETE FROM node")
-    registered.close()
+        database.ask("DELETE FROM node")
+    database.close()
 
 
 # --- logs ----------------------------------------------------------------------------------------
