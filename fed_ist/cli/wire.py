@@ -72,7 +72,7 @@ def links(
             typer.echo(printable(f"{one.name}: {one.note}"))
     hour = bytes_of_waiting(3600)
     typer.echo(
-        f"A node that waits for messages takes {hour.down:,} B an hour more down and {hour.up:,} up"
+        f"A waiting flower-supernode takes {hour.down:,} B an hour more down and {hour.up:,} up"
         + (
             f", {quota_share(chosen[0], hour):.1%} of the quota"
             if link and chosen[0].quota_bytes
