@@ -90,6 +90,15 @@ def is_writable(folder: Path) -> bool:
         return False
 
 
+def require_absent(target: Path) -> None:
+    """Raise `InputError` where something is at a path that is to be written."""
+    if target.exists():
+        raise InputError(
+            f"'{target}' exists already, and nothing is ever overwritten. "
+            "Choose another name, or move it away."
+        )
+
+
 def require_writable(folder: Path, key: str) -> None:
     """Make a folder if there is none; raises `InputError` where it is not writable.
 
