@@ -38,10 +38,8 @@ def main(runs: list[str]) -> None:
     PICTURES.mkdir(exist_ok=True)
     with TemporaryDirectory() as folder:
         out = Path(folder)
-        more = ["--out", str(out / "page")]
-        subprocess.run(
-            [sys.executable, "-m", "fed_ist", "report", *runs, *more], check=True, capture_output=True
-        )
+        words = ["-m", "fed_ist", "report", *runs, "--out", str(out / "page")]
+        subprocess.run([sys.executable, *words], check=True, capture_output=True)
         shoot(out / "page" / "report.html", "report.png", 1280, 1180)
         printed = html.escape(sys.stdin.read())
         (out / "terminal.html").write_text(TERMINAL.format(printed), encoding="utf-8")
