@@ -2,11 +2,11 @@
 
 Every image is drawn from its own random stream, so image i is the same on every node, and a node
 draws its own images only. Within a class the scale, rotation, palette, light, clutter and noise
-vary, and classes share textures (fields along a river, trees between houses), so that accuracy is
-neither trivial nor saturated.
+vary, classes share textures (fields along a river, trees between houses), and most images show a
+part of another class, so that accuracy is neither trivial nor saturated.
 
 Each class has a function that draws one image of it on a `Canvas`: float64 (SIDE_PX, SIDE_PX, 3),
-with values around 0 to 255 that `draw_scene` clips.
+with values around 0 to 255 that are clipped in the end.
 """
 
 import hashlib
@@ -241,10 +241,27 @@ SCENES: dict[str, Callable[[Canvas], Field]] = {
 
 
 def draw_scene(class_name: str, rng: Rng) -> NDArray[np.uint8]:
-    """One image of a class: uint8 (SIDE_PX, SIDE_PX, 3)."""
+    """One image that shows one class alone: uint8 (SIDE_PX, SIDE_PX, 3)."""
     canvas = Canvas(rng)
     image = SCENES[class_name](canvas)
-    if rng.random() < MIXED:  # beside it, some other land
+    if rng.random() < 0.25:  # a shred of cloud
+        cloud = np.clip(canvas.fractal(3) * 2 - 0.5, 0, 1)[..., None] * rng.uniform(0.3, 0.8)
+        image = image * (1 - cloud) + 235 * cloud
+    image = image * rng.uniform(0.7, 1.25) + rng.normal(0, 6, 3)  # light and haze
+    image = 128 + (image - 128) * rng.uniform(0.65, 1.15)
+    image += rng.normal(0, rng.uniform(3, 16), image.shape)
+    return np.clip(image, 0, 255).astype(np.uint8)
+
+
+def draw_view(class_name: str, rng: Rng) -> NDArray[np.uint8]:
+    """One image of a class as the data set has it: uint8 (SIDE_PX, SIDE_PX, 3).
+
+    Most of them show a part of another class too, and light, haze and colours vary more than in
+    `draw_scene`.
+    """
+    canvas = Canvas(rng)
+    image = SCENES[class_name](canvas)
+    if rng.random() < MIXED:
         others = [name for name in SCENES if name != class_name]
         beside = _beside(canvas, rng.uniform(0.2, 0.45))
         image[beside] = SCENES[others[rng.integers(len(others))]](Canvas(rng))[beside]
@@ -271,7 +288,7 @@ def _hand() -> str:
     """A digest of one drawing of each class, which changes if the drawing code does."""
     digest = hashlib.sha256()
     for c, name in enumerate(SCENES):
-        digest.update(draw_scene(name, generator(0, "scenes-hand", c)).tobytes())
+        digest.update(draw_view(name, generator(0, "scenes-hand", c)).tobytes())
     return digest.hexdigest()
 
 
@@ -283,7 +300,7 @@ def scenes_source(split: str, seed: int) -> ImageSource:
 
     def load(i: int, min_px: int | None = None) -> tuple[Image.Image, int]:
         rng = generator(seed, f"scenes-{split}", i)
-        return Image.fromarray(draw_scene(names[labels[i]], rng)), 0
+        return Image.fromarray(draw_view(names[labels[i]], rng)), 0
 
     signature = hashlib.sha256(f"scenes {split} {seed} {_hand()}".encode()).hexdigest()
 

@@ -214,7 +214,7 @@ def test_the_command_gives_the_same_runs_and_a_report(finished, image_folder, wo
     ]
     # 40 training images, 3 epochs of one step, or 6 of one by each of two clients.
     assert [row["rounds"] for row in rows[:2]] == ["2", "3"]
-    assert (rows[0]["n_train"], rows[0]["n_test"]) == ("40", "8")
+    assert (rows[0]["n_train"], rows[0]["n_test"]) == ("43", "5")
     (whole,) = (out / "runs").glob("*-iid-1-none-0-*.json")
     accuracy = json.loads(whole.read_text())["accuracy"]
     assert float(rows[0]["late_deviation"]) == pytest.approx(np.std(accuracy, ddof=1))
@@ -245,7 +245,7 @@ def test_a_folder_of_other_settings_is_refused_and_so_is_a_damaged_one(finished,
         ({"overrides": {"seed": 3}}, "give --seeds instead"),
         ({"overrides": {"hiden-dim": 3}}, "Did you mean 'hidden-dim'?"),
         ({"overrides": {"hidden-dim": 1}}, "smaller than groups = 2"),
-        ({"clients": [41]}, "--clients 41 is more than the 40 training images"),
+        ({"clients": [44]}, "--clients 44 is more than the 43 training images"),
         ({"limit": 2}, "--limit 2 is fewer than the 4 classes"),
         ({"out": "/proc/x"}, "--out = '/proc/x' cannot be written to"),
     ],

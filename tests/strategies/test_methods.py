@@ -20,7 +20,8 @@ from strategies.core.method import ClosedForm, Dealing, Method
 
 WIDTHS = {"h1": 4}
 PACKAGE = Path(__file__).resolve().parents[2] / "strategies"
-MODULES = [path for path in PACKAGE.glob("*.py") if path.stem not in ("__init__", "federated")]
+NEEDING_FLOWER = ("__init__", "federated", "own_app")
+MODULES = [path for path in PACKAGE.glob("*.py") if path.stem not in NEEDING_FLOWER]
 
 
 def dealt(method, *capacities: float, server_round: int = 1) -> list[list[int]]:

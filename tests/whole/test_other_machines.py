@@ -43,16 +43,16 @@ PACK_DIGESTS = {
     "webp": "9e78b60b6fdd",
 }
 SCENE_DIGESTS = {
-    "beach": "5086a22325ef",
-    "car-park": "fccbaaefd3ee",
-    "farmland": "324aec5416f2",
-    "forest": "9849ae865b7f",
-    "highway": "30653c938598",
-    "industrial": "49f2947aaf07",
-    "orchard": "9383bbf9eaf7",
-    "residential": "0ce1ea3dcee7",
-    "river": "d9c10b1d4db1",
-    "water": "2af64d381197",
+    "beach": "1aa2c547e60c",
+    "car-park": "3b33b92e70c2",
+    "farmland": "55a338f59f42",
+    "forest": "abf371122733",
+    "highway": "6d8401bd11c2",
+    "industrial": "199bccf767b5",
+    "orchard": "dac18320469b",
+    "residential": "857c7ff519c6",
+    "river": "661bc97d6a56",
+    "water": "550911d6d9d7",
 }
 ROTATED_BIASES = {
     "eden2": [-0.1103, 0.0982, 0.0554, 0.1915, 0.1656],
